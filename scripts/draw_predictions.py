@@ -1,6 +1,6 @@
 """Draw clips as strips of frames with a network's predictions, as in the README.
 
-python scripts/draw_predictions.py CLIP... --checkpoint CKPT --out docs/predictions.png
+python scripts/draw_predictions.py CLIP... --checkpoint CKPT --out docs/images/predictions.png
 """
 
 from __future__ import annotations

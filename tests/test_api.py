@@ -86,7 +86,7 @@ def test_evaluate_returns_metrics_and_classes(trained: farfield.TrainResult, dat
 
 
 def test_evaluate_tests_timelines(tmp_path: Path) -> None:
-    """As in docs/untrimmed_testing.md."""
+    """As in docs/guides/untrimmed_testing.md."""
     farfield.save_model(brightness_network(), tmp_path / "best.ckpt")
     write_stripes(tmp_path / "match.mp4", [25] * 20 + [230] * 40 + [25] * 20)
     rows = ["path,label,start_seconds,end_seconds", "match.mp4,bright|picture,1,3", "match.mp4,,4,"]
@@ -145,7 +145,7 @@ def test_predict_gives_the_json_of_the_command(
     assert run_farfield("predict", video, *words) == 0
     assert json.loads(capsys.readouterr().out) == [prediction.to_dict()]
     assert prediction.to_dict()["schema_version"] == SCHEMA_VERSION
-    documented = re.findall(r"^\| (`.*?) \|", (REPOSITORY / "docs/predictions.md").read_text(), re.M)
+    documented = re.findall(r"^\| (`.*?) \|", (REPOSITORY / "docs/reference/predictions.md").read_text(), re.M)
     assert re.findall(r"`(\w+)`", " ".join(documented)) == list(prediction.to_dict())
     assert farfield.Prediction.from_dict(prediction.to_dict()).to_dict() == prediction.to_dict()
     assert prediction.timeline is not None

@@ -1,4 +1,4 @@
-"""The example of docs/memory.md, and the options that the page names."""
+"""The example of docs/explanations/memory.md, and the options that the page names."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from farfield import build_model
 from farfield.layers import recompute_activations
 from farfield.training.execution import Execution
 
-PAGE = (Path(__file__).parents[1] / "docs/memory.md").read_text()
+PAGE = (Path(__file__).parents[1] / "docs/explanations/memory.md").read_text()
 
 
 def test_the_example_gives_the_gradients_of_a_normal_step(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,4 @@
-"""The commands of docs/three_splits.md, run on small videos in the form of UCF101 and HMDB51."""
+"""The commands of docs/guides/three_splits.md, run on small videos in the form of UCF101 and HMDB51."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import pytest
 from farfield.data.manifest import VideoRecord, read_manifest
 from farfield.recipes import find_recipe
 
-DOCS = Path(__file__).parents[1] / "docs" / "three_splits.md"
+DOCS = Path(__file__).parents[1] / "docs" / "guides" / "three_splits.md"
 SMALL = {
     "fit": [
         *("--model.backbone=tiny", "--model.weights=null", "--model.clip.num_frames=4", "--model.clip.frame_stride=1"),

@@ -47,9 +47,9 @@ def build_model(
         labels: class names. Default: those of the weights if `num_classes` agrees or is None, else "0", "1", ...
         weights: initial weights: "imagenet" (an image network, inflated), "pytorchvideo" or "torchvision" (their
             Kinetics-400 weights), a file (a farfield checkpoint, a checkpoint that `farfield convert` reads, or
-            torchvision's ResNet), or, for backbone hf, a folder or name of Hugging Face (docs/encoders.md). If the
-            weights have every class of the network, the classifier's rows of these classes are loaded; otherwise the
-            classifier is random. Default: random weights.
+            torchvision's ResNet), or, for backbone hf, a folder or name of Hugging Face
+            (docs/guides/encoders.md). If the weights have every class of the network, the classifier's rows of these
+            classes are loaded; otherwise the classifier is random. Default: random weights.
         backbone_options: options of the backbone, e.g. {dilated: true}.
         insert: where to insert blocks: a preset (nl1, nl5, nl10, nl5_r101, nl3_r101), or {stage: indices of residual
             blocks}, e.g. {res3: [1, 3], fast_res3: [1]}. {top: 2} inserts two blocks after the last stage, on the

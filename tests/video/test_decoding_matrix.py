@@ -63,7 +63,7 @@ def test_every_frame_is_right_or_refused(name: str, tmp_path: Path) -> None:
     outcome = check(ALL[name], tmp_path, fresh=4)
     assert outcome.not_made is None
     assert not outcome.wrong
-    assert not outcome.refused  # all that is refused anywhere is listed in docs/video.md
+    assert not outcome.refused  # all that is refused anywhere is listed in docs/explanations/decoding.md
     assert outcome.num_frames > 15
 
 

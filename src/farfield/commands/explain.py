@@ -23,7 +23,7 @@ def explain(
     Args:
         clip: video file, or folder of numbered pictures.
         checkpoint: a .ckpt file, a folder written by `farfield export --to_folder`, or a folder or name of a video
-            encoder of Hugging Face (docs/encoders.md); network, labels, sampling and normalisation come from it.
+            encoder of Hugging Face (docs/guides/encoders.md); network, labels, sampling and normalisation come from it.
         out: folder to write to; files of an earlier explanation are replaced.
         point: position whose attention is shown, as Y,X in pixels from the top left of the square crop that the network
             sees. The pictures show this crop, and explanation.json has its size. None chooses, for each block, the

@@ -22,7 +22,7 @@ def export(checkpoint: str, *, clips: str | list[str] | None = None, json: bool 
 
     Args:
         checkpoint: a .ckpt file, a folder written by `--to_folder`, or a folder or name of a video encoder of Hugging
-            Face (docs/encoders.md).
+            Face (docs/guides/encoders.md).
         clips: videos on which the exported network is compared with the checkpoint, in addition to random clips: a
             video, a folder, a pattern or a manifest (.csv), or a list of them, as [a.mp4,b.mp4]. The central clips of
             at most num_compare_clips videos are used. With int8, a manifest's labels are used to measure the accuracy.

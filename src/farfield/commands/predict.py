@@ -77,7 +77,7 @@ def predict(
         videos: files, folders, patterns, manifests (.csv; the segment of each row is predicted), or - for a list
             of them on standard input. With --fps, folders of numbered pictures are videos, too.
         checkpoint: a .ckpt file, a folder or file written by `farfield export`, or a folder or name of a video
-            encoder of Hugging Face (docs/encoders.md); network, labels, sampling and normalisation come from it.
+            encoder of Hugging Face (docs/guides/encoders.md); network, labels, sampling and normalisation come from it.
         top_k: number of classes to print. For a multilabel network, all further classes that reach their threshold are
             printed, too.
         num_clips: clips spread over each video; null for the checkpoint's own setting.
@@ -134,7 +134,7 @@ def predict(
         max_reconnect_seconds: longest waiting time between attempts.
         alarms: with --live, append the alarms to this file, or print them instead of predictions (-). An alarm has one
             JSON object per line: when its class reaches the threshold, when the class has been below the threshold for
-            alarm_gap_seconds, and when the alarm's clip is finished (docs/untrimmed_cameras.md). A network
+            alarm_gap_seconds, and when the alarm's clip is finished (docs/guides/untrimmed_cameras.md). A network
             that is not multilabel needs --threshold, or thresholds chosen on timelines.
         alarm_labels: classes that start alarms, as '[falling, fighting]'; null for all.
         alarm_gap_seconds: an alarm ends when its class has been below the threshold for longer than this.

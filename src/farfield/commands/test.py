@@ -74,7 +74,7 @@ def test(
     once for all of its views. `farfield test splits` averages the tests of a data set's official splits.
 
     Args:
-        checkpoint: a .ckpt file, or a folder or name of a video encoder of Hugging Face (docs/encoders.md).
+        checkpoint: a .ckpt file, or a folder or name of a video encoder of Hugging Face (docs/guides/encoders.md).
         data: the videos to score.
         num_clips: clips spread over each video; null for the checkpoint's own setting.
         num_crops: crops of each clip; null for the checkpoint's own setting, or for 1 with --timeline.
@@ -171,7 +171,7 @@ def validate(
     """Score a checkpoint on one central view per video, as after a training epoch. `farfield test` uses all views.
 
     Args:
-        checkpoint: a .ckpt file, or a folder or name of a video encoder of Hugging Face (docs/encoders.md).
+        checkpoint: a .ckpt file, or a folder or name of a video encoder of Hugging Face (docs/guides/encoders.md).
         data: the videos to score.
         accelerator: where to run, as Lightning's Trainer takes it: auto, cpu, gpu.
         decoder: pyav or decord.

@@ -78,7 +78,7 @@ def index_videos(
         out: manifest to write (CSV). Video paths in it are relative to the manifest's folder; paths of videos outside
             this folder are absolute.
         format: folders (root/label/.../video), or the data set, project or labelling tool whose annotations are given;
-            table for any CSV, TSV or JSON lines. docs/annotation_formats.md describes each.
+            table for any CSV, TSV or JSON lines. docs/guides/annotation_formats.md describes each.
         annotations: file or folder of the annotations; None for folders.
         labels: file of class names in the form that the format uses; None keeps the labels of the annotations, which
             may be numbers or codes.

@@ -1,6 +1,6 @@
 """Alarm events of a camera: the start of an alarm, its end, and its finished clip.
 
-docs/untrimmed_cameras.md documents the JSON of an event.
+docs/guides/untrimmed_cameras.md documents the JSON of an event.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The prediction for one video, and its JSON schema.
 
 `farfield predict --json`, the server's POST /predict and `predictions.jsonl` write the result of `Prediction.to_dict`.
-docs/predictions.md documents the fields.
+docs/reference/predictions.md documents the fields.
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ from typing import get_args
 from farfield.curation.formats.annotation_source import AnnotationSource
 from farfield.curation.formats.registry import FORMATS, FormatName
 
-PAGE = Path(__file__).parents[3] / "docs" / "annotation_formats.md"
+PAGE = Path(__file__).parents[3] / "docs" / "guides" / "annotation_formats.md"
 
 
 def test_the_page_lists_every_format_with_its_options() -> None:
