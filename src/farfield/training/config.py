@@ -17,6 +17,7 @@ from lightning.pytorch.loggers import Logger
 from farfield.allocator import keep_freed_memory
 from farfield.build import resolve_clip
 from farfield.clip_spec import ClipOptions
+from farfield.code_version import code_version
 from farfield.data.datamodule import VideoDataModule
 from farfield.errors import FarfieldError
 from farfield.lightning_errors import lightning_errors_as_ours
@@ -35,7 +36,7 @@ from farfield.training.monitor import EARLY_STOPPING, MONITORS, Monitor, best_mo
 from farfield.training.nan_guard import NaNGuard
 from farfield.training.precise_batch_norm import PreciseBatchNorm
 from farfield.training.probe_trainer import check_probe_options, probe_trainer
-from farfield.training.provenance import code_version, weights_provenance
+from farfield.training.provenance import weights_provenance
 from farfield.training.run_folder import RunFiles
 from farfield.training.run_report import ReportSettings, RunReport
 from farfield.training.skipped_videos import SkippedVideos
