@@ -37,7 +37,6 @@ NEEDED = {
         "matplotlib",
         "scipy",
     },  # Lightning imports the others
-    "test splits": {"torch"},
     "data verify": {"matplotlib"},
 }
 """Packages that a command's help imports."""
