@@ -1,8 +1,8 @@
 """Run a page's bash blocks: bash itself reads them, and the commands that are farfield's are handed to this process.
 
-Bash expands variables, loops, pipes and redirects. On its PATH, `farfield`, `python`, `pip`, ... are a small client that
-sends its words, folder, environment and standard streams here, where the command runs without a new interpreter that
-imports PyTorch.
+Bash expands variables, loops, pipes and redirects. On its PATH, `farfield`, `python`, `pip`, ... are a small client
+that sends its words, folder, environment and standard streams here, where the command runs without a new interpreter
+that imports PyTorch.
 """
 
 from __future__ import annotations
@@ -29,7 +29,10 @@ Handle = Callable[[list[str]], int]
 SECONDS = 240
 """Limit of a block."""
 OURS = ("farfield", "python", "python3", "pip", "torchrun", "sbatch", "srun")
-TOOLS = "cat cp cut dirname basename du find grep head ln ls mkdir mv sed sleep sort tail tee tr uniq wc xargs".split()
+TOOLS = (
+    *("basename", "cat", "cp", "cut", "dirname", "du", "find", "grep", "head", "ln", "ls", "mkdir", "mv", "sed"),
+    *("sleep", "sort", "tail", "tee", "tr", "uniq", "wc", "xargs"),
+)
 """Programs that blocks may call; others need a marker."""
 
 CLIENT_FILE = ".client"
@@ -48,7 +51,7 @@ RUN_PRELUDE = """\
 set -eE -o pipefail
 trap 'echo "line $LINENO: $BASH_COMMAND" >> "$FAILED"' ERR
 command_not_found_handle() {
-    echo "$1 is not run in this test. Mark the block by a comment, such as <!-- needs: download --> or <!-- not ours -->." >&2
+    echo "$1 is not run in this test. Mark the block, for example by <!-- needs: download --> or <!-- not ours -->." >&2
     return 127
 }
 """
@@ -77,8 +80,8 @@ class Failure:
 def run_bash(block: Block, folder: Path, handle: Handle) -> Failure | None:
     """Run a block in a folder; return the failure, if a command failed.
 
-    Of a block that needs what a test does not have, `handle` gets each of farfield's commands, to parse it, and other programs
-    are left out.
+    Of a block that needs what a test does not have, other programs than farfield's are left out, and `handle` is to
+    parse the commands only.
     """
     with tempfile.TemporaryDirectory() as scratch:
         work = Path(scratch)
@@ -142,8 +145,8 @@ def _answer(server: socket.socket, process: subprocess.Popen[bytes], handle: Han
             continue
         with connection:
             _, streams, *_ = socket.recv_fds(connection, 1, 3)
-            sent = b"".join(iter(lambda: connection.recv(65536), b""))
-            words, folder, variables = json.loads(sent)
+            with connection.makefile("rb") as sent:
+                words, folder, variables = json.load(sent)
             with _streams(streams), _surroundings(folder, variables):
                 status = _status(handle, words)
             connection.sendall(str(status).encode())
@@ -174,9 +177,10 @@ def _streams(given: list[int]) -> Iterator[None]:
         for number, stream in enumerate(given):
             os.dup2(stream, number)
             os.close(stream)
-        sys.stdin = open(0, closefd=False)
-        sys.stdout = open(1, "w", closefd=False)
-        sys.stderr = open(2, "w", closefd=False)
+        sys.stdin, sys.stdout, sys.stderr = (
+            open(number, mode, closefd=False)  # noqa: SIM115  # of these files
+            for number, mode in enumerate("rww")
+        )
         yield
     finally:
         for stream in (sys.stdout, sys.stderr):

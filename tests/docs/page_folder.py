@@ -53,9 +53,10 @@ def make_shared(folder: Path) -> Path:
                 link.parent.mkdir(parents=True, exist_ok=True)
                 os.link(manifest.path(row), link)
         index_videos(folder / "videos" / split, folder / f"{split}.csv", num_workers=1, progress=False)
-    shutil.copy(folder / "videos/test/sit_down" / os.listdir(folder / "videos/test/sit_down")[0], folder / "clip.mp4")
+    shutil.copy(next((folder / "videos/test/sit_down").iterdir()), folder / "clip.mp4")
     rng = np.random.default_rng(1)
-    write_video(folder / "match.mp4", chain.from_iterable(render(label, rng) for label in (*CLASSES, *CLASSES)), fps=25)
+    frames = chain.from_iterable(render(label, rng) for label in (*CLASSES, *CLASSES))
+    write_video(folder / "match.mp4", frames, fps=25)
     (folder / "my.yaml").write_text(MY_YAML)
     here = Path.cwd()
     os.chdir(folder)  # so that the runs' configs name the manifests by relative paths

@@ -1,17 +1,17 @@
 """The code blocks of README.md and docs/ run, page by page, and what the text names exists.
 
-The `bash` and `python` blocks of a page run in order in a folder of its own with generated videos (page_folder.py). Python names
-persist over a page; each bash block is a new shell.
+The `bash` and `python` blocks of a page run in order in a folder of its own with generated videos (page_folder.py).
+Python names persist over a page; each bash block is a new shell.
 
-- `farfield` and `python scripts/...` run in this process (bash_blocks.py). `farfield fit` and `farfield.train` resolve the
-  config and build its network without memory, and then train for one step on small clips. Networks other than `tiny` are
-  replaced by it, weights that are not a file of the page are left out, and a run of the page's folder in the place of
-  `--run_dir` is removed first. `farfield data synthesize` makes few videos, unless it is told how many. `farfield serve`
-  does not end and is only parsed, and so are the options of scripts that measure. tests/scripts runs these.
+- `farfield` and `python scripts/...` run in this process (bash_blocks.py). `farfield fit` and `farfield.train` resolve
+  the config and build its network without memory, and then train for one step on small clips. Networks other than
+  `tiny` are replaced by it, weights that are not a file of the page are left out, and a run of the page's folder in the
+  place of `--run_dir` is removed first. `farfield data synthesize` makes few videos, unless it is told how many.
+  `farfield serve` does not end and is only parsed, and so are the options of scripts that measure (tests/scripts).
 - `pip install` installs nothing: the extras must exist.
-- A comment before a block, such as `<!-- needs: gpu -->`, says what a test does not have (markdown_blocks.NEEDS). Commands
-  of such a block are parsed by their own parsers, configs are resolved and their networks built without memory; Python is
-  compiled, and what it takes from farfield must exist. `<!-- not ours -->` is not checked.
+- A comment before a block, such as `<!-- needs: gpu -->`, says what a test does not have (markdown_blocks.NEEDS).
+  Commands of such a block are parsed by their own parsers, configs are resolved and their networks built without
+  memory; Python is compiled, and what it takes from farfield must exist. `<!-- not ours -->` is not checked.
 - `yaml` that is a config is parsed like one, other `yaml` and `json` must be valid.
 """
 
