@@ -154,6 +154,7 @@ def test_formulas_are_shown_without_a_script(site: Path) -> None:
     page = (site / "notebooks/1_batch_norm/index.html").read_text(encoding="utf-8")
     assert page.count("<math") >= 15
     assert "arithmatex" not in page
+    assert not re.search(r"\\[(\[]\\(gamma|frac)", page)  # neither in the table of contents
 
 
 @pytest.mark.slow
