@@ -31,7 +31,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from benchmark_training import add_network_arguments, our_network, their_network
+from benchmark_training import add_network_arguments
+from compared_networks import our_network, their_network
 from torch import Tensor
 
 from farfield.allocator import keep_freed_memory
@@ -62,7 +63,7 @@ Score = Callable[[], Tensor]
 def variants(options: argparse.Namespace) -> Iterator[tuple[str, Score]]:
     """Build all variants by name, PyTorchVideo's first."""
     torch.manual_seed(0)
-    ours = our_network(options).eval()
+    ours = our_network(options.backbone, options.insert, options.num_frames, options.side_px).eval()
     theirs = their_network(ours).eval()
     frames = torch.randint(256, (options.batch_size, 1, options.num_frames, options.side_px, options.side_px, 3))
     clips = network_input(

@@ -3,6 +3,8 @@
 python scripts/benchmark_training.py                                         a few minutes on 2 CPU cores
 python scripts/benchmark_training.py --device cuda --precision bf16 --batch_size 16 --steps 20
 python scripts/benchmark_training.py --num_frames 4 --side_px 32 --batch_size 1 --steps 1       whether it runs
+python scripts/benchmark_training.py --memory --only i3d_r50                 memory of a network, with recomputation
+python scripts/benchmark_training.py --memory --clip 8 32 --steps 1               whether that runs
 
 The baseline is PyTorchVideo's hub network with its own `NonLocal` at the same places, in a plain loop with PyTorch's
 defaults (contiguous memory), in a separate process, because farfield's process keeps freed memory on the CPU. All
@@ -13,6 +15,10 @@ Dropout is off, because the two networks would draw different masks.
 The variants are interleaved: the plain loops take their steps between two batches of Lightning's, whose time for a step
 is the time from one batch to the next without the plain loops' steps. A ratio is the median over the rounds. Memory is
 the peak beyond weights and momentum, from PyTorch's allocator: activations, gradients and operators' buffers.
+
+`--memory` prints another table: four networks with their published clips, in plain loops, each side in a process of its
+own. farfield's sides recompute activations as `farfield fit` does by default, and with `recompute_sums`. All sides must
+give the same first loss in float64. `--baseline` adds another version of farfield, with its own defaults.
 """
 
 from __future__ import annotations
@@ -34,25 +40,21 @@ from typing import Any
 
 import lightning.pytorch as pl
 import torch
+import training_memory
 from allocations import peak_bytes
-from pytorchvideo.layers.nonlocal_net import create_nonlocal
-from pytorchvideo.models import hub
+from compared_networks import NUM_CLASSES, must_be_the_same, our_network, their_network
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader
 
-from farfield import build_model
 from farfield.allocator import keep_freed_memory
 from farfield.data.datasets import Batch
 from farfield.errors import FarfieldError
-from farfield.layers import NonLocalBlock3d
-from farfield.models.insertion import resolve_placement
 from farfield.models.network import ActionNet
 from farfield.training.lightning_module import TrainingModule
 from farfield.training.nan_guard import NaNGuard
 from farfield.training.optimisation import Optimisation
 
-NUM_CLASSES = 400
 SETTINGS = Optimisation(lr=1e-20)
 """The default momentum and weight decay, with a learning rate small enough that no step diverges."""
 WARM_UP = 2
@@ -61,77 +63,8 @@ WARM_UP = 2
 BASE, PLAIN, COMPILED = "PyTorchVideo, plain loop", "farfield network, plain loop", "farfield network, compiled"
 LIGHTNING = "farfield, Lightning"
 
-THEIR_NAMES = {
-    "residual": "0",
-    "inserted.theta": "1.conv_theta",
-    "inserted.phi": "1.conv_phi",
-    "inserted.g": "1.conv_g",
-    "inserted.w_z": "1.conv_out",
-    "inserted.norm": "1.norm",
-}
-"""Names of our network's parts to those of PyTorchVideo's."""
-
 Train = Callable[[int], object]
 """Function that takes a number of steps."""
-
-
-def our_network(options: argparse.Namespace) -> ActionNet:
-    """Convert a network to farfield's memory format, with weights under which every block changes the logits.
-
-    At initialisation the inserted blocks are the identity, and their attention is nearly uniform.
-    """
-    clip: Any = {"num_frames": options.num_frames, "crop_px": options.side_px}
-    network = build_model(options.backbone, num_classes=NUM_CLASSES, insert=options.insert, dropout=0.0, clip=clip)
-    for module in network.modules():
-        if isinstance(module, nn.modules.batchnorm._BatchNorm):
-            nn.init.uniform_(module.weight, 0.5, 1)
-        elif isinstance(module, NonLocalBlock3d):
-            for conv in (module.theta, module.phi, module.g, module.w_z):
-                assert conv is not None
-                nn.init.normal_(conv.weight, std=conv.in_channels**-0.5)
-    return network.to(memory_format=torch.channels_last_3d)
-
-
-def their_network(ours: ActionNet) -> nn.Module:
-    """Build PyTorchVideo's network with its own blocks at the same places, our weights and contiguous memory."""
-    theirs = getattr(hub, ours.config["backbone"])(model_num_class=NUM_CLASSES, dropout_rate=0.0)
-    for stage, indices in resolve_placement(ours.backbone, ours.config["insert"]).items():
-        assert not isinstance(indices, int)  # presets have no blocks on top
-        for index in indices:
-            path, channels = ours.backbone.stage(stage).paths[index], ours.backbone.stage(stage).channels[index]
-            # By default the softmax of embedded features, with batch norm, as ours.
-            block = create_nonlocal(dim_in=channels, dim_inner=channels // 2, pool_size=(1, 2, 2))
-            theirs.set_submodule(path, nn.Sequential(theirs.get_submodule(path), block))
-    head = f"blocks.{len(theirs.blocks) - 1}"
-    clip = torch.empty(1, 3, ours.clip.num_frames, ours.clip.crop_px, ours.clip.crop_px, device="meta")
-    features = copy.deepcopy(ours.backbone).to("meta").eval()(clip)
-    theirs.get_submodule(f"{head}.pool").kernel_size = tuple(features.shape[2:])  # the hub's is of 8 x 224 x 224
-    state = {}
-    for key, value in ours.state_dict().items():
-        name = key.removeprefix("backbone.trunk.").replace("head.fc.", f"{head}.proj.")
-        for our_part, their_part in THEIR_NAMES.items():
-            name = name.replace(f".{our_part}.", f".{their_part}.")
-        state[name] = value.contiguous()
-    theirs.load_state_dict(state)
-    return theirs
-
-
-def must_be_the_same(ours: ActionNet, theirs: nn.Module, clips: Tensor, labels: Tensor) -> dict[str, float]:
-    """Measure the differences of the logits in evaluation and of the first loss, relative to the largest.
-
-    Raises:
-        AssertionError: for more than 1e-4, in which case there is nothing to compare.
-    """
-    networks = [copy.deepcopy(network).double() for network in (ours, theirs)]
-    with torch.no_grad():
-        outputs = {
-            "logits": [network.eval()(clips.double()) for network in networks],
-            "first loss": [F.cross_entropy(network.train()(clips.double()), labels) for network in networks],
-        }
-    apart = {what: float((a - b).abs().max() / b.abs().max()) for what, (a, b) in outputs.items()}
-    for what, difference in apart.items():
-        assert difference < 1e-4, f"{what}: the two networks are {difference:.1e} apart; they do not compute the same."
-    return apart
 
 
 def plain_loop(network: nn.Module, clips: Tensor, labels: Tensor, options: argparse.Namespace) -> Train:
@@ -263,7 +196,7 @@ def memory(network: nn.Module, train: Train, options: argparse.Namespace) -> int
 def prepared(options: argparse.Namespace) -> tuple[ActionNet, Tensor, Tensor]:
     """Build our network, clips and labels, the same in every process."""
     torch.manual_seed(0)
-    network = our_network(options)
+    network = our_network(options.backbone, options.insert, options.num_frames, options.side_px)
     clips = torch.randn(options.batch_size, 3, options.num_frames, options.side_px, options.side_px)
     return network, clips, torch.randint(NUM_CLASSES, (options.batch_size,))
 
@@ -354,7 +287,8 @@ def add_network_arguments(parser: argparse.ArgumentParser, *, batch_size: int) -
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_network_arguments(parser, batch_size=2)
-    parser.add_argument("--steps", type=int, default=5, help="number of timed rounds")
+    training_memory.add_arguments(parser)
+    parser.add_argument("--steps", type=int, default=7, help="number of timed rounds")
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     parser.add_argument("--precision", choices=["float32", "bf16"], default="float32", help="bf16 uses autocast")
     parser.add_argument("--compile", action="store_true", help="also measure our network with torch.compile")
@@ -366,6 +300,10 @@ def main() -> None:
         parser.error("--device is cuda, and PyTorch sees no GPU here. Leave it out.")
     warnings.filterwarnings("ignore", module="lightning")
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
+    if options.memory:
+        rows = training_memory.measure_all(options)
+        print(json.dumps(rows, indent=2) if options.json else training_memory.as_text(rows))
+        return
     try:
         about = run(options)
     except FarfieldError as error:

@@ -37,7 +37,6 @@ NEEDED = {
         "matplotlib",
         "scipy",
     },  # Lightning imports the others
-    "test splits": {"torch"},
     "data verify": {"matplotlib"},
 }
 """Packages that a command's help imports."""
@@ -67,6 +66,10 @@ def test_help_imports_nothing_heavy() -> None:
     done = subprocess.run([sys.executable, "-c", ALL_LIGHT, *light], capture_output=True, text=True, check=True)
     assert done.stdout.count("usage: ") == len(light)
     assert done.stderr.splitlines() == light
+
+
+def test_the_versions_import_nothing_heavy() -> None:
+    assert imported_by("--version") == set()
 
 
 @pytest.mark.slow

@@ -236,12 +236,28 @@ def test_memory_of_recomputed_maps_is_free_after_the_forward_pass(
     assert abs(normal - recomputed - saved_maps * MAP) <= statistics < MAP / 2
 
 
-def test_positions_of_maxima_are_not_kept() -> None:
+def test_output_and_positions_of_max_pooling_are_not_kept() -> None:
     network, x = prepared(NETWORKS["max-pooling"]), clips()
     kept_bytes(network, x, NORMAL())
     saved = kept_bytes(network, x, NORMAL()) - kept_bytes(network, x, recompute_activations())
-    positions = 4 * CHANNELS * 3 * 3 * 4 * 8
-    assert abs(saved - MAP - positions) < positions / 2
+    pooled = 4 * CHANNELS * 3 * 3 * 4 * 8
+    assert abs(saved - MAP - 2 * pooled) < pooled / 2
+
+
+def test_output_and_positions_of_max_pooling_are_computed_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[torch.Size] = []
+    original = F.max_pool3d_with_indices
+
+    def counted(x: Tensor, *rest: Any) -> tuple[Tensor, Tensor]:
+        calls.append(x.shape)
+        return original(x, *rest)
+
+    x = clips().requires_grad_()
+    with recompute_activations():
+        loss = F.max_pool3d(x * 2, (1, 2, 2)).square().sum()
+    monkeypatch.setattr(F, "max_pool3d_with_indices", counted)
+    loss.backward()
+    assert len(calls) == 1
 
 
 def test_each_map_is_recomputed_once_for_all_that_read_it(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -96,11 +96,12 @@ def test_statistics_of_a_batch_norm_are_in_the_graph(affine: bool) -> None:
     assert batch_norm_record(norm.eval()(x).grad_fn) is None
 
 
-def test_positions_of_maxima_are_in_the_graph() -> None:
+def test_settings_and_positions_of_max_pooling_are_in_the_graph() -> None:
     x = torch.randn(2, 3, 5, 7, 6, requires_grad=True)
     sizes = (2, 3, 3), (1, 2, 2), (1, 1, 1), (1, 1, 2)
     y, expected = nn.functional.max_pool3d(x, *sizes, ceil_mode=True, return_indices=True)
     assert y.grad_fn.name() == POOL_NODE
     record = max_pool_record(y.grad_fn)
     assert record.address == expected.data_ptr()
-    assert torch.equal(record.positions(x.detach()), expected)
+    for found, value in zip(record.compute(x.detach()), (y.detach(), expected), strict=True):
+        assert torch.equal(found, value)

@@ -10,10 +10,12 @@ from pathlib import Path
 
 import ablate
 import benchmark_imbalance
+import benchmark_training
 import cross_validate
 import pytest
 import runs
 import torch
+import training_memory
 from PIL import Image
 from scipy import stats
 
@@ -132,6 +134,25 @@ def test_the_benchmark_of_training_runs_networks_that_compute_the_same() -> None
     assert {"PyTorchVideo, plain loop", "farfield network, plain loop", "farfield, Lightning"} <= {
         row["variant"] for row in about["variants"]
     }
+
+
+@pytest.mark.slow
+def test_the_benchmark_of_memory_trains_the_same_network_on_every_side(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Networks with two pathways and with layers around the pooling need names and pools of their own."""
+    words = ["--memory", "--only", "x3d_m", "slowfast_r50", "--clip", "8", "32", "--steps", "1", "--sums", "1"]
+    monkeypatch.setattr(sys, "argv", ["benchmark_training.py", *words, "--json"])
+    benchmark_training.main()
+    rows = json.loads(capsys.readouterr().out)
+    sides = ["PyTorchVideo", "farfield, default", "farfield, recompute_sums 1"]
+    assert [row["side"] for row in rows] == sides * 2
+    for network in (rows[:3], rows[3:]):
+        theirs, default, more = network
+        assert {row["loss"] for row in network} == {pytest.approx(theirs["loss"], rel=1e-4)}
+        assert theirs["bytes_ratio"] == theirs["time_over_PyTorchVideo"]["median"] == 1
+        assert more["bytes"] < default["bytes"]
+    assert "| x3d_m, 2 x 8 x 32 x 32 | PyTorchVideo |" in training_memory.as_text(rows)
 
 
 @pytest.mark.slow

@@ -3,8 +3,8 @@
 In training, a convolution, a batch norm and a ReLU keep two tensors of the same size for the backward pass. The norm
 needs the convolution's output x; the ReLU and the next convolution need the ReLU's output y. Keeping x is enough, since
 y = ReLU(a x + b), with one scale and one shift per channel, costs little to compute again. In the same way, the sum at
-the end of a residual block is computed again from its terms. The positions of a max-pooling's maxima are computed again
-from its input.
+the end of a residual block is computed again from its terms. A max-pooling's output and the positions of its maxima
+are computed again from its input, together.
 
 Rota Bulo, Porzi, Kontschieder, "In-Place Activated BatchNorm for Memory-Optimized Training of DNNs", CVPR 2018,
 recompute the norm's input from the output of an invertible activation. Pleiss et al., "Memory-Efficient Implementation
@@ -56,7 +56,7 @@ def recompute_activations(*, sums_per_kept: int = 0) -> Iterator[None]:
     """Save memory in a forward pass inside the `with` block, by recomputing cheap activations in its backward pass.
 
     The recomputed tensors are the outputs of batch norms in training mode, of the activations and products
-    (squeeze-and-excitation) after them, and the positions of the maxima of max-pooling. Gradients agree up to
+    (squeeze-and-excitation) after them, and of max-pooling, with the positions of its maxima. Gradients agree up to
     rounding, and running statistics are updated once, as usual. The backward pass may run after the block. Compiled
     code is not affected: `torch.compile` chooses by itself what to recompute.
 
@@ -124,13 +124,17 @@ class _Recomputed:
             return self._value
         with torch.no_grad():
             value = self._compute()
-        if self.unread > 0:
-            self._value = value
+        self.hold(value)
         return value
 
     def scratch(self) -> Tensor | None:
         """Return the tensor if nothing else holds it, so that it may be overwritten; None otherwise."""
         return self.value() if self._value is None and self.unread <= 0 else None
+
+    def hold(self, value: Tensor) -> None:
+        """Hold a value that was computed elsewhere, if an operation is still to read it."""
+        if self.unread > 0:
+            self._value = value
 
     def read(self) -> Tensor:
         """Return the tensor to one of the operations that saved it, and drop its value after the last of them."""
@@ -218,10 +222,11 @@ class _Graph:
             norm = batch_norm_record(node)
             return None if norm is None else _norm(norm, parents[0])
         if name == POOL_NODE:
-            self._drop_positions(max_pool_record(node), parents[0])
-        elif name in COMBINATIONS:
+            pool = max_pool_record(node)
+            return _pooling(pool, parents[0], self.positions.get(pool.address))
+        if name in COMBINATIONS:
             return self._combination(node, parents)
-        elif isinstance(parents[0], _Recomputed):
+        if isinstance(parents[0], _Recomputed):
             return _activation(ACTIVATIONS[name], parents[0])
         return None
 
@@ -238,13 +243,6 @@ class _Graph:
             return None
         return _Recomputed(partial(_combine, *COMBINATIONS[node.name()], first, second), num_sums)
 
-    def _drop_positions(self, pool: PoolRecord, source: _Source) -> None:
-        """Recompute the positions of a max-pooling's maxima, instead of keeping them."""
-        saved = self.positions.get(pool.address)
-        if saved is not None:
-            saved.source = _Recomputed(lambda: pool.positions(source.value()))
-            saved.source.unread = 1
-
 
 def _norm(norm: BatchNormRecord, source: _Source) -> _Recomputed:
     def compute() -> Tensor:
@@ -258,6 +256,23 @@ def _activation(function: Callable[..., Tensor], source: _Recomputed) -> _Recomp
         x = source.scratch()
         return function(source.value()) if x is None else function(x, inplace=True)
 
+    return _Recomputed(compute, source.num_sums)
+
+
+def _pooling(pool: PoolRecord, source: _Source, saved: _Saved | None) -> _Recomputed:
+    """Recompute the output of a max-pooling, and the saved positions of its maxima.
+
+    Reading the output computes both. The positions are held until the pooling's own backward pass, which comes later.
+    """
+
+    def compute() -> Tensor:
+        values, found = pool.compute(source.value())
+        positions.hold(found)
+        return values
+
+    positions = _Recomputed(lambda: pool.compute(source.value())[1])
+    if saved is not None:
+        saved.source, positions.unread = positions, 1
     return _Recomputed(compute, source.num_sums)
 
 

@@ -125,15 +125,15 @@ def batch_norm_record(node: Any) -> BatchNormRecord | None:
 
 @dataclass(frozen=True)
 class PoolRecord:
-    """Positions of the maxima of a 3D max-pooling, as autograd's graph holds them.
+    """Settings of a 3D max-pooling, and the positions of its maxima, as autograd's graph holds them.
 
     Attributes:
         address: memory address of the tensor of positions.
-        positions: function that computes the positions from the pooling's input.
+        compute: function that computes the output and the positions from the pooling's input.
     """
 
     address: int
-    positions: Callable[[Tensor], Tensor]
+    compute: Callable[[Tensor], tuple[Tensor, Tensor]]
 
 
 def max_pool_record(node: Any) -> PoolRecord:
@@ -141,7 +141,7 @@ def max_pool_record(node: Any) -> PoolRecord:
     sizes = node._saved_kernel_size, node._saved_stride, node._saved_padding, node._saved_dilation
     ceil_mode = node._saved_ceil_mode
 
-    def positions(x: Tensor) -> Tensor:
-        return F.max_pool3d_with_indices(x, *sizes, ceil_mode)[1]
+    def compute(x: Tensor) -> tuple[Tensor, Tensor]:
+        return F.max_pool3d_with_indices(x, *sizes, ceil_mode)
 
-    return PoolRecord(node._saved_result1.data_ptr(), positions)
+    return PoolRecord(node._saved_result1.data_ptr(), compute)
