@@ -9,12 +9,13 @@ from typing import Any
 
 from docs_site.command_pages import command_pages
 from docs_site.config_pages import config_pages
-from docs_site.formulas import formulas_to_mathml
+from docs_site.formulas import formulas_to_mathml, formulas_to_text
 from docs_site.notebook_pages import notebook_pages
 from docs_site.python_pages import python_pages
 from docs_site.recipe_page import recipe_pages
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
+from mkdocs.structure.pages import Page
 
 _PAGES: dict[str, str | bytes] = {}
 
@@ -35,8 +36,12 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     return files
 
 
-def on_page_content(html: str, **_: Any) -> str:
-    """Replace the formulas of a page by MathML."""
+def on_page_content(html: str, page: Page, **_: Any) -> str:
+    """Replace the formulas of a page by MathML, and those of its table of contents by text."""
+    entries = list(page.toc)
+    for entry in entries:
+        entry.title = formulas_to_text(entry.title)
+        entries += entry.children
     return formulas_to_mathml(html)
 
 

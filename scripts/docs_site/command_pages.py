@@ -76,6 +76,8 @@ def _page(name: str, content: Help) -> str:
 
 def _usage(name: str, content: Help) -> str:
     """Write the usage with required words only, since the options follow one by one."""
+    if name == "fit":  # whose required options can be in the config
+        return "farfield fit --config CONFIG [options]"
     forms = {None: "{0}", "+": "{0} [{0} ...]", "?": "[{0}]"}
     words = [forms[nargs].format(word.upper()) for word, nargs in COMMANDS[name].positionals.items()]
     words += [

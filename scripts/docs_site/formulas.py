@@ -19,6 +19,11 @@ def formulas_to_mathml(page: str) -> str:
     return _FORMULA.sub(_convert, page)
 
 
+def formulas_to_text(title: str) -> str:
+    """Replace the formulas of a title, such as `\\(\\gamma\\)`, by their characters."""
+    return re.sub(r"\\\((.*?)\\\)", lambda found: re.sub("<[^>]*>", "", convert(html.unescape(found[1]))), title)
+
+
 def _convert(found: re.Match[str]) -> str:
     display = "block" if found[1] == "div" else "inline"
     source = html.unescape(found[2]).strip()

@@ -9,6 +9,7 @@ import re
 from docs_site.option_help import Option
 
 _DOCS_LINK = re.compile(r"docs/([\w/]+\.md)")
+_OPTION = re.compile(r"(?<![\w-])(--[a-z][\w.]*\w)")
 _SPHINX_ROLE = re.compile(r":(?:class|func|meth|attr|mod|paramref|ref):`+~?\.?([^`<]+?)(?: <[^`]*>)?`+")
 
 
@@ -29,6 +30,9 @@ def help_text(text: str, page: str) -> str:
         page: path of the page below docs/, for relative links.
     """
     text = _SPHINX_ROLE.sub(r"`\1`", " ".join(text.split())).replace("``", "`")
+    text = "".join(  # names of options as code, but not inside of other code
+        part if part.startswith("`") else _OPTION.sub(r"`\1`", part) for part in re.split(r"(`[^`]+`)", text)
+    )
     parts = _DOCS_LINK.split(text)  # every second part is the path of a page
     written = "".join(
         f"[{posixpath.splitext(posixpath.basename(part))[0].replace('_', ' ')}]({relative(part, page)})"

@@ -21,7 +21,8 @@ def notebook_pages() -> dict[str, str | bytes]:
     for path in sorted(NOTEBOOKS.glob("*.ipynb")):
         cells = nbformat.read(path, as_version=4).cells
         page, pictures = _page(path.stem, cells)
-        pages |= {f"{FOLDER}/{path.stem}.md": page} | pictures
+        pages[f"{FOLDER}/{path.stem}.md"] = page
+        pages.update(pictures)
         rows.append(f"- [{_title(cells)}]({path.stem}.md)")
     introduction = cleandoc("""
         # Notebooks

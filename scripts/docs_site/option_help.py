@@ -19,7 +19,8 @@ _NAMED = re.compile(
     r"^  (?:-\w(?: \S+)?, )?(?P<words>--[\w.]+|[a-z]\w*|\{\S+\})(?P<values>(?: \S+)*?)(?:  +(?P<text>\S.*))?$"
 )
 _DETAILS = re.compile(
-    r" ?\((?P<required>required, )?type: (?P<type>(?:(?! \((?:required, )?type: ).)*?)(?:, default: (?P<default>.*))?\)$"
+    r" ?\((?P<required>required, )?type: (?P<type>(?:(?! \((?:required, )?type: ).)*?)"
+    r"(?:, default: (?P<default>.*))?\)$"
 )
 
 
@@ -98,9 +99,10 @@ def parse_help(text: str, positionals: Sequence[str] = ()) -> Help:
 
 def readable_type(text: str) -> str:
     """Write a type without Python's `Optional`, `Union` and `Literal`: `Optional[int]` as `int | null`."""
+    text = re.sub(r"one or more (\w+)", r"list[\1]", text)  # what the help says for a list
     try:
         return _written(ast.parse(text, mode="eval").body)
-    except SyntaxError:  # words, such as "one or more str"
+    except SyntaxError:  # words, such as "name=value,... | null"
         return text
 
 
