@@ -15,6 +15,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from farfield.layers.matrix_product import fast, product
+from farfield.layers.positions import from_rows, stack_samples, to_rows
 from farfield.layers.torch_private import ConvBase
 
 
@@ -59,6 +61,10 @@ def pointwise(
         groups: number of separate channel groups.
         memory_format: memory format of the output: channels_last (2D or 3D) or contiguous.
     """
+    if groups == 1 and len(x) > 0 and x.ndim > 3 and fast(x, weight, multiply_adds=x[0].numel() * len(weight)):
+        columns = memory_format == torch.contiguous_format
+        samples = [product(rows, weight.mT, bias, columns=columns) for rows in to_rows(x)]
+        return from_rows(stack_samples(samples), x.shape[2:])
     if groups == 1 and memory_format == torch.contiguous_format:
         filters, columns = weight.expand(len(x), -1, -1), x.flatten(2)
         y = filters @ columns if bias is None else torch.baddbmm(bias.view(1, -1, 1), filters, columns)
