@@ -34,6 +34,7 @@ def graph_forms() -> Iterator[None]:
         (non_local, "pointwise", convolution),
         (non_local, "memory_format", _contiguous),
         (non_local, "fast", _never),
+        (pointwise, "fast", _never),
         (matrix_product, "fast", _never),
         (non_local, "embedded_gaussian", softmax_attention),
         (object_context, "embedded_gaussian", softmax_attention),

@@ -17,7 +17,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from farfield.layers.positions import by_columns
+from farfield.layers.positions import by_columns, stack_samples
 from farfield.layers.torch_private import has_onednn_product, is_transformed, onednn_product
 
 SMALL = 2**22
@@ -46,6 +46,13 @@ def product(
     return result
 
 
+def batched_product(a: Float[Tensor, "b n k"], b: Float[Tensor, "b k m"]) -> Float[Tensor, "b n m"]:
+    """Compute a b for every sample of a batch, one after the other where `fast`: oneDNN has no batch."""
+    if len(a) > 0 and fast(a, b, multiply_adds=a[0].numel() * b.shape[2]):
+        return stack_samples([product(*factors) for factors in zip(a, b, strict=True)])
+    return a @ b
+
+
 def fast(*tensors: Tensor, multiply_adds: int) -> bool:
     """Check whether oneDNN computes a product of tensors, or parts of them, of so many multiply-adds.
 
@@ -69,6 +76,7 @@ class _Product(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, a: Tensor, b: Tensor, bias: Tensor | None, columns: bool) -> Tensor:
         ctx.save_for_backward(a, b)
+        a, b = _dense(a), _dense(b)
         if not columns:
             return onednn_product(a, b, bias)
         y = onednn_product(b.mT, a.mT)
@@ -85,3 +93,13 @@ class _Product(torch.autograd.Function):
             grad.sum(0) if needs_bias else None,
             None,
         )
+
+
+def _dense(x: Float[Tensor, "n m"]) -> Float[Tensor, "n m"]:
+    """Return a matrix without gaps between its rows or columns; a copy of part of a larger one.
+
+    oneDNN has no fast kernel for some products of matrices with gaps. They take 2,000 times as long.
+    """
+    if x.is_contiguous() or x.mT.is_contiguous():
+        return x
+    return x.mT.contiguous().mT if by_columns(x) else x.contiguous()

@@ -17,6 +17,7 @@ from torch.nn import functional as F
 
 from farfield.layers.matrix_product import fast, product
 from farfield.layers.positions import from_rows, stack_samples, to_rows
+from farfield.layers.positions import memory_format as memory_format_of
 from farfield.layers.torch_private import ConvBase
 
 
@@ -62,8 +63,8 @@ def pointwise(
         memory_format: memory format of the output: channels_last (2D or 3D) or contiguous.
     """
     if groups == 1 and len(x) > 0 and x.ndim > 3 and fast(x, weight, multiply_adds=x[0].numel() * len(weight)):
-        columns = memory_format == torch.contiguous_format
-        samples = [product(rows, weight.mT, bias, columns=columns) for rows in to_rows(x)]
+        by_columns = memory_format == torch.contiguous_format
+        samples = [product(rows, weight.mT, bias, columns=by_columns) for rows in to_rows(x)]
         return from_rows(stack_samples(samples), x.shape[2:])
     if groups == 1 and memory_format == torch.contiguous_format:
         filters, columns = weight.expand(len(x), -1, -1), x.flatten(2)
@@ -79,6 +80,17 @@ def pointwise(
     y = y.movedim(-1, 1)
     wants_copy = memory_format == torch.contiguous_format or y.ndim == 3  # there is no channels_last for one axis
     return y.contiguous() if wants_copy else y
+
+
+def suited_format(x: Float[Tensor, "b c *positions"], conv: ConvBase) -> torch.memory_format:
+    """Return the memory format in which a pointwise convolution should give its output, if any format will do.
+
+    It is the format of x where products are fast in either layout, so that no later sum mixes formats. Elsewhere it is
+    channels_last, which fused attention needs.
+    """
+    if len(x) > 0 and x.ndim > 3 and fast(x, conv.weight, multiply_adds=x[0].numel() * len(conv.weight)):
+        return memory_format_of(x)
+    return torch.channels_last
 
 
 class PointwiseConv1d(_PointwiseConv, nn.Conv1d):
