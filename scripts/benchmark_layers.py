@@ -2,7 +2,7 @@
 
 python scripts/benchmark_layers.py                                     all of it, about 10 minutes on 2 CPU cores
 python scripts/benchmark_layers.py --only "dot product" concatenation  some of it
-python scripts/benchmark_layers.py --real_sizes                        the sizes that blocks have in networks (`real_sizes.py`)
+python scripts/benchmark_layers.py --real_sizes                        at the sizes in networks: see `real_sizes.py`
 python scripts/benchmark_layers.py --device cuda --dtype bfloat16
 
 Ours and theirs are interleaved; times are medians. Memory is the peak of a call above the memory in use before it, from

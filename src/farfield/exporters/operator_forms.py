@@ -33,9 +33,9 @@ def graph_forms() -> Iterator[None]:
         (pointwise, "pointwise", convolution),
         (non_local, "pointwise", convolution),
         (non_local, "memory_format", _contiguous),
-        (non_local, "fast", _never),
-        (pointwise, "fast", _never),
-        (matrix_product, "fast", _never),
+        (non_local, "fast_samples", _never),
+        (pointwise, "fast_samples", _never),
+        (matrix_product, "fast_samples", _never),
         (non_local, "embedded_gaussian", softmax_attention),
         (object_context, "embedded_gaussian", softmax_attention),
         (self_attention, "embedded_gaussian", softmax_attention),
@@ -115,7 +115,7 @@ def _contiguous(x: Tensor) -> torch.memory_format:
     return torch.contiguous_format  # a graph has no memory formats, and testing for one would fix the sizes
 
 
-def _never(*tensors: Tensor, multiply_adds: int) -> bool:
+def _never(*tensors: Tensor, width: int) -> bool:
     return False  # oneDNN's own product is no operator of a graph
 
 

@@ -17,7 +17,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from farfield.layers.positions import by_columns, stack_samples
+from farfield.layers.positions import by_columns, split_samples, stack_samples
 from farfield.layers.torch_private import has_onednn_product, is_transformed, onednn_product
 
 SMALL = 2**22
@@ -48,8 +48,8 @@ def product(
 
 def batched_product(a: Float[Tensor, "b n k"], b: Float[Tensor, "b k m"]) -> Float[Tensor, "b n m"]:
     """Compute a b for every sample of a batch, one after the other where `fast`: oneDNN has no batch."""
-    if len(a) > 0 and fast(a, b, multiply_adds=a[0].numel() * b.shape[2]):
-        return stack_samples([product(*factors) for factors in zip(a, b, strict=True)])
+    if fast_samples(a, b, width=b.shape[2]):
+        return stack_samples([product(*pair) for pair in zip(split_samples(a), split_samples(b), strict=True)])
     return a @ b
 
 
@@ -65,6 +65,13 @@ def fast(*tensors: Tensor, multiply_adds: int) -> bool:
         type(x) in (Tensor, nn.Parameter) and x.device.type == "cpu" and x.dtype == torch.float32 for x in tensors
     )
     return plain and not torch.is_autocast_enabled("cpu") and not is_transformed()
+
+
+def fast_samples(x: Tensor, *others: Tensor, width: int) -> bool:
+    """Check whether oneDNN computes the product of each sample of x (b ...) with a matrix of `width` columns."""
+    if torch.compiler.is_compiling():  # the size of a batch would be a constant of the graph
+        return False
+    return len(x) > 0 and fast(x, *others, multiply_adds=x[0].numel() * width)
 
 
 @cache

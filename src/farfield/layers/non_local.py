@@ -26,7 +26,7 @@ from torch.nn import functional as F
 
 from farfield.layers.attention_choice import exchanged_is_cheaper
 from farfield.layers.batch_norm import BATCH_NORM
-from farfield.layers.matrix_product import fast, product
+from farfield.layers.matrix_product import fast_samples, product
 from farfield.layers.pairwise import (
     concatenation,
     concatenation_weights,
@@ -42,6 +42,7 @@ from farfield.layers.positions import (
     flat_index,
     from_rows,
     memory_format,
+    split_samples,
     stack_samples,
     to_rows,
 )
@@ -190,7 +191,7 @@ class _NonLocalBlock(nn.Module):
             return False
         check_input(x, self.channels, self.ndim, type(self).__name__)
         weights = [conv.weight for conv in convs]
-        return len(x) > 0 and fast(x, *weights, multiply_adds=x[0].numel() * weights[0].shape[0])
+        return fast_samples(x, *weights, width=len(weights[0]))
 
     def _by_samples(self, x: Tensor) -> Tensor:
         """Compute W_z y for one clip after the other, in the memory layout of x and in the cheaper order of products.
@@ -198,7 +199,7 @@ class _NonLocalBlock(nn.Module):
         Intermediate results of a clip are small enough to stay in the processor's cache, and are never copied.
         """
         keys = self._pool(x)
-        clips = zip(to_rows(x), to_rows(keys), strict=True)
+        clips = zip(split_samples(to_rows(x)), split_samples(to_rows(keys)), strict=True)
         return from_rows(stack_samples([self._sample(rows, of_keys) for rows, of_keys in clips]), x.shape[2:])
 
     def _sample(self, x: Float[Tensor, "n c"], keys: Float[Tensor, "m c"]) -> Float[Tensor, "n c"]:

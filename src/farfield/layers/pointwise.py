@@ -15,8 +15,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from farfield.layers.matrix_product import fast, product
-from farfield.layers.positions import from_rows, stack_samples, to_rows
+from farfield.layers.matrix_product import fast_samples, product
+from farfield.layers.positions import from_rows, split_samples, stack_samples, to_rows
 from farfield.layers.positions import memory_format as memory_format_of
 from farfield.layers.torch_private import ConvBase
 
@@ -62,9 +62,9 @@ def pointwise(
         groups: number of separate channel groups.
         memory_format: memory format of the output: channels_last (2D or 3D) or contiguous.
     """
-    if groups == 1 and len(x) > 0 and x.ndim > 3 and fast(x, weight, multiply_adds=x[0].numel() * len(weight)):
+    if groups == 1 and x.ndim > 3 and fast_samples(x, weight, width=len(weight)):
         by_columns = memory_format == torch.contiguous_format
-        samples = [product(rows, weight.mT, bias, columns=by_columns) for rows in to_rows(x)]
+        samples = [product(rows, weight.mT, bias, columns=by_columns) for rows in split_samples(to_rows(x))]
         return from_rows(stack_samples(samples), x.shape[2:])
     if groups == 1 and memory_format == torch.contiguous_format:
         filters, columns = weight.expand(len(x), -1, -1), x.flatten(2)
@@ -88,7 +88,7 @@ def suited_format(x: Float[Tensor, "b c *positions"], conv: ConvBase) -> torch.m
     It is the format of x where products are fast in either layout, so that no later sum mixes formats. Elsewhere it is
     channels_last, which fused attention needs.
     """
-    if len(x) > 0 and x.ndim > 3 and fast(x, conv.weight, multiply_adds=x[0].numel() * len(conv.weight)):
+    if x.ndim > 3 and fast_samples(x, conv.weight, width=len(conv.weight)):
         return memory_format_of(x)
     return torch.channels_last
 

@@ -24,6 +24,11 @@ def from_rows(rows: Float[Tensor, "b n c"], size: Sequence[int]) -> Float[Tensor
     return rows.transpose(1, 2).unflatten(2, tuple(size))
 
 
+def split_samples(rows: Float[Tensor, "b n c"]) -> list[Float[Tensor, "n c"]]:
+    """Split a batch into matrices of rows. The gradient of `rows` gets their memory layout, without a copy to rows."""
+    return [y.mT for y in rows.mT.unbind()] if by_columns(rows) else list(rows.unbind())
+
+
 def stack_samples(samples: Sequence[Float[Tensor, "n c"]]) -> Float[Tensor, "b n c"]:
     """Stack matrices of rows, in the memory layout of the first: by rows, or by columns."""
     if len(samples) == 1:

@@ -18,8 +18,8 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from farfield.layers.matrix_product import fast, product
-from farfield.layers.positions import at_least_float32, by_columns, no_autocast, stack_samples
+from farfield.layers.matrix_product import fast_samples, product
+from farfield.layers.positions import at_least_float32, by_columns, no_autocast, split_samples, stack_samples
 
 TILE = 2**21
 """Number of matrix entries in memory at a time: 8 MiB in float32."""
@@ -30,7 +30,8 @@ def explicit_attention(
 ) -> Float[Tensor, "b n e"]:
     """Compute softmax(scale query key^T) value with the n x m matrix. It can be differentiated any number of times."""
     if _one_by_one(query, key, value):
-        return stack_samples([_explicit(q, k * scale, v) for q, k, v in zip(query, key, value, strict=True)])
+        samples = zip(*(split_samples(part) for part in (query, key * scale, value)), strict=True)
+        return stack_samples([_explicit(*sample) for sample in samples])
     return _explicit(query, key * scale, value)
 
 
@@ -43,7 +44,8 @@ def tiled_attention(
     """
     inputs = [at_least_float32(part) for part in (query, key, value)]
     if _one_by_one(*inputs):
-        y = stack_samples([_TiledAttention.apply(*parts, scale) for parts in zip(*inputs, strict=True)])
+        samples = zip(*(split_samples(part) for part in inputs), strict=True)
+        y = stack_samples([_TiledAttention.apply(*sample, scale) for sample in samples])
     else:
         y = _TiledAttention.apply(*inputs, scale)
     return y.to(value.dtype)
@@ -98,7 +100,7 @@ def _times(a: Tensor, b: Tensor, *, columns: bool) -> Tensor:
 
 def _one_by_one(query: Tensor, key: Tensor, value: Tensor) -> bool:
     """Check whether samples are computed one after the other, as oneDNN's product has no batch."""
-    return len(query) > 0 and fast(query, key, value, multiply_adds=query[0].numel() * key.shape[1])
+    return fast_samples(query, key, value, width=key.shape[1])
 
 
 def _join(tiles: list[Tensor]) -> Tensor:
