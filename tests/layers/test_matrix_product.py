@@ -45,7 +45,7 @@ LAYOUTS = {
 
 
 @onednn
-@pytest.mark.parametrize(("of_a", "of_b"), itertools.product(LAYOUTS, repeat=2))
+@pytest.mark.parametrize(("of_a", "of_b"), list(itertools.product(LAYOUTS, repeat=2)))
 def test_agrees_in_values_and_two_derivatives(of_a: str, of_b: str, operands: list[Tensor]) -> None:
     a, b, bias = LAYOUTS[of_a](7, 5), LAYOUTS[of_b](5, 11), torch.randn(11)
     for columns in (True, False):

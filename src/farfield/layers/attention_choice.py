@@ -7,7 +7,8 @@ Kernels, for n queries of width d, and m keys with values of width e:
     explicit    the n x m matrix, which the backward pass reads instead of computing it again.
 
 On a CPU the matrix is built where it is no larger than the features that it relates: m <= d + e, which is C for a
-non-local block with C/2 inner channels. Elsewhere its time to and from memory exceeds that of computing it again.
+non-local block with C/2 inner channels. Larger ones are not kept, to bound memory; from about 2,000 keys on, reading
+the matrix also takes longer than computing it again (`scripts/attention_crossover.py` measures both borders).
 
 Orders, with projections from C to C' channels:
 
