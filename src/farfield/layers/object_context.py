@@ -19,7 +19,7 @@ For n positions, attention costs O(n K C), which is linear in n.
 
 from __future__ import annotations
 
-from typing import Literal, overload
+from typing import Any, Literal, overload
 
 import torch
 from jaxtyping import Float, Int
@@ -93,7 +93,7 @@ class ObjectContext(nn.Module):
     ) -> Float[Tensor, "b c *positions"] | tuple[Float[Tensor, "b c *positions"], Float[Tensor, "b k *positions"]]:
         """Compute the output; with return_regions, also return the region logits."""
         check_input(x, self.channels, self.ndim, "ObjectContext")
-        logits = self.regions(x, memory_format=suited_format(x, self.regions))
+        logits = self.regions(x, memory_format=suited_format(x, self.regions.weight))
         f = self._representations(x, logits)
         context = embedded_gaussian(
             to_rows(self.phi(x)), to_rows(self.psi(f)), to_rows(self.delta(f)), scale=self.scale
@@ -133,6 +133,7 @@ class _Transform(nn.Sequential):
 
     def forward(self, x: Float[Tensor, "b c *positions"]) -> Float[Tensor, "b c2 *positions"]:
         conv, norm, relu = self
-        is_ours = type(conv) is POINTWISE_CONV.get(x.ndim - 2)  # and not replaced, for example by a quantised layer
-        y = conv(x, memory_format=suited_format(x, conv)) if is_ours else conv(x)
-        return relu(norm(y))
+        if not isinstance(conv, tuple(POINTWISE_CONV.values())):  # replaced, for example by a quantised one
+            return relu(norm(conv(x)))
+        weight: Any = conv.weight
+        return relu(norm(conv(x, memory_format=suited_format(x, weight))))

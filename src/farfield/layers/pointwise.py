@@ -82,13 +82,13 @@ def pointwise(
     return y.contiguous() if wants_copy else y
 
 
-def suited_format(x: Float[Tensor, "b c *positions"], conv: ConvBase) -> torch.memory_format:
-    """Return the memory format in which a pointwise convolution should give its output, if any format will do.
+def suited_format(x: Float[Tensor, "b c *positions"], weight: Tensor) -> torch.memory_format:
+    """Return the memory format in which a pointwise convolution by `weight` should give its output.
 
     It is the format of x where products are fast in either layout, so that no later sum mixes formats. Elsewhere it is
     channels_last, which fused attention needs.
     """
-    if x.ndim > 3 and fast_samples(x, conv.weight, width=len(conv.weight)):
+    if x.ndim > 3 and fast_samples(x, weight, width=len(weight)):
         return memory_format_of(x)
     return torch.channels_last
 

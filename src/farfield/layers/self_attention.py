@@ -96,7 +96,7 @@ class SelfAttention(nn.Module):
     ) -> Float[Tensor, "b c *positions"] | tuple[Float[Tensor, "b c *positions"], Float[Tensor, "b n n"]]:
         """Compute the output; with return_attention, also return all n x n weights. For large n, use `attention`."""
         check_input(x, self.channels, self.ndim, "SelfAttention")
-        layout = suited_format(x, self.value)
+        layout = suited_format(x, self.value.weight)
         query, key, value = (to_rows(conv(x, memory_format=layout)) for conv in (self.query, self.key, self.value))
         if return_attention:
             weights = self._weights(query, key)

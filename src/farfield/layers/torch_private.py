@@ -147,7 +147,6 @@ def max_pool_record(node: Any) -> PoolRecord:
         return F.max_pool3d_with_indices(x, *sizes, ceil_mode)
 
     return PoolRecord(node._saved_result1.data_ptr(), compute)
-    return PoolRecord(node._saved_result1.data_ptr(), positions)
 
 
 def has_onednn_product() -> bool:
