@@ -64,7 +64,7 @@ def curve(data: Path, run_dir: Path, words: list[str], options: argparse.Namespa
         run.model.double()
         run.model.network.register_forward_pre_hook(lambda _, inputs: (inputs[0].double(),))
     losses = Losses()
-    run.trainer.callbacks.append(losses)
+    run.trainer.callbacks.append(losses)  # type: ignore[attr-defined]  # Lightning sets it later
     result = train_run(run)
     assert result.last_checkpoint is not None
     return losses.values, evaluate(result.last_checkpoint, data / "test.csv", progress=False).metrics().top1.value

@@ -85,11 +85,10 @@ def index_once(options: argparse.Namespace) -> int:
         if {name: known.get(name) for name in asked} != asked:
             raise FarfieldError(f"{options.out} holds results of other videos. Give another --out.")
         return len(known["missing"])
-    format = "folders" if annotations is None else "kinetics"
     found = index_videos(
         options.videos,
         manifest,
-        format=format,
+        format="folders" if annotations is None else "kinetics",
         annotations=annotations,
         subset=None if annotations is None else "val",
         num_workers=options.num_workers,

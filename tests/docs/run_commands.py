@@ -41,7 +41,7 @@ EXTRA_WORDS: dict[str, tuple[str, ...]] = {
     "data synthesize": ("--num_workers=1",),
 }
 """Options that make a command start no processes."""
-FEW_VIDEOS = {"figures": (40, 10, 10), "untrimmed": (2, 1, 1), "crowd": (10, 5, 5)}
+FEW_VIDEOS = {"figures": (40, 10, 10), "untrimmed": (2, 2, 2), "crowd": (10, 5, 5)}
 """Numbers of training, validation and test videos; those of figures are there already (page_folder.py)."""
 SMALL_FIT = {
     "trainer.max_epochs": 1,
