@@ -139,7 +139,7 @@ def draw_arrows(axes: Axes, block: BlockExplanation, shown: list[int], num_frame
 def save(pictures: list[np.ndarray], milliseconds: list[int], out: Path) -> None:
     """Write an animation that repeats without end."""
     first, *rest = [Image.fromarray(each) for each in pictures]
-    options = {"quality": 80, "method": 6, "minimize_size": True} if out.suffix == ".webp" else {}
+    options: dict[str, Any] = {"quality": 80, "method": 6, "minimize_size": True} if out.suffix == ".webp" else {}
     first.save(out, save_all=True, append_images=rest, duration=milliseconds, loop=0, **options)
 
 
