@@ -130,7 +130,11 @@ def draw_arrows(axes: Axes, block: BlockExplanation, shown: list[int], num_frame
         if abs(each.weight) < FAINTEST or np.abs(end - start).max() < 0.05:
             continue
         style: dict[str, Any] = {"color": "#e02010", "linewidth": 1 + 2 * abs(each.weight)}
-        axes.add_patch(FancyArrowPatch(start, end, arrowstyle="-|>", mutation_scale=14, shrinkA=5, shrinkB=0, **style))
+        axes.add_patch(
+            FancyArrowPatch(
+                tuple(start), tuple(end), arrowstyle="-|>", mutation_scale=14, shrinkA=5, shrinkB=0, **style
+            )
+        )
     side = 0.2
     axes.add_patch(Rectangle(tuple(start - side / 2), side, side, fill=False, edgecolor="black", linewidth=3.2))
     axes.add_patch(Rectangle(tuple(start - side / 2), side, side, fill=False, edgecolor="cyan", linewidth=1.8))

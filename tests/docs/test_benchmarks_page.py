@@ -1,4 +1,4 @@
-"""docs/benchmarks.md names commands that exist, and README.md states its figures; both READMEs show the same commands."""
+"""docs/benchmarks.md names commands that exist; README.md has its figures; both READMEs show the same commands."""
 
 from __future__ import annotations
 
