@@ -201,6 +201,16 @@ def test_gradients_and_statistics_are_those_of_a_normal_step(
     assert_equal_results(found, results(network, x, NORMAL()), 1e-12)
 
 
+@pytest.mark.parametrize("sums_per_kept", [0, 2])
+@pytest.mark.parametrize("name", ["residual blocks", "residual swish", "squeeze and excitation", "max-pooling"])
+def test_on_the_cpu_gradients_are_the_same_bits(name: str, sums_per_kept: int) -> None:
+    network = prepared(NETWORKS[name], torch.float32).to(memory_format=torch.channels_last_3d)
+    x = clips(torch.float32, torch.channels_last_3d)
+    found = results(network, x, recompute_activations(sums_per_kept=sums_per_kept))
+    for key, value in results(network, x, NORMAL()).items():
+        assert torch.equal(found[key], value), key
+
+
 def kept_bytes(network: nn.Module, x: Tensor, context: AbstractContextManager[Any]) -> int:
     """Return the memory that a forward pass leaves allocated for the backward pass, besides its output."""
     with context:

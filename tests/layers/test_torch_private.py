@@ -79,6 +79,19 @@ def test_the_factor_of_an_addition_is_known(alpha: int, expected: bool) -> None:
     assert has_unit_alpha(node) is expected
 
 
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last_3d])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_output_of_a_batch_norm_is_computed_exactly(dtype: torch.dtype, memory_format: torch.memory_format) -> None:
+    torch.manual_seed(0)
+    norm = nn.BatchNorm3d(101, dtype=dtype)
+    for parameter in norm.parameters():
+        nn.init.normal_(parameter)
+    x = torch.randn(2, 101, 3, 5, 7, dtype=dtype).contiguous(memory_format=memory_format).requires_grad_()
+    y = norm(x)
+    record = batch_norm_record(y.grad_fn)
+    assert torch.equal(record.output(x.detach()), y.detach())
+
+
 @pytest.mark.parametrize("affine", [True, False])
 def test_statistics_of_a_batch_norm_are_in_the_graph(affine: bool) -> None:
     x = torch.randn(4, 3, 2, 2, 2, dtype=torch.float64).requires_grad_()
@@ -89,10 +102,9 @@ def test_statistics_of_a_batch_norm_are_in_the_graph(affine: bool) -> None:
     assert node.name() in NORM_NODES
     record = batch_norm_record(node)
     torch.testing.assert_close(record.mean, x.detach().mean((0, 2, 3, 4)))
-    torch.testing.assert_close(record.variance, x.detach().var((0, 2, 3, 4), correction=0))
-    assert record.eps == 1e-3
-    for name, value in (("weight", record.weight), ("bias", record.bias)):
-        assert torch.equal(value, getattr(norm, name)) if affine else value is None
+    deviation = (x.detach().var((0, 2, 3, 4), correction=0) + norm.eps).sqrt()
+    torch.testing.assert_close(record.scale, (norm.weight.detach() if affine else 1) / deviation)
+    assert torch.equal(record.shift, norm.bias) if affine else record.shift is None
     assert batch_norm_record(norm.eval()(x).grad_fn) is None
 
 

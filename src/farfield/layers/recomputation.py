@@ -36,11 +36,17 @@ from farfield.layers.torch_private import (
     view_base,
 )
 
+
+def _swish(x: Tensor, inplace: bool = False) -> Tensor:
+    """Compute PyTorchVideo's Swish as it does; `F.silu` rounds differently."""
+    return torch.sigmoid(x).mul_(x)
+
+
 ACTIVATIONS: dict[str, Callable[..., Tensor]] = {
     "ReluBackward0": F.relu,
     "SiluBackward0": F.silu,
     "HardswishBackward0": F.hardswish,
-    "SwishFunctionBackward": F.silu,  # PyTorchVideo's Swish
+    "SwishFunctionBackward": _swish,
 }
 """Activations that are recomputed, by the name of their node in autograd's graph."""
 
@@ -56,8 +62,9 @@ def recompute_activations(*, sums_per_kept: int = 0) -> Iterator[None]:
     """Save memory in a forward pass inside the `with` block, by recomputing cheap activations in its backward pass.
 
     The recomputed tensors are the outputs of batch norms in training mode, of the activations and products
-    (squeeze-and-excitation) after them, and of max-pooling, with the positions of its maxima. Gradients agree up to
-    rounding, and running statistics are updated once, as usual. The backward pass may run after the block. Compiled
+    (squeeze-and-excitation) after them, and of max-pooling, with the positions of its maxima. On the CPU they are the
+    same bits, and so are the gradients; elsewhere they agree up to rounding. Running statistics are updated once, as
+    usual. The backward pass may run after the block. Compiled
     code is not affected: `torch.compile` chooses by itself what to recompute.
 
     Args:
@@ -245,10 +252,7 @@ class _Graph:
 
 
 def _norm(norm: BatchNormRecord, source: _Source) -> _Recomputed:
-    def compute() -> Tensor:
-        return F.batch_norm(source.value(), norm.mean, norm.variance, norm.weight, norm.bias, eps=norm.eps)
-
-    return _Recomputed(compute, source.num_sums)
+    return _Recomputed(lambda: norm.output(source.value()), source.num_sums)
 
 
 def _activation(function: Callable[..., Tensor], source: _Recomputed) -> _Recomputed:

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -85,17 +86,21 @@ class BatchNormRecord:
 
     Attributes:
         mean: mean of the batch, one value per channel.
-        variance: biased variance of the batch.
-        weight: scale per channel; None for a norm without scale.
-        bias: shift per channel; None for a norm without shift.
-        eps: added to the variance.
+        scale: the norm's scale divided by the batch's standard deviation, one value per channel.
+        shift: shift per channel; None for a norm without shift.
     """
 
     mean: Tensor
-    variance: Tensor
-    weight: Tensor | None
-    bias: Tensor | None
-    eps: float
+    scale: Tensor
+    shift: Tensor | None
+
+    def output(self, x: Tensor) -> Tensor:
+        """Compute the norm's output from its input.
+
+        The norm runs in evaluation mode with a variance of exactly 1. PyTorch's CPU kernel then computes the same
+        scale and shift per channel as it did in training mode, and so exactly the same output.
+        """
+        return F.batch_norm(x, self.mean, torch.ones_like(self.mean), self.scale, self.shift, eps=0.0)
 
 
 def batch_norm_record(node: Any) -> BatchNormRecord | None:
@@ -106,10 +111,8 @@ def batch_norm_record(node: Any) -> BatchNormRecord | None:
     """
     if node.name() == "SyncBatchNormBackward":
         _, weight, mean, invstd, _ = node.saved_tensors
-        eps = 0.0
     elif node._saved_training:
         mean, invstd, weight = node._saved_result1, node._saved_result2, node._saved_weight
-        eps = node._saved_eps if node.name().startswith("Native") else node._saved_epsilon
     else:
         return None
     bias, shift = None, node.next_functions[2][0]
@@ -117,10 +120,9 @@ def batch_norm_record(node: Any) -> BatchNormRecord | None:
         bias = getattr(shift, "variable", None)
         if bias is None:
             return None
-        bias = bias.detach().clone()
-        weight = None if weight is None else weight.detach().clone()
-    variance = (invstd.double() ** -2 - eps).to(invstd.dtype).clamp_(min=0)
-    return BatchNormRecord(mean.detach(), variance, weight, bias, eps)
+        bias = bias.detach().to(mean.dtype, copy=True)
+    scale = invstd.detach().clone() if weight is None else invstd.detach() * weight.detach().to(invstd.dtype)
+    return BatchNormRecord(mean.detach(), scale, bias)
 
 
 @dataclass(frozen=True)
