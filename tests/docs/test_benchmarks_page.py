@@ -13,7 +13,7 @@ from docs.markdown_blocks import REPOSITORY, blocks
 from docs.run_commands import parse_command
 
 NUMBER = re.compile(r"\d[\d,.]*\d|\d")
-COMMAND = re.compile(r"`((?:python scripts/\w+\.py|farfield (?:test|export) [\w-])[^`]*)`")
+COMMAND = re.compile(r"`((?:python scripts/\w+\.py|farfield (?:test|export) (?!--help)[\w-])[^`]*)`")
 BENCHMARKS = "docs/benchmarks.md"
 READMES = ("README.md", "README.zh.md")
 
