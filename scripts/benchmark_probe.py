@@ -1,18 +1,21 @@
 """Time of a probe: many heads against one on the same features, and a whole probe against fine-tuning.
 
-python scripts/benchmark_probe.py heads                         # 24 configurations of each head against one
+python scripts/benchmark_probe.py steps                         # a training step of 24 configurations against one
+python scripts/benchmark_probe.py heads --videos 500            # 24 configurations against one, on cached features
 python scripts/benchmark_probe.py whole --videos 500            # features and heads against 10 epochs of fine-tuning
 python scripts/benchmark_probe.py float16 --weights best.ckpt   # what float16 maps change, with a trained `tiny`
 
-Times are CPU time of this process, which other programs on the machine change less than wall time. `whole` generates
-videos of two seconds, computes all features and trains the heads. Fine-tuning is measured for a few steps, and its
-time extrapolated to all steps of 10 epochs.
+Times are CPU time of this process, which other programs on the machine change less than wall time. `heads` computes
+features once, and then trains on them with one learning rate and weight decay, and with 24 pairs: reading, training,
+choosing, testing, and writing the run folder. `whole` generates videos of two seconds, computes all features and trains
+the heads. Fine-tuning is measured for a few steps, and its time extrapolated to all steps of 10 epochs.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import statistics
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -47,7 +50,7 @@ def cpu_seconds(work: Callable[[], Any]) -> float:
     return time.process_time() - before
 
 
-def compare_heads(batch_size: int) -> dict[str, Any]:
+def compare_steps(batch_size: int) -> dict[str, Any]:
     """Train 24 configurations and one configuration of each head; return CPU seconds a step, and ratios.
 
     The attentive head has one block, since four would take minutes on a CPU.
@@ -81,6 +84,45 @@ def compare_heads(batch_size: int) -> dict[str, Any]:
         repeats = [(seconds(grid_of_24[:1]), seconds(grid_of_24)) for _ in range(3 if name == "linear" else 1)]
         one, many = (min(each) for each in zip(*repeats, strict=True))
         found[name] = {"one_ms": 1000 * one, "24_ms": 1000 * many, "ratio": many / one}
+    return found
+
+
+def compare_heads(videos: int, heads: list[str], clip: Any, repeats: int) -> dict[str, Any]:
+    """Train one configuration and 24 of each head on cached features of `tiny`; return medians of CPU seconds.
+
+    The attentive head has one block, since four would take minutes on a CPU.
+    """
+    found: dict[str, Any] = {}
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        num_val = videos // 5
+        data = synthesize("figures", folder / "data", num_train=videos - num_val, num_val=num_val, num_test=num_val)
+        save_model(build_model("tiny", num_classes=10, clip=clip), folder / "weights.ckpt")
+
+        def probe(run: str, head: str, grid: dict[str, Any]) -> float:
+            settings = {"heads": [head], "test": str(data / "test.csv"), "cache": str(folder / "features")}
+            options = {
+                "model.backbone": "tiny",
+                "model.weights": folder / "weights.ckpt",
+                "data.train": data / "train.csv",
+                "data.val": data / "val.csv",
+                "data.num_workers": 0,
+                "trainer.accelerator": "cpu",
+                "run_dir": folder / run,
+                "probe": settings | {"curve_draws": 0, "head_options": {"depth": 1}} | grid,
+            }
+            return cpu_seconds(lambda: train(None, options, progress=False))
+
+        one = {"learning_rates": [1e-3], "weight_decays": [0.1]}
+        for head in heads:
+            probe(f"{head}_features", head, one)
+            grids = {"one": one, "24": {}} | ({} if head == "linear" else {"24_to_the_end": {"halving": False}})
+            seconds: dict[str, list[float]] = {each: [] for each in grids}
+            for repeat in range(repeats):
+                for each, grid in grids.items():
+                    seconds[each].append(probe(f"{head}_{each}_{repeat}", head, grid))
+            medians = {each: statistics.median(values) for each, values in seconds.items()}
+            found[head] = medians | {f"{each}_ratio": medians[each] / medians["one"] for each in grids if each != "one"}
     return found
 
 
@@ -165,16 +207,21 @@ def compare_formats(weights: str | None) -> dict[str, Any]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("what", choices=["heads", "whole", "float16"])
+    parser.add_argument("what", choices=["steps", "heads", "whole", "float16"])
     parser.add_argument("--videos", type=int, default=500, help="training and validation videos")
     parser.add_argument("--fine_tuning_steps", type=int, default=5, help=f"measured steps of {BATCH} clips")
     parser.add_argument("--backbone", default="x3d_s")
     parser.add_argument("--weights", help="for float16: checkpoint of a trained tiny; default: random weights")
-    parser.add_argument("--batch_size", type=int, default=32, help="clips in a training step of heads")
+    parser.add_argument("--batch_size", type=int, default=32, help="for steps: clips in a training step of heads")
+    parser.add_argument("--heads", nargs="+", default=["linear"], help="for heads: which")
+    parser.add_argument("--repeats", type=int, default=5, help="for heads: rounds in turns")
+    parser.add_argument("--clip", default="{}", help="for heads: clip settings that differ from those of tiny, JSON")
     given = parser.parse_args()
     with progress_bars(False):
-        if given.what == "heads":
-            found = compare_heads(given.batch_size)
+        if given.what == "steps":
+            found = compare_steps(given.batch_size)
+        elif given.what == "heads":
+            found = compare_heads(given.videos, given.heads, json.loads(given.clip), given.repeats)
         elif given.what == "whole":
             found = compare_whole(given.videos, given.fine_tuning_steps, given.backbone)
         else:

@@ -60,7 +60,7 @@ def curve(data: Path, run_dir: Path, words: list[str], options: argparse.Namespa
     }
     run = make_run(["--config", "figures_tiny_nl2", *(f"--{name}={value}" for name, value in shared.items()), *words])
     losses = Losses()
-    run.trainer.callbacks.append(losses)  # type: ignore[attr-defined]  # set by a connector
+    run.trainer.callbacks.append(losses)  # type: ignore[attr-defined]  # Lightning sets it later
     result = train_run(run)
     assert result.last_checkpoint is not None
     return losses.values, evaluate(result.last_checkpoint, data / "test.csv", progress=False).metrics().top1.value

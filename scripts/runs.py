@@ -20,7 +20,7 @@ from farfield.curation.groups import read_with_groups
 from farfield.data.manifest import Manifest, VideoRecord
 from farfield.errors import FarfieldError
 from farfield.evaluation.metrics import Estimate, wilson
-from farfield.parallel import worker_context
+from farfield.parallel import end_with_parent, worker_context
 
 ON_CPU: dict[str, Any] = {
     "data.num_workers": 0,
@@ -92,7 +92,8 @@ def run_commands(commands: Sequence[Sequence[Any]], log: Path, *, num_threads: i
 
 
 def _run(commands: list[list[str]], log: Path, num_threads: int) -> None:
-    """Run commands until one fails; their output goes to a file."""
+    """Run commands until one fails; their output goes to a file. Ends with the script, also if that is killed."""
+    end_with_parent()
     with log.open("w") as file:
         for stream in (sys.stdout, sys.stderr):
             os.dup2(file.fileno(), stream.fileno())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import multiprocessing.util
 import os
 import random
 from collections.abc import Callable, Iterator
@@ -21,6 +22,7 @@ from PIL import Image
 from farfield.synthetic.synthesize import synthesize
 from farfield.video.writer import write_video
 
+multiprocessing.util.get_temp_dir()  # the fork server's socket is in it: made before a test gives itself another folder
 BITS = 10
 CELL = 8
 

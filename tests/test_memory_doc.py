@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-import pytest
 import torch
 from torch.nn.functional import cross_entropy
 
@@ -16,7 +15,7 @@ from farfield.training.execution import Execution
 PAGE = (Path(__file__).parents[1] / "docs/explanations/memory.md").read_text()
 
 
-def test_the_example_gives_the_gradients_of_a_normal_step(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_example_gives_the_gradients_of_a_normal_step() -> None:
     torch.manual_seed(0)
     network = build_model("tiny", num_classes=3, backbone_options={}).double().train()
     network.head.dropout = torch.nn.Identity()  # random masks would differ
@@ -27,14 +26,22 @@ def test_the_example_gives_the_gradients_of_a_normal_step(monkeypatch: pytest.Mo
         used.append(options)
         return recompute_activations(**options)
 
-    monkeypatch.setattr("farfield.layers.recompute_activations", spy)
     gradients = []
     for code in (
         "loss = cross_entropy(network(clips), labels)\nloss.backward()",
-        *re.findall(r"```python\n(.*?)```", PAGE, re.S),
+        *re.findall(r"```python\n.*?(with recompute.*?)```", PAGE, re.S),  # with the network and clips of this test
     ):
         network.zero_grad()
-        exec(code, {"cross_entropy": cross_entropy, "network": network, "clips": clips, "labels": labels})
+        exec(
+            code,
+            {
+                "recompute_activations": spy,
+                "cross_entropy": cross_entropy,
+                "network": network,
+                "clips": clips,
+                "labels": labels,
+            },
+        )
         gradients.append([each.grad.clone() for each in network.parameters() if each.grad is not None])
     assert used == [{"sums_per_kept": 2}]
     assert len(gradients) == 2

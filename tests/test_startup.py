@@ -68,6 +68,10 @@ def test_help_imports_nothing_heavy() -> None:
     assert done.stderr.splitlines() == light
 
 
+def test_the_versions_import_nothing_heavy() -> None:
+    assert imported_by("--version") == set()
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("command", NEEDED)
 def test_help_of_other_commands_imports_what_it_needs(command: str) -> None:

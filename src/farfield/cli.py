@@ -119,7 +119,9 @@ def _main(words: list[str]) -> int:
         print(_overview())
         return 0 if words else 2
     if words[0] == "--version":
-        print(f"farfield {import_module('farfield').__version__}")
+        from farfield.commands.version import version_report
+
+        print(version_report())
         return 0
     if words[0] == "data" and words[1:2] in (["-h"], ["--help"]):
         print(_overview("data "))
@@ -180,6 +182,7 @@ def _overview(prefix: str = "") -> str:
             "",
             f"farfield {prefix}COMMAND --help explains a command.",
             "farfield COMMAND --offline downloads no model from huggingface.co.",
+            "farfield --version prints the versions that a report of a fault needs.",
         ]
     )
 

@@ -31,12 +31,21 @@ class VideoError(FarfieldError):
         return type(self), (self.path, self.reason)  # by default, the message would be passed as the path
 
 
+def damage(error: Exception) -> str:
+    """Say what is wrong with the content of a file, from the exception that reading it raised."""
+    if isinstance(error, KeyError):
+        return f"it has no {error.args[0]!r}"
+    return "it has another structure" if isinstance(error, TypeError | AttributeError | LookupError) else str(error)
+
+
 def nearest(given: str, known: Iterable[str]) -> str:
     """Return a hint for an error message: the known names, and the name nearest to `given` if one is near.
 
     Of more than 30 names, only the nearest is given, or the first 30 if none is near.
     """
     names = [str(name) for name in known]
+    if not names:
+        return "There are none."
     plain = {name.casefold(): name for name in reversed(names)}
     close = [plain[found] for found in difflib.get_close_matches(str(given).casefold(), plain, n=1)]
     close = close or [name for name in names if name.casefold().startswith(str(given).casefold())][:1]

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import os
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, wait
-from multiprocessing import get_context
+from multiprocessing import connection, get_context, parent_process
 from typing import TYPE_CHECKING, Generic, Literal, TypeVar
 
 from pebble import ProcessExpired, ProcessPool
@@ -78,6 +79,21 @@ def worker_context(*modules: str) -> SpawnContext | ForkServerContext:
     return context
 
 
+def end_with_parent() -> None:
+    """End this process as soon as the process that started it has ended, even if that was killed.
+
+    Workers of a killed process would otherwise wait for jobs for ever, and keep their memory.
+    """
+    parent = parent_process()
+    if parent is not None:
+        threading.Thread(target=_end_after, args=(parent.sentinel,), daemon=True).start()
+
+
+def _end_after(sentinel: int) -> None:
+    connection.wait([sentinel])
+    os._exit(1)
+
+
 def _timeout_reason(seconds: float) -> str:
     return f"it took longer than {seconds:g} s"
 
@@ -112,7 +128,7 @@ def _local(
 ) -> Iterator[tuple[Job, Result | str]]:
     workers = num_workers or usable_cores()
     running: dict[Future, Job] = {}
-    pool = ProcessPool(max_workers=workers, context=worker_context(function.__module__))
+    pool = ProcessPool(max_workers=workers, context=worker_context(function.__module__), initializer=end_with_parent)
     try:
         queue = _JobQueue(jobs)
         while running or not queue.exhausted:

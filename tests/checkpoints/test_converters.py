@@ -311,7 +311,8 @@ def test_mmaction2_pipelines_set_clip_views_and_normalisation() -> None:
     rest = """
 train_pipeline = [dict(type='Resize', scale=(-1, 256)), dict(type='Resize', scale=(192, 192), keep_ratio=False)]
 test_pipeline = [
-    dict(type='SampleFrames', clip_len=4, frame_interval=16, num_clips=7, test_mode=True),
+    dict(type='SampleFrames', clip_len=4, frame_interval=16, num_clips=7, test_mode=True, target_fps=24,
+         out_of_bound_opt='repeat_last'),
     dict(type='Resize', scale=(-1, 320)), dict(type='ThreeCrop', crop_size=288)]
 """
     pixels = "data_preprocessor=dict(mean=[102.0, 51.0, 25.5], std=[51.0, 51.0, 51.0])"
@@ -319,6 +320,7 @@ test_pipeline = [
     config = mmaction2_config(f"conv1_stride_t=1, pool1_stride_t=1), {pixels}, other=dict(a=1", rest)
     clip = _convert({"state_dict": state, "meta": config})[0].clip
     assert (clip.num_frames, clip.frame_stride, clip.num_clips, clip.num_crops) == (4, 16, 7, 3)
+    assert (clip.target_fps, clip.short_clip) == (24, "clamp")
     assert (clip.crop_px, clip.test_crop_px, clip.short_side_px) == (192, 288, 320)
     assert clip.mean == pytest.approx((0.4, 0.2, 0.1))
     assert clip.std == pytest.approx((0.2, 0.2, 0.2))

@@ -2,16 +2,19 @@ from __future__ import annotations
 
 import json
 import os
+import platform
 import re
 import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+import farfield
 from farfield import build_model
 from farfield.checkpoints.checkpoint import save_model
 from farfield.cli import COMMANDS
@@ -39,6 +42,15 @@ def test_overview_names_every_command(run_farfield: Run, capsys: pytest.CaptureF
     assert run_farfield("data", "--help") == 0
     listed = re.findall(r"^  (data \w+|\w+) ", capsys.readouterr().out, re.MULTILINE)
     assert listed == [name for name in COMMANDS if name.startswith("data ")]
+
+
+def test_version_names_the_code_and_what_it_runs_on(run_farfield: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_farfield("--version") == 0
+    first, *others = capsys.readouterr().out.splitlines()
+    assert first.split()[:2] == ["farfield", farfield.__version__]
+    assert f"Python {platform.python_version()}" in others
+    assert {f"{name} {version(name)}" for name in ("torch", "av", "decord2", "lightning")} <= set(others)
+    assert not any(line.startswith(("farfield", "pytest", "mkdocs")) for line in others)
 
 
 @pytest.mark.parametrize("name", COMMANDS)

@@ -159,3 +159,13 @@ def test_groups_of_either_run_are_drawn(runs: tuple[Scores, Scores, Path, Path])
     found, back = (compare_multilabel_runs(*pair, draws=200) for pair in ((run_a, run_b), (run_b, run_a)))
     assert found.resampled == back.resampled == "groups"
     assert found.units == back.units
+
+
+def test_other_aggregations_are_named(
+    runs: tuple[Scores, Scores, Path, Path], caplog: pytest.LogCaptureFixture
+) -> None:
+    _, _, folder_a, folder_b = runs
+    compare_multilabel_runs(folder_a, folder_a, draws=100)
+    assert caplog.text == ""
+    compare_multilabel_runs(folder_a, folder_b, draws=100)
+    assert f"{folder_a} aggregates its views by mean, and {folder_b} by max" in caplog.text

@@ -99,6 +99,18 @@ def test_own_inputs_of_each_configuration(network: ActionNet, name: HeadName) ->
             torch.testing.assert_close(value[place], single.parameters[key][0], atol=1e-5, rtol=1e-4)
 
 
+@pytest.mark.parametrize("name", ["linear", "non_local"])
+def test_configurations_that_go_on_are_trained_as_without_the_others(network: ActionNet, name: HeadName) -> None:
+    grid = Grid(head(network, name), CONFIGURATIONS, F.cross_entropy)
+    keep = {2: [0, 2], 4: [1]}
+    grid.train(batches(name), STEPS, after_step=keep.get, description="heads")
+    assert grid.configurations == [CONFIGURATIONS[2]]
+    alone = trained(network, name, [CONFIGURATIONS[2]])
+    for key, value in {**alone.parameters, **alone.buffers}.items():
+        torch.testing.assert_close({**grid.parameters, **grid.buffers}[key], value, atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(grid.train_losses, alone.train_losses)
+
+
 @pytest.mark.parametrize("name", HEADS)
 def test_finished_network_scores_as_its_head(network: ActionNet, name: HeadName) -> None:
     grid = trained(network, name, CONFIGURATIONS)

@@ -433,3 +433,23 @@ def test_command_line(
     assert run_farfield(*words, "--resume=true") == 0
     assert run_farfield(*(word for word in words if "probe" not in word), "--resume=true") == 2
     assert "holds a probe, whose checkpoints a training run would replace" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_heads_on_maps_that_are_behind_are_dropped(figures: Path, weights: Path, tmp_path: Path) -> None:
+    grid = {"heads": ["non_local"], "learning_rates": [1e-3, 1e-2], "weight_decays": [0.0, 0.1]}
+    settings = grid | {"min_steps": 8, "epochs": 1, "cache": str(tmp_path / "features")}
+    halved, all_of_them = (
+        probe(figures, weights, tmp_path / str(halving), halving=halving, **settings).probe for halving in (True, False)
+    )
+    assert halved is not None
+    assert all_of_them is not None
+    steps = [row["steps"] for row in halved.configurations]
+    assert sorted(steps) == [2, 2, 2, 8]
+    assert [row["steps"] for row in all_of_them.configurations] == [8] * 4
+    last = steps.index(8)
+    assert halved.configurations[last]["best"]
+    assert halved.configurations[last] == {**all_of_them.configurations[last], "best": True}
+    dropped = [(row["val/top1"], -row["val/loss"]) for row in halved.configurations if row["steps"] == 2]
+    assert all(row["train/loss"] > 0 for row in halved.configurations)
+    assert len(set(dropped)) > 1  # they differ, so that there was something to choose

@@ -207,6 +207,8 @@ def test_resuming_another_network_is_refused(
         (["--model.optimisation.weight_decay=-1"], "weight_decay is -1"),
         (["--trainer.accelerator=gpu"], "(?i)gpu|cuda"),
         (["--trainer.accelerator=gpux"], "gpux"),
+        (["--seed_everything=-1"], "seed_everything is -1; it must be from 0 to 4294967295"),
+        (["--trainer.devices=0,"], "`devices` selected with `CPUAccelerator` should be an int > 0"),
         (["--trainer.precision=fp16"], "fp16"),
         (["--trainer.strategy=dddp"], "dddp"),
         (["--trainer.precision=bf16-true"], "precision is bf16-true; it must be one of 32-true, bf16-mixed, 16-mixed"),
@@ -238,11 +240,19 @@ def test_user_errors_are_one_line(
     run_farfield: Callable[..., int],
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    assert run_farfield(*arguments(figures, tmp_path, *options)) == 2
+    assert run_farfield(*arguments(figures, tmp_path / "run", *options)) == 2
     error = capsys.readouterr().err
     assert re.search(message, error), error
     assert "Traceback" not in error
     assert len([line for line in error.splitlines() if line.startswith("farfield fit:")]) == 1
+
+
+@pytest.mark.parametrize("option", ["--trainer.devices=0,", "--trainer.precision=bf16-true"])
+def test_options_that_the_trainer_refuses_leave_no_run_folder(
+    option: str, figures: Path, tmp_path: Path, run_farfield: Callable[..., int]
+) -> None:
+    assert run_farfield(*arguments(figures, tmp_path / "run", option)) == 2
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_amp_and_steps_and_gradient_accumulation(

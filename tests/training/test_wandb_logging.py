@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from wandb.proto.wandb_internal_pb2 import Record
 
+import farfield
 from farfield.training.wandb_logging import WandbSettings, has_wandb_account, make_wandb_logger
 from training.test_fit import arguments
 
@@ -94,7 +95,7 @@ def test_run_is_logged_offline_without_an_account(
     assert config["model"]["backbone"] == "tiny"
     assert len(config["manifests"]["train"]["hash"]) == 16
     assert config["model"]["clip"]["frame_stride"] == 6
-    assert config["lineage"]["code"].startswith("0.1.0")
+    assert config["lineage"]["code"].startswith(farfield.__version__)
     assert len(list(folder.glob("files/media/videos/val/*.mp4"))) == 8
     assert len(list(folder.glob("files/media/images/val/confusion_matrix*.png"))) == 1
     run_id = (tmp_path / "run/wandb_run_id").read_text().strip()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,6 +16,8 @@ from farfield.errors import FarfieldError
 from farfield.evaluation.scored_run import ScoredRun, read_scored_run
 from farfield.evaluation.scores_file import Scores
 from farfield.evaluation.significance import Difference, paired_bootstrap
+
+log = logging.getLogger("farfield")
 
 
 @dataclass(frozen=True)
@@ -149,6 +152,11 @@ def paired_scores(run_a: ScoredRun, run_b: ScoredRun) -> tuple[Scores, Scores, i
             f"{names[shared[row][0]]} has the label {first.label_texts()[row]!r} in one run and "
             f"{second.label_texts()[row]!r} in the other. Test both on the same manifest."
         )
+    if a.views_aggregation != b.views_aggregation:
+        log.warning(
+            "%s aggregates its views by %s, and %s by %s, which may be all that differs",
+            run_a.name, a.views_aggregation, run_b.name, b.views_aggregation,
+        )  # fmt: skip
     second = replace(second, paths=first.paths, segments=first.segments)
     return first, second, len(a.paths) + len(b.paths) - 2 * len(shared)
 

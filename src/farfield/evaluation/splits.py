@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from farfield.atomic_write import atomic_write
-from farfield.errors import FarfieldError
+from farfield.errors import FarfieldError, damage
 from farfield.evaluation.comparison import check_bootstrap, check_single_label, hits
 from farfield.evaluation.metrics import Estimate, measure, wilson
 from farfield.evaluation.scored_run import ScoredRun, find_scores, read_scored_run
@@ -191,7 +191,7 @@ def runs_of_splits(folder: str | Path) -> list[Path] | None:
         return [file.parent / str(each["scores"]) for each in parse_json(file.read_bytes())["splits"]]
     except (ValueError, LookupError, TypeError, OSError) as error:
         raise FarfieldError(
-            f"{file} is not a file written by `farfield test splits`: {error!r}. Run the command again to write it."
+            f"{file} is not a file written by `farfield test splits`: {damage(error)}. Run the command again."
         ) from error
 
 

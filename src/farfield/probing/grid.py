@@ -42,6 +42,9 @@ class Grid:
         head: the head; its weights are those that all configurations begin with. It is not changed.
         configurations: hyperparameters of each configuration.
         loss: training loss.
+
+    Attributes:
+        train_losses: moving average of each configuration's training loss; NaN before the first step.
     """
 
     def __init__(self, head: ProbeHead, configurations: Sequence[Configuration], loss: Loss) -> None:
@@ -120,6 +123,7 @@ class Grid:
         num_steps: int,
         *,
         own_inputs: bool = False,
+        after_step: Callable[[int], Sequence[int] | None] | None = None,
         description: str,
     ) -> None:
         """Train all configurations.
@@ -128,20 +132,35 @@ class Grid:
             batches: inputs of the head and targets, at least `num_steps`.
             num_steps: number of steps.
             own_inputs: whether each configuration has its own batch: inputs (k b ...), targets (k b ...).
+            after_step: called with the number of steps taken; returns the places of the configurations that go on, or
+                None for all. The others are removed from the grid.
             description: text of the progress bar.
         """
         self.head.train()
         state = {name: (torch.zeros_like(each), torch.zeros_like(each)) for name, each in self.parameters.items()}
-        recent = torch.zeros_like(self._lr)
+        self.train_losses = torch.zeros_like(self._lr)
         steps = ProgressBar(range(num_steps), description, unit="step", leave=False)
         for step, (inputs, targets) in zip(steps, batches, strict=False):
             found, gradients = self._gradients(inputs, targets, own_inputs)
             factor = (1 + math.cos(math.pi * step / num_steps)) / 2
             for (name, parameter), gradient in zip(self.parameters.items(), gradients, strict=True):
                 self._update(parameter, gradient, *state[name], step + 1, factor, decays=name in self._decays)
-            recent.lerp_(found, 1 if step == 0 else 0.1)
+            self.train_losses.lerp_(found, 1 if step == 0 else 0.1)
+            places = after_step(step + 1) if after_step else None
+            if places is not None:
+                self._keep(places)
+                state = {name: (m[places], v[places]) for name, (m, v) in state.items()}
+                self.head.train()
         self.head.eval()
-        self.train_losses = recent.cpu()
+
+    def _keep(self, places: Sequence[int]) -> None:
+        """Remove all configurations but those at `places`."""
+        self.configurations = [self.configurations[place] for place in places]
+        self.parameters = {name: each[places] for name, each in self.parameters.items()}
+        self.buffers = {name: each[places] for name, each in self.buffers.items()}
+        self.train_losses, self._lr, self._weight_decay = (
+            each[places] for each in (self.train_losses, self._lr, self._weight_decay)
+        )
 
     @torch.no_grad()
     def _update(

@@ -36,6 +36,8 @@ class ProbeSettings:
         head_options: options of the attentive head, as in model.head_options. By default it has 4 blocks, the
             last of which is the learned query, and 16 attention heads, or fewer if the number of channels is not a
             multiple of 16.
+        halving: whether configurations of heads on maps are dropped that are behind on the validation videos after 1/16
+            and 1/4 of the steps (successive halving): 24 take about as long as 4. Linear heads always train to the end.
         train_views: number of augmented clips of each training video whose features are computed.
         epochs: number of times that a head sees each training video, each time one of its views.
         min_steps: least number of training steps, for small sets, of which `epochs` would be too few.
@@ -55,6 +57,7 @@ class ProbeSettings:
     learning_rates: tuple[float, ...] = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2)
     weight_decays: tuple[float, ...] = (0.01, 0.1, 1.0, 10.0)
     head_options: dict[str, Any] | None = None
+    halving: bool = True
     train_views: int = 4
     epochs: int = 20
     min_steps: int = 300

@@ -26,8 +26,9 @@ from farfield.probing.curve import CurvePoint, learning_curve, videos_per_class
 from farfield.probing.extraction import Extractor, weights_hash
 from farfield.probing.feature_sets import FeatureMaker
 from farfield.probing.grid import Grid, Loss
+from farfield.probing.halving import rounds
 from farfield.probing.heads import ProbeHead, check_heads, make_head, pooled_network
-from farfield.probing.options import HeadName, ProbeSettings
+from farfield.probing.options import Configuration, HeadName, ProbeSettings
 from farfield.probing.result import HeadResult, ProbeResult, headline
 from farfield.probing.scoring import aggregated, as_scores, score_head, score_videos
 from farfield.probing.training_set import FeatureSet, training_rows
@@ -202,22 +203,35 @@ def _train_head(
 ) -> _TrainedHead:
     """Train all configurations of a head, choose one on the validation videos, and test it."""
     grid = Grid(head, settings.configurations, measure.loss)
+    num_steps = settings.num_steps(len(sets.training))
+    ends = rounds(len(grid.configurations), num_steps) if head.takes_maps and settings.halving else {}
+    rows: dict[Configuration, dict[str, Any]] = {}
+
+    def measured(steps: int) -> list[dict[str, float]]:
+        figures = _figures(grid, sets.validation, measure)
+        for configuration, loss, each in zip(grid.configurations, grid.train_losses.tolist(), figures, strict=True):
+            about = {"head": head.name, **configuration._asdict(), "steps": steps}
+            rows[configuration] = {**about, "train/loss": loss, **each, "best": False}
+        return figures
+
+    def ranked(figures: list[dict[str, float]]) -> list[int]:
+        return sorted(range(len(figures)), key=lambda place: measure.rank(figures[place]), reverse=True)
+
+    def drop_those_behind(steps: int) -> list[int] | None:
+        return sorted(ranked(measured(steps))[: ends[steps]]) if steps in ends else None
+
     grid.train(
         _batches(sets.training, data, settings, maps=head.takes_maps),
-        settings.num_steps(len(sets.training)),
-        description=f"{len(grid.configurations)} {head.name} heads",
+        num_steps,
+        after_step=drop_those_behind,
+        description=f"{head.name} heads ({len(grid.configurations)})",
     )
-    figures = _figures(grid, sets.validation, measure)
-    best = max(range(len(figures)), key=lambda place: measure.rank(figures[place]))
-    rows: list[dict[str, Any]] = [
-        {"head": head.name, **configuration._asdict(), "train/loss": float(loss), **each, "best": place == best}
-        for place, (configuration, loss, each) in enumerate(
-            zip(grid.configurations, grid.train_losses, figures, strict=True)
-        )
-    ]
+    figures = measured(num_steps)
+    best = ranked(figures)[0]
+    rows[grid.configurations[best]]["best"] = True
     head = grid.take(best)
     result = HeadResult(head.name, grid.configurations[best], figures[best], _test(head, sets, data))
-    return _TrainedHead(head, result, rows)
+    return _TrainedHead(head, result, [rows[each] for each in settings.configurations])
 
 
 def _batches(

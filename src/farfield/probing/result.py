@@ -38,8 +38,8 @@ class ProbeResult:
         checkpoint: the frozen network with the best head.
         head: the best head.
         heads: the best configuration of each head, by name.
-        configurations: a row for each configuration: head, lr, weight_decay, train/loss, figures, and whether it is the
-            best of its head.
+        configurations: a row for each configuration: head, lr, weight_decay, steps that it was trained for, train/loss,
+            figures, and whether it is the best of its head.
         monitor: validation figure that chose.
         curve: accuracy against videos per class, of the best head's configuration; empty without one.
         curve_on: "test" or "validation": the videos on which the curve is measured.

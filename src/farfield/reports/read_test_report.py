@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from farfield.errors import FarfieldError
+from farfield.errors import FarfieldError, damage
 from farfield.models.network import ActionNet
 from farfield.task import DEFAULT_TASK
 from farfield.untrusted_json import parse_json
@@ -82,7 +82,7 @@ def read_report(path: str | Path) -> dict[str, Any]:
         [each["label"] for each in content.get("classes", [])]
     except (ValueError, LookupError, TypeError, AttributeError, OSError) as error:
         raise FarfieldError(
-            f"{path} is not a report of farfield test: {error!r}. Give the report.json that the test wrote."
+            f"{path} is not a report of farfield test: {damage(error)}. Give the report.json that the test wrote."
         ) from error
     return content
 

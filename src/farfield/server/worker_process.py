@@ -10,6 +10,7 @@ import warnings
 from importlib import import_module
 from typing import Any
 
+from farfield.parallel import end_with_parent
 from farfield.server.limits import ServerSettings
 
 _TASKS = "farfield.server.worker_tasks"
@@ -23,6 +24,7 @@ def start(settings: ServerSettings) -> None:
     would report only that a process ended.
     """
     global _start_error
+    end_with_parent()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole process group; the server ends its workers
     warnings.filterwarnings("ignore", message=".*torch.jit.script.*")  # from torchvision and fvcore
     try:

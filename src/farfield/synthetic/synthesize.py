@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from jaxtyping import UInt8
 from farfield.data.manifest import VideoRecord, write_manifest
 from farfield.data.randomness import Purpose, generator
 from farfield.errors import FarfieldError
+from farfield.parallel import end_with_parent, usable_cores, worker_context
 from farfield.progress import ProgressBar
 from farfield.synthetic import crowd, figures, recall, untrimmed
 from farfield.synthetic.untrimmed_schedule import draw_schedule
@@ -181,7 +181,9 @@ def synthesize(
     partial_file = folder / (RECORD + ".partial")  # marks the folder as ours if the run is interrupted
     partial_file.write_text(json.dumps(wanted) + "\n")
     jobs = [(task, seed, split, index, folder) for split in SPLITS for index in range(counts[split])]
-    with ProcessPoolExecutor(num_workers or os.cpu_count()) as pool:
+    with ProcessPoolExecutor(
+        num_workers or usable_cores(), mp_context=worker_context(__name__), initializer=end_with_parent
+    ) as pool:
         done = pool.map(_write_one, jobs, chunksize=1)
         results = list(
             ProgressBar(done, total=len(jobs), desc=f"synthesize {task}", unit="video", disable=not progress)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import warnings
 from collections.abc import Sequence
+from contextlib import suppress
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from lightning.pytorch.loggers import Logger
 from farfield.allocator import keep_freed_memory
 from farfield.build import resolve_clip
 from farfield.clip_spec import ClipOptions
+from farfield.code_version import code_version
 from farfield.data.datamodule import VideoDataModule
 from farfield.errors import FarfieldError
 from farfield.lightning_errors import lightning_errors_as_ours
@@ -25,16 +27,16 @@ from farfield.probing.checks import check_probe
 from farfield.probing.options import ProbeSettings
 from farfield.task import DEFAULT_TASK, Task
 from farfield.training.checkpointing import AtomicCheckpointIO, RandomState, checkpoint_callbacks
+from farfield.training.compatibility import check_compatible, check_seed
 from farfield.training.early_stopping import StopEarly
 from farfield.training.exponential_moving_average import ExponentialMovingAverage
-from farfield.training.fsdp import FullySharded
 from farfield.training.gradient_norms import GradientNorms
-from farfield.training.lightning_module import TrainingModule, build_training_module
+from farfield.training.lightning_module import build_training_module
 from farfield.training.monitor import EARLY_STOPPING, MONITORS, Monitor, best_monitor, uneven_classes_hint
 from farfield.training.nan_guard import NaNGuard
 from farfield.training.precise_batch_norm import PreciseBatchNorm
 from farfield.training.probe_trainer import check_probe_options, probe_trainer
-from farfield.training.provenance import code_version, weights_provenance
+from farfield.training.provenance import weights_provenance
 from farfield.training.run_folder import RunFiles
 from farfield.training.run_report import ReportSettings, RunReport
 from farfield.training.skipped_videos import SkippedVideos
@@ -139,6 +141,7 @@ class TrainingRun(LightningCLI):
         super().parse_arguments(
             parser, _configs_first([word for word in _with_value(args) if word != "--print_config"])
         )
+        check_seed(self.config.seed_everything)
         # Every value, for the run's record.
         model = self.config.model
         model.clip = clip_values(model.backbone, model.clip, model.weights, model.backbone_options, model.block_options)
@@ -199,6 +202,7 @@ class TrainingRun(LightningCLI):
         distiller = self.config_init.model.distiller
         if distiller is not None:
             distiller.find_videos(self.config_init.data)
+        is_new = not self.run_dir.exists()
         self._make_run_dir()
         manifests, about = self.config_init.data.provenance(), self._about()
         if distiller is not None:
@@ -212,14 +216,20 @@ class TrainingRun(LightningCLI):
         }
         if self.config.data.val is None:
             more["limit_val_batches"] = 0
-        with lightning_errors_as_ours(ValueError):
-            trainer = super().instantiate_trainer(**more, **kwargs)
+        try:
+            with lightning_errors_as_ours(ValueError, TypeError):
+                trainer = super().instantiate_trainer(**more, **kwargs)
+            check_mixed_precision(trainer.precision)
+        except FarfieldError:
+            if is_new:
+                with suppress(OSError):  # it already holds files of Weights & Biases
+                    self.run_dir.rmdir()
+            raise
         has_class_accuracy = "val/mean_class_accuracy" in MONITORS[_task(self.config.model.task)]
         if self.config.data.val is not None and has_class_accuracy and self.best_monitor == "val/top1":
             data = self.config_init.data
             if hint := uneven_classes_hint(data.labels, data.class_counts):
                 log.info("%s", hint)
-        check_mixed_precision(trainer.precision)
         if trainer.strategy.root_device.type == "cpu":
             keep_freed_memory()
         return trainer
@@ -270,63 +280,6 @@ def _task(given: Task | None) -> Task:
 def _several(given: Any) -> list[Any]:
     """Return a list from a list, a single value or None."""
     return given if isinstance(given, list) else [] if given is None else [given]
-
-
-def check_compatible(config: Any, module: TrainingModule) -> None:
-    """Check that settings are valid and compatible, before anything is written.
-
-    Raises:
-        FarfieldError: if a setting is out of range or not supported, or settings are incompatible.
-    """
-    optimisation, every = module.optimisation, config.checkpoint_every_n_steps
-    if every is not None and every < 1:
-        raise FarfieldError(f"checkpoint_every_n_steps is {every}; it must be at least 1, or null.")
-    if str(config.trainer.strategy).startswith("fsdp") and config.trainer.strategy != FullySharded.NAME:
-        raise FarfieldError(
-            f"trainer.strategy is {config.trainer.strategy}, which selects PyTorch's FSDP1. FSDP1 hangs while a report "
-            f"is made, and when processes validate different numbers of batches. Use {FullySharded.NAME}."
-        )
-    if config.trainer.logger is not None:
-        raise FarfieldError(
-            "trainer.logger has no effect: metrics are logged to metrics.csv and to Weights & Biases. Remove "
-            "trainer.logger; to turn Weights & Biases off, use --wandb.mode disabled."
-        )
-    if config.trainer.overfit_batches:
-        raise FarfieldError(
-            "trainer.overfit_batches is not supported: farfield has its own samplers. Give a manifest of a few videos "
-            "as data.train; `farfield data subset` makes one."
-        )
-    if config.data.batch_size % optimisation.sub_batch_norm_splits:
-        raise FarfieldError(
-            f"data.batch_size is {config.data.batch_size}, which is not a multiple of "
-            f"optimisation.sub_batch_norm_splits ({optimisation.sub_batch_norm_splits}). Change one of them."
-        )
-    if config.data.unlabelled is not None and module.distiller is None:
-        raise FarfieldError(
-            "data.unlabelled is set, but nothing can be learnt from videos without label unless a teacher scores them. "
-            "Set model.teacher or model.teacher_scores, or leave out data.unlabelled."
-        )
-    if config.data.class_balanced and module.loss.class_weights is not None:
-        raise FarfieldError(
-            "data.class_balanced and loss.class_weights both correct for uneven classes: together, small classes would "
-            "count too much. Remove one of them."
-        )
-    of_clips = [name for name in ("whole_videos", "untrimmed") if config.data[name]]
-    if of_clips and module.loss.pos_weight == "balanced":
-        raise FarfieldError(
-            f"loss.pos_weight is 'balanced', which counts videos, but with data.{of_clips[0]} only clips that overlap "
-            "a segment are positive. Give each class's ratio of negative to positive clips instead: {name: ratio}."
-        )
-    if config.data.val is None and config.monitor is not None:
-        raise FarfieldError(
-            f"monitor is {config.monitor}, which needs validation data, but data.val is not set. Set data.val, or "
-            "remove monitor."
-        )
-    if config.data.val is None and (optimisation.precise_bn_batches or optimisation.early_stopping_epochs):
-        raise FarfieldError(
-            "optimisation.precise_bn_batches and optimisation.early_stopping_epochs need validation data, but data.val "
-            "is not set. Set data.val, or remove these options."
-        )
 
 
 def clip_values(

@@ -178,6 +178,10 @@ def _clip(config: dict[str, Any], found: SourceCheckpoint) -> dict[str, Any]:
         return clip
     clip |= {"num_frames": sample.get("clip_len", 8), "frame_stride": sample.get("frame_interval", 1)}
     clip["num_clips"] = sample.get("num_clips", 1)
+    if isinstance(sample.get("target_fps"), int | float):
+        clip["target_fps"] = float(sample["target_fps"])
+    if sample.get("out_of_bound_opt") == "repeat_last":
+        clip["short_clip"] = "clamp"
     if sample["type"] == "UniformSample":
         clip["sampling"] = "segments"
     for step in steps:

@@ -1,0 +1,1 @@
+"""Pages of the documentation that are generated when the site is built."""

@@ -1,0 +1,28 @@
+"""`farfield --version`: the versions that a report of a fault needs."""
+
+from __future__ import annotations
+
+import platform
+import re
+from importlib.metadata import PackageNotFoundError, requires, version
+
+from farfield.code_version import code_version
+
+_NOT_LISTED = re.compile(r"extra == .(dev|docs|notebooks).")
+
+
+def version_report() -> str:
+    """Return farfield's version and commit, and below it those of Python, the system and the installed requirements.
+
+    Packages of extras are listed where they are installed, tools for developers are not. No package is imported.
+    """
+    lines = [f"farfield {code_version()}", f"Python {platform.python_version()}", platform.platform()]
+    names = [
+        re.split(r"[^\w.-]", each, maxsplit=1)[0] for each in requires("farfield") or [] if not _NOT_LISTED.search(each)
+    ]
+    for name in dict.fromkeys(name for name in names if name != "farfield"):
+        try:
+            lines.append(f"{name} {version(name)}")
+        except PackageNotFoundError:  # of an extra that is not installed
+            continue
+    return "\n".join(lines)

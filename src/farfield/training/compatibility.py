@@ -1,0 +1,102 @@
+"""Checks of a training config: values out of range, and settings that are incompatible."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from farfield.errors import FarfieldError
+from farfield.training.fsdp import FullySharded
+from farfield.training.lightning_module import TrainingModule
+
+MAX_SEED = 2**32 - 1
+"""Largest seed that NumPy takes."""
+LEAST = {
+    "accumulate_grad_batches": 1,
+    "check_val_every_n_epoch": 1,
+    "log_every_n_steps": 0,
+    "gradient_clip_val": 0,
+}
+"""Least values of trainer options that Lightning does not check."""
+
+
+def check_seed(seed: int | None) -> None:
+    """Raise `FarfieldError` for a seed that NumPy does not take."""
+    if seed is not None and not 0 <= seed <= MAX_SEED:
+        raise FarfieldError(f"seed_everything is {seed}; it must be from 0 to {MAX_SEED}.")
+
+
+def check_compatible(config: Any, module: TrainingModule) -> None:
+    """Check that settings are valid and compatible, before anything is written.
+
+    Raises:
+        FarfieldError: if a setting is out of range or not supported, or settings are incompatible.
+    """
+    check_trainer(config.trainer)
+    optimisation, every = module.optimisation, config.checkpoint_every_n_steps
+    if every is not None and every < 1:
+        raise FarfieldError(f"checkpoint_every_n_steps is {every}; it must be at least 1, or null.")
+    if str(config.trainer.strategy).startswith("fsdp") and config.trainer.strategy != FullySharded.NAME:
+        raise FarfieldError(
+            f"trainer.strategy is {config.trainer.strategy}, which selects PyTorch's FSDP1. FSDP1 hangs while a report "
+            f"is made, and when processes validate different numbers of batches. Use {FullySharded.NAME}."
+        )
+    if config.trainer.logger is not None:
+        raise FarfieldError(
+            "trainer.logger has no effect: metrics are logged to metrics.csv and to Weights & Biases. Remove "
+            "trainer.logger; to turn Weights & Biases off, use --wandb.mode disabled."
+        )
+    if config.trainer.overfit_batches:
+        raise FarfieldError(
+            "trainer.overfit_batches is not supported: farfield has its own samplers. Give a manifest of a few videos "
+            "as data.train; `farfield data subset` makes one."
+        )
+    if config.data.batch_size % optimisation.sub_batch_norm_splits:
+        raise FarfieldError(
+            f"data.batch_size is {config.data.batch_size}, which is not a multiple of "
+            f"optimisation.sub_batch_norm_splits ({optimisation.sub_batch_norm_splits}). Change one of them."
+        )
+    if config.data.unlabelled is not None and module.distiller is None:
+        raise FarfieldError(
+            "data.unlabelled is set, but nothing can be learnt from videos without label unless a teacher scores them. "
+            "Set model.teacher or model.teacher_scores, or leave out data.unlabelled."
+        )
+    if config.data.class_balanced and module.loss.class_weights is not None:
+        raise FarfieldError(
+            "data.class_balanced and loss.class_weights both correct for uneven classes: together, small classes would "
+            "count too much. Remove one of them."
+        )
+    of_clips = [name for name in ("whole_videos", "untrimmed") if config.data[name]]
+    if of_clips and module.loss.pos_weight == "balanced":
+        raise FarfieldError(
+            f"loss.pos_weight is 'balanced', which counts videos, but with data.{of_clips[0]} only clips that overlap "
+            "a segment are positive. Give each class's ratio of negative to positive clips instead: {name: ratio}."
+        )
+    if config.data.val is None and config.monitor is not None:
+        raise FarfieldError(
+            f"monitor is {config.monitor}, which needs validation data, but data.val is not set. Set data.val, or "
+            "remove monitor."
+        )
+    if config.data.val is None and (optimisation.precise_bn_batches or optimisation.early_stopping_epochs):
+        raise FarfieldError(
+            "optimisation.precise_bn_batches and optimisation.early_stopping_epochs need validation data, but data.val "
+            "is not set. Set data.val, or remove these options."
+        )
+
+
+def check_trainer(trainer: Any) -> None:
+    """Raise `FarfieldError` for a trainer option out of range that Lightning does not check."""
+    for name, least in LEAST.items():
+        given = trainer[name]
+        if given is not None and given < least:
+            raise FarfieldError(f"trainer.{name} is {given}; it must be at least {least}.")
+    interval = trainer.val_check_interval
+    if isinstance(interval, int | float) and interval <= 0:
+        raise FarfieldError(
+            f"trainer.val_check_interval is {interval}; it must be above 0: a share of an epoch, or a number of steps."
+        )
+    devices = trainer.devices
+    if isinstance(devices, str) and not re.fullmatch(r"auto|-1|\d+(\s*,\s*\d+)*\s*,?", devices.strip()):
+        raise FarfieldError(
+            f"trainer.devices is {devices}; it must be a number of devices, their indices, such as 0,2, or auto."
+        )
