@@ -2,6 +2,7 @@
 
 python scripts/benchmark_startup.py                         a few minutes on 2 CPU cores
 python scripts/benchmark_startup.py --repeats 1             whether it runs
+python scripts/benchmark_startup.py --only predict          the commands whose words contain "predict"
 python scripts/benchmark_startup.py --baseline CHECKOUT     also against another version of farfield
 
 Times are seconds of CPU, user and system, of whole processes that take turns; medians. Those of a command are relative
@@ -21,7 +22,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from statistics import median
@@ -46,11 +47,15 @@ from farfield.cli import main
 sys.exit(main(sys.argv[1:]))
 """
 
-SAVE_NETWORK = """
+SAVE_NETWORKS = """
 import sys
 from farfield import build_model, save_model
 
-save_model(build_model("tiny", num_classes=8, insert={"res3": [1], "res4": [1]}), sys.argv[1])
+small = {"num_frames": 4, "crop_px": 64, "num_clips": 1, "num_crops": 1}
+for path in sys.argv[1:]:
+    name = path.split("/")[-1].removesuffix(".ckpt")
+    options = {"insert": {"res3": [1], "res4": [1]}} if name == "tiny" else {"clip": small}
+    save_model(build_model(name, num_classes=8, **options), path)
 """
 
 WRITE_CLIP = """
@@ -66,6 +71,8 @@ COMMANDS = {
     "farfield test --help": "torch",
     "farfield data index --help": "torch",
     "farfield predict clip.mp4 --checkpoint tiny.ckpt": "torch",
+    "farfield predict clip.mp4 --checkpoint slow_r50.ckpt": "pytorchvideo.models.resnet",
+    "farfield predict clip.mp4 --checkpoint r3d_18.ckpt": "torchvision.models",
     "farfield fit --help": "lightning.pytorch",
     "farfield fit --config figures_tiny_nl2 --print_config": "lightning.pytorch",
 }
@@ -76,6 +83,7 @@ Measure = Callable[[], float]
 
 def start(code: str, *words: object, checkout: Path = ROOT) -> subprocess.Popen[str]:
     environment = os.environ | {"PYTHONPATH": str(checkout / "src"), "WANDB_MODE": "offline", "WANDB_SILENT": "true"}
+    environment.pop("PYTHONDONTWRITEBYTECODE", None)  # modules are compiled once, as those of an installed package
     command = [sys.executable, "-c", code, *map(str, words)]
     return subprocess.Popen(
         command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, bufsize=1
@@ -135,17 +143,23 @@ def in_turns(measures: dict[str, Measure], repeats: int) -> dict[str, float]:
     return {name: median(values) for name, values in found.items()}
 
 
-def command_rows(folder: Path, repeats: int) -> list[dict[str, Any]]:
-    """Measure the commands in a folder that holds clip.mp4 and tiny.ckpt."""
+def command_rows(commands: Mapping[str, str], folder: Path, repeats: int) -> list[dict[str, Any]]:
+    """Measure commands in a folder that holds the clip and the checkpoints.
+
+    Args:
+        commands: commands, and the package to whose import each is compared.
+        folder: the folder.
+        repeats: number of rounds.
+    """
     measures: dict[str, Measure] = {
-        f"import {package}": partial(cpu_seconds, f"import {package}") for package in dict.fromkeys(COMMANDS.values())
+        f"import {package}": partial(cpu_seconds, f"import {package}") for package in dict.fromkeys(commands.values())
     }
-    for command in COMMANDS:
-        words = [folder / word if word in ("clip.mp4", "tiny.ckpt") else word for word in command.split()[1:]]
+    for command in commands:
+        words = [folder / word if word.endswith((".mp4", ".ckpt")) else word for word in command.split()[1:]]
         measures[command] = partial(cpu_seconds, CLI, *words)
     times = in_turns(measures, repeats)
-    compared = {f"import {package}": None for package in COMMANDS.values()} | {
-        command: f"import {package}" for command, package in COMMANDS.items()
+    compared = {f"import {package}": None for package in commands.values()} | {
+        command: f"import {package}" for command, package in commands.items()
     }
     return [row(f"seconds of {name}", times[name], to, times.get(to or "")) for name, to in compared.items()]
 
@@ -159,22 +173,28 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--baseline", type=Path, help="a checkout of another version of farfield")
     parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--only", default="", metavar="TEXT", help="measure what contains this text")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     checkouts = [ROOT, *([options.baseline.resolve()] if options.baseline else [])]
     with TemporaryDirectory() as name:
         folder = Path(name)
         checkpoint, data = folder / "tiny.ckpt", folder / "figures"
-        output_of(SAVE_NETWORK, checkpoint, checkout=checkouts[-1])  # newer versions read it, too
+        output_of(SAVE_NETWORKS, checkpoint, checkout=checkouts[-1])  # newer versions read it, too
+        output_of(SAVE_NETWORKS, folder / "slow_r50.ckpt", folder / "r3d_18.ckpt")
         output_of(WRITE_CLIP, folder / "clip.mp4")
         output_of(
             CLI, "data", "synthesize", "figures", data, *["--num_train", "32", "--num_val", "16", "--num_test", "16"]
         )
-        rows = command_rows(folder, options.repeats)
+        rows = command_rows(
+            {command: to for command, to in COMMANDS.items() if options.only in command}, folder, options.repeats
+        )
         for measured, measure in (
             ("seconds from farfield fit to the first step", partial(first_step_seconds, data=data)),
             ("MiB of an idle farfield serve", partial(server_mib, checkpoint=checkpoint)),
         ):
+            if options.only not in measured:
+                continue
             found = in_turns({str(each): partial(measure, each) for each in checkouts}, options.repeats)
             ours, *others = found.values()
             rows.append(row(measured, ours, "baseline", *others) if others else row(measured, ours, None, None))

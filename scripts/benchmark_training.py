@@ -18,7 +18,8 @@ the peak beyond weights and momentum, from PyTorch's allocator: activations, gra
 
 `--memory` prints another table: four networks with their published clips, in plain loops, each side in a process of its
 own. farfield's sides recompute activations as `farfield fit` does by default, and with `recompute_sums`. All sides must
-give the same first loss in float64. `--baseline` adds another version of farfield, with its own defaults.
+give the same first loss in float64. `--baseline` adds another version of farfield, with its own defaults. All processes
+stay in memory, which SlowFast fills with up to 12 GiB.
 """
 
 from __future__ import annotations

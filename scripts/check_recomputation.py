@@ -3,9 +3,8 @@
 python scripts/check_recomputation.py                                          a few minutes on 2 CPU cores
 python scripts/check_recomputation.py --steps 2 --num_train 32 --num_test 16   whether it runs
 
-All runs have the same seed, videos and options, in double precision, so that rounding does not hide a difference: in
-float32, a training step multiplies differences in rounding. It also compares the top-1 accuracy after the last step,
-on the task's test videos. Exits with status 1 if a loss differs by more than --tolerance, or an accuracy differs.
+All runs have the same seed, videos and options. Also compares the top-1 accuracy after the last step, on the task's
+test videos. Exits with status 1 if a loss differs by more than --tolerance, or an accuracy differs.
 """
 
 from __future__ import annotations
@@ -60,9 +59,6 @@ def curve(data: Path, run_dir: Path, words: list[str], options: argparse.Namespa
         "wandb.mode": "disabled",
     }
     run = make_run(["--config", "figures_tiny_nl2", *(f"--{name}={value}" for name, value in shared.items()), *words])
-    if options.precision == "float64":
-        run.model.double()
-        run.model.network.register_forward_pre_hook(lambda _, inputs: (inputs[0].double(),))
     losses = Losses()
     run.trainer.callbacks.append(losses)  # type: ignore[attr-defined]  # Lightning sets it later
     result = train_run(run)
@@ -73,7 +69,6 @@ def curve(data: Path, run_dir: Path, words: list[str], options: argparse.Namespa
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--steps", type=int, default=50)
-    parser.add_argument("--precision", choices=["float64", "float32"], default="float64")
     parser.add_argument("--tolerance", type=float, default=1e-5, help="largest difference of two losses")
     parser.add_argument("--num_train", type=int, default=600)
     parser.add_argument("--num_test", type=int, default=200)

@@ -1,4 +1,4 @@
-"""Draw clips as strips of frames with a network's predictions, as in the README.
+"""Draw clips as strips of frames with a network's predictions, as in docs/quickstart.md.
 
 python scripts/draw_predictions.py CLIP... --checkpoint CKPT --out docs/images/predictions.png
 """

@@ -193,9 +193,13 @@ def serve(name: str, weights: str, sums: int | None, setting: Setting) -> None:
         if line.strip() == "loss":
             state = {key: value.clone() for key, value in network.state_dict().items()}
             with torch.no_grad():
-                answer = float(loss(network.double(), clips[:2].double()))
+                answer = float(loss(network.double(), clips[:1].double()))
             network.float().load_state_dict(state)
             optimizer = sgd(network)
+            if name != THEIRS:
+                from farfield.allocator import keep_freed_memory
+
+                keep_freed_memory()  # as `farfield fit` does; not before, since float64 needs more memory
         elif line.strip() == "memory":
             optimizer = sgd(network)
             network.zero_grad()
@@ -220,9 +224,6 @@ def side_network(name: str, weights: str, setting: Setting) -> tuple[nn.Module, 
         from compared_networks import their_network
 
         return their_network(ours).train(), clips
-    from farfield.allocator import keep_freed_memory
-
-    keep_freed_memory()  # as `farfield fit` does
     formatted = ours.to(memory_format=torch.channels_last_3d)
     return formatted.train(), clips.contiguous(memory_format=torch.channels_last_3d)
 

@@ -32,6 +32,7 @@ RECORDED: dict[str, dict[str, Any]] = {
     },
     "scratch": {
         "model.optimisation.lr": 0.1,
+        "model.optimisation.nesterov": True,  # not in the 24 files, which left out this default of PySlowFast
         "model.optimisation.warmup_epochs": 34.0,
         "model.optimisation.precise_bn_batches": 200,
         "trainer.max_epochs": 196,

@@ -69,16 +69,13 @@ SMALL_PROBE = {"probe.min_steps": 3, "probe.epochs": 1, "probe.train_views": 1, 
 
 def run_command(words: list[str]) -> int:
     """Run a command of a page, with little data and few steps, and return its exit status."""
-    program, *rest = words
     if ours := _farfield_words(words):
         return _run_farfield(ours)
-    if program == "pip":
-        return check_extras(rest)
+    status = _checked_only(words)
+    if status is not None:
+        return status
+    program, *rest = words
     if program.startswith("python"):
-        if rest[:2] == ["-m", "pip"]:
-            return check_extras(rest[2:])
-        if rest and (script := _script(rest[0])):
-            return parse_script(script, rest[1:])
         return subprocess.run([sys.executable, *rest], check=False).returncode
     print(
         f"{program} is not run in this test. Mark the block by a comment, such as <!-- needs: cluster -->.",
@@ -89,9 +86,14 @@ def run_command(words: list[str]) -> int:
 
 def parse_command(words: list[str]) -> int:
     """Parse a command of a page without running it, and return its exit status."""
-    program, *rest = words
     if ours := _farfield_words(words):
         return parse_farfield(ours)
+    return _checked_only(words) or 0
+
+
+def _checked_only(words: list[str]) -> int | None:
+    """Check a command that is never run, an installation or a script; return its exit status, or None for another."""
+    program, *rest = words
     if program == "pip":
         return check_extras(rest)
     if program.startswith("python"):
@@ -99,7 +101,7 @@ def parse_command(words: list[str]) -> int:
             return check_extras(rest[2:])
         if rest and (script := _script(rest[0])):
             return parse_script(script, rest[1:])
-    return 0
+    return None
 
 
 def _farfield_words(words: list[str]) -> list[str] | None:

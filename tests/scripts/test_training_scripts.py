@@ -11,6 +11,8 @@ from pathlib import Path
 import ablate
 import benchmark_imbalance
 import benchmark_training
+import check_recomputation
+import compared_networks
 import cross_validate
 import pytest
 import runs
@@ -140,19 +142,26 @@ def test_the_benchmark_of_training_runs_networks_that_compute_the_same() -> None
 def test_the_benchmark_of_memory_trains_the_same_network_on_every_side(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Networks with two pathways and with layers around the pooling need names and pools of their own."""
-    words = ["--memory", "--only", "x3d_m", "slowfast_r50", "--clip", "8", "32", "--steps", "1", "--sums", "1"]
+    words = ["--memory", "--only", "x3d_m", "--clip", "8", "32", "--steps", "1", "--sums", "1"]
     monkeypatch.setattr(sys, "argv", ["benchmark_training.py", *words, "--json"])
     benchmark_training.main()
     rows = json.loads(capsys.readouterr().out)
-    sides = ["PyTorchVideo", "farfield, default", "farfield, recompute_sums 1"]
-    assert [row["side"] for row in rows] == sides * 2
-    for network in (rows[:3], rows[3:]):
-        theirs, default, more = network
-        assert {row["loss"] for row in network} == {pytest.approx(theirs["loss"], rel=1e-4)}
-        assert theirs["bytes_ratio"] == theirs["time_over_PyTorchVideo"]["median"] == 1
-        assert more["bytes"] < default["bytes"]
+    assert [row["side"] for row in rows] == ["PyTorchVideo", "farfield, default", "farfield, recompute_sums 1"]
+    theirs, default, more = rows
+    assert [row["loss"] for row in rows] == pytest.approx([theirs["loss"]] * 3, rel=1e-4)
+    assert theirs["bytes_ratio"] == theirs["time_over_PyTorchVideo"]["median"] == 1
+    assert more["bytes"] < default["bytes"]
     assert "| x3d_m, 2 x 8 x 32 x 32 | PyTorchVideo |" in training_memory.as_text(rows)
+
+
+@pytest.mark.slow
+def test_slowfast_is_compared_with_the_same_network() -> None:
+    """It has two pathways, each with its own frames and pooling."""
+    torch.manual_seed(0)
+    ours = compared_networks.our_network("slowfast_r50", None, 8, 32)
+    clips, labels = torch.randn(2, 3, 8, 32, 32), torch.tensor([3, 5])
+    theirs = compared_networks.their_network(ours)
+    assert set(compared_networks.must_be_the_same(ours, theirs, clips, labels)) == {"logits", "first loss"}
 
 
 @pytest.mark.slow
@@ -165,6 +174,20 @@ def test_the_benchmark_of_recomputation_finds_that_more_of_it_holds_less() -> No
     memory = [float(row[1]) for row in rows]
     assert memory[0] == 1
     assert memory == sorted(memory, reverse=True)
+
+
+@pytest.mark.slow
+def test_recomputation_is_checked_on_the_quickstarts_network(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["--steps", "2", "--num_train", "32", "--num_test", "16", "--json"]
+    monkeypatch.setattr(sys, "argv", ["check_recomputation.py", *words])
+    assert check_recomputation.main() == 0
+    rows = json.loads(capsys.readouterr().out)
+    assert [row["largest difference of a loss"] for row in rows] == [0, 0, 0]
+    assert len({row["last loss"] for row in rows} | {row["first loss"] for row in rows}) == 2  # it trained
+    monkeypatch.setattr(check_recomputation, "curve", lambda data, run_dir, *_: ([float(run_dir.name[-1])], 0.5))
+    assert check_recomputation.main() == 1
 
 
 def test_one_class_stands_against_all_others_19_to_1(tmp_path: Path) -> None:
