@@ -100,6 +100,8 @@ def main() -> None:
             axes.plot(list(seconds), ratios, marker="o", markersize=3, label=name)
         axes.axvline(border, color="grey", linestyle="--", linewidth=1, label=f"border of the choice, m = {border:.0f}")
         axes.set(xscale="log", xlabel="keys m", ylabel=f"CPU time relative to {reference}", title=title)
+        axes.set_xticks(list(seconds), [str(m) for m in seconds], rotation=45)
+        axes.set_xticks([], minor=True)
         axes.set_ylim(bottom=0)
         axes.grid(alpha=0.3)
         axes.legend(fontsize=8)
