@@ -92,7 +92,7 @@ def load_model(
         return load_exported(Path(path), precision=precision)
     network = load_network(path).to(chosen)
     if not for_training:
-        return optimize_for_inference(network, getattr(torch, precision))
+        return optimize_for_inference(network, getattr(torch, precision), in_place=True)  # nothing else uses it
     if precision != "float32":
         raise FarfieldError(f"precision is {precision!r}; with for_training it must be 'float32'. Leave precision out.")
     return network
