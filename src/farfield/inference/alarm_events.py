@@ -67,13 +67,13 @@ class AlarmEvent:
 
 
 class CameraAlarms:
-    """Track the alarms of one camera, record their clips, and yield the events of both.
+    """Tracks the alarms of one camera, records their clips, and yields the events of both.
 
     Args:
         camera: the camera; its recorder is used if clips are requested.
         model: the network.
         options: when alarms start and end.
-        clips: where and how clips are written; None for no clips.
+        clips: options of the clips, such as their folder; None for no clips.
         numbers: iterator of alarm numbers, which all cameras share.
     """
 
@@ -185,12 +185,12 @@ class CameraAlarms:
 
 @dataclass
 class _Followed:
-    """An alarm some of whose events have not been reported yet.
+    """An alarm with events that have not been reported yet.
 
     Attributes:
         number: number of the alarm over all cameras.
         alarm: current state of the alarm.
-        has_clip: whether it has a clip that is not finished yet.
+        has_clip: whether the alarm has a clip that is not finished yet.
     """
 
     number: int
@@ -199,5 +199,5 @@ class _Followed:
 
 
 def _file_name(text: str) -> str:
-    """Turn the name of a camera or class into a part of a file's name: letters, digits and hyphens."""
+    """Convert the name of a camera or class to letters, digits and hyphens, for use in a file name."""
     return re.sub(r"[^A-Za-z0-9-]+", "-", text).strip("-")[:60] or "unnamed"

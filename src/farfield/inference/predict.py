@@ -48,7 +48,7 @@ class PredictOptions:
         fps: frame rate of videos that are folders of numbered pictures; None if there are none.
 
     Raises:
-        FarfieldError: for a count below 1, for hop together with num_clips, or for one of these two with a timeline.
+        FarfieldError: for a number below 1, for both hop and num_clips, or for one of these two with a timeline.
     """
 
     top_k: int = 5
@@ -116,9 +116,9 @@ def predict(
 ) -> Prediction:
     """Predict the actions in a video: its most probable classes and, on request, a timeline of its actions.
 
-    For the ranking, class probabilities are averaged over views that are spread over the video, as in a test. With a
-    timeline, they are averaged over time instead. If the network's `clip.views_aggregation` is "max", the highest
-    probability of each class is taken.
+    For the ranking, class probabilities are averaged over views that are spread over the video, as in a test, or, with
+    a timeline, over time. If the network's `clip.views_aggregation` is "max", the maximum is taken instead of the
+    average.
 
     Args:
         video: a video file, or a folder of numbered pictures.
@@ -129,7 +129,8 @@ def predict(
         num_clips: clips spread over the video; None for the network's test setting.
         num_crops: crops of each clip; None for the network's test setting, or for 1 crop if there is a timeline.
         hop: frames from the start of one clip to the next, to cover the whole video. Replaces num_clips.
-        timeline: True to slide windows over the video and return segments; `TimelineOptions` to set their options.
+        timeline: True to slide windows over the video and return segments; `TimelineOptions` to set the options of
+            both; False for no timeline.
         features: whether to also return the features before the classifier.
         view_batch_size: views per forward pass; bounds memory.
         decoder: "pyav" or "decord".

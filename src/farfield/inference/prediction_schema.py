@@ -54,7 +54,7 @@ class Prediction:
             have several classes or none, and segments of different classes may overlap.
         heads: the most probable classes of each head of a multi_head task, by the head's name; None for other tasks.
         model: the network's backbone.
-        duration_seconds: length of the video; None if unknown.
+        duration_seconds: length of the whole video; None if unknown.
         start_seconds: time of the first frame that was scored.
         end_seconds: time of the last frame that was scored; with a timeline or hop, the end of the last window.
         segments: the actions and their times; None without a timeline.
@@ -159,8 +159,8 @@ def rank(
         probabilities: probability of each class.
         model: network with the labels, the task and the thresholds.
         top_k: number of the most probable classes to return.
-        as_in_test: whether the probabilities are averages over the views of a test, like those that thresholds are
-            chosen on. In a single-label task, only these are compared with thresholds.
+        as_in_test: whether the probabilities are averages over the views of a test, as those on which thresholds are
+            chosen. In a single-label task, only such probabilities are compared with thresholds.
         thresholds: thresholds of the classes that replace the network's own; used in a multilabel task only.
     """
     if model.task == "multi_head":

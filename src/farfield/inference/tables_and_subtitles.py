@@ -14,7 +14,7 @@ from farfield.timelines.segments import Segment
 
 
 def as_table(prediction: Prediction) -> str:
-    """Format a prediction as a table, headed by the video's path: the ranking, or the segments of a timeline."""
+    """Format a prediction as a table: the video's path, then the ranking or the segments of a timeline."""
     seen = f"{prediction.start_seconds:.2f} s to {prediction.end_seconds:.2f} s"
     lines = [f"{prediction.title}  ({seen})"]
     multilabel = prediction.task == "multilabel"
@@ -101,7 +101,8 @@ def as_vtt(prediction: Prediction) -> str:
 def _moments(segments: list[Segment]) -> Iterator[tuple[float, float, list[Segment]]]:
     """Cut time where a segment starts or ends. Yield the start, end and segments of each part that has segments.
 
-    Segments that do not overlap are yielded whole. This is needed because players show only one of overlapping cues.
+    Segments that do not overlap are yielded whole. Time is cut because players show only one of several overlapping
+    cues.
     """
     bounds = sorted({bound for each in segments for bound in (each.start_seconds, each.end_seconds)})
     waiting = deque(sorted(segments, key=lambda each: each.start_seconds))
@@ -115,7 +116,7 @@ def _moments(segments: list[Segment]) -> Iterator[tuple[float, float, list[Segme
 
 
 def _cue(segments: list[Segment]) -> str:
-    """Format the text of a cue, a line per segment. Line breaks and "-->" in labels are replaced; they end a cue."""
+    """Format the text of a cue, one line per segment. Line breaks and "-->" in labels would end a cue; replace them."""
     return "\n".join(
         f"{' '.join(each.label.split()).replace('-->', '->')} ({100 * each.probability:.0f}%)" for each in segments
     )
