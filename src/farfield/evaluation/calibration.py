@@ -1,14 +1,14 @@
 """Calibration: expected calibration error, reliability bins and temperature scaling.
 
 Guo et al., "On Calibration of Modern Neural Networks", ICML 2017. The n videos are binned by the probability of their
-predicted class. acc(B) is the accuracy in bin B, conf(B) the mean probability; the expected calibration error (eq. 3)
-is
+predicted class. With acc(B) the accuracy in bin B, and conf(B) the mean probability, the expected calibration error
+(eq. 3) is
 
     ECE = sum_B |B| / n |acc(B) - conf(B)|
 
 Temperature scaling (eq. 9) divides logits by one number T. T maximises the likelihood of the labels of videos that the
-network was not trained on. Scaling changes probabilities but not rankings. Here T divides the logarithm of the
-probabilities averaged over views, because the reported probabilities are these averages.
+network was not trained on. Scaling changes probabilities but not rankings. Here T divides the logarithm of the averages
+of the probabilities over views, because these averages are reported.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from torch import Tensor
 MAX_TEMPERATURE = 20.0
 """Temperatures are searched in [1 / MAX_TEMPERATURE, MAX_TEMPERATURE].
 
-Without bounds, the best temperature would be 0 when all videos are predicted correctly.
+Without bounds, the best temperature would be 0 if all videos are predicted correctly.
 """
 
 

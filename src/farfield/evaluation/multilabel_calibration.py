@@ -5,10 +5,10 @@ of the pairs in bin B whose video has the class, and prob(B) their mean probabil
 
     ECE = sum_B |B| / n |freq(B) - prob(B)|
 
-as for one class per video (Guo et al., ICML 2017, see `calibration`), with pairs in place of predicted classes.
-Temperature scaling divides the logit of each probability by one number T, which maximises the likelihood of the
-labels of videos that the network was not trained on. It changes neither the ranking of videos for a class nor the
-ranking of classes for a video. The probabilities are those of the aggregated views.
+as in `calibration` (Guo et al., ICML 2017), with pairs in place of predicted classes. Temperature scaling divides the
+logit of each probability by one number T, which maximises the likelihood of the labels of videos that the network was
+not trained on. Scaling changes neither the ranking of videos for a class nor the ranking of classes for a video.
+Probabilities are aggregated over views first.
 """
 
 from __future__ import annotations

@@ -49,7 +49,7 @@ class Scores:
 
     @property
     def names(self) -> list[str]:
-        """Name of each row: the video's path and, unless the row is the whole video, its segment."""
+        """Name of each row: the video's path, followed by the segment if the row is not the whole video."""
         if self.segments is None:
             return self.paths
         rows = zip(self.paths, self.segments.tolist(), strict=True)

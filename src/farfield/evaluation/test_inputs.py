@@ -1,4 +1,4 @@
-"""The manifests and the network of a test: provenance, warnings and errors that all tests share."""
+"""Checks and provenance of a test's manifests and network, for all kinds of tests."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ log = logging.getLogger("farfield")
 def describe_inputs(
     model: str | Path | ActionNet, manifest: str | Path, listed: Manifest, root: str | Path | None
 ) -> dict[str, Any]:
-    """Return the checkpoint and the manifest of a test, with their hashes, as plain types for its report."""
+    """Describe the checkpoint and the manifest of a test, with their hashes, as plain types for its report."""
     return {
         **({} if isinstance(model, ActionNet) else {"checkpoint": str(model), "weights": network_hash(model)}),
         "manifest": str(manifest),
@@ -40,7 +40,7 @@ def warn_if_tested(calibrate_on: str | Path | None, held_out: Manifest, listed: 
 
 
 def no_readable_video(count: int, manifest: str, failures: Sequence[tuple[str, str]]) -> FarfieldError:
-    """Return the error for a manifest without a readable video.
+    """Make the error for a manifest without a readable video.
 
     Args:
         count: number of videos in the manifest.
@@ -55,7 +55,7 @@ def no_readable_video(count: int, manifest: str, failures: Sequence[tuple[str, s
 
 
 def keep_operating_point(point: OperatingPoint, model: str | Path | ActionNet, *, timeline: bool = False) -> None:
-    """Keep chosen thresholds in a network, or write them into its checkpoint.
+    """Store chosen thresholds in a network, or in its checkpoint.
 
     Args:
         point: the thresholds.
