@@ -103,7 +103,7 @@ def build_model(
 
 
 def _with_pretrained_options(options: NetworkOptions, pretrained: PretrainedWeights) -> NetworkOptions:
-    """Take each option that is not set from the pretrained network.
+    """Fill the options that are not set with those of the pretrained network.
 
     Raises:
         FarfieldError: if an option that is set differs from the pretrained network's in a way that would change the

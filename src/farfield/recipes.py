@@ -43,7 +43,7 @@ class Recipe:
 
     @property
     def summary(self) -> str:
-        """Return the first line of the header comment."""
+        """Return the recipe's description: the first line of its header comment."""
         return self.text.partition("\n")[0].removeprefix("#").strip()
 
 

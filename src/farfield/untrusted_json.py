@@ -9,7 +9,7 @@ from typing import Any
 MAX_LEVELS = 100
 """Maximum depth of nested lists and objects. The files and events that farfield reads have about 20 levels."""
 _TOKEN = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"?|[\[{]|[\]}]', re.DOTALL)
-"""A string, possibly unterminated, or a bracket."""
+"""Pattern for a string (possibly unterminated) or a bracket."""
 
 
 class JsonError(ValueError):

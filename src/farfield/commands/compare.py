@@ -24,7 +24,7 @@ def compare(run_a: str, run_b: str, *, draws: int = 10_000, seed: int = 0, json:
         run_a: run A: the run's folder, the folder of its test report, or the file scores.npz in that folder; or a
             folder that `farfield test splits` wrote.
         run_b: run B, given in the same way.
-        draws: number of bootstrap draws.
+        draws: number of bootstrap resamples, at least 100.
         seed: random seed of the bootstrap.
         json: print JSON.
     """

@@ -12,7 +12,7 @@ def configs(name: str | None = None, *, copy: str | None = None, json: bool = Fa
     """List the recipes (configs) that ship with farfield, print one, or copy one to edit it.
 
     To train with a recipe, run `farfield fit --config NAME`. Recipes whose names start with sweeps/ are for `wandb
-    sweep`. It needs a file, so copy them first.
+    sweep`: copy them first, because it needs a file.
 
     Args:
         name: name of a recipe; without a name, all recipes are listed.

@@ -83,7 +83,8 @@ def predict(
         num_clips: clips spread over each video; null for the checkpoint's own setting.
         num_crops: crops of each clip; null for 1 with --timeline, and for the checkpoint's own setting otherwise.
         hop: score clips that start every `hop` frames and together cover the whole video, instead of num_clips clips.
-        timeline: slide windows over each video, however long, and print its segments: start, end and class.
+        timeline: slide windows over each video, which may be of any length, and print its segments: start, end and
+            class.
         live: watch cameras (/dev/video0) or streams (URLs), several in one process, and print predictions until they
             end or Ctrl-C. A camera may be given a name, as in front=rtsp://...
         window_seconds: length of a window; null for the length of the network's clips.
@@ -127,23 +128,23 @@ def predict(
         view_batch_size: views per forward pass; bounds memory.
         num_workers: number of worker processes, with one thread each; 0 to predict in this process.
         seconds_per_video: maximum time in seconds for one video in a worker process.
-        engine: "local", or "ray" for a Ray cluster whose machines see the same files.
+        engine: "local", or "ray" for a Ray cluster, whose machines must have the files at the same paths.
         list_left_out: print the name of every file that is skipped in a folder, with the reason.
         reconnect: when --live opens a stream again: auto (after an error, or the end of a live stream), always (also
             after the end of a recording) or never.
         reconnect_seconds: waiting time before the first attempt to open a stream again. It doubles with each further
             attempt.
         max_reconnect_seconds: maximum waiting time between attempts.
-        alarms: with --live, append the alarms to this file, or with -, print them instead of predictions. An alarm
-            writes one JSON object per line: when its class reaches the threshold, when the class has been below the
-            threshold for alarm_gap_seconds, and when the clip of the alarm is finished
+        alarms: with --live, append the alarms to this file, or with -, print them instead of predictions. Each alarm
+            gives several lines, each a JSON object: one when its class reaches the threshold, one when the class has
+            been below the threshold for alarm_gap_seconds, and one when the clip of the alarm is finished
             (docs/guides/untrimmed_cameras.md). A network that is not multilabel needs --threshold, or thresholds chosen
             on timelines.
         alarm_labels: classes that start alarms, as '[falling, fighting]'; null for all.
         alarm_gap_seconds: an alarm ends when its class has been below the threshold for longer than this.
         clips: folder for a clip of each alarm, cut from the stream without encoding it again; null for no clips.
-        clip_seconds_before: time before the start of an alarm that its clip shows, too.
-        clip_seconds_after: time after the end of an alarm that its clip shows, too.
+        clip_seconds_before: seconds of video before the start of an alarm that its clip includes.
+        clip_seconds_after: seconds of video after the end of an alarm that its clip includes.
         max_clip_seconds: maximum length of a clip.
     """
     # Imported late, because they import PyTorch: --help answers without it.

@@ -30,8 +30,8 @@ def summary(
     """Print a network's output shapes, parameters, multiply-adds and activation memory, by stage and inserted block.
 
     The counts are for one clip of the training size. As in fvcore, a multiply-add counts as 1, and a batch norm in
-    evaluation mode as 2 per element. Activation memory is that of all layers' outputs in float32. The network is not
-    run: only shapes are computed.
+    evaluation mode as 2 per element. Activation memory is the size of all layers' outputs in float32. The network is
+    not run: only shapes are computed.
 
     Args:
         network: name of a backbone; or a checkpoint (.ckpt, or a folder), for which other options must be left out; or

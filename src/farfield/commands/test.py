@@ -70,8 +70,8 @@ def test(
     With --timeline, windows slide over whole videos instead, as with `farfield predict --timeline`, and the segments
     that are found are compared with the manifest's.
 
-    The network, its labels, sampling and normalisation come from the checkpoint. Every video is opened and decoded
-    once for all of its views. `farfield test splits` averages the tests of a data set's official splits.
+    The network, its labels, sampling and normalisation come from the checkpoint. Every video is opened and decoded once
+    for all of its views. `farfield test splits` averages the test results of a data set's official splits.
 
     Args:
         checkpoint: a .ckpt file, or a folder or name of a video encoder of Hugging Face (docs/guides/encoders.md).

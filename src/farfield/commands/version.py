@@ -12,7 +12,7 @@ _NOT_LISTED = re.compile(r"extra == .(dev|docs|notebooks).")
 
 
 def version_report() -> str:
-    """Return farfield's version and commit, and below it those of Python, the system and the installed requirements.
+    """Return the versions of farfield (with its commit), Python, the system and the installed requirements as text.
 
     Packages of extras are listed if they are installed. Tools for developers are not listed. No package is imported.
     """

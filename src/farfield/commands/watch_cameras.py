@@ -48,7 +48,7 @@ def check_live(format: Format, *, alarms: bool, **others: object) -> None:
 def watch(
     sources: Sequence[str], model: InferenceModel, format: Format, *, alarms_file: str | None, **options: Any
 ) -> int:
-    """Print the predictions of cameras until they end or Ctrl-C, and write the alarms; return the exit status.
+    """Print predictions until the cameras end or Ctrl-C, and write the alarms; return the exit status.
 
     Args:
         sources: cameras, see `predict_cameras`.
@@ -74,7 +74,7 @@ def watch(
 
 
 def _opened(path: str | None) -> Any:
-    """Open the file of alarms for appending: standard output for "-", and nothing for None."""
+    """Open the file of alarms for appending. "-" gives standard output, and None gives no file."""
     if path is None or path == "-":
         return nullcontext(None if path is None else sys.stdout)
     try:

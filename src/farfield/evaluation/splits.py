@@ -1,4 +1,4 @@
-"""Average the tests of a data set's official splits: the accuracies of each split, and their means, with intervals.
+"""Average the test results of a data set's official splits: accuracies of each split, and means, with intervals.
 
 UCF101 and HMDB51 have three splits into training and test videos. One network is trained and tested for each split, and
 papers report the mean of the three accuracies.
@@ -92,7 +92,7 @@ class SplitsResult:
 def average_splits(
     runs: Sequence[str | Path], out: str | Path | None = None, *, draws: int = 10_000, seed: int = 0
 ) -> SplitsResult:
-    """Average the tests of a data set's splits. Each split has its own run, tested on the split's test list.
+    """Average the test results of a data set's splits. Each split has its own run, tested on the split's test list.
 
     The result is the mean of the splits' accuracies, as papers report it, not the accuracy on all videos pooled.
     Intervals are from a bootstrap over all splits together, because the same video may be in several test lists. The

@@ -51,9 +51,9 @@ class ClipOptions:
 
     Args:
         folder: folder to write the clips to; created if it does not exist.
-        seconds_before: time before the start of an alarm that its clip shows. The clip may begin earlier, because it
-            has to start at a keyframe.
-        seconds_after: time after the end of an alarm that its clip shows.
+        seconds_before: seconds of video before the start of an alarm that its clip includes. The clip may begin
+            earlier, because it has to start at a keyframe.
+        seconds_after: seconds of video after the end of an alarm that its clip includes.
         max_seconds: maximum length of a clip, counted from its first keyframe.
         max_bytes: maximum size of the packets that are kept in memory for each camera.
 

@@ -210,7 +210,8 @@ class Camera:
     def _continue_time(self, stream: LiveStream) -> float:
         """Return the time, in seconds, of the first frame of a connection.
 
-        It is 0 for the first connection. For later ones, it is the time since then by this machine's clock.
+        The time is 0 for the first connection. For later connections, it is counted from that frame by this machine's
+        clock.
         """
         # While the stream is opened, FFmpeg reads its first packets: the first frame is about as old as the attempt.
         age = time.monotonic() - stream.opening

@@ -32,7 +32,7 @@ class CameraWindow:
 
     Attributes:
         camera: the camera.
-        window: its newest frames.
+        window: the newest window of the camera.
         skipped: number of windows since the previous one that were skipped because scoring is too slow.
     """
 

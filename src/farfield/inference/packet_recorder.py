@@ -114,7 +114,7 @@ class PacketRecorder:
                 self._finish(clip)
 
     def extend(self, key: int, until_seconds: float, *, final: bool = False) -> None:
-        """Set a later end of a clip. Nothing happens if the clip has ended.
+        """Move the end of a clip to a later time. Nothing happens if the clip has ended.
 
         Args:
             key: key of the clip.

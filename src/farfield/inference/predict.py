@@ -36,8 +36,8 @@ class PredictOptions:
     """Options of a prediction.
 
     Args:
-        top_k: number of classes in the ranking. In a multilabel task, the ranking also has all others that reach their
-            thresholds.
+        top_k: number of classes in the ranking. In a multilabel task, the ranking also has all other classes that reach
+            their thresholds.
         num_clips: clips spread over the video; None for the network's test setting.
         num_crops: crops of each clip; None for the network's test setting, or for 1 crop if there is a timeline.
         hop: frames from the start of one clip to the next, to cover the whole video. Replaces num_clips.
@@ -116,21 +116,21 @@ def predict(
 ) -> Prediction:
     """Predict the actions in a video: its most probable classes and, on request, a timeline of its actions.
 
-    For the ranking, class probabilities are averaged over views that are spread over the video, as in a test, or, with
-    a timeline, over time. If the network's `clip.views_aggregation` is "max", the maximum is taken instead of the
-    average.
+    For the ranking, class probabilities are averaged over views that are spread over the video, as in a test. With a
+    timeline, they are averaged over time instead. If the network's `clip.views_aggregation` is "max", the maximum is
+    taken instead of the average.
 
     Args:
         video: a video file, or a folder of numbered pictures.
         model: a network from `load_model` or `build_model`, on the device to run on, or a path that `load_model` reads.
             The network is put in evaluation mode.
-        top_k: number of classes in the ranking. In a multilabel task, the ranking also has all others that reach their
-            thresholds.
+        top_k: number of classes in the ranking. In a multilabel task, the ranking also has all other classes that reach
+            their thresholds.
         num_clips: clips spread over the video; None for the network's test setting.
         num_crops: crops of each clip; None for the network's test setting, or for 1 crop if there is a timeline.
         hop: frames from the start of one clip to the next, to cover the whole video. Replaces num_clips.
         timeline: True to slide windows over the video and return segments; `TimelineOptions` to set the options of
-            both; False for no timeline.
+            windows and segments; False for no timeline.
         features: whether to also return the features before the classifier.
         view_batch_size: views per forward pass; bounds memory.
         decoder: "pyav" or "decord".

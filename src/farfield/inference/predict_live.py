@@ -33,8 +33,8 @@ class LivePrediction:
         start_seconds: time of the window's first frame, counted from the first frame of the stream. After a stream has
             been interrupted, time continues by this machine's clock.
         end_seconds: time at which the display of the window's last frame ends.
-        ranking: the most probable classes, best first. In a multilabel task, it also has all others that reach their
-            thresholds. These are the thresholds of the alarms if alarms are requested.
+        ranking: the most probable classes, best first. In a multilabel task, it also has all other classes that reach
+            their thresholds. If alarms are requested, the thresholds of the alarms are used.
         task: task of the network.
         source: name of the camera.
         start_utc: time of day of the window's first frame, in UTC.

@@ -48,8 +48,9 @@ class Prediction:
     Attributes:
         path: the video file, or the name of an uploaded file.
         ranking: the most probable classes of the whole video, best first; empty if the video could not be read. In a
-            multilabel task it also holds every other class that reaches its threshold. In a multi_head task these are
-            combinations of one class of each head, such as noun:door|verb:open, by the product of their probabilities.
+            multilabel task it also holds every other class that reaches its threshold. In a multi_head task, it holds
+            combinations of one class of each head, such as noun:door|verb:open, ranked by the product of the
+            probabilities.
         task: task of the network. In a multilabel task each class has a probability of its own, so that a video may
             have several classes or none, and segments of different classes may overlap.
         heads: the most probable classes of each head of a multi_head task, by the head's name; None for other tasks.

@@ -44,7 +44,7 @@ CSV_HEADER = {
     False: ["path", "rank", "label", "probability", "start_seconds", "end_seconds", "error", *_REQUESTED],
     True: ["path", "label", "probability", "start_seconds", "end_seconds", "error", *_REQUESTED, "score"],
 }
-"""CSV columns without a timeline (False, one row per ranked class) and with one (True, one row per segment).
+"""CSV columns. False: without a timeline, one row per ranked class. True: with a timeline, one row per segment.
 
 The ranking of a multilabel network has one more column, above_threshold: true or false.
 """

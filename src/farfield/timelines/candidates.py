@@ -87,8 +87,8 @@ class ClassOverTime:
         """Return the mean probability inside each time span minus the mean around the span, at least 0.
 
         "Around" is the time just before and just after the span, as far as it is inside the video. If no such time is
-        inside the video, the result is the mean inside the span. The mean inside alone would not do as a score: it is
-        highest for the shortest candidate, at the peak of an action.
+        inside the video, the result is the mean inside the span. The mean inside alone is not used as the score,
+        because it is highest for the shortest candidate, at the peak of an action.
         """
         flank = FLANK_SHARE * (end - start)
         left, right = np.maximum(start - flank, self.times[0]), np.minimum(end + flank, self.times[-1])

@@ -18,7 +18,7 @@ CHOICES = {"overlaps": get_args(Overlaps), "windows_aggregation": get_args(Windo
 
 @dataclass(frozen=True)
 class TimelineOptions:
-    """Options of a timeline. docs/guides/untrimmed_segments.md says which to use when.
+    """Options of a timeline. docs/guides/untrimmed_segments.md explains their use.
 
     Args:
         hop_seconds: time from the start of one window to the next; None for half a window. Gaps and segments cannot be

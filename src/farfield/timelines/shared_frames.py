@@ -104,7 +104,7 @@ class SharedFrames:
         return checked(ViewScores(torch.cat(logits), torch.cat(vectors) if features else None))
 
     def _hold(self, depth: int, keys: Sequence[Key]) -> None:
-        """Compute the feature maps of a level that are not in memory yet, and keep them."""
+        """Compute the feature maps of level `depth` that are not in memory yet, and keep them."""
         held, span = self._held[depth], self.split.levels[depth].span
         missing = [key for key in dict.fromkeys(keys) if key not in held.rows]
         step = max(self._max_frames // span, 1)
@@ -112,7 +112,7 @@ class SharedFrames:
         held.add(missing, [self._compute(depth, part)[0].permute(1, 2, 3, 0) for part in parts])
 
     def _compute(self, depth: int, keys: Sequence[Key]) -> Float[Tensor, "1 c n h w"]:
-        """Compute the feature maps of a level for `keys`, as n consecutive time steps of one clip."""
+        """Compute the feature maps of level `depth` for `keys`, as n consecutive time steps of one clip."""
         level = self.split.levels[depth]
         if depth == 0:
             pictures = torch.stack([self._pictures[frame][crop] for (frame,), crop in keys])
@@ -127,7 +127,7 @@ class SharedFrames:
 
 
 class _HeldMaps:
-    """Feature maps of a level that are kept in memory.
+    """Feature maps of one level that are kept in memory.
 
     Attributes:
         rows: row of each map in the array of all maps.

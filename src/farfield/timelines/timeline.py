@@ -53,7 +53,7 @@ class Timeline:
 
     @property
     def whole_video(self) -> Float[np.ndarray, " classes"]:
-        """Class probabilities of the whole video: the mean or the maximum over time, as `views_aggregation` says."""
+        """Class probabilities of the whole video: the mean or maximum over time, depending on `views_aggregation`."""
         return self._aggregated(self.views_aggregation)
 
     @property

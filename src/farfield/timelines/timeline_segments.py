@@ -21,8 +21,8 @@ def check_timeline_options(options: TimelineOptions, model: InferenceModel) -> N
     """Check the options that depend on the network, before a video is opened.
 
     Raises:
-        FarfieldError: for a label in `min_seconds` or `max_gap_seconds` that the network does not have. Unless the
-            network is multilabel, also for `overlaps`, and for `hysteresis` or `max_gap_seconds` without a threshold.
+        FarfieldError: for a label in `min_seconds` or `max_gap_seconds` that the network does not have. If the network
+            is not multilabel, also for `overlaps`, and for `hysteresis` or `max_gap_seconds` without a threshold.
     """
     for name in PER_CLASS:
         given = getattr(options, name)
