@@ -41,7 +41,10 @@ def drawable(text: str) -> str:
 
 
 def shown_name(label: str, number: int) -> str:
-    """Return the name of a class for pictures: its label, or "class N" (N from 0) if no font has its characters."""
+    """Return the name of a class for pictures: its label, or "class NUMBER" if no font has the label's characters.
+
+    `number` is the index of the class, from 0.
+    """
     return f"class {number}" if _lacking(label) else label
 
 
@@ -51,7 +54,10 @@ def shown_names(labels: Sequence[str]) -> list[str]:
 
 
 def pillow_font(text: str, size: int) -> tuple[ImageFont.FreeTypeFont, str]:
-    """Return the font with the most characters of a text, and the text with question marks for those that it lacks."""
+    """Return the font with the most characters of a text, and the text with question marks for those that it lacks.
+
+    `size` is the size of the font in pixels.
+    """
     needed = {letter for letter in text if _needs_glyph(letter)}
     candidates = [_default_font(), *_fallbacks(frozenset(text))]
     best = max(candidates, key=lambda path: len(needed & _letters(path)))  # ties go to the first, the default font

@@ -80,10 +80,8 @@ def set_mesh_sizes(strategy: ModelParallelStrategy, *, data_parallel: int, tenso
 def relocate_best(state: Mapping[str, Any], checkpoint: Path) -> dict[str, Any]:
     """Return a `ModelCheckpoint`'s state with `checkpoint` as the path of the best checkpoint.
 
-    This is needed after a run folder was moved or copied.
-
-    Lightning's own `load_state_dict` ignores the best score when the folder's path has changed. The keys of the state
-    are not documented.
+    This is needed after a run folder was moved or copied, because Lightning's own `load_state_dict` ignores the best
+    score when the folder's path has changed. The keys of the state are not documented.
     """
     return {
         **state,

@@ -66,6 +66,11 @@ def calibration(
 ) -> Calibration:
     """Measure calibration over `num_bins` bins of equal width.
 
+    Args:
+        probabilities: class probabilities of each video.
+        labels: index of each video's true class.
+        num_bins: number of bins.
+
     Raises:
         ValueError: if there are no videos.
     """
@@ -102,6 +107,10 @@ def bin_by_probability(
 def fit_temperature(probabilities: Float[Tensor, "n classes"], labels: Int[Tensor, " n"]) -> float:
     """Find the temperature T that maximises the likelihood of the labels.
 
+    Args:
+        probabilities: class probabilities of each video, without temperature scaling.
+        labels: index of each video's true class.
+
     Raises:
         ValueError: if there are no videos.
     """
@@ -128,7 +137,7 @@ def find_temperature(slope: Callable[[float], Tensor]) -> float:
 
 
 def scale_temperature(probabilities: Float[Tensor, "n classes"], temperature: float) -> Float[Tensor, "n classes"]:
-    """Rescale probabilities p to softmax(log(p) / T)."""
+    """Rescale probabilities p to softmax(log(p) / T), where T is `temperature`."""
     return (_log(probabilities) / temperature).softmax(1).to(probabilities.dtype)
 
 

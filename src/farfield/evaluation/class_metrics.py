@@ -298,7 +298,8 @@ def _joined(parts: list[Tensor]) -> Tensor | None:
 def estimate_from_draws(value: float, drawn: Float[Tensor, " draws"] | None) -> Estimate:
     """Return a value and its 95% interval: percentiles of its resamples, shifted so that their mean is the value.
 
-    The bounds are NaN if there are no resamples, or if the value is NaN.
+    The bounds are NaN if there are no resamples, or if the value is NaN. `drawn` has the value on each resample; it is
+    None if there are no resamples.
     """
     if drawn is None or value != value:
         return Estimate(value, torch.nan, torch.nan)

@@ -47,9 +47,13 @@ def make_trainer(accelerator: str, devices: int, precision: str, *, progress: bo
 def score_manifest(
     trainer: Trainer, module: ScoringModule, data: TestDataModule, name: str
 ) -> tuple[Scores, list[int]]:
-    """Score videos; return their scores, and the row of each scored video in the manifest.
+    """Score the videos of a manifest; return their scores, and the row of each scored video in the manifest.
 
-    `name` is the manifest's name, for messages.
+    Args:
+        trainer: from `make_trainer`.
+        module: module that scores batches.
+        data: data module of the videos.
+        name: the manifest's name, for messages.
 
     Raises:
         FarfieldError: if no video can be read.

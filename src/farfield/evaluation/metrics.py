@@ -43,7 +43,10 @@ class Metrics:
 
 
 def wilson(successes: float, n: float, *, confidence: float = 0.95) -> Estimate:
-    """Return successes / n with Wilson's score interval. For n = 0, the value is 0 and the interval is [0, 1]."""
+    """Return successes / n with Wilson's score interval. For n = 0, the value is 0 and the interval is [0, 1].
+
+    `confidence` is the confidence level of the interval, between 0 and 1.
+    """
     if n == 0:
         return Estimate(0.0, 0.0, 1.0)
     z = NormalDist().inv_cdf((1 + confidence) / 2)

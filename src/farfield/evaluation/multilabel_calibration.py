@@ -59,7 +59,12 @@ class PairCalibration:
 def pair_calibration(
     probabilities: Float[Tensor, "n classes"], targets: Bool[Tensor, "n classes"], *, num_bins: int = 15
 ) -> PairCalibration:
-    """Measure calibration over `num_bins` bins of equal width.
+    """Measure the calibration of all pairs of a video and a class, over `num_bins` bins of equal width.
+
+    Args:
+        probabilities: class probabilities of each video.
+        targets: True where the video has the class.
+        num_bins: number of bins.
 
     Raises:
         ValueError: if there are no videos.
@@ -76,6 +81,10 @@ def pair_calibration(
 def fit_pair_temperature(probabilities: Float[Tensor, "n classes"], targets: Bool[Tensor, "n classes"]) -> float:
     """Find the temperature T that maximises the likelihood of the targets.
 
+    Args:
+        probabilities: class probabilities of each video, without temperature scaling.
+        targets: True where the video has the class.
+
     Raises:
         ValueError: if there are no videos.
     """
@@ -87,7 +96,7 @@ def fit_pair_temperature(probabilities: Float[Tensor, "n classes"], targets: Boo
 
 
 def scale_pair_temperature(probabilities: Float[Tensor, "n classes"], temperature: float) -> Float[Tensor, "n classes"]:
-    """Rescale probabilities p to sigmoid(logit(p) / T)."""
+    """Rescale probabilities p to sigmoid(logit(p) / T), where T is `temperature`."""
     return (_logit(probabilities) / temperature).sigmoid().to(probabilities.dtype)
 
 

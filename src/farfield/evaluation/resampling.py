@@ -60,7 +60,12 @@ def weighted_decision_metrics(
 ) -> tuple[Float[Tensor, "draws classes"], Float[Tensor, "draws classes"], Float[Tensor, "draws classes"]]:
     """Compute precision, recall and F1 of each class on each resample.
 
-    Precision and F1 are 0 for a class without decisions. All are NaN for a class without positives.
+    Precision and F1 are 0 for a class that is never predicted. All three are NaN for a class without positives.
+
+    Args:
+        decisions: True where the class is predicted for the video.
+        targets: True where the video has the class.
+        weights: how often each resample contains each video.
     """
     hits, decided, positives = (
         weights.T @ each.float() for each in (decisions & targets, decisions, targets)

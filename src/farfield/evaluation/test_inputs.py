@@ -20,7 +20,14 @@ log = logging.getLogger("farfield")
 def describe_inputs(
     model: str | Path | ActionNet, manifest: str | Path, listed: Manifest, root: str | Path | None
 ) -> dict[str, Any]:
-    """Describe the checkpoint and the manifest of a test, with their hashes, as plain types for its report."""
+    """Describe the checkpoint and the manifest of a test, with their hashes, as plain types for its report.
+
+    Args:
+        model: a network or a checkpoint.
+        manifest: path of the manifest.
+        listed: the manifest, as read from this path.
+        root: folder that the manifest's paths are relative to; None for the manifest's own folder.
+    """
     return {
         **({} if isinstance(model, ActionNet) else {"checkpoint": str(model), "weights": network_hash(model)}),
         "manifest": str(manifest),
@@ -30,7 +37,13 @@ def describe_inputs(
 
 
 def warn_if_tested(calibrate_on: str | Path | None, held_out: Manifest, listed: Manifest) -> None:
-    """Log a warning if the validation videos are the tested ones."""
+    """Log a warning if the validation videos are the tested ones.
+
+    Args:
+        calibrate_on: path of the manifest of validation videos, for the message.
+        held_out: manifest of the validation videos.
+        listed: manifest of the tested videos.
+    """
     if held_out.content_hash() == listed.content_hash():
         log.warning(
             "%s lists the videos that are tested: a temperature or thresholds from it make the results look too good. "

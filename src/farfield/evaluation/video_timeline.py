@@ -47,7 +47,13 @@ class VideoTimeline:
 
     @classmethod
     def of(cls, path: str, line: Timeline, truth: Sequence[tuple[float, float, tuple[str, ...]]]) -> VideoTimeline:
-        """Join a timeline and the rows of a manifest. Segments are cut at the end of the video."""
+        """Join a timeline and the rows of a manifest. Segments are cut at the end of the video.
+
+        Args:
+            path: path of the video, as written in the manifest.
+            line: timeline of the video.
+            truth: start, end (both in seconds) and labels of each row of the video.
+        """
         assert line.window_probabilities is not None
         end = float(line.times[-1])
         listed = sorted(

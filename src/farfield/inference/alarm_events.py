@@ -96,7 +96,13 @@ class CameraAlarms:
     def update(
         self, start_seconds: float, end_seconds: float, probabilities: Float[np.ndarray, " classes"]
     ) -> Iterator[AlarmEvent]:
-        """Update the alarms with the probabilities of the camera's next window, and yield their events."""
+        """Update the alarms with the camera's next window, and yield their events.
+
+        Args:
+            start_seconds: start of the window, in seconds since the camera's first frame.
+            end_seconds: end of the window.
+            probabilities: probability of each class in the window.
+        """
         yield from self._follow(self._tracker.update(start_seconds, end_seconds, only_best(probabilities, self._model)))
 
     def poll(self) -> Iterator[AlarmEvent]:

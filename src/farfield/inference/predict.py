@@ -170,6 +170,8 @@ def predict_file(
 ) -> Prediction:
     """Predict the actions in a video file, or in the part of it from start_seconds to end_seconds.
 
+    `path` is a video file or a folder of pictures. The other arguments are those of `predict_video`.
+
     Raises:
         FarfieldError, VideoError: in the same cases as `predict`.
     """

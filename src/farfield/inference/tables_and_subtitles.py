@@ -51,7 +51,13 @@ The ranking of a multilabel network has one more column, above_threshold: true o
 
 
 def as_csv(predictions: list[Prediction], *, timeline: bool, header: bool = True) -> str:
-    """Format predictions as CSV. A video that could not be read completely has an additional row with the reason."""
+    """Format predictions as CSV. A video that could not be read completely has an additional row with the reason.
+
+    Args:
+        predictions: predictions to format.
+        timeline: whether rows are segments of timelines; otherwise they are ranked classes.
+        header: whether to begin with a line of column names.
+    """
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     marked = not timeline and any(prediction.task == "multilabel" for prediction in predictions)
@@ -116,7 +122,10 @@ def _moments(segments: list[Segment]) -> Iterator[tuple[float, float, list[Segme
 
 
 def _cue(segments: list[Segment]) -> str:
-    """Format the text of a cue, one line per segment. Line breaks and "-->" in labels would end a cue; replace them."""
+    """Format the text of a cue, one line per segment.
+
+    Line breaks and "-->" in labels are replaced, because they would end the cue.
+    """
     return "\n".join(
         f"{' '.join(each.label.split()).replace('-->', '->')} ({100 * each.probability:.0f}%)" for each in segments
     )

@@ -54,6 +54,8 @@ def videos_per_class(targets: Tensor) -> list[int]:
 def choose_videos(targets: Tensor, count: int, *, seed: int, draw: int) -> Int[np.ndarray, " n"]:
     """Choose `count` videos of each class at random, or all videos of a class that has fewer.
 
+    `targets` are as in `videos_per_class`.
+
     `count` videos without a class are chosen, too. With the same seed and draw, the videos chosen for a smaller count
     are among those for a larger one.
 

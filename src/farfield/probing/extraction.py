@@ -88,7 +88,7 @@ class Extractor:
         return found
 
     def row_bytes(self, *, views: int, training: bool) -> int:
-        """Return the number of bytes of the features of `views` views."""
+        """Return the size, in bytes, of the features of `views` views, of training clips or of test clips."""
         clip = self.network.clip
         side = clip.crop_px if training else clip.test_side_px
         example = torch.zeros(1, 3, clip.num_frames, side, side, device=self.device)

@@ -71,7 +71,7 @@ class FeatureCache:
         self._rows.update({key: (path, row) for row, key in enumerate(keys)})
 
     def add(self, key: str, features: Mapping[str, Tensor]) -> None:
-        """Add a row; it is on disk after the next `flush`.
+        """Add the features of one sample under its key. They are on disk after the next `flush`.
 
         Raises:
             FarfieldError: if the folder cannot be written, or the disk is full.

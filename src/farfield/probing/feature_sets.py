@@ -119,7 +119,11 @@ class FeatureMaker:
     def plan_test(self, name: str, manifest: Manifest, *, num_clips: int, num_crops: int) -> Planned:
         """Plan the features of validation or test videos.
 
-        `name` is "validation" or "test".
+        Args:
+            name: "validation" or "test".
+            manifest: the videos.
+            num_clips: number of clips per video.
+            num_crops: number of crops per clip.
         """
         settings = self._settings | {"num_clips": num_clips, "num_crops": num_crops}
         keys = [video_key(manifest, row) for row in range(len(manifest))]
@@ -167,6 +171,8 @@ class FeatureMaker:
 
     def make_test(self, planned: Planned, *, num_clips: int, num_crops: int) -> FeatureSet:
         """Return the features of validation or test videos; compute those that the cache lacks.
+
+        `planned` is from `plan_test` with the same `num_clips` and `num_crops`.
 
         Raises:
             FarfieldError: if no video can be read, or the cache cannot be written.

@@ -32,7 +32,7 @@ class ProbeSettings:
             pools the features by attention with a learned query, as in V-JEPA 2's probe. non_local puts one non-local
             block before the average. The last two need the features of all positions on disk, and are meant for a GPU.
         learning_rates: learning rates of AdamW at the first step. Each falls to 0 along half a cosine.
-        weight_decays: weight decays of AdamW, for all weights but biases and those of norms.
+        weight_decays: weight decays of AdamW. Biases, weights of norms and the learned query are not decayed.
         head_options: options of the attentive head, as in model.head_options. By default it has 4 blocks, the last of
             which attends with the learned query. It has 16 attention heads, or fewer if the number of channels is not a
             multiple of 16.

@@ -54,7 +54,14 @@ def aggregated(probabilities: Float[Tensor, "k n views classes"], network: Actio
 def as_scores(
     probabilities: Float[Tensor, "n views classes"], videos: FeatureSet, manifest: Manifest, network: ActionNet
 ) -> Scores:
-    """Convert the class probabilities of test views to the `Scores` of a test."""
+    """Convert the class probabilities of test views to the `Scores` of a test.
+
+    Args:
+        probabilities: class probabilities of each view of each video.
+        videos: the scored videos.
+        manifest: manifest that these videos are from.
+        network: network with the labels and the task.
+    """
     return video_scores(
         manifest,
         videos.manifest_rows,

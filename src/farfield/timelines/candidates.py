@@ -84,7 +84,7 @@ class ClassOverTime:
         return np.clip(self.integral(start, end) / (end - start), 0.0, 1.0)
 
     def contrast(self, start: Float[np.ndarray, " n"], end: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
-        """Return the mean probability inside each time span minus the mean around the span, at least 0.
+        """Return the mean probability from each `start` to its `end` minus the mean around this span, at least 0.
 
         "Around" is the time just before and just after the span, as far as it is inside the video. If no such time is
         inside the video, the result is the mean inside the span. The mean inside alone is not used as the score,
@@ -111,6 +111,8 @@ def suppress_overlaps(
 
     A segment's score is the contrast of its candidate, lowered by `soft_nms` with the width `sigma`. Duplicates are
     removed. Segments are sorted by start, class and end.
+
+    `candidates` are rows from `find_candidates`.
     """
     found: list[_Row] = []
     for label, start, end in _by_class(times, np.unique(candidates, axis=0)):
@@ -133,6 +135,8 @@ def merge_candidates(
     """Average overlapping candidates of the same class into segments, weighted by their contrast.
 
     See `merge_overlapping`. Segments are sorted by start, class and end.
+
+    `candidates` are rows from `find_candidates` with `num_levels` levels.
     """
     found: list[_Row] = []
     for label, start, end in _by_class(times, candidates):
