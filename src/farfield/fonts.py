@@ -49,7 +49,7 @@ def shown_name(label: str, number: int) -> str:
 
 
 def shown_names(labels: Sequence[str]) -> list[str]:
-    """Return the `shown_name` of each class."""
+    """Return the name of each class for pictures, see `shown_name`."""
     return [shown_name(label, number) for number, label in enumerate(labels)]
 
 

@@ -143,8 +143,8 @@ def predict(
         alarm_labels: classes that start alarms, as '[falling, fighting]'; null for all.
         alarm_gap_seconds: an alarm ends when its class has been below the threshold for longer than this.
         clips: folder for a clip of each alarm, cut from the stream without encoding it again; null for no clips.
-        clip_seconds_before: seconds of video before the start of an alarm that its clip includes.
-        clip_seconds_after: seconds of video after the end of an alarm that its clip includes.
+        clip_seconds_before: seconds of video that a clip includes before the start of its alarm.
+        clip_seconds_after: seconds of video that a clip includes after the end of its alarm.
         max_clip_seconds: maximum length of a clip.
     """
     # Imported late, because they import PyTorch: --help answers without it.

@@ -94,7 +94,7 @@ class DelaySummary(NamedTuple):
 
 @dataclass(frozen=True)
 class DetectionDelays:
-    """Detection delay of each true segment.
+    """Time from the start of each true segment until it is detected, and summaries.
 
     Attributes:
         seconds: delay of each true segment, in the given order; NaN for a missed segment.

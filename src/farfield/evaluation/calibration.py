@@ -48,7 +48,7 @@ class Bin:
 
 @dataclass(frozen=True)
 class Calibration:
-    """Calibration of a set of scored videos.
+    """Calibration of scored videos: reliability bins, expected calibration error and negative log-likelihood.
 
     Attributes:
         bins: non-empty bins, ascending.

@@ -72,7 +72,7 @@ class Averaged:
 
 @dataclass(frozen=True)
 class DecisionMetrics:
-    """Metrics of yes-or-no decisions for each class."""
+    """Precision, recall and F1 of yes-or-no decisions: for each class, and averaged."""
 
     precision: Averaged
     recall: Averaged
@@ -81,7 +81,10 @@ class DecisionMetrics:
 
 @dataclass(frozen=True)
 class RankingMetrics:
-    """Metrics of the order of the scores. `sample_average_precision` is MMAction2's `mmit_mean_average_precision`."""
+    """Average precision and ROC-AUC, which depend on the order of the scores only.
+
+    `sample_average_precision` is MMAction2's `mmit_mean_average_precision`.
+    """
 
     average_precision: Averaged
     roc_auc: Averaged

@@ -39,7 +39,7 @@ class Curves:
 
 
 def measure_curves(scores: Float[Tensor, "n classes"], targets: Bool[Tensor, "n classes"]) -> Curves:
-    """Compute both curves of each class.
+    """Compute the precision-recall and ROC curves of each class.
 
     Args:
         scores: probabilities, in [0, 1].

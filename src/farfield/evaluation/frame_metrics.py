@@ -84,7 +84,7 @@ class FrameAccuracy:
 
     Attributes:
         accuracy: share of all time. Time without a true class is correct if no class is predicted.
-        in_actions: share of the time that has a true class; NaN if no time has one.
+        in_actions: the same share, but only of the time that has a true class; NaN if no time has one.
     """
 
     accuracy: Estimate

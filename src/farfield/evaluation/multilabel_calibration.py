@@ -43,7 +43,7 @@ class PairBin:
 
 @dataclass(frozen=True)
 class PairCalibration:
-    """Calibration of all pairs of a video and a class.
+    """Calibration of all pairs of a video and a class: reliability bins, expected error and likelihood.
 
     Attributes:
         bins: non-empty bins, ascending.

@@ -1,4 +1,4 @@
-"""Plots of an evaluation: confusion matrix, reliability diagrams, accuracy by views."""
+"""Plots of a test's results: confusion matrix, reliability diagrams, accuracy by number of views."""
 
 from __future__ import annotations
 

@@ -36,7 +36,7 @@ from farfield.task import Task
 
 @dataclass(frozen=True)
 class ClassResult:
-    """One class of an evaluation.
+    """Accuracy and most frequent confusion of one class.
 
     Attributes:
         label: name of the class.
@@ -54,7 +54,7 @@ class ClassResult:
 
 @dataclass(frozen=True)
 class EvaluationResult:
-    """The result of an evaluation.
+    """Scores of a test's videos, and methods that compute metrics from them.
 
     Some methods are for one task, and raise `FarfieldError` for another:
     - single_label: `metrics`, `classes`, `calibrations` and `accuracy_by_views`
@@ -284,7 +284,7 @@ class EvaluationResult:
         return plain, pair_calibration(self.probabilities(), self.target_matrix())
 
     def accuracy_by_views(self) -> list[AccuracyAtViews]:
-        """Return top-1 for each number of aggregated views; an empty list if videos have only one view.
+        """Return top-1 accuracy for each number of aggregated views; an empty list if videos have only one view.
 
         Raises:
             FarfieldError: unless the task is single_label.

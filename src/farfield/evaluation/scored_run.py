@@ -37,7 +37,7 @@ def find_scores(run: str | Path) -> Path | None:
 
 
 def read_scored_run(run: str | Path) -> ScoredRun:
-    """Read the scores of a run.
+    """Read the scores of a tested run, and the groups of its videos.
 
     Args:
         run: the run's folder, the folder of a test report, or a scores.npz file.

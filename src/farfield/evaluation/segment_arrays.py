@@ -72,7 +72,9 @@ class Segments:
         return [order[first:last] for first, last in pairwise(bounds)]
 
     def known_scores(self) -> Float[np.ndarray, " n"]:
-        """Return the scores.
+        """Return the scores of the segments.
+
+
 
         Raises:
             ValueError: if the segments have no scores.

@@ -71,7 +71,7 @@ def shared_units(
 
 
 def number_of_units(units: Sequence[Int[Tensor, " n"]]) -> int:
-    """Return the number of units of all splits together."""
+    """Return the number of different units in all splits together."""
     return int(torch.cat(list(units)).max()) + 1
 
 

@@ -39,7 +39,7 @@ METRICS = {"top1": 1, "top5": 5, "mean_class_accuracy": 1}
 
 @dataclass(frozen=True)
 class SplitFigures:
-    """Accuracies of one split.
+    """Accuracies on the test list of one split.
 
     Attributes:
         run: the split's run, as it was given.
@@ -145,7 +145,7 @@ def metric_values(splits: Sequence[Scores], metric: str) -> list[SplitValues]:
 
 
 def read_splits(runs: Sequence[str | Path]) -> list[ScoredRun]:
-    """Read the runs of a data set's splits.
+    """Read the scores of a data set's splits, from one run for each split.
 
     Raises:
         FarfieldError: for fewer than two runs, a run twice or without a test, or tests that differ in their classes or

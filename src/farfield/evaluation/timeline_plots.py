@@ -97,7 +97,7 @@ def _answer(video: VideoTimeline) -> list[tuple[float, float, str]]:
 
 
 class _Bar(NamedTuple):
-    """Segments as (start, end, label), the lane of each, and the height of the bar and of a lane in inches."""
+    """A bar of the picture: segments (start, end, label), the lane of each, and heights of bar and lane in inches."""
 
     spans: list[tuple[float, float, str]]
     lanes: list[int]

@@ -43,7 +43,7 @@ from farfield.timelines.options import TimelineOptions
 
 @dataclass(frozen=True)
 class TimelineResult:
-    """The result of `evaluate` with a timeline.
+    """Timelines of a test's videos, and methods that compute metrics from them.
 
     Attributes:
         labels: class names.

@@ -118,7 +118,7 @@ def evaluate_timelines(
 
     Args:
         model: a checkpoint, or a network.
-        manifest: CSV file of videos and their labelled segments, several rows a video.
+        manifest: CSV file of videos and their labelled segments, with one row for each segment.
         run: options.
         calibrate_on: manifest of validation videos, on whose timelines thresholds are chosen by `rule`; None without a
             rule.

@@ -24,7 +24,7 @@ FILE = "timelines.npz"
 
 @dataclass(frozen=True)
 class WindowScores:
-    """Window scores and truth of one video.
+    """Window scores and labelled segments of one video.
 
     Attributes:
         path: path of the video, as written in the manifest.
@@ -41,7 +41,7 @@ class WindowScores:
 
 @dataclass(frozen=True)
 class TimelinesFile:
-    """Content of timelines.npz.
+    """Content of timelines.npz: window scores and labelled segments of tested videos.
 
     Attributes:
         labels: class names.
@@ -82,7 +82,8 @@ def write_timelines(
 
 
 def read_timelines(path: str | Path) -> TimelinesFile:
-    """Read timelines.npz.
+    """Read the window scores and labelled segments of tested videos from timelines.npz.
+
 
     Raises:
         FarfieldError: if the file is missing or damaged.

@@ -27,7 +27,7 @@ ALARM_SCHEMA_VERSION = 1
 
 @dataclass(frozen=True)
 class AlarmEvent:
-    """An event of an alarm.
+    """The start or the end of an alarm, or its finished clip.
 
     Attributes:
         event: "start", "end", or "clip" when the clip of the alarm is finished.

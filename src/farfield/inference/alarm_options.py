@@ -47,13 +47,13 @@ class AlarmOptions:
 
 @dataclass(frozen=True)
 class ClipOptions:
-    """Options of the clips of alarms.
+    """Options of the clips that are recorded for alarms.
 
     Args:
         folder: folder to write the clips to; created if it does not exist.
-        seconds_before: seconds of video before the start of an alarm that its clip includes. The clip may begin
-            earlier, because it has to start at a keyframe.
-        seconds_after: seconds of video after the end of an alarm that its clip includes.
+        seconds_before: seconds of video that a clip includes before the start of its alarm. The clip may begin earlier,
+            because it has to start at a keyframe.
+        seconds_after: seconds of video that a clip includes after the end of its alarm.
         max_seconds: maximum length of a clip, counted from its first keyframe.
         max_bytes: maximum size of the packets that are kept in memory for each camera.
 

@@ -108,7 +108,7 @@ def open_cameras(
     options: CameraOptions,
     recorder: Callable[[], PacketRecorder] | None = None,
 ) -> Iterator[CameraGroup]:
-    """Open cameras for the `with` block.
+    """Open cameras, and yield them as a `CameraGroup` for the `with` block.
 
     A single camera must be available at the start. If there are several cameras, those that are not available yet are
     tried again until they are, unless `options.reconnect` is "never".

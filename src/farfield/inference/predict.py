@@ -33,7 +33,7 @@ OnProgress = Callable[[int, int], object]
 
 @dataclass(frozen=True)
 class PredictOptions:
-    """Options of a prediction.
+    """Options for predicting a video.
 
     Args:
         top_k: number of classes in the ranking. In a multilabel task, the ranking also has all other classes that reach

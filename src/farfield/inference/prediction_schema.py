@@ -26,7 +26,7 @@ SCHEMA_VERSION = 1
 
 @dataclass(frozen=True)
 class RankedLabel:
-    """A class and its probability.
+    """A class in a ranking, with its probability.
 
     Attributes:
         label: name of the class.

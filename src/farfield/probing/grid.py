@@ -132,7 +132,7 @@ class Grid:
         after_step: Callable[[int], Sequence[int] | None] | None = None,
         description: str,
     ) -> None:
-        """Train all configurations.
+        """Train all configurations for `num_steps` steps.
 
         Args:
             batches: (inputs of the head, targets) of each batch; at least `num_steps` batches.

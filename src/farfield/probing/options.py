@@ -14,7 +14,7 @@ FeatureType = Literal["float32", "float16"]
 
 
 class Configuration(NamedTuple):
-    """Hyperparameters of one head."""
+    """Hyperparameters with which a head is trained."""
 
     lr: float
     weight_decay: float

@@ -32,7 +32,7 @@ class HeadResult:
 
 @dataclass(frozen=True)
 class ProbeResult:
-    """The result of a probe.
+    """Trained heads, metrics and checkpoint of a probe.
 
     Attributes:
         checkpoint: file with the frozen network and the best head.

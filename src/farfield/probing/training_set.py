@@ -19,7 +19,7 @@ from farfield.probing.feature_cache import CachedFeatures
 
 @dataclass(frozen=True)
 class FeatureSet:
-    """Cached features of videos.
+    """Cached features of videos, with their targets.
 
     Attributes:
         features: for each video, rows of features: one for each training view, or a single one with all test views.

@@ -17,7 +17,7 @@ from farfield.scoring.load import InferenceModel
 
 
 class ViewScores(NamedTuple):
-    """Scores of views.
+    """Logits of views and, if requested, the features before the classifier.
 
     Attributes:
         logits: one row per view, float32 for every precision, on the network's device.

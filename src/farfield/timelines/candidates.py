@@ -176,7 +176,7 @@ def _rows(
     end: Float[np.ndarray, " n"],
     scores: Float[np.ndarray, " n"],
 ) -> list[_Row]:
-    """Return the rows of the segments of one class."""
+    """Make a `_Row` for each segment of one class."""
     columns = (each.tolist() for each in (start, end, line.mean(start, end), scores))
     return [(begin, label, stop, probability, score) for begin, stop, probability, score in zip(*columns, strict=True)]
 

@@ -35,7 +35,7 @@ def score_windows(
     *,
     sharing: bool = True,
 ) -> Iterator[WindowScore]:
-    """Yield the scores of each window. Windows are scored in batches.
+    """Yield the class probabilities of each window and, if requested, its features. Windows are scored in batches.
 
     If a frame cannot be decoded, the scores of the windows before it are yielded before the error is raised.
 
