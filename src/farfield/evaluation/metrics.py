@@ -58,7 +58,12 @@ def wilson(successes: float, n: float, *, confidence: float = 0.95) -> Estimate:
 
 
 def measure(probabilities: Float[Tensor, "n classes"], labels: Int[Tensor, " n"]) -> Metrics:
-    """Compute all metrics of scored videos. Classes without videos are excluded from the mean class accuracy."""
+    """Compute all metrics of scored videos. Classes without videos are excluded from the mean class accuracy.
+
+    Args:
+        probabilities: class probabilities of each video.
+        labels: index of each video's true class.
+    """
     n, classes = probabilities.shape
     ranking = probabilities.topk(min(5, classes), dim=1).indices
     hits = ranking == labels[:, None]

@@ -74,8 +74,6 @@ class Segments:
     def known_scores(self) -> Float[np.ndarray, " n"]:
         """Return the scores of the segments.
 
-
-
         Raises:
             ValueError: if the segments have no scores.
         """

@@ -49,8 +49,8 @@ def choose_timeline_thresholds(
     A predicted segment that matches no true one at `tiou` is a false alarm. The candidates are the class's different
     probabilities, and the `EVEN_CANDIDATES` between the lowest and the highest of them. If there are more than
     `max_probabilities` probabilities, only a subset is tried: half is spread evenly over the probabilities inside true
-    segments of the class, and half over all. Of equally good candidates, the one nearest to the middle of their widest
-    range is chosen.
+    segments of the class, and half over all probabilities. Of equally good candidates, the one nearest to the middle of
+    their widest range is chosen.
 
     Args:
         videos: cells of each video.

@@ -84,7 +84,6 @@ def write_timelines(
 def read_timelines(path: str | Path) -> TimelinesFile:
     """Read the window scores and labelled segments of tested videos from timelines.npz.
 
-
     Raises:
         FarfieldError: if the file is missing or damaged.
     """
