@@ -14,8 +14,8 @@ Here, all moments count by default, weighted by time: every part of a video betw
 segments is weighted by its length in seconds. This is the limit of an infinite frame rate. `FrameSampling` gives the
 moments of the two evaluations above, but their public code differs from this code:
 - Both rank equal scores in the order of the videos.
-- A class without positives makes Charades' mean NaN, and counts as 0 in MultiTHUMOS's. Here, it is NaN and left out of
-  means.
+- A class without positives makes Charades' mean NaN, and counts as 0 in MultiTHUMOS's. Here, the average precision of
+  such a class is NaN and left out of means.
 - A true segment includes its end in Charades' evaluation, and excludes its start in MultiTHUMOS's.
 
 Time outside of a timeline's cells has no score and is not measured.

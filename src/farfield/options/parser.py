@@ -89,8 +89,8 @@ def runs(function: Callable[..., Any], *, replaced: Sequence[str] = ()) -> Calla
     """Declare the library function that a command runs.
 
     The function's parameters become options of the command, and its docstring becomes the help. The command receives
-    the options as `**options`. To read an option itself, the command declares it as a parameter. It can add options of
-    its own:
+    the options as `**options`. To read an option itself, the command declares it as a parameter. The command can add
+    options of its own:
 
         @runs(write_subset)
         def subset(*, json: bool = False, **options: Any) -> int: ...
