@@ -83,6 +83,8 @@ def _assign_in_order(
 ) -> tuple[dict[str, int], tuple[int, str] | None]:
     """Assign the groups in the order of a hash of `purpose` and their names, keeping the groups in `given`.
 
+    `given` holds the parts of groups that are assigned already, and `totals` the number of videos of each class.
+
     Returns:
         The part of each group; and (part, class) if a part has no video of a class, otherwise None.
     """
@@ -128,8 +130,8 @@ def _excess(
         part: index of the part.
 
     Returns:
-        The growth of the squared deviation, summed over classes, each divided by its total; and that of the number of
-        videos.
+        (by class, by number of videos): how much the squared deviation grows. The growth by class is divided by the
+        class's total, and summed over classes.
     """
     by_class = sum(number * (number - 2 * room[part][label]) / totals[label] for label, number in of_group.items())
     number = sum(of_group.values())
@@ -137,7 +139,7 @@ def _excess(
 
 
 def _hash(seed: int, purpose: str, key: str) -> float:
-    """Return a hash in [0, 1) of the seed, the purpose and a group: its name, or the last two parts of its path."""
+    """Return a hash in [0, 1) of seed, purpose and group; of a group named by a path, only the last two parts count."""
     kind, _, name = key.partition(" ")
     short = "/".join(Path(name).parts[-2:]) if kind == "video" else name
     digest = hashlib.sha256("\0".join([str(seed), purpose, kind, short]).encode(errors="surrogateescape")).digest()

@@ -142,7 +142,9 @@ def prepare(
                 results[job.target] = replace(job, source=b""), made
         _write_results(results, prepared)
     except OSError as error:
-        raise FarfieldError(f"{out} cannot be written: {error.strerror or error}.") from error
+        raise FarfieldError(
+            f"{out} cannot be written: {error.strerror or error}. Give another folder as out."
+        ) from error
     finally:
         remove_partial_files(out)
         lock.release()

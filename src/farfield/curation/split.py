@@ -257,4 +257,6 @@ def _write(
         with atomic_write(folder / RECORD) as temporary:
             temporary.write_text(json.dumps(options, indent=2) + "\n", encoding="utf-8")
     except OSError as error:
-        raise FarfieldError(f"{folder} cannot be written: {error.strerror or error}.") from error
+        raise FarfieldError(
+            f"{folder} cannot be written: {error.strerror or error}. Give another folder as out."
+        ) from error

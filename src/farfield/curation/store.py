@@ -78,6 +78,6 @@ def open_store(out: Path, encoding: Encoding, source: Path) -> FileLock:
 
 
 def remove_partial_files(out: Path) -> None:
-    """Remove unfinished files of killed workers."""
+    """Remove the unfinished files that killed workers left in the store."""
     for partial in (out / "videos").rglob("*.partial"):
         partial.unlink(missing_ok=True)

@@ -58,7 +58,7 @@ class VideoDataModule(LightningDataModule):
             every video, so that a video takes its space num_workers times (once with num_workers 0).
         whole_videos: train and validate on whole videos, where the manifest has several labelled segments of a video. A
             training clip has the labels of the segments that overlap it, a validation video those of all its segments
-            (the protocol of Charades). Needs a multilabel network. Otherwise each row is a video of its own.
+            (the protocol of Charades). Needs a multilabel network. If false, each row counts as a separate video.
         untrimmed: train on untrimmed videos, of which the manifest has a row for each labelled segment. An epoch has
             one clip of each segment, inside it or across its borders, and clips outside of all segments of their
             videos. The target of a class is the share of the clip's time that its segments cover. A row without
@@ -70,13 +70,13 @@ class VideoDataModule(LightningDataModule):
             test --timeline --write_hard_negatives` writes one for the training manifest.
         hard_negative_repeats: number of clips of each window of hard_negatives in an epoch. They take the place of
             other clips: of at most half of the clips of segments, and of at most half of those outside.
-        unlabelled: list of videos without label, from which a student learns what its teacher says of them (see
-            `model.teacher`): a CSV file with the column path; its labels, if any, are ignored.
-        unlabelled_share: share of the unlabelled videos in an epoch, which also has every labelled video once; null
-            for every unlabelled video once.
-        clip: input of the network.
-        teacher_clip: input of the teacher, whose clips show the same seconds and regions; None without a teacher.
-        task: task of the network.
+        unlabelled: CSV file with a column path that lists videos without label, on which a student network learns the
+            predictions of its teacher (see `model.teacher`). Labels in the file are ignored.
+        unlabelled_share: fraction of an epoch's videos that are unlabelled; null for every unlabelled video once. In
+            both cases, an epoch has every labelled video once.
+        clip: input format of the network.
+        teacher_clip: input format of the teacher, whose clips show the same seconds and regions; None for no teacher.
+        task: task of the network: single_label, multilabel or multi_head.
         seed: seed of the run.
 
     Raises:
@@ -132,7 +132,7 @@ class VideoDataModule(LightningDataModule):
             )
         if class_balanced and task != "single_label":
             raise FarfieldError(
-                f"data.class_balanced draws videos by their one class, but the network's task is {task}. Leave out "
+                f"data.class_balanced needs one class per video, but the network's task is {task}. Leave out "
                 "data.class_balanced. For a multilabel task, loss.pos_weight weights rare classes."
             )
         self.task: Task = task
@@ -178,7 +178,7 @@ class VideoDataModule(LightningDataModule):
                 raise FarfieldError(f"data.augmentation.keep_direction names {label!r}, which is not a class. {hint}")
         self.flip_labels = flipped_labels(self.labels, augmentation, flip_labels)
         if not self.labels:
-            raise FarfieldError(f"{train} has no label in any row, so there are no classes to train. Label videos.")
+            raise FarfieldError(f"{train} has no label in any row, so there are no classes to train. Label the videos.")
         self.class_counts = count_videos(row_targets(self.train_manifest, self.labels, task), len(self.labels))
         """Number of training videos of each class."""
         self.num_training_videos = len(self.train_manifest)
@@ -242,7 +242,7 @@ class VideoDataModule(LightningDataModule):
 
     @property
     def training_videos(self) -> TrainingVideos:
-        """The training videos by the rows of `Batch.indices`."""
+        """Training videos, in the order of the rows that `Batch.indices` gives."""
         return TrainingVideos(self.train_manifest, self.unlabelled)
 
     def training_paths(self, rows: Sequence[int]) -> list[str]:

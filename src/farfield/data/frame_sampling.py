@@ -15,7 +15,7 @@ from farfield.errors import FarfieldError
 from farfield.video.frame_rate import frame_rate
 
 SEGMENT_TOLERANCE_SECONDS = 1e-6
-"""Tolerance for rounded times: a frame that starts up to this much before a segment's start or end counts as on it."""
+"""Tolerance for rounded times: a frame that starts at most this long before a segment's border counts as on it."""
 
 
 class ClipTooShort(FarfieldError):
@@ -130,7 +130,7 @@ def resampled_frames(
     """Return the frames of a clip of `num_frames` frames that shows the same seconds of the video as another clip.
 
     The frames are spread evenly from the first to the last frame of the other clip. With equal numbers of frames, the
-    clips are equal. Where the other clip jumps back, since it loops a short video, the nearer of its frames is taken.
+    clips are equal. Where the other clip jumps back to loop a short video, the nearest of its frames is used.
 
     Args:
         times: start time of each frame of the video.

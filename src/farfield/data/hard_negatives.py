@@ -49,7 +49,7 @@ def read_hard_windows(path: str | Path) -> list[HardWindow]:
     """Read a file of hard windows.
 
     Raises:
-        FarfieldError: for a missing file, missing columns, or a row that is no window; the message names its line.
+        FarfieldError: for a missing file, missing columns, or an invalid row, whose line the message names.
     """
     path = Path(path)
     if not path.is_file():

@@ -251,7 +251,10 @@ def record_file(manifest: str | Path) -> Path:
 
 
 def _count_missing(manifest: Path, digest: object) -> int | None:
-    """Return how many chosen videos were missing when the subset was made; None if there is no record of it."""
+    """Return how many chosen videos were missing when the subset was made; None without a record of this.
+
+    `digest` is the manifest's content hash. A record with another hash does not count.
+    """
     try:
         about = json.loads(record_file(manifest).read_text())
     except (OSError, ValueError):
@@ -284,7 +287,7 @@ def _sort_labels(labels: set[str]) -> list[str]:
 def _blocks(
     file: Iterator[str], path: Path, group_column: str, *, needs_labels: bool
 ) -> Iterator[dict[str, Sequence[Any]]]:
-    """Read and check the rows in blocks, to limit the memory needed."""
+    """Yield the checked rows in blocks (column name to values), to limit the memory needed."""
     header = [name.strip() for name in next(csv.reader(file), [])]
     ignored: set[str] = set()
     if group_column != "group" and group_column in header:

@@ -1,7 +1,7 @@
 """Random generators for data loading, each determined by a purpose, the seed, the epoch and the sample index.
 
-They do not depend on global random state, time or worker. Any number of workers, and a resumed run, therefore get the
-same clips.
+The generators do not depend on global random state, time or worker. Any number of workers, and a resumed run, therefore
+get the same clips.
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ from farfield.errors import FarfieldError
 
 
 class SampleKey(NamedTuple):
-    """One sample of one epoch: all that a worker needs to load it, so that workers keep no state."""
+    """Key of a sample of one epoch: all that a worker needs to load the sample, so that workers keep no state."""
 
     epoch: int
     row: int
@@ -91,7 +91,7 @@ class EpochBatchSampler(Sampler[list[SampleKey]]):
     def __len__(self) -> int:
         """Return the number of batches per process in a whole epoch.
 
-        With too few videos for a whole batch, it is 1, and that batch is incomplete.
+        With too few videos for a whole batch, the number is 1, and this batch is incomplete.
         """
         share = self.num_samples // self.world_size
         rounds, left = divmod(share, self.batch_size * sum(times for times, _ in self.cycle))

@@ -20,7 +20,7 @@ class StringArray:
         self._lengths: list[np.ndarray] = []
 
     def add(self, texts: Sequence[str]) -> None:
-        """Append strings; they may hold the surrogates that stand for bytes that are not UTF-8."""
+        """Append strings, which may contain surrogate escapes (bytes that are not UTF-8)."""
         joined = "".join(texts)
         each: Sequence[str | bytes] = texts if joined.isascii() else [os.fsencode(text) for text in texts]
         self._lengths.append(np.fromiter(map(len, each), dtype=np.int64, count=len(texts)))

@@ -77,7 +77,7 @@ class WholeVideos:
             if first != record.path:
                 raise FarfieldError(
                     f"{manifest.source} spells a video in two ways, {first!r} and {record.path!r}, so that each would "
-                    "have only a part of its segments. Spell it alike in all rows."
+                    "have only a part of its segments. Use one spelling in all rows."
                 )
             rows.setdefault(record.path, record)
             end = math.inf if record.end_seconds is None else record.end_seconds

@@ -87,9 +87,9 @@ class MixedEpoch:
     Attributes:
         num_labelled: number of labelled videos.
         num_unlabelled: number of unlabelled videos, whose rows follow.
-        share: share of the unlabelled videos in an epoch; None for each once. An epoch has every labelled video once. A
-            share for which there are more unlabelled videos than needed draws others in each epoch; one for which
-            there are too few repeats them.
+        share: fraction of an epoch's videos that are unlabelled; None for each unlabelled video once. An epoch has
+            every labelled video once. If there are more unlabelled videos than this needs, each epoch draws others; if
+            there are fewer, videos are repeated.
         classes: class of each labelled video, to draw all classes equally often; None for each video once.
     """
 

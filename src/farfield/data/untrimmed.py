@@ -79,7 +79,7 @@ class UntrimmedVideos:
         hard_windows: Sequence[HardWindow] = (),
         hard_repeats: int = HARD_REPEATS,
     ) -> UntrimmedVideos:
-        """List the sources of the videos of a manifest, which has a row for each segment.
+        """List the sources of training clips in the videos of a manifest.
 
         Args:
             manifest: a row for each labelled segment. A row without label adds its video, without a segment.
@@ -155,7 +155,7 @@ class UntrimmedVideos:
             row: source of the clip, as an index into `sources`.
             times: start time of each frame of the source's video.
             rng: random generator.
-            spec: input of the network.
+            spec: input format of the network.
 
         Raises:
             ClipTooShort: if the video has no frame in the source's segment or window, or if the video is shorter than a
@@ -186,19 +186,19 @@ class UntrimmedVideos:
         return self.targets.shares(int(self.video[row]), start, end)
 
     def check_free_time(self, tried: set[int]) -> None:
-        """Raise `NoFreeTime` if `tried`, the sources in which no clip fits, has all sources of free time."""
+        """Raise `NoFreeTime` if no clip fits into any free time; `tried` are the sources into which no clip fits."""
         if tried.issuperset(np.flatnonzero(self.kinds == Kind.FREE_TIME).tolist()):
             raise NoFreeTime(
                 f"no clip fits outside of the labelled segments in any video of {self.sources.source}. Set "
-                "data.negative_share to 0, or take shorter clips."
+                "data.negative_share to 0, or use shorter clips."
             )
 
 
 def free_seconds(videos: Manifest, targets: ClipTargets) -> Float[np.ndarray, " videos"]:
-    """Return the time of each video outside of its labelled segments, by the manifest's durations.
+    """Return the time of each video outside of its labelled segments, in seconds, by the manifest's durations.
 
-    Videos of unknown duration get the mean of the others, or 1 if no duration is known; 0 if they are labelled from
-    start to end.
+    Videos of unknown duration get the mean of the others, or 1 if no duration is known. The duration is not needed if
+    the segments of a video begin at 0 and one of them has no end.
     """
     free = np.full(len(videos), np.nan)
     for row, record in enumerate(videos):

@@ -19,7 +19,7 @@ class UntrimmedOptions:
     """Options of training on untrimmed videos, see `VideoDataModule`.
 
     Raises:
-        FarfieldError: for values out of range, or that have no effect.
+        FarfieldError: for a value out of range, or an option that has no effect.
     """
 
     untrimmed: bool = False
@@ -70,8 +70,8 @@ class UntrimmedOptions:
             )
         if clip.sampling == "segments":
             raise FarfieldError(
-                "data.untrimmed needs clips of a fixed length, but clip.sampling is 'segments', by which a clip spans "
-                "the whole video. Set model.clip.sampling to 'clip'."
+                "data.untrimmed needs clips of a fixed length, but clip.sampling is 'segments': a clip spans the "
+                "whole video. Set model.clip.sampling to 'clip'."
             )
         return UntrimmedVideos.of(
             manifest,

@@ -14,7 +14,7 @@ from farfield.data.frame_sampling import SEGMENT_TOLERANCE_SECONDS, shown_second
 from farfield.errors import FarfieldError
 
 MIN_OVERLAP = 0.5
-"""A clip of a segment overlaps it by at least this fraction of the shorter of the two."""
+"""Smallest overlap of a clip with its segment, as a fraction of the shorter of the two."""
 NEAR_BORDER_SHARE = 0.5
 """Share of the clips outside of all segments that lie at most one clip's length from a segment, where there is room."""
 
@@ -33,7 +33,7 @@ def clip_bounds(
     Args:
         times: start time of each frame of the video.
         stream: frame of the video at each position of the stream.
-        spec: input of the network.
+        spec: input format of the network.
     """
     count = max(len(stream) - spec.span + 1, 1)
     ends = np.stack([stream[:count], stream[-count:]], axis=1)
@@ -77,7 +77,7 @@ def place_in_window(
 ) -> int:
     """Draw the place of a clip whose middle lies in the middle half of the window [start, end).
 
-    If the window overlaps no segment, a clip that overlaps none either is drawn if there is one.
+    If the window overlaps no segment, the clip does not overlap one either, unless this is impossible.
     """
     middles = bounds.mean(axis=1)
     inside = np.abs(middles - (start + end) / 2) <= (end - start) / 4

@@ -28,7 +28,7 @@ MULTI_HEAD_METRICS = {"top1": "top-1 of all heads together", "top5": "top-5 of a
 
 
 def metrics_of(report: Mapping[str, Any]) -> dict[str, str]:
-    """Return the metrics that a report has, by its task, and the names that are shown for them."""
+    """Return the metrics of a report's task: for each key in report.json, the name that reports show."""
     return {"multilabel": MULTILABEL_METRICS, "multi_head": MULTI_HEAD_METRICS}.get(str(_task(report)), METRICS)
 
 

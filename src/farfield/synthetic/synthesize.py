@@ -225,7 +225,7 @@ def _write_one(job: tuple[str, int, str, int, Path]) -> tuple[list[VideoRecord],
 
 
 class _Measured:
-    """Pass frames on one at a time; count, measure and hash them."""
+    """Iterable that yields given frames one at a time, and records their number, size and hash."""
 
     def __init__(self, frames: Frames) -> None:
         self.frames = frames
@@ -246,9 +246,11 @@ def _is_finished(folder: Path, wanted: Mapping[str, object]) -> bool:
         found = json.loads((folder / RECORD).read_text())
         if {key: found.get(key) for key in wanted} == wanted:
             return True
+        changed = "; ".join(
+            f"{key} was {found.get(key)}, now {value}" for key, value in wanted.items() if found.get(key) != value
+        )
         raise FarfieldError(
-            f"{folder} already has a different data set: {found}. The requested data set is {dict(wanted)}. Choose "
-            "another folder, or delete this one."
+            f"{folder} already has a different data set: {changed}. Choose another folder, or delete this one."
         )
     if folder.exists() and any(folder.iterdir()) and not (folder / (RECORD + ".partial")).is_file():
         raise FarfieldError(

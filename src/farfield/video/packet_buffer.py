@@ -41,7 +41,7 @@ class _Group:
 
 
 class PacketBuffer:
-    """Ring buffer of packets. Whole groups of pictures are dropped, so that it always starts with a keyframe.
+    """Ring buffer of packets. Whole groups of pictures are dropped, so that the buffer always starts with a keyframe.
 
     Args:
         max_seconds: packets are kept if they are at most this much older than the newest packet. The oldest group of

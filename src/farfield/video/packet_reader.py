@@ -99,10 +99,10 @@ class PacketReader:
                 return
 
     def _attempts_to_reach(self, first: Keyframe) -> Iterator[Iterator[av.Packet]]:
-        """Yield up to two sequences of packets in which to look for a keyframe.
+        """Yield up to two sequences of packets in which to look for the keyframe `first`.
 
-        The first sequence begins where seeking lands; it is left out if the stream cannot be sought. The last has all
-        packets, in case seeking lands after the keyframe.
+        The first sequence begins where seeking lands; it is left out if the stream is not seekable. The last sequence
+        has all packets, in case seeking lands after the keyframe.
         """
         if self.index.packets is None and not self.index.carries_state:
             try:

@@ -1,4 +1,4 @@
-"""Diving48: JSON lists of cut videos, with the number of the class.
+"""Read Diving48: JSON lists of cut videos, each with the number of its class.
 
 Published at http://www.svcl.ucsd.edu/projects/resound/dataset.html as `Diving48_train.json` and `Diving48_test.json`
 (version 1), `Diving48_V2_train.json` and `Diving48_V2_test.json` (version 2, with corrected labels): a list of objects
@@ -69,7 +69,7 @@ def _label_of(label: object, class_names: list[str] | None, where: str) -> str:
 
 
 def _read_vocabulary(path: Path) -> list[str]:
-    """Return the class names of the vocabulary: the words of each entry, joined by blanks."""
+    """Return the class names of the vocabulary: the words of each entry, joined by spaces."""
     entries = read_json(path, _NEEDED_LABELS)
     if not isinstance(entries, list) or not all(
         isinstance(words, list) and words and all(isinstance(word, str) for word in words) for words in entries

@@ -3,7 +3,7 @@
 The CSV has the header `label,youtube_id,time_start,time_end,split`, in Kinetics-400 also `is_cc`. `split` is train,
 val (19,906 rows of Kinetics-400 and 30,000 of Kinetics-600 in activitynet/ActivityNet, commit 82304fa), validate
 (DeepMind's Kinetics-700) or test; kinetics-600_test.csv there has no column `label`. Kinetics-400 quotes each label
-that contains a blank. A video may have several clips with different starts. In file names, times have six digits.
+that contains a space. A video may have several clips with different starts. In file names, times have six digits.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ def _of_subset(
 
 
 def _subset_name(name: str | None) -> str:
-    """Return a value of the column `split` in lower case; all names of the validation part become the same."""
+    """Return a value of the column `split` in lower case; the different names of the validation part become one."""
     plain = (name or "").strip().casefold()
     return "validation" if plain in VALIDATION else plain
 
@@ -149,9 +149,11 @@ def read_rows(path: Path) -> tuple[list[str], list[dict[str, str]]]:
             rows = list(reader)
             for line, row in enumerate(rows, start=2):
                 if None in row or None in row.values():
-                    raise FarfieldError(f"{path}, line {line}: the row has more or fewer values than the header.")
+                    raise FarfieldError(
+                        f"{path}, line {line}: the row has more or fewer values than the header. Correct the row."
+                    )
                 if not row["label"].strip():
                     raise FarfieldError(f"{path}, line {line}: the clip has no label. Leave the row out.")
             return list(reader.fieldnames or ()), rows
     except (UnicodeDecodeError, csv.Error) as error:
-        raise FarfieldError(f"{path} is not a CSV file: {error}") from error
+        raise FarfieldError(f"{path} is not a CSV file: {error}. Give a manifest, or Kinetics' CSV.") from error

@@ -24,7 +24,7 @@ from farfield.errors import FarfieldError, nearest
 
 
 def read_moments(source: AnnotationSource) -> Iterator[VideoRecord]:
-    """Read a CSV of Moments in Time; yield a row for each video. With moments_categories.txt as `labels`, check labels.
+    """Read a CSV of Moments in Time; yield a row for each video. If `labels` is given, check each label.
 
     Raises:
         FarfieldError: for a missing file, a malformed row, or a label that is not in moments_categories.txt.
