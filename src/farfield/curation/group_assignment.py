@@ -11,7 +11,7 @@ from pathlib import Path
 from farfield.errors import FarfieldError
 
 ATTEMPTS = 100
-"""Maximum number of orders of the groups that are tried until each part has a video of each class."""
+"""Maximum number of group orders to try until each part has a video of each class."""
 
 
 def assign(
@@ -51,7 +51,7 @@ def assign(
     few = {label: number for label, number in sorted(waiting.items()) if number < len(shares)}
     if few:
         listed = ", ".join(f"{label!r} has {number}" for label, number in list(few.items())[:5])
-        more = f", and {len(few) - 5} more classes" if len(few) > 5 else ""
+        more = f", and {len(few) - 5} more" if len(few) > 5 else ""
         raise FarfieldError(
             f"some classes have fewer groups than the {len(shares)} splits ({', '.join(names)}): {listed}{more}. "
             "Give fewer splits, smaller groups, or more videos of these classes."
@@ -121,11 +121,11 @@ def _assign_in_order(
 def _excess(
     of_group: Mapping[str, int], room: Sequence[Mapping[str, float]], totals: Mapping[str, int], part: int
 ) -> tuple[float, float]:
-    """Return how much the deviation of `part` from its share grows if a group is put into it.
+    """Return how much the deviation of `part` from its share grows if a group is added to the part.
 
     Args:
         of_group: number of the group's videos of each class.
-        room: for each part, the number of videos of each class that it still lacks.
+        room: for each part, the number of videos of each class that the part still lacks.
         totals: number of videos of each class in the collection.
         part: index of the part.
 

@@ -174,9 +174,10 @@ def _write_results(results: dict[Path, tuple[TranscodeJob, Transcoded]], prepare
 
 
 def _transcode_if_missing(job: TranscodeJob) -> tuple[Transcoded, bool]:
-    """Transcode a video, in a worker process, unless the store has it already; return its properties in the store.
+    """Transcode a video, in a worker process, unless the store has it already.
 
-    The second value says whether an earlier run transcoded it.
+    Returns:
+        Properties of the stored video, and whether an earlier run transcoded it.
     """
     if isinstance(job.source, Path):
         if not job.source.exists():

@@ -167,7 +167,7 @@ def _check_output(
 ) -> None:
     """Refuse to replace the source, files that are not an earlier split, or a split made with other options."""
     if any(path.resolve() == source.resolve() for path in files.values()):
-        raise FarfieldError(f"{source} would be replaced by one of its parts. Give another folder as out.")
+        raise FarfieldError(f"{source} would be overwritten by one of the splits. Give another folder as out.")
     there = [path for path in files.values() if path.exists()]
     record = folder / RECORD
     if not there and not record.exists():
@@ -207,7 +207,7 @@ def _file(manifest: Manifest, row: int) -> Path:
 
 
 def _rows_of_groups(records: Sequence[VideoRecord]) -> dict[str, list[int]]:
-    """Return the rows of each group. All segments of a video are in one group; a video without a group is its own."""
+    """Return the rows of each group. Segments of a video are in one group; a video without a group forms its own."""
     group_of: dict[str, str] = {}
     rows: dict[str, list[int]] = defaultdict(list)
     for row, record in enumerate(records):
@@ -236,7 +236,7 @@ def _fixed_groups(rows_of: Mapping[str, list[int]], manifest: Manifest, earlier:
             fixed[key] = parts[0]
     if earlier and not fixed:
         raise FarfieldError(
-            f"no row of the earlier split ({len(earlier)} rows) is in {manifest.source}, so that split is of another "
+            f"no row of the earlier split is in {manifest.source}, so the earlier split is of another "
             "collection. Give overwrite=True (--overwrite) to replace it, or another folder as out."
         )
     return fixed

@@ -1,4 +1,4 @@
-"""Cropping and resizing of uint8 frames in the workers, so that they send small batches."""
+"""Cropping and resizing of uint8 frames in the workers, so that workers send small batches."""
 
 from __future__ import annotations
 

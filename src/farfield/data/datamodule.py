@@ -54,22 +54,23 @@ class VideoDataModule(LightningDataModule):
             of which decord would return wrong frames, and the log says how many. Configs of earlier versions may spell
             pyav as PyAV.
         memory_gb: size of the cache of decoded training frames, in 10^9 bytes, divided among the workers; 0 for no
-            cache. A small set of videos is decoded in the first epochs only. Over the epochs, every worker caches
-            every video, so that a video takes its space num_workers times (once with num_workers 0).
+            cache. A small set of videos is decoded in the first epochs only. Over the epochs, every worker caches every
+            video: a video is stored num_workers times (once with num_workers 0).
         whole_videos: train and validate on whole videos, where the manifest has several labelled segments of a video. A
-            training clip has the labels of the segments that overlap it, a validation video those of all its segments
-            (the protocol of Charades). Needs a multilabel network. If false, each row counts as a separate video.
+            training clip has the labels of the segments that overlap it, and a validation video has the labels of all
+            its segments (the protocol of Charades). Needs a multilabel network. If false, each row counts as a separate
+            video.
         untrimmed: train on untrimmed videos, of which the manifest has a row for each labelled segment. An epoch has
             one clip of each segment, inside it or across its borders, and clips outside of all segments of their
             videos. The target of a class is the share of the clip's time that its segments cover. A row without
             label adds a video in which nothing happens. Validation scores windows that lie end to end over whole
             videos; a window has the classes that cover at least half of it. Needs a multilabel network.
         negative_share: share of an epoch's clips that lie outside of all segments, with `untrimmed`; 0 for none. Half
-            of them are close to a segment, where there is room.
+            of these clips are close to a segment, if there is room.
         hard_negatives: CSV file of windows that were scored wrongly, of which `untrimmed` draws more clips. `farfield
             test --timeline --write_hard_negatives` writes one for the training manifest.
-        hard_negative_repeats: number of clips of each window of hard_negatives in an epoch. They take the place of
-            other clips: of at most half of the clips of segments, and of at most half of those outside.
+        hard_negative_repeats: number of clips of each window of hard_negatives in an epoch. These clips replace others:
+            at most half of the clips of segments, and at most half of the clips outside of segments.
         unlabelled: CSV file with a column path that lists videos without label, on which a student network learns the
             predictions of its teacher (see `model.teacher`). Labels in the file are ignored.
         unlabelled_share: fraction of an epoch's videos that are unlabelled; null for every unlabelled video once. In
@@ -128,7 +129,7 @@ class VideoDataModule(LightningDataModule):
             raise FarfieldError(f"seed (in a config, seed_everything) is {seed}; it must be at least 0.")
         if clip is None:
             raise FarfieldError(
-                "data.clip is not set. Pass the clip of the network: VideoDataModule(..., clip=model.clip)."
+                "data.clip is not set. Pass the clip settings of the network: VideoDataModule(..., clip=model.clip)."
             )
         if class_balanced and task != "single_label":
             raise FarfieldError(
@@ -188,7 +189,7 @@ class VideoDataModule(LightningDataModule):
             targets = row_targets(self.val_manifest, self.labels, task)
             if task == "multilabel" and not targets.any():
                 raise FarfieldError(
-                    f"{val} has no label in any row, so val/map cannot be measured. Add videos of the classes."
+                    f"{val} has no label in any row, so val/map cannot be measured. Add labelled videos."
                 )
 
     def train_dataloader(self) -> DataLoader[Batch]:
@@ -334,7 +335,7 @@ class VideoDataModule(LightningDataModule):
         return (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
 
     def _position(self) -> tuple[int, int]:
-        """Return the epoch and the number of its batches already trained on, from the count that checkpoints store."""
+        """Return (epoch, number of its batches already trained on), from the batch count that checkpoints store."""
         if self.trainer is None:
             return 0, 0
         return divmod(processed_batches(self.trainer), self.batches_per_epoch())

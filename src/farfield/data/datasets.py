@@ -41,7 +41,7 @@ class Failure(NamedTuple):
     path: str
     reason: str
     empty_class: str | None = None
-    """The video's class if no video of the class could be read and one of another class replaced it; None otherwise."""
+    """The video's class, if no video of this class can be read and one of another class replaced it; else None."""
 
 
 class Batch(NamedTuple):
@@ -80,10 +80,10 @@ class TrainingClips(Dataset[Batch]):
         cache_bytes: size in bytes of each loading process's cache of decoded frames; 0 for no cache.
         flip_labels: for each class whose clips get another label when they are mirrored, this label.
         task: task of the network.
-        clip_targets: targets of clips, from the labelled segments of their videos; None if a clip has the labels of its
-            row.
-        untrimmed: sources and targets of the clips of untrimmed videos; `manifest` is then its `sources`. None for
-            trimmed videos.
+        clip_targets: computes a clip's targets from the labelled segments of its video; None if a clip has the labels
+            of its manifest row.
+        untrimmed: sources and targets of the clips of untrimmed videos; `manifest` must then be `untrimmed.sources`.
+            None for trimmed videos.
         teacher: input format of the teacher, for `Batch.teacher_clips`; None without a teacher.
         unlabelled: videos without label, whose rows follow those of `manifest`; None for none.
 
@@ -198,9 +198,12 @@ class TrainingClips(Dataset[Batch]):
         return [generator(purpose, self.seed, key.epoch, key.row, *([clip] if clip else [])) for clip in clips]
 
     def _load(self, key: SampleKey, failures: list[Failure]) -> tuple[list[Clip], int]:
-        """Load the clips of a video, or of a replacement if it cannot be read; return them and the loaded video's row.
+        """Load the clips of a video, or of a replacement if it cannot be read.
 
         Videos that cannot be read are appended to `failures`.
+
+        Returns:
+            The clips, and the row of the loaded video.
         """
         known_before = len(failures)
         for index in chain([key.row], self._replacements(key)):  # a generator: drawn only if needed

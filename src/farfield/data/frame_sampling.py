@@ -59,7 +59,7 @@ def stream_frames(
 
 
 def random_clip(length: int, spec: ClipSpec, rng: np.random.Generator) -> Int[np.ndarray, " num_frames"]:
-    """Sample a training clip from a random start or, with sampling="segments", one random frame of each part.
+    """Sample a training clip: frames from a random start or, with sampling="segments", a random frame of each part.
 
     With short_clip="clamp", a clip longer than the video begins with repeats of the video's first frame and ends with
     repeats of its last, so that the video lies at a random place in the clip.
@@ -177,8 +177,9 @@ def _check_length(length: int, spec: ClipSpec) -> None:
     needed = spec.num_frames if spec.sampling == "segments" else spec.span
     if length < needed and spec.short_clip == "refuse":
         rate = "" if spec.target_fps is None else f" at {spec.target_fps:g} frames per second"
+        frames = "1 frame" if length == 1 else f"{length} frames"
         raise ClipTooShort(
-            f"it has {length} frames{rate}, but a clip of {spec.num_frames} frames at stride {spec.frame_stride} needs "
+            f"it has {frames}{rate}, but a clip of {spec.num_frames} frames at stride {spec.frame_stride} needs "
             f"{needed}. "
             "Lower num_frames or frame_stride, or set short_clip='loop' or 'clamp'."
         )

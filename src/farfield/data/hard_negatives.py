@@ -4,7 +4,7 @@ A CSV file with the columns
 
     path,start_seconds,end_seconds,label,error
 
-`farfield.evaluation.hard_negatives` (`farfield test --timeline --write_hard_negatives`) writes it.
+`farfield.evaluation.hard_negatives` (`farfield test --timeline --write_hard_negatives`) writes this file.
 """
 
 from __future__ import annotations

@@ -65,7 +65,7 @@ _WHOLE_NUMBERS = ("num_frames", "width", "height")
 
 
 class Manifest(Sequence[VideoRecord]):
-    """Manifest that holds its columns in arrays: 650,000 rows need little memory, and worker processes share it.
+    """Manifest that holds its columns in arrays: 650,000 rows need little memory, which worker processes share.
 
     Args:
         records: rows of the manifest.
@@ -213,8 +213,8 @@ def read_manifest(
     Args:
         path: CSV file.
         root: folder that the paths in the file are relative to; None for the folder of the manifest.
-        group_column: column that holds the group of each video. If it has another name than "group", other unknown
-            columns are ignored.
+        group_column: column that holds the group of each video. With a name other than "group", unknown columns are
+            ignored.
         needs_labels: whether the column `label` must be there.
 
     Raises:
@@ -321,8 +321,9 @@ def _blocks(
             for number, row in numbered:
                 if len(row) != len(header):
                     raise FarfieldError(
-                        f"{path}, line {number}: {len(row)} values for {len(header)} columns. Give one value for each "
-                        "column, and put values that contain commas in double quotes."
+                        f"{path}, line {number}: the row has more or fewer values than the header ({len(row)} instead "
+                        f"of {len(header)}). Give one value for each column, and put values that contain commas in "
+                        "double quotes."
                     )
             columns = [[row[i] for _, row in numbered] for i in range(len(header))]
             numbers = [number for number, _ in numbered]

@@ -57,7 +57,7 @@ def mirror_targets(
     """Return the targets, where those of mirrored clips are replaced by the targets of their mirror images.
 
     Args:
-        targets: class of each clip, or for other tasks 1 for each class that it has.
+        targets: class of each clip; for other tasks than single_label, 1 for each class that the clip has.
         flip: which clips are mirrored.
         mirrored: from `mirrored_classes`.
     """

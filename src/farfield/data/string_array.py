@@ -11,8 +11,8 @@ import numpy as np
 class StringArray:
     """Strings stored in one array of bytes with offsets.
 
-    Worker processes share the memory of these arrays. They would copy the memory of Python strings by writing to the
-    strings' reference counts.
+    Worker processes share the memory of these arrays. With Python strings, every process would copy the memory, since
+    each access writes a reference count.
     """
 
     def __init__(self) -> None:

@@ -97,7 +97,9 @@ class UntrimmedVideos:
         targets = videos.labelled().clip_targets(labels)
         segments = [record for record in manifest if record.labels]
         if not segments:
-            raise FarfieldError(f"{manifest.source} has no label in any row, so there are no segments. Label segments.")
+            raise FarfieldError(
+                f"{manifest.source} has no label in any row, so there are no segments. Label the segments."
+            )
         free = free_seconds(videos.manifest, targets)
         with_free_time = np.flatnonzero(free > 0) if negative_share else np.empty(0, dtype=np.int64)
         if negative_share and not len(with_free_time):
@@ -129,8 +131,8 @@ class UntrimmedVideos:
     def epoch(self, rng: np.random.Generator) -> tuple[Int[np.ndarray, " clips"], Int[np.ndarray, " clips"]]:
         """Draw the clips of an epoch.
 
-        Hard windows replace at most half of the clips of segments, and half of those outside. If there are more hard
-        windows, a random selection of them is used.
+        Hard windows replace at most half of the clips of segments, and at most half of the clips outside of segments.
+        If there are more hard windows, a random selection of them is used.
 
         Returns:
             Source of each clip in random order, and a number that distinguishes the clips of a source.
@@ -241,7 +243,7 @@ def _record_of(window: HardWindow, videos: Manifest, number: dict[str, int]) -> 
 def _spread(
     rows: Int[np.ndarray, " rows"], weights: Float[np.ndarray, " rows"], count: int, rng: np.random.Generator
 ) -> Int[np.ndarray, " count"]:
-    """Draw `count` rows in proportion to their weights, each as often as expected, rounded up or down."""
+    """Draw `count` rows in proportion to their weights; a row occurs as often as expected, rounded up or down."""
     if count == 0:
         return np.empty(0, dtype=np.int64)
     order = rng.permutation(len(rows))

@@ -26,7 +26,7 @@ class NoFreeTime(FarfieldError):
 def clip_bounds(
     times: Float[np.ndarray, " frames"], stream: Int[np.ndarray, " stream"], spec: ClipSpec
 ) -> Float[np.ndarray, "places 2"]:
-    """Return start and end in seconds of the clip at each place, from its first frame's start to its last one's end.
+    """Return start and end, in seconds, of the clip at each place. A clip ends when its last frame ends.
 
     Both columns ascend. A stream that is not longer than a clip has one place.
 

@@ -1,6 +1,6 @@
 """Model card of a published folder: the network, its use, its accuracy, and the command that measured the accuracy.
 
-The card states only what the checkpoint and its test report contain. It names no licence.
+The card states only what the checkpoint and its test report contain. The card names no licence.
 """
 
 from __future__ import annotations

@@ -46,7 +46,7 @@ def find_report(checkpoint: str | Path, weights: str) -> Path | None:
         weights: the checkpoint's `network_hash`.
 
     Returns:
-        The path of the report; None if it is missing, cannot be read, or is of other weights.
+        The path of the report; None if the report is missing, cannot be read, or is of a network with other weights.
     """
     folder = Path(checkpoint).absolute().parent
     run = folder.parent if folder.name == "checkpoints" else folder
@@ -88,7 +88,7 @@ def read_report(path: str | Path) -> dict[str, Any]:
 
 
 def check_report(report: dict[str, Any], network: ActionNet, path: str | Path, weights: str) -> None:
-    """Check that a report is of this network with these weights.
+    """Check that a test report belongs to a network and its weights.
 
     Args:
         report: content of report.json.

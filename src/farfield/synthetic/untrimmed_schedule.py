@@ -101,9 +101,9 @@ class Schedule:
 def draw_schedule(index: int, rng: np.random.Generator) -> Schedule:
     """Choose the schedule of a video at random.
 
-    In every sixth video (index 5, 11, ...), nobody performs an action. In the other videos, one person does, or
-    two do so independently of each other, so that their actions may overlap. Every fourth video (index 3, 7, ...) is
-    short.
+    In every sixth video (index 5, 11, ...), nobody performs an action. In the other videos, one person or two persons
+    perform actions. Two persons act independently of each other, so that their actions may overlap. Every fourth video
+    (index 3, 7, ...) is short.
 
     Args:
         index: index of the video in its split.

@@ -38,7 +38,7 @@ class DecodeError(VideoError):
 
 
 class Video(Protocol):
-    """An open video."""
+    """Interface of an open video."""
 
     times: Float[np.ndarray, " frames"]
     """Display time of each frame, in seconds after the first frame, ascending."""

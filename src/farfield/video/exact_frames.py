@@ -23,7 +23,7 @@ from farfield.video.packet_index import FURTHEST_REORDERING
 from farfield.video.packet_reader import PacketReader
 
 DROP_ON_REQUEST = frozenset(["h264", "mpeg4", "mpeg1video", "mpeg2video"])
-"""Decoders that obey `skip_frame` per packet. Other decoders ignore it, or keep its first value."""
+"""Decoders that apply `skip_frame` to each packet. Other decoders ignore `skip_frame`, or keep its first value."""
 
 
 class ExactFrames:

@@ -63,6 +63,6 @@ def _is_box(line: str) -> bool:
 def _refusal(subject: str) -> FarfieldError:
     return FarfieldError(
         f"{subject} boxes of persons at single times (video_id, middle_frame_timestamp, x1, y1, x2, y2, action_id, "
-        "person_id): spatio-temporal detection is another task than classifying videos, so give annotations of whole "
-        "videos or of segments."
+        "person_id), for spatio-temporal detection. farfield classifies videos and segments. Give annotations of "
+        "whole videos or of segments."
     )

@@ -141,7 +141,7 @@ def _parse(path: Path) -> ElementTree.Element:
 
 
 def _tasks(root: ElementTree.Element, path: Path) -> dict[str, _Video]:
-    """Return the tasks that have a video, by task id. The export of a project has several tasks, others have one."""
+    """Return the tasks that have a video, by task id. The export of a project has several, any other has one."""
     project = root.findall("meta/project/tasks/task")
     videos: dict[str, _Video] = {}
     offset, last_subset = 0, None
@@ -191,7 +191,7 @@ def _add_track(
 
 
 def _is_outside(shape: ElementTree.Element) -> bool:
-    """Return whether a shape has outside="1" (the object is not seen); for a skeleton, whether all its points have."""
+    """Return whether a shape has outside="1" (the object is not seen). Of a skeleton, all points must have it."""
     parts = [shape] if "outside" in shape.attrib else [part for part in shape if part.tag != "attribute"]
     return bool(parts) and all(part.get("outside") == "1" for part in parts)
 

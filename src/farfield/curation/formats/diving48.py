@@ -62,8 +62,8 @@ def _label_of(label: object, class_names: list[str] | None, where: str) -> str:
         return str(label)
     if label >= len(class_names):
         raise FarfieldError(
-            f"{where}: the label is {label}, but the vocabulary has only {len(class_names)} classes, counted from 0. "
-            f"{_NEEDED_LABELS}"
+            f"{where}: the label is {label}; it must be below the number of classes in the vocabulary, "
+            f"{len(class_names)}. {_NEEDED_LABELS}"
         )
     return class_names[label]
 

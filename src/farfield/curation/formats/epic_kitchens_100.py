@@ -100,8 +100,8 @@ def _read_class_names(path: Path, kind: str) -> dict[str, str]:
     """Read a file of class names; return the name of each class (column `key`) by its id.
 
     Raises:
-        FarfieldError: for a missing file, an id or name that occurs twice, or a number of classes that shows that the
-            file is of the other kind.
+        FarfieldError: for a missing file, an id or name that occurs twice, or a number of classes that only files of
+            the other kind have.
     """
     needed = f"Give EPIC_100_{kind}_classes.csv."
     rows = [row for _, row in read_csv(path, ("id", "key"), needed)]
@@ -109,7 +109,8 @@ def _read_class_names(path: Path, kind: str) -> dict[str, str]:
     smallest, largest = _NUM_CLASSES[kind]
     if not smallest <= len(rows) <= largest:
         raise FarfieldError(
-            f"{path} has {len(rows)} classes, but EPIC-Kitchens-100 has {smallest} {kind} classes. {needed}"
+            f"the number of classes in {path} is {len(rows)}, but EPIC-Kitchens-100 has {smallest} {kind} classes. "
+            f"{needed}"
         )
     if len(names) < len(rows) or len(set(names.values())) < len(rows):
         raise FarfieldError(f"{path} has an id or a key twice, which would merge classes. {needed}")

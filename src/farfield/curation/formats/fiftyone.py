@@ -45,8 +45,8 @@ from farfield.data.manifest import VideoRecord
 from farfield.errors import FarfieldError
 
 NEEDED = (
-    "Give samples.json of an export as FiftyOneDataset, labels.json of one as FiftyOneTemporalDetectionDataset, "
-    "manifest.json of one as FiftyOneVideoLabelsDataset, or the folder of the export."
+    "Give the folder of an export, or its file: samples.json (FiftyOneDataset), labels.json "
+    "(FiftyOneTemporalDetectionDataset) or manifest.json (FiftyOneVideoLabelsDataset)."
 )
 
 FILES = ("samples.json", "labels.json", "manifest.json")
@@ -188,8 +188,8 @@ def _row_of_detection(
         number = checked(item.get("label"), int, f"{where}: label")
         if not 0 <= number < len(classes):
             raise FarfieldError(
-                f"{where}: the label is {number}, but there are {len(classes)} classes, counted from 0. Add the names "
-                "of the missing classes."
+                f"{where}: the label is {number}; it must be below the number of classes, {len(classes)}. Add the "
+                "names of the missing classes."
             )
         label = checked(classes[number], str, f"{where}: class {number}")
     label = join_labels([label], where)

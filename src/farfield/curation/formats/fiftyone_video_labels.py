@@ -11,8 +11,8 @@ According to FiftyOne's own code (`to_video_labels` in fiftyone/utils/eta.py and
 fiftyone/utils/data/exporters.py, both of version 1.22.1, with voxel51-eta 0.17.0):
 
 - An attribute is a classification of the whole video, an event a temporal detection; both have the name of their field.
-- `ranges` is a text such as "1-50,60,71-80", or a list of pairs; frames are counted from 1 and include the last, as for
-  `support` in samples.json.
+- `ranges` is a string such as "1-50,60,71-80", or a list of pairs; frames are counted from 1 and include the last, as
+  for `support` in samples.json.
 - The format holds no frame rate, so it is read from the video.
 - Without labels, a file holds no `attrs` and `events`.
 
@@ -39,7 +39,7 @@ from farfield.curation.formats.tool_export import (
 from farfield.data.manifest import VideoRecord
 from farfield.errors import FarfieldError
 
-NEEDED = "Give manifest.json of an export as FiftyOneVideoLabelsDataset, in its folder."
+NEEDED = "Give manifest.json in the folder of an export as FiftyOneVideoLabelsDataset."
 
 EVENTS = "events"
 """Name under which FiftyOne imports events without a name."""

@@ -97,7 +97,8 @@ def _read_elements(path: Path) -> list[_Element]:
 
 
 def _read_categories(path: Path, annotations: Path) -> dict[int, str]:
-    """Return the name of each class by its number. If several classes have a name, their Glabel is appended to it.
+    """Return the name of each class by its number. If several classes share a name, the Glabel of each class is
+    appended to it.
 
     Raises:
         FarfieldError: for a missing file, a malformed line, a repeated number, or categories of the other set (Gym99,
@@ -160,7 +161,7 @@ def _segment(
     If they are unknown, the element is added to `left_out`, and the result is None.
     """
     if times is None:
-        reason = "only the whole video was found; put finegym_annotation_info_v1.1.json with its times beside the list"
+        reason = "its times are unknown; put finegym_annotation_info_v1.1.json into the folder of the list"
         source.left_out.append((element.name, reason))
         return None
     try:
@@ -169,7 +170,7 @@ def _segment(
         stages = event["segments"][element.action]["timestamps"]
         start, end = offset + float(stages[0][0]), offset + float(stages[-1][1])
     except (KeyError, IndexError, TypeError, ValueError):
-        source.left_out.append((element.name, f"{_TIMES} beside the list has no times of this element"))
+        source.left_out.append((element.name, f"{_TIMES} in the folder of the list has no times of this element"))
         return None
     if not 0 <= start < end:
         source.left_out.append((element.name, f"its segment [{start:g}, {end:g}) is empty"))

@@ -104,7 +104,7 @@ def name_labels(source: AnnotationSource, labelled: Iterable[tuple[str, int]]) -
         if label not in names:
             other = f", or give first_label={1 - first} if the list counts from {1 - first}"
             raise FarfieldError(
-                f"{place}: the label is {label}, but there are class names only for {count} labels, counted from "
-                f"{first}. Add the missing class names{other if label in (0, count) else ''}."
+                f"{place}: the label is {label}, but the labels with class names are {first} to {first + count - 1}. "
+                f"Add the missing class names{other if label in (0, count) else ''}."
             )
     return {label: names[label] for label in places}

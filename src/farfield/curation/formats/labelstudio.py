@@ -114,7 +114,9 @@ def _read_tasks(source: AnnotationSource) -> tuple[dict[str, list[_Annotation]],
                 "submit its tasks, and give the export in the format JSON."
             )
         if "annotations" not in task or "data" not in task:
-            raise FarfieldError(f"{where} lacks 'data' or 'annotations', like the exports JSON-MIN and CSV. {NEEDED}")
+            raise FarfieldError(
+                f"{where} lacks 'data' or 'annotations', as in exports in the formats JSON-MIN and CSV. {NEEDED}"
+            )
         data = checked(task["data"], dict, f"{where}: data")
         if key not in data:
             raise FarfieldError(

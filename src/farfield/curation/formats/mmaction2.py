@@ -56,7 +56,7 @@ def _is_folder(root: Path, line: ListLine) -> bool:
 
 
 def _count_frames(folder: Path) -> int:
-    """Count the images of a folder; if some are named `img_...`, only those, since the others are optical flow."""
+    """Count the images of a folder. If some are named `img_...`, the others are optical flow and do not count."""
     images = [file.name for file in folder.iterdir() if file.suffix.lower() in IMAGE_SUFFIXES]
     return sum(name.startswith("img_") for name in images) or len(images)
 
@@ -71,7 +71,7 @@ def _labels_of_frames(numbers: tuple[int, ...], frames: int, may_have_offset: bo
     """
     if not may_have_offset or numbers[0] == frames:
         total, labels = numbers[0] if numbers else frames, numbers[1:]
-        return labels if total == frames else f"the list says {total} frames, but the folder has {frames}"
+        return labels if total == frames else f"the number of frames is {total} in the list, but {frames} in the folder"
     offset, total = numbers[:2]
     if (offset, total) == (0, frames):
         return numbers[2:]

@@ -125,8 +125,9 @@ def read_delimited(path: Path, delimiter: str) -> tuple[list[str], list[tuple[in
     for line, row in rows:
         if len(row) != len(names):
             raise FarfieldError(
-                f"{path}, line {line}: {len(row)} values for {len(names)} columns. Give one value for each column, and "
-                "put values that contain the separator in double quotes."
+                f"{path}, line {line}: the row has more or fewer values than the header ({len(row)} instead of "
+                f"{len(names)}). Give one value for each column, and put values that contain the separator in double "
+                "quotes."
             )
     return names, [(line, dict(zip(names, row, strict=True))) for line, row in rows]
 

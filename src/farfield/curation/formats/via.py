@@ -30,7 +30,7 @@ from farfield.curation.formats.tool_export import checked, choose, find_videos, 
 from farfield.data.manifest import VideoRecord
 from farfield.errors import FarfieldError
 
-NEEDED = "Give a project of VIA 3, which it saves as JSON."
+NEEDED = "Give the JSON file of a VIA 3 project."
 
 ANCHORS = {"FILE1_Z2_XY0", "FILE1_Z0_XY0"}
 """Anchors that are read: a segment of a file, and a whole file."""
