@@ -259,7 +259,7 @@ def test_a_split_is_extended_through_links_and_other_spellings(manifest: Callabl
     assert again.kept == first.groups
     assert where(again.manifests).keys() == where(first.manifests).keys()
     other = manifest([VideoRecord(f"{i}.mp4", "a") for i in range(9)], "other.csv")
-    with pytest.raises(FarfieldError, match=r"no row of the earlier split \(60 rows\) is in .*other\.csv"):
+    with pytest.raises(FarfieldError, match=r"no row of the earlier split is in .*other\.csv"):
         split(other, tmp_path / "out")
 
 

@@ -56,7 +56,7 @@ def test_a_malformed_manifest_is_refused_with_its_line(content: str, message: st
 
 
 def test_a_missing_manifest_says_how_to_make_one(tmp_path: Path) -> None:
-    with pytest.raises(FarfieldError, match=r"no manifest at .*m\.csv.*`farfield data index` makes one"):
+    with pytest.raises(FarfieldError, match=r"no manifest at .*m\.csv.*`farfield data index` makes a manifest"):
         read_manifest(tmp_path / "m.csv")
 
 

@@ -48,7 +48,7 @@ class Reason(Enum):
     OTHER_ENDING = ("file without a video suffix", "files without a video suffix")
     BROKEN_LINK = ("broken link", "broken links")
     LINK_LOOP = ("link to a folder that contains the link", "links to folders that contain the links")
-    SCANNED_ALREADY = ("folder scanned already under another name", "folders scanned already under other names")
+    SCANNED_ALREADY = ("folder already scanned under another name", "folders already scanned under other names")
     NO_REGULAR_FILE = ("that is not a regular file", "that are not regular files")
     UNREADABLE = ("unreadable file or folder", "unreadable files or folders")
     NEEDS_FPS = (
@@ -59,7 +59,7 @@ class Reason(Enum):
     OUTSIDE_CLASSES = ("video outside the class folders", "videos outside the class folders")
     OTHER_NAME = ("video not named <id>_<start>_<end>", "videos not named <id>_<start>_<end>")
     NOT_ANNOTATED = ("video that is not in the annotations", "videos that are not in the annotations")
-    SAME_CLIP = ("file of a clip found already", "files of clips found already")
+    SAME_CLIP = ("extra file of a clip", "extra files of clips")
     BESIDE_ARCHIVES = ("video outside the tar archives", "videos outside the tar archives")
 
 

@@ -35,7 +35,7 @@ def assign(
         shares: share of each part; they add up to 1.
         names: name of each part.
         seed: seed of the hashes.
-        fixed: name of the part of each group that is already assigned; None for none.
+        fixed: name of the part of each group that is already assigned; None if no group is.
 
     Returns:
         Index of the part of each group, by group.

@@ -139,7 +139,7 @@ def _content_hash(path: Path) -> str:
 
 
 def _decode_all(job: InspectionJob) -> tuple[np.ndarray, tuple[int, int], np.ndarray, str | None]:
-    """Decode every frame; return times, (width, height), thumbnails, and why PyAV replaced decord (None if not)."""
+    """Decode every frame; return times, (width, height), thumbnails, and why PyAV replaced decord (else None)."""
     fallback_reason = None
     if job.decoder == "decord" and not job.path.is_dir():
         try:

@@ -68,9 +68,9 @@ def split(
     """Split a manifest into train.csv, val.csv and test.csv, or into folds for cross-validation.
 
     Every class is divided by the fractions. Groups are kept whole: all videos of one person, camera or source video
-    go to one split, as do all segments of one video. The split of a group is chosen by a hash of the seed and its
-    name, and corrected where a split is full or empty. If the output folder holds an earlier split, its groups stay
-    where they are, and only new groups are distributed.
+    go to one split, as do all segments of one video. A hash of the seed and the group's name chooses the split of a
+    group; the choice is corrected where a split is full or empty. If the output folder holds an earlier split, its
+    groups stay where they are, and only new groups are distributed.
 
     Args:
         source: manifest of all videos.
@@ -81,7 +81,7 @@ def split(
             in the test manifest of one fold and in the training manifests of the others.
         group: what must not be divided: a column of the manifest, or a regular expression whose parentheses match the
             group in the file name, such as '^([a-z]+)_' for daria_walk.avi. An expression that contains a slash is
-            searched in the path. null for the manifest's column `group`; if it has none, each video is a group.
+            searched in the path. null for the manifest's column `group`; without this column, each video is a group.
         seed: seed of the choice.
         root: folder that the manifest's paths are relative to; null for the manifest's folder.
         overwrite: replace an earlier split in the output folder instead of extending it.

@@ -33,11 +33,11 @@ class Draw(NamedTuple):
     """Random numbers of a batch's augmentations. A field is None if its augmentation is off."""
 
     flip: Bool[Tensor, " b"] | None = None
-    """Which clips to mirror."""
+    """Whether to mirror each clip."""
     colour: Float[Tensor, "b 3"] | None = None
-    """Factors of brightness, contrast and saturation."""
+    """Factors of each clip's brightness, contrast and saturation."""
     rand_augment: Int[Tensor, " b"] | None = None
-    """Seeds for RandAugment's choice of operations."""
+    """Seed of each clip's RandAugment operations."""
     erase: Int[Tensor, "b 4"] | None = None
     """Top, left, height, width in pixels of the box that is erased from every frame; zeros for none."""
     mix: Mix | None = None
@@ -51,8 +51,8 @@ class Augmentation:
         crop_scale: smallest and largest fraction of the frame's area for random resized crops; ignored if short_side_px
             is given.
         short_side_px: smallest and largest short side in pixels for crops as in Wang et al., CVPR 2018, who use 256 and
-            320: the short side is resized to a random length, and a square of the network's size is cut out. Such crops
-            vary less than random resized crops. null for random resized crops.
+            320: the short side is resized to a random length, and a square of the network's size is cut out. null for
+                random resized crops, which vary more.
         flip: mirror each clip horizontally with probability 1/2.
         keep_direction: classes whose clips are never mirrored, such as "turning left".
         colour: colour jitter: largest relative change of brightness, contrast and saturation; 0.4 draws each factor

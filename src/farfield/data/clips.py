@@ -42,7 +42,7 @@ class Clip:
         times_seconds: time of each frame of each view (v t), from the start of the video.
         bounds_seconds: start of each view's earliest frame and end of its latest frame, in seconds (v 2).
         record: row of the manifest.
-        teacher_frames: the same times and the same region of the frame in the teacher's input size; None without a
+        teacher_frames: frames of the same seconds and the same region, in the teacher's input size; None without a
             teacher.
     """
 

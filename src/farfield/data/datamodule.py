@@ -60,15 +60,15 @@ class VideoDataModule(LightningDataModule):
             training clip has the labels of the segments that overlap it, and a validation video has the labels of all
             its segments (the protocol of Charades). Needs a multilabel network. If false, each row counts as a separate
             video.
-        untrimmed: train on untrimmed videos, of which the manifest has a row for each labelled segment. An epoch has
-            one clip of each segment, inside it or across its borders, and clips outside of all segments of their
-            videos. The target of a class is the share of the clip's time that its segments cover. A row without
-            label adds a video in which nothing happens. Validation scores windows that lie end to end over whole
-            videos; a window has the classes that cover at least half of it. Needs a multilabel network.
+        untrimmed: train on untrimmed videos; the manifest has a row for each labelled segment. An epoch has one clip of
+            each segment, inside it or across its borders, and clips outside of all segments of their videos. The target
+            of a class is the share of the clip's time that its segments cover. A row without label adds a video in
+            which nothing happens. Validation scores windows that lie end to end over whole videos; a window has the
+            classes that cover at least half of it. Needs a multilabel network.
         negative_share: share of an epoch's clips that lie outside of all segments, with `untrimmed`; 0 for none. Half
             of these clips are close to a segment, if there is room.
-        hard_negatives: CSV file of windows that were scored wrongly, of which `untrimmed` draws more clips. `farfield
-            test --timeline --write_hard_negatives` writes one for the training manifest.
+        hard_negatives: CSV file of wrongly scored windows, from which `untrimmed` draws more clips. `farfield test
+            --timeline --write_hard_negatives` writes this file for the training manifest.
         hard_negative_repeats: number of clips of each window of hard_negatives in an epoch. These clips replace others:
             at most half of the clips of segments, and at most half of the clips outside of segments.
         unlabelled: CSV file with a column path that lists videos without label, on which a student network learns the
@@ -118,8 +118,8 @@ class VideoDataModule(LightningDataModule):
             raise FarfieldError(f"data.batch_size is {batch_size}; it must be at least 1.")
         if clips_per_video < 1 or batch_size % clips_per_video:
             raise FarfieldError(
-                f"data.clips_per_video is {clips_per_video} and data.batch_size {batch_size}; clips_per_video must be "
-                "at least 1 and divide batch_size."
+                f"data.clips_per_video is {clips_per_video} and data.batch_size is {batch_size}; clips_per_video must "
+                "be at least 1 and divide batch_size."
             )
         if num_workers is not None and num_workers < 0:
             raise FarfieldError(f"data.num_workers is {num_workers}; it must be at least 0, or null.")

@@ -78,14 +78,14 @@ class TrainingClips(Dataset[Batch]):
         clips_per_video: number of clips of each video, which is opened once for all of them (Hoffer et al., CVPR 2020).
         decoder: "pyav" or "decord", see `open_video`.
         cache_bytes: size in bytes of each loading process's cache of decoded frames; 0 for no cache.
-        flip_labels: for each class whose clips get another label when they are mirrored, this label.
+        flip_labels: label of mirrored clips, for each class whose label changes when a clip is mirrored.
         task: task of the network.
         clip_targets: computes a clip's targets from the labelled segments of its video; None if a clip has the labels
             of its manifest row.
         untrimmed: sources and targets of the clips of untrimmed videos; `manifest` must then be `untrimmed.sources`.
             None for trimmed videos.
         teacher: input format of the teacher, for `Batch.teacher_clips`; None without a teacher.
-        unlabelled: videos without label, whose rows follow those of `manifest`; None for none.
+        unlabelled: videos without label, whose rows follow those of `manifest`; None if there are none.
 
     Raises:
         FarfieldError: see `row_targets`; while loading, if no video can be read.
@@ -167,7 +167,7 @@ class TrainingClips(Dataset[Batch]):
         )
 
     def _target(self, row: int, clip: Clip) -> np.ndarray:
-        """Return the class of a clip, a scalar; for other tasks, the target of each class, see `Batch.labels`."""
+        """Return a clip's class index for a single-label task, else the target of each class (see `Batch.labels`)."""
         if self.untrimmed is not None:
             return self.untrimmed.target(row, clip.bounds_seconds[0])
         if self.clip_targets is None or not self._is_labelled[row]:
@@ -185,7 +185,7 @@ class TrainingClips(Dataset[Batch]):
         return list(np.where(has_label, kept, self._keeps_direction.any()).tolist())
 
     def _at_scale(self, scale: float) -> tuple[ClipSpec, Augmentation]:
-        """Scale the input size and the crop, so that smaller clips show the same part of the frame."""
+        """Scale input size and crop settings by `scale`, so that smaller clips show the same part of the frame."""
         if scale == 1:
             return self.spec, self.augmentation
         side, jitter = round(self.spec.crop_px * scale), self.augmentation.short_side_px

@@ -15,7 +15,10 @@ from farfield.errors import FarfieldError
 from farfield.video.frame_rate import frame_rate
 
 SEGMENT_TOLERANCE_SECONDS = 1e-6
-"""Tolerance for rounded times: a frame that starts at most this long before a segment's border counts as on it."""
+"""Tolerance for rounded times.
+
+A frame that starts at most this long before a segment's start or end is treated as starting exactly there.
+"""
 
 
 class ClipTooShort(FarfieldError):
@@ -116,7 +119,7 @@ def dense_views(length: int, spec: ClipSpec, hop: int) -> Int[np.ndarray, "views
     """
     if hop < 1 or spec.sampling == "segments":
         raise FarfieldError(
-            f"dense sampling needs sampling='clip' and hop at least 1; sampling is {spec.sampling!r}, hop {hop}."
+            f"dense sampling needs sampling='clip' and hop at least 1; sampling is {spec.sampling!r} and hop is {hop}."
         )
     _check_length(length, spec)
     slack = max(length - spec.span, 0)
@@ -152,7 +155,7 @@ def shown_seconds(
 ) -> Float[np.ndarray, "clips 2"]:
     """Return the time that each clip shows: start of its earliest frame and end of its latest, in seconds.
 
-    A frame lasts until the next one; with `target_fps`, for 1 / target_fps.
+    A frame lasts until the next frame starts or, with `target_fps`, for 1 / target_fps seconds.
 
     Args:
         times: start time of each frame of the video.

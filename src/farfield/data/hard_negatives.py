@@ -1,6 +1,6 @@
 """Hard windows: parts of training videos that a network has scored wrongly, and that training draws more often.
 
-A CSV file with the columns
+The windows are rows of a CSV file with the columns
 
     path,start_seconds,end_seconds,label,error
 
@@ -23,7 +23,7 @@ ErrorKind = Literal["false_positive", "missed"]
 
 @dataclass(frozen=True)
 class HardWindow:
-    """One window with one class that was scored wrongly: the half-open interval [start, end) of a video.
+    """A window [start, end) of a video, and one class that was scored wrongly in the window.
 
     Attributes:
         path: video, as the manifest spells it.
@@ -54,7 +54,7 @@ def read_hard_windows(path: str | Path) -> list[HardWindow]:
     path = Path(path)
     if not path.is_file():
         raise FarfieldError(
-            f"there is no file of hard windows at {path}. `farfield test --timeline --write_hard_negatives` writes one."
+            f"there is no file of hard windows at {path}. `farfield test --timeline --write_hard_negatives` writes it."
         )
     try:
         with path.open(newline="", encoding="utf-8-sig", errors="surrogateescape") as file:

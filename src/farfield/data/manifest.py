@@ -223,7 +223,9 @@ def read_manifest(
     """
     path = Path(path)
     if not path.is_file():
-        raise FarfieldError(f"there is no manifest at {path}. `farfield data index` makes one from a folder of videos.")
+        raise FarfieldError(
+            f"there is no manifest at {path}. `farfield data index` makes a manifest from a folder of videos."
+        )
     try:
         # File names need not be UTF-8. Any other text that is not UTF-8 fails as a header or an unknown label.
         with path.open(newline="", encoding="utf-8-sig", errors="surrogateescape") as file:
@@ -232,7 +234,9 @@ def read_manifest(
                 _blocks(file, path, group_column, needs_labels=needs_labels), root=folder, source=str(path)
             )
     except csv.Error as error:
-        raise FarfieldError(f"{path} is not a CSV file: {error}. `farfield data index` makes one.") from error
+        raise FarfieldError(
+            f"{path} is not a CSV file: {error}. `farfield data index` makes a manifest from a folder of videos."
+        ) from error
     if not len(manifest):
         raise FarfieldError(f"{path} lists no videos. Add a row for each video.")
     return manifest
@@ -354,7 +358,9 @@ def _checked(texts: Mapping[str, Sequence[str]], path: Path, lines: Sequence[int
     """
     columns: dict[str, Any] = {name: texts[name] for name in COLUMNS[:2]}
     if not all(texts["path"]):
-        raise FarfieldError(f"{path}, line {lines[texts['path'].index('')]}: the path is empty. Every row needs one.")
+        raise FarfieldError(
+            f"{path}, line {lines[texts['path'].index('')]}: the path is empty. Every row needs a path."
+        )
     for name in _NUMBERS:
         if name not in texts or not any(texts[name]):
             continue

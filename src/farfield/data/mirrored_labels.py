@@ -23,7 +23,7 @@ _OTHER = {"left": "right", "right": "left"}
 def flipped_labels(
     labels: Sequence[str], augmentation: Augmentation, given: Mapping[str, str] | None
 ) -> dict[str, str]:
-    """Return the label of a mirrored clip for each class that gets another label.
+    """Return the label of mirrored clips, for each class whose label changes when a clip is mirrored.
 
     Args:
         labels: class names.
@@ -85,7 +85,7 @@ def _checked(labels: Sequence[str], augmentation: Augmentation, given: Mapping[s
             if label in augmentation.keep_direction:
                 raise FarfieldError(
                     f"data.flip_labels swaps {a!r} and {b!r}, but {label!r} is in data.augmentation.keep_direction, "
-                    "whose clips are never mirrored. Remove it from one of them."
+                    "whose clips are never mirrored. Remove the class from one of the two options."
                 )
         if a == b:
             raise FarfieldError(
@@ -134,7 +134,8 @@ def check_heads(labels: Sequence[str], flip_labels: Mapping[str, str]) -> None:
     """Check that, in a multi_head task, mirrored clips still have exactly one class of each head.
 
     Raises:
-        FarfieldError: if classes of one head are mirrored to classes of several heads, or those of two heads to one.
+        FarfieldError: if classes of one head are mirrored to classes of several heads, or classes of two heads to
+            classes of one.
     """
     mirrored, columns = mirrored_classes(labels, flip_labels), head_columns(labels)
     head_of = np.concatenate([np.full(len(labels[each]), place) for place, each in enumerate(columns.values())])

@@ -14,7 +14,7 @@ import numpy as np
 class Purpose(IntEnum):
     """Purpose of a random draw; draws for different purposes are independent.
 
-    The values are part of the generators' seeds: never change one.
+    The values are part of the generators' seeds: never change a value.
     """
 
     ORDER = 1

@@ -1,4 +1,4 @@
-"""Unlabelled videos beside the training videos: their list, and how many of them an epoch has."""
+"""Read the list of unlabelled videos, and mix these videos into the epochs of labelled training videos."""
 
 from __future__ import annotations
 
@@ -55,8 +55,8 @@ class TrainingVideos:
     """Labelled training videos, followed by the unlabelled ones, if any.
 
     Attributes:
-        labelled: rows 0 to n - 1.
-        unlabelled: the rows after them; None for none.
+        labelled: manifest of the labelled videos, which have the rows 0 to n - 1.
+        unlabelled: manifest of the unlabelled videos, which have the rows from n on; None if there are none.
     """
 
     labelled: Manifest
@@ -82,7 +82,7 @@ class TrainingVideos:
 
 @dataclass(frozen=True)
 class MixedEpoch:
-    """Epochs of labelled and unlabelled videos in one random order.
+    """Draws epochs that mix labelled and unlabelled videos in random order.
 
     Attributes:
         num_labelled: number of labelled videos.

@@ -35,7 +35,7 @@ HARD_REPEATS = 2
 
 
 class Kind(IntEnum):
-    """Kind of a source of training clips: what its clips show."""
+    """What the clips from a source show (see `UntrimmedVideos.sources`)."""
 
     SEGMENT = 0
     """A labelled segment, at least in part."""
@@ -85,7 +85,7 @@ class UntrimmedVideos:
             manifest: a row for each labelled segment. A row without label adds its video, without a segment.
             labels: class names in the network's order.
             negative_share: see the class.
-            hard_windows: windows to draw more often; one that is listed for several classes counts once.
+            hard_windows: windows to draw more often; a window that is listed for several classes counts once.
             hard_repeats: see the class.
 
         Raises:

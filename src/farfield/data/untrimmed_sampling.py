@@ -16,7 +16,7 @@ from farfield.errors import FarfieldError
 MIN_OVERLAP = 0.5
 """Smallest overlap of a clip with its segment, as a fraction of the shorter of the two."""
 NEAR_BORDER_SHARE = 0.5
-"""Share of the clips outside of all segments that lie at most one clip's length from a segment, where there is room."""
+"""Of the clips outside of all segments, the share that lies at most one clip length from a segment, if possible."""
 
 
 class NoFreeTime(FarfieldError):
@@ -54,7 +54,7 @@ def place_in_segment(bounds: Float[np.ndarray, "places 2"], start: float, end: f
 def place_outside(
     bounds: Float[np.ndarray, "places 2"], segments: Float[np.ndarray, "segments 2"], rng: np.random.Generator
 ) -> int:
-    """Draw the place of a clip that overlaps no segment; with probability `NEAR_BORDER_SHARE`, one close to a segment.
+    """Draw the place of a clip that overlaps no segment; with probability `NEAR_BORDER_SHARE`, it is close to one.
 
     Raises:
         NoFreeTime: if every clip overlaps a segment.

@@ -77,7 +77,7 @@ class ValidationWindows(Dataset[Batch]):
         )
 
     def video(self, window: int) -> int:
-        """Return the row of a window's video."""
+        """Return the row of the video to which a window belongs."""
         return int(np.searchsorted(self.first, window, side="right")) - 1
 
     def _count(self, row: int) -> int:

@@ -1,4 +1,4 @@
-"""HTML page that explains a prediction, explanation.html. The page embeds all of its pictures and videos."""
+"""Explanation of a prediction: explanation.html, an HTML page. The page embeds all of its pictures and videos."""
 
 from __future__ import annotations
 

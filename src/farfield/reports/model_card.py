@@ -96,7 +96,7 @@ def _model_index(name: str, report: dict[str, Any] | None) -> list[dict[str, Any
 
 
 def _metric_type(key: str) -> str:
-    """Return the type of a metric as model hubs name it."""
+    """Return the name that model hubs use for the type of a metric."""
     if key.endswith("average_precision"):
         return key if key == "mean_average_precision" else "average_precision"
     return "accuracy"

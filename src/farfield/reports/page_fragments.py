@@ -15,7 +15,7 @@ COLOURS = ("#0072b2", "#d55e00", "#009e73", "#a0508c", "#8a6d00", "#3f7fb5", "#7
 OTHER_COLOUR = "#6b7280"
 MAX_TICKS = 8
 LANE_REM, BAR_REM, MIN_LANE_REM = 1.6, 20, 0.4
-"""Heights in rem (CSS): a lane of segments, all lanes together at most, and a lane at least."""
+"""Heights in rem (CSS): usual height of a lane of segments, maximum of all lanes together, minimum of a lane."""
 
 
 def timeline_html(segments: Sequence[dict[str, Any]], duration: float) -> str:

@@ -69,7 +69,7 @@ def read_report(path: str | Path) -> dict[str, Any]:
     path = Path(path)
     if not path.is_file():
         raise FarfieldError(
-            f"there is no test report at {path}. Give one that `farfield test` wrote, such as <run>/test/report.json."
+            f"there is no test report at {path}. Give a report of `farfield test`, such as <run>/test/report.json."
         )
     try:
         content = parse_json(path.read_bytes())

@@ -28,13 +28,13 @@ def render(template: str, **values: Any) -> str:
 
 @cache
 def html_environment() -> Environment:
-    """Build the environment of the HTML templates."""
+    """Build the Jinja2 environment of the HTML templates."""
     return _environment(autoescape=True)
 
 
 @cache
 def markdown_environment() -> Environment:
-    """Build the environment of the Markdown templates.
+    """Build the Jinja2 environment of the Markdown templates.
 
     Filters: `code` (a code span), `fenced` (a line of a fenced code block), `json` (a value of the YAML front matter).
     """

@@ -18,7 +18,7 @@ SHORT_VIDEO_SECONDS = (20, 60)
 ACTION_SECONDS = (1.8, 3.6)
 PAUSE_SECONDS = (1.2, 5.0)
 QUIET_SECONDS = (12, 30)
-"""Shortest and longest stretch without any action; half of the videos have one."""
+"""Shortest and longest time without any action, in seconds; half of the videos have such a time."""
 CROSSING_SECONDS = (3, 8)
 BETWEEN_CROSSINGS_SECONDS = (4, 20)
 

@@ -42,7 +42,7 @@ class FrameFolder(PictureSequence):
 
     Args:
         folder: folder of the pictures.
-        fps: frame rate; None if it is unknown, which is an error.
+        fps: frames per second; None, for an unknown frame rate, raises an error.
 
     Attributes:
         times: display time of each frame, in seconds after the first frame, ascending.

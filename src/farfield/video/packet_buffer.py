@@ -75,7 +75,7 @@ class PacketBuffer:
             self._drop()
 
     def since(self, seconds: float) -> list[StoredPacket]:
-        """Return the packets from the last keyframe at or before `seconds` on, or all if every keyframe is later."""
+        """Return the packets from the last keyframe at or before `seconds`; all packets if every keyframe is later."""
         start = 0
         for place, group in enumerate(self._groups):
             if group.packets[0].seconds <= seconds:

@@ -141,7 +141,7 @@ def test_the_first_number_of_plain_class_names_is_not_guessed(source: Annotation
     source.first_label = 1
     assert read(source, read_pyslowfast, text, names) == [("a.mp4", "jump"), ("b.mp4", "run")]
     source.first_label = 0
-    with pytest.raises(FarfieldError, match="line 2: the label is 2, but there are class names only for 2 labels"):
+    with pytest.raises(FarfieldError, match="line 2: the label is 2, but the labels with class names are"):
         read(source, read_pyslowfast, text, names)
     source.first_label = 2
     with pytest.raises(FarfieldError, match="first_label is 2; it must be 0 or 1"):

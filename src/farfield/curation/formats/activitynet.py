@@ -30,7 +30,7 @@ NEEDED = "Give ActivityNet's JSON, for example activity_net.v1-3.min.json."
 
 
 def read_activitynet(source: AnnotationSource) -> Iterator[VideoRecord]:
-    """Read ActivityNet's JSON; yield a row for each segment, with the video's id as group.
+    """Read ActivityNet's JSON; yield a row for each segment, with the video's id as `group`.
 
     Videos are named `v_<id>` or `<id>`, with any video suffix, anywhere under `root`. Segments are clipped to
     [0, duration). A segment that is empty, or empty after clipping, is left out and reported.

@@ -1,4 +1,4 @@
-"""Charades' CSV: one row per video with its actions and their times.
+"""Read Charades' CSV: one row per video with its actions and their times.
 
     id,subject,scene,quality,relevance,verified,script,objects,descriptions,actions,length
     A1B2C,XY12,Kitchen,6,7,Yes,"A person cooks, then leaves.",stove,...,c092 11.90 21.20;c147 0.00 12.60,24.83
@@ -31,8 +31,8 @@ def read_charades(source: AnnotationSource) -> Iterator[VideoRecord]:
     """Read Charades' CSV; yield a row for each action.
 
     A video without actions has one row with an empty label. Labels are class names if `labels` is given, otherwise
-    codes such as c092. The group is the person in the video. Actions are clipped to the video's length. An action that
-    is empty, or empty after clipping, is left out and reported.
+    codes such as c092. The row's `group` is the person in the video. Actions are clipped to the video's length. An
+    action that is empty, or empty after clipping, is left out and reported.
 
     Raises:
         FarfieldError: for a file in another format, a malformed action, or a class that `labels` lacks.

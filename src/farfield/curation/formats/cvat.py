@@ -214,9 +214,9 @@ def _add_image(
 def _label(
     node: ElementTree.Element, label: str | None, attribute: str | None, attributes: set[str], where: str
 ) -> str:
-    """Return the label of a shape or tag: the value of the attribute named `attribute`, or `label` if that is None.
+    """Return the label of a shape or tag: the value of its attribute named `attribute`; "" if it lacks the attribute.
 
-    The result is "" if the shape lacks the attribute. The names of its attributes are added to `attributes`.
+    If `attribute` is None, the result is `label`. The names of all attributes are added to `attributes`.
     """
     values = {each.get("name", ""): (each.text or "").strip() for each in node.iterfind("attribute")}
     attributes.update(values)
@@ -224,7 +224,7 @@ def _label(
         value = values.get(attribute, "")
         return "" if value == "__undefined__" else join_labels([value], where)
     if not label:
-        raise FarfieldError(f"{where} has no label. Every track and tag needs one: export the task again.")
+        raise FarfieldError(f"{where} has no label. Every track and tag needs a label: export the task again.")
     return join_labels([label], where)
 
 

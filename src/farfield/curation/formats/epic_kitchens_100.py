@@ -30,7 +30,8 @@ def read_epic_kitchens_100(source: AnnotationSource) -> Iterator[VideoRecord]:
     """Read a CSV file of EPIC-Kitchens-100; yield a row for each segment.
 
     `label_column` is "verb", "noun" or "verb+noun". With "verb+noun", a label has the form `verb:take|noun:cup`, which
-    multi_head networks need. Without `labels`, labels are the numbers of the classes. The group is the participant.
+    multi_head networks need. Without `labels`, labels are the numbers of the classes. The row's `group` is the
+    participant.
 
     Raises:
         FarfieldError: without `label_column`; for a missing file or column, a malformed time or class, or a file of

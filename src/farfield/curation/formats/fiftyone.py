@@ -1,4 +1,4 @@
-"""FiftyOne's JSON exports of videos: FiftyOneDataset (samples.json) and FiftyOneTemporalDetectionDataset (labels.json).
+"""Read FiftyOne's JSON exports: FiftyOneDataset (samples.json), FiftyOneTemporalDetectionDataset (labels.json).
 
 FiftyOneVideoLabelsDataset (manifest.json) is recognised here, and read by `fiftyone_video_labels.py`.
 

@@ -1,4 +1,4 @@
-"""FiftyOne's export as FiftyOneVideoLabelsDataset: manifest.json, and a file of labels for each video, in ETA's format.
+"""Read FiftyOneVideoLabelsDataset of FiftyOne: manifest.json, and a file of labels per video, in ETA's format.
 
     {"type": "eta.core.datasets.LabeledVideoDataset", "description": "",
      "index": [{"data": "data/a.mp4", "labels": "labels/a.json"}]}

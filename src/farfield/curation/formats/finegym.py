@@ -1,4 +1,4 @@
-"""FineGym (Gym99, Gym288): lists of elements, one line `<YouTube id>_E_<start>_<end>_A_<start>_<end> <label>`.
+"""Read FineGym (Gym99, Gym288): lists of elements, lines `<YouTube id>_E_<start>_<end>_A_<start>_<end> <label>`.
 
 Published at https://sdolivia.github.io/FineGym (SDOlivia/FineGym on GitHub, read at commit 0331d05) as
 `gym99_train_element_v1.1.txt`, `gym99_val_element.txt`, and the same for gym288. Version 1.0 has 20,484 and 8,521
@@ -54,7 +54,7 @@ def read_finegym(source: AnnotationSource) -> Iterator[VideoRecord]:
 
     Videos are cut files `<id of the element>.mp4`, or whole videos `<YouTube id>.mp4`. Segments of whole videos come
     from `finegym_annotation_info*.json` in the folder of the list. `labels` is the file of FineGym's categories;
-    without it, labels are the numbers of the classes. The group is the YouTube id.
+    without it, labels are the numbers of the classes. The row's `group` is the YouTube id.
 
     Raises:
         FarfieldError: for a missing file, a malformed line, a number without a category, or categories of the other set

@@ -42,7 +42,7 @@ def classes_of_folder(
     Args:
         root: folder that holds the class folders.
         skipped: record to which skipped files, videos outside the class folders and empty class folders are added.
-        exclude: folder inside `root` that is not part of the collection; None for none.
+        exclude: folder inside `root` that is not part of the collection; None excludes nothing.
         frame_folders: list folders of numbered pictures, too; see `scan_folder`.
 
     Raises:

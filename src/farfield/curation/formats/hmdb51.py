@@ -4,8 +4,8 @@ Published as test_train_splits.rar (folder testTrainMulti_7030_splits) at serre-
 classes. The number is 1 for training (70 videos of each class), 2 for testing (30), 0 for unused (1,666 in a split);
 lines end in a space. Names contain characters such as # & ( [ ; + ! ~ @ and may begin with a hyphen.
 
-A name is `<film>_<class>_<body parts>_<camera>_<people>_<view>_<quality>_<clip>`. The film is the group. One film
-occurs in several classes, and in training as well as in testing.
+A name is `<film>_<class>_<body parts>_<camera>_<people>_<view>_<quality>_<clip>`. The film is the `group` in the
+manifest. One film occurs in several classes, and in training as well as in testing.
 """
 
 from __future__ import annotations

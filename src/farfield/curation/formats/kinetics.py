@@ -1,4 +1,4 @@
-"""Kinetics-400, -600, -700 and -700-2020: a CSV of YouTube ids, times and labels, and videos `<id>_<start>_<end>`.
+"""Read Kinetics-400 to -700-2020: a CSV of YouTube ids, times and labels, and videos `<id>_<start>_<end>`.
 
 The CSV has the header `label,youtube_id,time_start,time_end,split`, in Kinetics-400 also `is_cc`. `split` is train,
 val (19,906 rows of Kinetics-400 and 30,000 of Kinetics-600 in activitynet/ActivityNet, commit 82304fa), validate
@@ -73,9 +73,10 @@ def _of_subset(
     found = [(clip, row) for clip, row in clips if _subset_name(row.get("split")) == _subset_name(source.subset)]
     if not found:
         known = sorted({row.get("split") or "" for _, row in clips} - {""})
-        has = f"has {', '.join(known)}. Give one of these, or leave" if known else "is missing or empty. Leave"
+        values = f"has the values {', '.join(known)}" if known else "is missing or empty"
+        other = "Give one of these values as subset, or leave subset out." if known else "Leave subset out."
         raise FarfieldError(
-            f"{source.annotations} has no clips of the subset {source.subset!r}: the column split {has} subset out."
+            f"{source.annotations} has no clips of the subset {source.subset!r}: the column split {values}. {other}"
         )
     return found
 

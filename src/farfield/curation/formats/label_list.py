@@ -87,7 +87,9 @@ def name_labels(source: AnnotationSource, labelled: Iterable[tuple[str, int]]) -
         raise FarfieldError(f"first_label is {source.first_label}; it must be 0 or 1.")
     if source.labels is None:
         if source.first_label is not None:
-            raise FarfieldError("first_label needs a file of class names. Give it as labels, or leave first_label out.")
+            raise FarfieldError(
+                "first_label needs a file of class names. Give the file as labels, or leave first_label out."
+            )
         return {label: str(label) for label in places}
     classes = read_class_list(source.labels)
     count = len(classes.names)

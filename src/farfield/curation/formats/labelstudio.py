@@ -14,8 +14,8 @@ According to Label Studio's own code:
   (utils/converter.py of the YOLO example in HumanSignal/label-studio-ml-backend@5c12977; version 1aef349 counted
   differently, and so do other readers).
 - Hence a range is [(start - 1)/fps, end/fps) seconds, where fps is the labelling configuration's `frameRate` (24 unless
-  it was set), which may differ from the video's own rate. The export contains it only if the configuration takes it
-  from the data of each task (`frameRate="$fps"`).
+  it was set), which may differ from the video's own rate. The export contains the rate only if the configuration takes
+  it from the data of each task (`frameRate="$fps"`).
 - An uploaded file is named by 8 hexadecimal digits, a hyphen and the file's name (`upload_name_generator` in
   label_studio/data_import/models.py@0012445), in which Django replaces spaces by underscores and removes all characters
   but letters, digits, `_`, `-` and `.`.
@@ -59,7 +59,7 @@ Row = tuple[str, float | None, float | None]
 
 @dataclass(frozen=True)
 class _Annotation:
-    """One annotator's results for a video; only results of the types that are read."""
+    """One annotator's results for a video, of the types in `TYPES`."""
 
     where: str
     cancelled: bool

@@ -23,7 +23,8 @@ IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png"}
 
 
 def read_mmaction2(source: AnnotationSource) -> Iterator[VideoRecord]:
-    """Read one of MMAction2's lists; yield a row for each video. The path of a folder of frames is the folder's.
+    """Read one of MMAction2's lists; yield a row for each video. For a folder of frames, the path is that of the
+    folder.
 
     Raises:
         FarfieldError: for a malformed line, or a number without a class name.
@@ -62,7 +63,7 @@ def _count_frames(folder: Path) -> int:
 
 
 def _labels_of_frames(numbers: tuple[int, ...], frames: int, may_have_offset: bool) -> tuple[int, ...] | str:
-    """Return the labels of a folder of frames, or why it cannot be used.
+    """Return the labels of a folder of frames, or the reason, as text, why the folder cannot be used.
 
     Args:
         numbers: numbers after the path in the line.

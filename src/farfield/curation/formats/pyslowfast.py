@@ -1,4 +1,4 @@
-"""PySlowFast's lists (train.csv, val.csv, test.csv): one line `path label`, `path number label` or `path` per video.
+"""Read PySlowFast's lists (train.csv and others): one line `path label`, `path number label` or `path` per video.
 
 The separator is a space, or a comma if DATA.PATH_LABEL_SEPARATOR says so. PySlowFast ignores the number in the middle,
 and gives class 0 to a video without a label (slowfast/datasets/kinetics.py, commit 287ec00). Here, such a video is left

@@ -3,7 +3,7 @@
     file,action,begin,finish          columns: path=file,label=action,start=begin,end=finish
     run/a.mp4,run|laugh,0:00:01.5,4
 
-The suffix gives the format: .csv, .tsv or .jsonl (one JSON object per line). The content is not used to guess it.
+The suffix alone gives the format: .csv, .tsv or .jsonl (one JSON object per line).
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ def read_table(source: AnnotationSource) -> Iterator[VideoRecord]:
 
 
 def read_row(source: AnnotationSource, row: Row, columns: Mapping[str, str], where: str) -> VideoRecord | None:
-    """Return the record of a row; None if it is left out. `where` names file and line in messages."""
+    """Return the record of a row; None if the row is left out. `where` names file and line in messages."""
     values = {field: row.get(column) for field, column in columns.items()}
     names = {field: f"{where}: {column}" for field, column in columns.items()}
     path = find_video(source, read_value(values["path"], names["path"]), where)
@@ -119,7 +119,7 @@ def read_delimited(path: Path, delimiter: str) -> tuple[list[str], list[tuple[in
         names = [name.strip() for name in next(reader, [])]
         rows = [(reader.line_num, row) for row in reader if row]
     except csv.Error as error:
-        raise FarfieldError(f"{path}, line {reader.line_num} cannot be read: {error}.") from error
+        raise FarfieldError(f"{path}, line {reader.line_num} cannot be read: {error}. Correct the line.") from error
     if len(set(names)) < len(names):
         raise FarfieldError(f"{path} has a column twice: its columns are {', '.join(names)}. Rename one of them.")
     for line, row in rows:
@@ -159,7 +159,7 @@ READERS: dict[str, Callable[[Path], tuple[list[str], list[tuple[int, Row]]]]] = 
 def find_video(source: AnnotationSource, path: str, where: str) -> str | None:
     """Return the path of a video as `read_table` finds it; None if the path fits several videos."""
     if not path:
-        raise FarfieldError(f"{where}: the path is empty. Every row needs one.")
+        raise FarfieldError(f"{where}: the path is empty. Every row needs a path.")
     if has_video_suffix(path) or (source.root / path).is_file():
         return path
     name = PurePath(path).name

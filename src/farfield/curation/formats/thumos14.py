@@ -37,7 +37,7 @@ NEEDED = "Give the folder of THUMOS14's files <class>_val.txt or MultiTHUMOS's f
 
 
 def read_thumos14(source: AnnotationSource) -> Iterator[VideoRecord]:
-    """Read a folder of THUMOS14 or MultiTHUMOS; yield a row for each segment, with the video as group.
+    """Read a folder of THUMOS14 or MultiTHUMOS; yield a row for each segment, with the video as `group`.
 
     Rows are sorted by video and time. With a `subset`, only videos named `video_<subset>_...` are read. Ambiguous
     segments, and segments that are empty or end before the video begins, are left out and reported.

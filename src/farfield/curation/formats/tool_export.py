@@ -39,7 +39,7 @@ def checked(value: Any, kind: type[T], where: str) -> T:
 
 
 def join_labels(labels: Iterable[str], where: str) -> str:
-    """Join the labels of one row by `|`, as in a manifest, each once; empty ones are dropped.
+    """Join the labels of one row by `|`, as in a manifest, each label once; empty labels are dropped.
 
     Raises:
         FarfieldError: for a label that contains the separator.

@@ -1,4 +1,4 @@
-"""Projects of VIA 3, the VGG Image Annotator for images, audio and video (via-3.x.y of gitlab.com/vgg/via), as JSON.
+"""Read projects of VIA 3, the VGG Image Annotator for images, audio and video (gitlab.com/vgg/via, via-3.x.y).
 
     {"project": {...}, "attribute": {"1": {"aname": "Activity", "anchor_id": "FILE1_Z2_XY0", "type": 4,
        "options": {"1": "jump", "2": "run"}}},
