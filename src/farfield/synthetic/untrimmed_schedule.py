@@ -127,7 +127,10 @@ def _draw_quiet(num_frames: int, rng: np.random.Generator) -> tuple[int, int]:
 
 
 def _draw_part(num_frames: int, acts: bool, quiet: tuple[int, int], rng: np.random.Generator) -> Part:
-    """Choose at random what a person does: actions in pairs (forward, reversed), fidgets, and pauses in between."""
+    """Choose at random what a person does: actions in pairs (forward, reversed), fidgets, and pauses in between.
+
+    Without `acts`, and in the frames `quiet` [start, end), there are no actions.
+    """
     names = list(FORWARD_ACTIONS)
     before = names[rng.integers(len(names))] if rng.random() < 0.5 else None
     pose_of = before
