@@ -139,7 +139,8 @@ def _plan(fractions: list[float] | None, names: list[str] | None, folds: int | N
     if folds is not None:
         if fractions is not None or names is not None:
             raise FarfieldError(
-                "folds is given together with fractions or names. Leave these out: folds are equal and numbered."
+                "folds is given together with fractions or names. Leave fractions and names out: folds are equal and "
+                "numbered."
             )
         if folds < 2:
             raise FarfieldError(f"folds is {folds}; it must be at least 2.")

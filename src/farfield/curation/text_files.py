@@ -45,7 +45,8 @@ def read_csv(path: Path, needed_columns: Iterable[str], needed: str) -> Iterator
     try:
         missing = [name for name in needed_columns if name not in (reader.fieldnames or ())]
         if missing:
-            raise FarfieldError(f"{path} lacks the columns {', '.join(missing)}. {needed}")
+            columns = "column" if len(missing) == 1 else "columns"
+            raise FarfieldError(f"{path} lacks the {columns} {', '.join(missing)}. {needed}")
         for row in reader:
             if None in row or None in row.values():
                 raise FarfieldError(

@@ -177,7 +177,7 @@ class TrainingClips(Dataset[Batch]):
     def _keep_direction(self, labels: np.ndarray, has_label: Bool[np.ndarray, " b"]) -> list[bool]:
         """Return which clips must not be mirrored: those of a class that is never mirrored.
 
-        If there is such a class, this also holds for all unlabelled clips, since they may show it.
+        If there is such a class, unlabelled clips must not be mirrored either, since they may show this class.
         """
         kept: np.ndarray = (
             self._keeps_direction[labels] if labels.ndim == 1 else np.any(labels[:, self._keeps_direction] > 0, axis=1)

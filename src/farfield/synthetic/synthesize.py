@@ -134,9 +134,9 @@ def synthesize(
     of frames distinguishes. In recall, the class says whether an early and a late cue have the same colour, which needs
     long-range dependencies. In recall_shape, the class says whether the two cues have the same shape. In crowd, up to
     three persons are seen, and a video has the labels of all actions that they perform, or none. In untrimmed, videos
-    last one to three minutes, except that every fourth video is shorter. The actions of figures are segments between
-    pauses. A manifest has a row for each segment, and a row without a label for a video in which no action is
-    performed.
+    last one to three minutes, except that every fourth video is shorter. Segments show the actions of figures, with
+    pauses between them. A manifest has a row for each segment, and a row without a label for a video in which no action
+    is performed.
 
     Args:
         task: figures, recall, recall_shape, crowd or untrimmed.

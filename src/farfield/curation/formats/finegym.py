@@ -3,8 +3,8 @@
 Published at https://sdolivia.github.io/FineGym (SDOlivia/FineGym on GitHub, read at commit 0331d05) as
 `gym99_train_element_v1.1.txt`, `gym99_val_element.txt`, and the same for gym288. Version 1.0 has 20,484 and 8,521
 elements in Gym99, 22,671 and 9,646 in Gym288; version 1.1 appends elements to the training lists, some of them from
-videos in the validation lists. After E come start and end of the event in the video, after A start and end of the
-element in the event. They are in seconds, truncated to whole numbers, so an element may begin and end in the same
+videos in the validation lists. After E come start and end of the event in the video; after A come start and end of the
+element in the event. The times are in seconds, truncated to whole numbers, so an element may begin and end in the same
 second. `finegym_annotation_info_v1.1.json` has the exact times. An element has one pair of times; a vault has three,
 one for each stage. Times count from the start of the event.
 

@@ -115,8 +115,9 @@ def _clips(path: Path, needed: set[str]) -> Iterator[tuple[ClipKey, dict[str, st
     reader = csv.DictReader(io.StringIO(content, newline=""))
     missing = needed - set(reader.fieldnames or ())
     if missing:
+        columns = "column" if len(missing) == 1 else "columns"
         raise FarfieldError(
-            f"{path} lacks the columns {', '.join(sorted(missing))}. Give Kinetics' CSV, for example train.csv."
+            f"{path} lacks the {columns} {', '.join(sorted(missing))}. Give Kinetics' CSV, for example train.csv."
         )
     for row in reader:
         try:
