@@ -189,7 +189,7 @@ def _reason_to_skip(member: tarfile.TarInfo, path: PurePosixPath) -> Reason | No
 
 
 class _CheckedMember(tarfile.TarInfo):
-    """Archive member that raises an error if its header is cut off; tarfile itself would take this for the end."""
+    """Archive member that raises an error if its header is cut off; tarfile would take this for the archive's end."""
 
     @classmethod
     def fromtarfile(cls, tar: tarfile.TarFile) -> Self:
