@@ -35,8 +35,8 @@ class Row:
         output: shape of the part's output for one clip: (c t h w), or (classes,) for the head.
         parameters: number of learned values.
         multiply_adds: multiply-adds for one clip.
-        activation_bytes: total size of the outputs of the part's layers, for one clip in float32. In-place layers,
-            identities and dropout do not count.
+        activation_bytes: total size, in bytes, of the outputs of the part's layers, for one clip in float32. In-place
+            layers, identities and dropout do not count.
     """
 
     part: str
