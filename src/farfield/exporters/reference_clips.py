@@ -34,8 +34,8 @@ class ReferenceVideo:
     Attributes:
         path: path of the video file.
         record: row of the manifest; for a video that is not from a manifest, a row that has only the path.
-        target: class index of the video, or, if the network is not single-label, 1 for each class that it has, else 0;
-            None if unknown.
+        target: for a single-label network the class index; for other networks a vector with 1 for each class of the
+            video and 0 for the other classes. None if unknown.
     """
 
     path: Path

@@ -34,7 +34,7 @@ class _Loader(yaml.SafeLoader):
         return node
 
     def flatten_mapping(self, node: Any) -> None:
-        """Refuse merge keys: each merge of a merge would double the number of values."""
+        """Refuse YAML merge keys, since each level of nested merges would double the number of values."""
         if any(key.tag == "tag:yaml.org,2002:merge" for key, _ in node.value):
             raise _RefusedYaml("has merge keys, which PySlowFast never writes")
         super().flatten_mapping(node)
@@ -48,7 +48,7 @@ _Loader.add_constructor("tag:yaml.org,2002:python/tuple", _sequence)
 
 
 def read_cfg(text: Any, path: Any) -> dict[str, Any] | None:
-    """Parse PySlowFast's config, which its checkpoints hold as YAML text. None if it is not text or not a mapping.
+    """Parse the config that PySlowFast's checkpoints hold as YAML text; None if it is not text or not a mapping.
 
     Raises:
         FarfieldError: for a config that is not YAML, is nested too deeply, or is too large.
