@@ -189,7 +189,7 @@ def test_teachers_classes_are_reordered_and_restricted(tmp_path: Path, caplog: p
     save_model(model, tmp_path / "t.ckpt")
     caplog.set_level("INFO")
     found = NetworkTeacher(str(tmp_path / "t.ckpt"), ["d", "b"], "single_label")
-    assert "has 4 classes; the student learns its probabilities given that a video shows one of 2" in caplog.text
+    assert "has 4 classes, and the student 2 of them" in caplog.text
     clips = torch.randn(3, 3, 4, 24, 24)
     scores, weights = found.scores(batch_for(clips))
     assert weights is None
@@ -377,7 +377,7 @@ def test_mistakes(figures: Path, labels: list[str], unlabelled: Path, tmp_path: 
     several = refusal(f"--model.teacher={tmp_path / 'several.ckpt'}")
     assert "has task multilabel, but the student's task is single_label" in several
     alone = refusal(f"--data.unlabelled={unlabelled}")
-    assert "data.unlabelled is set, but nothing can be learnt from videos without label" in alone
+    assert "data.unlabelled is set, but training on videos without labels needs a teacher" in alone
     save_model(network(labels), tmp_path / "fits.ckpt")
     good = f"--model.teacher={tmp_path / 'fits.ckpt'}"
     assert "model.teacher and model.teacher_scores are both set" in refusal(good, "--model.teacher_scores=s.npz")

@@ -120,8 +120,8 @@ def best_metric(checkpoint: Mapping[str, Any]) -> BestMetric | None:
 class AtomicCheckpointIO(TorchCheckpointIO):
     """Write each checkpoint to a temporary file next to its target, then rename it.
 
-    Lightning writes to the system's temporary folder; if that is on another file system, the final move is a copy, and
-    a run killed during the copy loses its only checkpoint.
+    Lightning writes to the system's temporary folder. If that folder is on another file system, the final move is a
+    copy. A run that is killed during the copy loses its only checkpoint.
     """
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:
