@@ -97,7 +97,7 @@ def record_activations(
 
 
 def grid_middles(backbone: Backbone, stage: str, num_frames: int, size: tuple[int, ...]) -> Middles:
-    """Compute the middles of the positions of a stage's features in the clip.
+    """Compute where the positions of a stage's features lie in the clip: their middles along t, h and w.
 
     Args:
         backbone: backbone of the stage.

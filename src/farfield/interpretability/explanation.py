@@ -57,7 +57,7 @@ class BlockExplanation:
 
 @dataclass(frozen=True)
 class Explanation:
-    """Explanation of one video.
+    """Explanation of a network's prediction for one video.
 
     Attributes:
         path: video file.
@@ -235,7 +235,7 @@ def _check_request(
 
 
 def _notes(explanation: Explanation) -> list[str]:
-    """List what is missing from the explanation, and what is needed to read it correctly."""
+    """Return a line for each missing part of the explanation, and for each fact that is needed to interpret it."""
     notes = []
     if explanation.thresholds is not None:
         notes.append("a video may have several of the classes or none: each class has a probability of its own.")

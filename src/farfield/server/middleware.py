@@ -39,9 +39,9 @@ class RequestFilter:
         app: the application to protect.
         folder: the private folder in which the paths of a client's events must lie.
         limits: limits on sizes and times.
-        hosts: host names that the server answers to; None for any. Set for a server on the loopback interface: another
-            name in the Host header is a sign of DNS rebinding, an attack by which a foreign page reads from a local
-            server.
+        hosts: host names that the server answers to; None for any. Set for a server on the loopback interface. There,
+            another name in the Host header is a sign of DNS rebinding, an attack in which a foreign web page reads from
+            a local server.
         names: host names of a reverse proxy in front of the server. Requests to these names, and from pages that were
             loaded from these names, are accepted, too.
     """
@@ -147,7 +147,8 @@ class RequestFilter:
         self._uploads.add(body)
 
     def _checked_event(self, body: bytes) -> bytes:
-        """Return the body of a Gradio event, or raise `Refused` if it names a file outside of the private folder."""
+        """Return the body of a Gradio event; raise `Refused` if the event names a file outside of the private folder.
+        """
         try:
             paths = list(gradio_compat.file_paths(parse_json(body)))
         except JsonError as error:

@@ -50,7 +50,7 @@ class WorkerPool:
 
     @property
     def alive(self) -> bool:
-        """Whether the pool accepts tasks. If an idle process dies, the pool ends until the next request restarts it."""
+        """Whether the pool accepts tasks. After an idle process has died, it accepts none until the next request."""
         return bool(self._pool.active)
 
     @property
