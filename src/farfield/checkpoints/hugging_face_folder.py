@@ -94,7 +94,9 @@ def weight_files(folder: Path) -> list[Path]:
     suffix = ".safetensors" if "safetensors" in found.name else ".bin"
     for name in shards or [None]:
         if not isinstance(name, str) or Path(name).name != name or not name.endswith(suffix):
-            raise FarfieldError(f"{found} is damaged: its weight_map does not name files of weights in this folder.")
+            raise FarfieldError(
+                f"{found} is damaged: its weight_map does not name files of weights in this folder. {REMEDY}"
+            )
         if not (folder / name).is_file():
             raise FarfieldError(f"{folder} is incomplete: it has no {name}. {REMEDY}")
     return [folder / name for name in shards]

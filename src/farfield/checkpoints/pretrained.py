@@ -276,7 +276,7 @@ def _new_blocks(given: Iterable[str], wanted: Iterable[str]) -> set[str]:
 def _check_fit(
     given: Mapping[str, Tensor], wanted: Mapping[str, Tensor], source: PretrainedWeights, network: ActionNet
 ) -> None:
-    """Raise if weights are missing, unexpected or misshapen. Those of new blocks and the classifier may be missing."""
+    """Raise if weights are missing, unexpected or misshapen. New blocks and the classifier may lack weights."""
     extra = [key for key in given if key not in wanted]
     other = [key for key in given if key in wanted and given[key].shape != wanted[key].shape]
     new = tuple(f"{block}.inserted." for block in _new_blocks(given, wanted))

@@ -264,7 +264,7 @@ def _activation(function: Callable[..., Tensor], source: _Recomputed) -> _Recomp
 
 
 def _pooling(pool: PoolRecord, source: _Source, saved: _Saved | None) -> _Recomputed:
-    """Create the `_Recomputed` for the output of a max-pooling, and that for the saved positions of the maxima.
+    """Create the `_Recomputed` for a max-pooling's output, and connect one to the saved positions of its maxima.
 
     One computation gives output and positions. The positions are then kept until the pooling's own backward pass.
     """

@@ -1,7 +1,7 @@
 """Translate plain weight names to the keys of a network's state dict.
 
-A plain name, such as `res3.1.branch2.conv_a.weight`, does not depend on how a network is implemented. It is described
-in checkpoints/converters/weight_names.py.
+A plain name, such as `res3.1.branch2.conv_a.weight`, does not depend on how a network is implemented. Plain names are
+described in checkpoints/converters/weight_names.py.
 """
 
 from __future__ import annotations

@@ -57,7 +57,7 @@ OPERATORS = re.compile(
     |math\.\w+|torch\.sym_\w+""",
     re.VERBOSE,
 )
-"""Operators that a graph may call. They only compute with numbers; others can access files or call functions."""
+"""Operators that a graph may call. They only compute with numbers; others can access files or run code."""
 FORMULA = re.compile(r"[\w\s+\-*/%(),.<>=!&|~]*")
 WORDS = {
     *("FloorDiv", "ModularIndexing", "Where", "PythonMod", "Mod", "CleanDiv", "CeilToInt", "FloorToInt", "CeilDiv"),

@@ -147,8 +147,7 @@ class RequestFilter:
         self._uploads.add(body)
 
     def _checked_event(self, body: bytes) -> bytes:
-        """Return the body of a Gradio event; raise `Refused` if the event names a file outside of the private folder.
-        """
+        """Return a Gradio event's body; raise `Refused` if the event names a file outside of the private folder."""
         try:
             paths = list(gradio_compat.file_paths(parse_json(body)))
         except JsonError as error:

@@ -105,7 +105,7 @@ PAGE_OPTIONS: dict[str, Any] = {
 
 
 def _heading(description: dict[str, Any], limits: Limits) -> str:
-    subtitle = f"Network {description['network']}, {len(description['labels'])} labels."
+    subtitle = f"Network {description['network']}, number of labels: {len(description['labels'])}."
     limit_note = (
         f"At most {format_bytes(limits.upload_bytes)} and {limits.clip_seconds:g} s. The server deletes a video "
         f"{max(limits.keep_seconds / 60, 0.1):.2g} minutes after its upload."

@@ -161,8 +161,7 @@ def draw_point_attention(frames_file: str, position: Position, title: str = "") 
 
 @contextmanager
 def _refusals(path: str, name: str) -> Iterator[None]:
-    """Raise errors caused by an upload as `Refused`, with the upload's display name in place of its path.
-    """
+    """Raise errors caused by an upload as `Refused`, with the upload's display name in place of its path."""
     try:
         yield
     except Refused:

@@ -1,8 +1,8 @@
 """Activation checkpointing: residual blocks store only their input, and are recomputed in the backward pass.
 
 This saves memory and costs time (Chen et al., "Training Deep Nets with Sublinear Memory Cost", 2016). The recomputation
-repeats the forward pass exactly, including dropout. It does not update the norms' running statistics, since they would
-then be updated twice per step.
+repeats the forward pass exactly, including dropout. Running statistics of norms are not updated in the recomputation,
+since each step should update them once.
 """
 
 from __future__ import annotations

@@ -284,8 +284,8 @@ def build_training_module(
         optimisation: learning rate, schedule and regularisation.
         execution: settings that change speed and memory, but not results.
         loss: class weights and focal loss, for classes with uneven numbers of videos.
-        teacher: distil this network: a checkpoint, or a folder or file that `farfield export` wrote. It scores the same
-            seconds and regions of the videos, in its own input size. It needs every class of the student.
+        teacher: distil this network: a checkpoint, or a folder or file that `farfield export` wrote. The teacher scores
+            the same seconds and regions of the videos, at its own input size. It must have every class of the student.
         teacher_scores: distil stored scores instead, one for each video: scores.npz of `farfield test`, or
             predictions.jsonl of `farfield predict --out FOLDER --top_k N` with N classes.
         teacher_weight: weight w of the teacher's probabilities in the loss, 0 to 1; the labels have 1 - w.

@@ -62,7 +62,9 @@ def read_cfg(text: Any, path: Any) -> dict[str, Any] | None:
     except (yaml.YAMLError, ValueError, KeyError, TypeError) as error:
         mark = getattr(error, "problem_mark", None)
         where = "" if mark is None else f": line {mark.line + 1}, column {mark.column + 1}"
-        raise FarfieldError(f"the config inside {path} cannot be read as YAML{where}.") from error
+        raise FarfieldError(
+            f"the config inside {path} cannot be read as YAML{where}. Copy or download the file again."
+        ) from error
     _refuse_large(cfg, path)
     return cfg if isinstance(cfg, dict) else None
 

@@ -1,12 +1,12 @@
 """Read any project's checkpoint without running code from it.
 
 `torch.load(weights_only=True)` is tried first. It refuses files that hold more than tensors and plain types, such as
-Caffe2's pickles of numpy arrays and MMEngine's logs. Those are read by an unpickler that builds arrays, tensors and
-plain types, and replaces every other object by an inert placeholder. The unpickler imports and calls a class or
+Caffe2's pickles of numpy arrays and MMEngine's logs. Such files are read by an unpickler that builds arrays, tensors
+and plain types, and replaces every other object by an inert placeholder. The unpickler imports and calls a class or
 function that the file names only if it is in `_ALLOWED`.
 
 This module uses two private APIs, each with a test in test_private_apis.py: `pickle._Unpickler`, the unpickler written
-in Python, and functions of `torch._utils`, which pickled tensors name. The public unpickler, written in C, is
+in Python, and functions of `torch._utils`, to which pickles of tensors refer. The public unpickler, written in C, is
 unsuitable: a subclass cannot override single instructions, and a large index in the file makes it allocate any amount
 of memory.
 """

@@ -35,7 +35,7 @@ class Family:
         layers: path of the list of transformer layers in the encoder.
         has_class_token: whether a class token precedes the patch tokens.
         takes: the clip sizes that the position embeddings allow. "config": only the size in the config. "larger": also
-            larger frames, if the number of patches is a multiple of the number of patch columns in the config.
+            other frame sizes, if their number of patches is a multiple of the number of patch columns in the config.
             "longer": any number of tubelets.
         clip: function that returns the publication's clip settings for Kinetics, given the number of frames and the
             side in pixels.
