@@ -74,8 +74,8 @@ def load_hugging_face(
 
     Args:
         path: folder, or name on huggingface.co.
-        labels: class names in place of the folder's.
-        clip: clip settings in place of the folder's and the publication's.
+        labels: class names that replace those of the folder; None keeps the folder's.
+        clip: clip settings that override those of the folder and of the publication.
 
     Raises:
         FarfieldError: if the folder cannot be read, is not of a supported family, or has no classifier.
@@ -317,8 +317,8 @@ def _names(theirs: Iterable[str], kind: str, base: str) -> dict[str, str]:
     """Return the names of weights in an `ActionNet`, by their names in a class of `transformers`.
 
     Args:
-        theirs: names in the class.
-        kind: `model_type` of its config.
+        theirs: names of the weights in that class.
+        kind: `model_type` of the network's config.
         base: attribute of the class that holds the encoder; empty if the class is the encoder.
     """
     encoder = (f"{base}." if base else "") + ("encoder." if kind == "vjepa2" else "")

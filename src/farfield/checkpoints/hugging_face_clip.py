@@ -27,7 +27,7 @@ def preprocessing(folder: Path, kind: str, clip: ClipSpec) -> tuple[dict[str, An
 
     Args:
         folder: folder of the checkpoint.
-        kind: `model_type` of its config.
+        kind: `model_type` of the checkpoint's config.
         clip: settings of the publication, used where the folder states none.
 
     Raises:

@@ -38,7 +38,8 @@ def publish_folder(model: str | Path | ActionNet, out: Path, report: str | Path 
         model: a checkpoint, a published folder, or a network. The model card describes the training data only for a
             checkpoint, and has no test report if `model` is a network.
         out: the folder; it must not exist.
-        report: report.json of a test. None for <run>/test/report.json, if it was measured on this checkpoint.
+        report: path of a report.json of `farfield test`. None uses <run>/test/report.json if that report was measured
+            on this checkpoint.
 
     Raises:
         FarfieldError: if the folder exists or cannot be written, the network is folded, or the report is of another

@@ -100,7 +100,7 @@ def decode_reference_clips(
     """Decode the central clip of each video. Videos that cannot be read are logged and left out.
 
     Raises:
-        FarfieldError: if none can be read.
+        FarfieldError: if no video can be read.
     """
     clips = []
     for video in ProgressBar(videos, "clips", unit="video", delay=1, leave=False):

@@ -1,8 +1,8 @@
 """Record the inputs of a network's inserted blocks, and compute where the blocks' positions lie in the clip.
 
 A block's positions form a grid (t h w) that is coarser than the clip. In space, each position covers an equal part of
-the frame. In time, each covers an equal part of the frames of its pathway. The frames of a slow pathway run from the
-first to the last frame of the clip, for example 0, 4, 8, 13, ... 31 of 32, and are not exactly evenly spaced.
+the frame. In time, each position covers an equal part of the frames of its pathway. The frames of a slow pathway run
+from the first to the last frame of the clip, for example 0, 4, 8, 13, ... 31 of 32, and are not exactly evenly spaced.
 """
 
 from __future__ import annotations

@@ -40,7 +40,8 @@ class BlockExplanation:
 
     Attributes:
         shown: attention map of the chosen position.
-        after_passes: attention map after all passes of criss-cross attention; None for other blocks, and for one pass.
+        after_passes: attention map after all passes of criss-cross attention; None for other blocks, and if there is
+            only one pass.
         connections: strongest connections of the chosen position.
         query: spread of the chosen position's attention.
         mean: mean spread over a grid of positions.

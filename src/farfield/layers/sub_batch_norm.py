@@ -6,7 +6,7 @@ base size. The batch is split into S parts, with sample i in part i mod S. Each 
 statistics; gamma and beta are shared. This is PySlowFast's `SubBatchNorm3d` (`BN.NORM_TYPE: sub_batchnorm`), with its
 state-dict keys.
 
-For evaluation the S running statistics are aggregated: with equal parts,
+For evaluation, the running statistics of the S equal parts are aggregated:
 
     mean = 1/S sum_s mean_s          var = 1/S sum_s (var_s + (mean_s - mean)^2)
 """
@@ -25,8 +25,8 @@ from farfield.layers.replace_modules import replace_modules
 class SubBatchNorm3d(nn.Module):
     """Batch normalisation of (b c t h w), separately for each of S parts of the batch.
 
-    The submodule `split_bn` holds the running statistics of the parts, and `bn` the aggregated ones for evaluation.
-    `eval()` updates `bn` from `split_bn`, and so does `state_dict()` in training mode.
+    The submodule `split_bn` holds the running statistics of the parts; `bn` holds the aggregated statistics for
+    evaluation. `eval()` updates `bn` from `split_bn`, and so does `state_dict()` in training mode.
 
     Args:
         num_features: channels c.

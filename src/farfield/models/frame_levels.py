@@ -41,7 +41,7 @@ PROBE_SIDE_PX = 32
 
 @dataclass(frozen=True)
 class FrameLevel:
-    """Layers that compute one map of features from each group of frames.
+    """Layers that compute one feature map from each group of frames.
 
     Attributes:
         layers: the layers, in order. Those of the second and later levels start with a pooling over time.

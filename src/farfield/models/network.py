@@ -105,7 +105,8 @@ class ActionNet(nn.Module):
         """Check that the network is not folded.
 
         Args:
-            purpose: what the network is to be, for the message: "this network ... cannot be {purpose}".
+            purpose: end of the message "this network is folded for inference and cannot be ...", for example
+                "exported".
 
         Raises:
             FarfieldError: if the network is folded. The message says how to load it unfolded.

@@ -1,8 +1,8 @@
 """Count a network's parameters, multiply-adds and activation memory, by stage and by inserted block.
 
-Multiply-adds are counted as by fvcore. One multiply-add counts as 1. Convolutions, linear layers and matrix products
-count, including those of attention. A norm layer in evaluation counts 2 per output element. Pooling, sums and softmax
-do not count. The network runs on the meta device, so nothing is computed.
+Multiply-adds are counted as fvcore counts them. One multiply-add counts as 1. Convolutions, linear layers and matrix
+products count, including those of attention. A norm layer in evaluation counts 2 per output element. Pooling, sums and
+softmax do not count. The network runs on the meta device, so nothing is computed.
 """
 
 from __future__ import annotations

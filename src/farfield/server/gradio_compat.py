@@ -1,7 +1,7 @@
 """The undocumented parts of Gradio that the server depends on; no other file uses them.
 
-tests/server/test_gradio_compat.py checks that the installed Gradio still has each of them. This file does not import
-Gradio, so that a server without a page does not need Gradio.
+tests/server/test_gradio_compat.py checks that the installed Gradio still has each of these parts. This file does not
+import Gradio, so that a server without a page does not need Gradio.
 """
 
 from __future__ import annotations

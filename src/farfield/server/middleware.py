@@ -1,8 +1,8 @@
 """Middleware in front of the whole server. It checks the host, origin, route, file paths and size of each request.
 
-Gradio has routes that the server's page does not use: they fetch URLs for a client, or edit recordings. A mounted
-Gradio app also does not check the file paths in a client's events. The middleware lets through only the routes that the
-page needs, and refuses file paths outside of the server's private folder.
+Gradio has routes that the server's page does not use, such as routes that fetch URLs for a client or edit uploads. A
+mounted Gradio app also does not check the file paths in a client's events. The middleware lets through only the routes
+that the page needs, and refuses file paths outside of the server's private folder.
 """
 
 from __future__ import annotations

@@ -110,7 +110,7 @@ class WorkerPool:
             arguments: arguments of the function, of plain types.
 
         Raises:
-            Refused: if the function raises it, takes longer than the time limit or crashes its process, or if no
+            Refused: if the function raises `Refused`, takes longer than the time limit or crashes its process, or if no
                 process can be started. Any other exception of the function is a bug: it is logged, and raised as
                 `Refused` with the reason "internal".
         """

@@ -79,7 +79,7 @@ class BestCheckpoint(ModelCheckpoint):
         return super().state_key.replace(type(self).__qualname__, self.STATE_KEY, 1)
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Warn if `monitor` has changed: best.ckpt's value of the new metric is unknown, so it will be overwritten."""
+        """Warn if `monitor` has changed, since the next validation will then overwrite best.ckpt."""
         best = best_metric(checkpoint)
         if best is not None and best.name != self.monitor:
             log.warning(

@@ -39,7 +39,7 @@ class Diagnostics:
         epoch: epoch after which the validation ran, counted from 0.
         step: number of optimiser steps done before the validation.
         validation: metrics with their confidence intervals, and the expected calibration error.
-        expected_calibration_error: in [0, 1].
+        expected_calibration_error: expected calibration error of the probabilities, in [0, 1].
         tables: tables by name.
         pictures: plots by name.
         clips: clips by name.

@@ -3,8 +3,8 @@
 The weights do not show how PySlowFast computes blocks and scores (facebookresearch/SlowFast,
 slowfast/models/nonlocal_helper.py and head_helper.py). Keys are pooled before the projection. Softmax affinities are
 divided by the square root of the number of inner channels, and dot products by the number of keys. The classifier runs
-on windows of the training feature map's size, and the windows' probabilities, the softmax or the sigmoid of their
-scores (MODEL.HEAD_ACT), are averaged.
+on windows of the training feature map's size. The probabilities of the windows are averaged; they are the softmax or
+sigmoid of the scores (MODEL.HEAD_ACT).
 """
 
 from __future__ import annotations

@@ -131,7 +131,7 @@ def _flat(value: Any) -> list[Any]:
 
 
 def refuse_other_networks(cfg: dict[str, Any], path: Any) -> None:
-    """Raise if a setting makes the network differ from every network that farfield can build.
+    """Raise if a setting describes a network that farfield cannot build.
 
     Raises:
         FarfieldError: with the setting, its value and the supported values.

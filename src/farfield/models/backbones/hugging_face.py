@@ -178,7 +178,7 @@ def family_of(config: Mapping[str, Any]) -> Family:
     """Return the family of encoders that a config belongs to.
 
     Raises:
-        FarfieldError: if its `model_type` is missing or not that of a supported video encoder.
+        FarfieldError: if the config's `model_type` is missing, or is not that of a supported video encoder.
     """
     kind = config.get("model_type") if isinstance(config, Mapping) else None
     if not isinstance(kind, str) or kind not in FAMILIES:
