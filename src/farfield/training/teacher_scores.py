@@ -193,8 +193,9 @@ def _read_predictions(path: Path) -> StoredScores:
             labels, task = sorted(chances), of_video
         if sorted(chances) != labels:
             raise FarfieldError(
-                f"{path} has other classes for {describe(key)} ({len(chances)}) than for earlier videos "
-                f"({len(labels)}). Run farfield predict --out with --top_k set to the number of the teacher's classes."
+                f"{path} has other classes for {describe(key)} (number: {len(chances)}) than for earlier videos "
+                f"(number: {len(labels)}). Run farfield predict --out with --top_k set to the number of the teacher's "
+                "classes."
             )
         _add(found, key, np.array([chances[label] for label in labels], dtype=np.float32), path)
     whole = {"single_label": 1, "multilabel": 0, "multi_head": len({each.partition(":")[0] for each in labels})}[task]
