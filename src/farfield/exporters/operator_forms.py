@@ -5,7 +5,8 @@ sums. A graph fixes one choice for all input sizes, and ONNX has no sorted searc
 `graph_forms` replaces the kernels by direct implementations of the equations. Runtimes fuse the operators they can.
 
 These implementations can need more memory. Runtimes that cannot fuse a softmax between two matrix products store the
-affinities of n queries and m keys: n x m values per head and clip. For the concatenation operations, all runtimes do.
+affinities of n queries and m keys: n x m values per head and clip. All runtimes store the affinities of the
+concatenation operations.
 """
 
 from __future__ import annotations
