@@ -113,12 +113,12 @@ def check_equal_to_test(result: TrainResult, folder: Path) -> None:
     assert own.scores.views.shape == tested.scores.views.shape
     assert own.scores.views.std() > 1e-4  # not merely all equal
     torch.testing.assert_close(own.scores.views, tested.scores.views, atol=2e-6, rtol=2e-5)
-    validated = evaluate(
-        result.best_checkpoint, folder / "val.csv", num_clips=1, num_crops=1, accelerator="cpu", num_workers=0,
-        progress=False,
-    )  # fmt: skip
     if own.task == "single_label":
         assert own.metrics().top1 == tested.metrics().top1
+        validated = evaluate(
+            result.best_checkpoint, folder / "val.csv", num_clips=1, num_crops=1, accelerator="cpu", num_workers=0,
+            progress=False,
+        )  # fmt: skip
         assert result.best_top1 == pytest.approx(validated.metrics().top1.value)
 
 
@@ -129,7 +129,7 @@ def test_the_checkpoint_scores_as_the_probe_did(finished: TrainResult, figures: 
 def test_heads_on_maps_score_as_the_probe_did(
     figures: Path, weights: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    options = {"head_options": {"depth": 2, "mlp_ratio": 1.0}}
+    options = {"head_options": {"depth": 2, "mlp_ratio": 1.0}, "train_views": 1}
     for name in ("attentive", "non_local"):
         result = probe(figures, weights, tmp_path / name, heads=[name], cache=str(tmp_path / "features"), **options)
         check_equal_to_test(result, figures)
@@ -151,8 +151,9 @@ def test_two_pathways(figures: Path, tmp_path: Path) -> None:
     more = {"model.backbone": "slowfast_r50", "model.backbone_options": options}
     heads = ["linear", "non_local", "attentive"]
     result = probe(
-        figures, tmp_path / "w.ckpt", tmp_path / "run", more, heads=heads, head_options={"depth": 1}, min_steps=4
-    )
+        figures, tmp_path / "w.ckpt", tmp_path / "run", more, heads=heads, head_options={"depth": 1}, min_steps=4,
+        train_views=1, weight_decays=[0.1],
+    )  # fmt: skip
     check_equal_to_test(result, figures)
     assert result.probe is not None
     assert list(result.probe.heads) == heads
