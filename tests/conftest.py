@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import multiprocessing.util
 import os
@@ -25,6 +26,12 @@ from farfield.video.writer import write_video
 multiprocessing.util.get_temp_dir()  # the fork server's socket is in it: made before a test gives itself another folder
 BITS = 10
 CELL = 8
+
+
+def pytest_collection_finish() -> None:
+    """Let garbage collections skip what the imports of all files made: a full one took 0.3 s in each measured call."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)
