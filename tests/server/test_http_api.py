@@ -418,7 +418,7 @@ def test_an_allocation_beyond_the_memory_limit_is_refused(checkpoint: Path, make
     """It runs in its own process, because the limit cannot be lifted again."""
     from concurrent.futures import ProcessPoolExecutor
 
-    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("forkserver")) as pool:
         message = pool.submit(_exceed_memory, str(checkpoint), str(make_video(30))).result(300)
     assert message == [
         "a.mp4: it needs more memory than the limit allows. Send a smaller video.",
