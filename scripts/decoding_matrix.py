@@ -62,18 +62,17 @@ def barcode(number: int, width: int, height: int) -> np.ndarray:
     cells = np.array(bits + [1 - bit for bit in bits]).reshape(ROWS, COLUMNS)
     rows = np.arange(height) * ROWS // height
     columns = np.arange(width) * COLUMNS // width
-    return np.where(cells[rows[:, None], columns[None]][..., None], LIGHT, DARK).astype(np.uint8)
+    return np.array([DARK, LIGHT], np.uint8)[cells][rows[:, None], columns[None]]
 
 
 def read_barcode(frame: np.ndarray) -> int | None:
     """Return the number in a frame (h w 3) of any size; None for a frame that shows none."""
     height, width = frame.shape[:2]
-    luma = frame.astype(float).mean(2)
     cells = np.empty((ROWS, COLUMNS))
     for row, column in product(range(ROWS), range(COLUMNS)):
         top, left = (row + 0.3) * height / ROWS, (column + 0.3) * width / COLUMNS
         bottom, right = (row + 0.7) * height / ROWS, (column + 0.7) * width / COLUMNS
-        cells[row, column] = luma[round(top) : round(bottom), round(left) : round(right)].mean()
+        cells[row, column] = frame[round(top) : round(bottom), round(left) : round(right)].mean()
     bits = (cells.ravel() > 125).astype(int)
     if not np.array_equal(bits[:BITS], 1 - bits[BITS:]):
         return None

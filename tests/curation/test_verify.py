@@ -177,9 +177,9 @@ def test_a_hang_or_a_crash_of_the_decoder_costs_one_file(tmp_path: Path, monkeyp
     for name in ("a", "hang", "crash", "b"):
         rows.append((encode(tmp_path / f"{name}.mp4", num_frames=len(name) + 2), "x"))
     monkeypatch.setattr(module, "inspect", hangs_or_crashes)
-    found = verify([write_split(tmp_path, "all", rows)], tmp_path / "out", seconds_per_video=10, progress=False)
+    found = verify([write_split(tmp_path, "all", rows)], tmp_path / "out", seconds_per_video=5, progress=False)
     assert {Path(path).stem: reason for path, reason in found.undecodable} == {
-        "hang": "it took longer than 10 s",
+        "hang": "it took longer than 5 s",
         "crash": "the decoder crashed (exit code -6)",
     }
 

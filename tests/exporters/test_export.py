@@ -6,7 +6,7 @@ import json
 import logging
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,8 @@ import numpy as np
 import pytest
 import torch
 
-from exporters.networks import awake, without_repeats
+from exporters.exported_once import exported_once
+from exporters.networks import awake, without_branches, without_repeats
 from farfield.data.manifest import VideoRecord
 from farfield.data.transforms import network_input
 from farfield.errors import FarfieldError
@@ -27,6 +28,12 @@ from farfield.runtimes.exported_network import ExportedNet, load_exported
 
 SUFFIXES = (".onnx", ".xml", ".pt2")
 Exports = dict[str, tuple[Path, ExportReport]]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _exported_once() -> Iterator[None]:
+    with exported_once():
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -179,7 +186,7 @@ def test_clips_of_a_size_that_it_does_not_take_are_refused(suffix: str, exports:
 
 @pytest.mark.slow
 def test_what_the_network_fixes_is_fixed_and_said(tmp_path: Path) -> None:
-    network = awake(head="window_mean")
+    network = without_branches(awake(head="window_mean", insert=None))
     report = export_model(network, tmp_path / "a.pt2")
     assert report.description.input == "float32 b 3 4 32 32"
     assert report.notes == [
@@ -195,7 +202,7 @@ def test_a_network_of_two_pathways_has_one_length(tmp_path: Path) -> None:
     clip = {"num_frames": 8, "crop_px": 32}
     network = awake(backbone="slowfast_r50", insert=None, backbone_options={"width": 8}, clip=clip)
     without_repeats(network, keep=1)
-    report = export_model(network, tmp_path / "a.xml")
+    report = export_model(without_branches(network), tmp_path / "a.xml")
     assert report.description.input == "float32 b 3 8 32 32"
     assert report.notes == ["the file takes only clips of 8 frames: the graph fails at other lengths."]
 
@@ -213,7 +220,7 @@ def test_a_graph_that_is_wrong_at_other_lengths_is_made_for_one(
         return right(theta, phi, g, scale=scale) * (4 * 4 * 4 / theta.shape[-2])  # 4 x 4 positions in each of 4 frames
 
     monkeypatch.setattr(operator_forms, "softmax_attention", only_for_four_frames)
-    report = export_model(awake(), tmp_path / "a.pt2")
+    report = export_model(without_branches(awake()), tmp_path / "a.pt2")
     assert report.notes == ["the file takes only clips of 4 frames: the graph's scores are wrong at other lengths."]
     assert not report.description.any_length
     assert [each.name for each in tmp_path.iterdir()] == ["a.pt2"]
@@ -221,7 +228,7 @@ def test_a_graph_that_is_wrong_at_other_lengths_is_made_for_one(
 
 @pytest.mark.slow
 def test_a_graph_for_any_length_that_fails_at_the_own_one_is_not_said_to_fail_at_others(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    network: ActionNet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def load(path: Path) -> Any:
         exported = load_exported(path)
@@ -234,7 +241,7 @@ def test_a_graph_for_any_length_that_fails_at_the_own_one_is_not_said_to_fail_at
         return call
 
     monkeypatch.setattr(export_file, "load_exported", load)
-    report = export_model(awake(), tmp_path / "a.pt2")
+    report = export_model(network, tmp_path / "a.pt2")
     assert report.notes == [
         "the file takes only clips of 4 frames: the graph that takes any number of frames cannot be run."
     ]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any, cast
 
@@ -11,7 +12,8 @@ import pytest
 import torch
 from sklearn.metrics import average_precision_score
 
-from exporters.networks import awake
+from exporters.exported_once import exported_once
+from exporters.networks import awake, without_branches
 from farfield.errors import FarfieldError
 from farfield.exporters.export_file import ExportOptions, export_model
 from farfield.exporters.parity import difference, normalised
@@ -22,12 +24,19 @@ from farfield.models.operating_point import OperatingPoint
 from farfield.runtimes.exported_network import load_exported
 
 LABELS = ["bow", "get_up", "lie_down", "sit_down", "wave"]
+HEADS = ["verb:open", "verb:shut", "noun:door", "noun:box", "noun:bag"]
 LARGER = {"num_frames": 4, "crop_px": 32, "test_crop_px": 64, "num_clips": 2, "views_aggregation": "max"}
 """Clips on which a head has several windows."""
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _exported_once() -> Iterator[None]:
+    with exported_once():
+        yield
+
+
 def multilabel(**arguments: Any) -> ActionNet:
-    network = awake(task="multilabel", **arguments)
+    network = without_branches(awake(task="multilabel", insert=None, **arguments))
     thresholds = [0.3, None, 0.25, 0.5, 0.7][: len(network.labels)]
     network.operating_point = OperatingPoint("f1", dict(zip(network.labels, thresholds, strict=True)), 12)
     of_timelines = [0.2, 0.5, None, 0.125, 0.9][: len(network.labels)]
@@ -40,6 +49,7 @@ NETWORKS: dict[str, Callable[[], ActionNet]] = {
     "one_class": lambda: multilabel(labels=["wave"]),
     "windows": lambda: multilabel(head="window_softmax_mean", clip=LARGER),
     "certain": lambda: certain(multilabel(head="window_softmax_mean", clip=LARGER)),
+    "several_heads": lambda: without_branches(awake(task="multi_head", labels=HEADS, insert=None)),
 }
 
 
@@ -49,13 +59,18 @@ def certain(network: ActionNet) -> ActionNet:
     return network
 
 
+@cache
+def made(name: str) -> ActionNet:
+    return NETWORKS[name]()
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("suffix", "name"),
     [(".onnx", "certain"), (".onnx", "one_class"), (".xml", "windows"), (".pt2", "certain"), (".pt2", "five_classes")],
 )
 def test_scores_task_and_thresholds_are_kept(suffix: str, name: str, tmp_path: Path) -> None:
-    network = NETWORKS[name]()
+    network = made(name)
     report = export_model(network, tmp_path / f"network{suffix}")
     assert report.worst.decisions == 0
     exported = load_exported(tmp_path / f"network{suffix}")
@@ -74,7 +89,7 @@ def test_scores_task_and_thresholds_are_kept(suffix: str, name: str, tmp_path: P
 @pytest.mark.slow
 @pytest.mark.parametrize("suffix", [".onnx", ".xml", ".pt2"])
 def test_scores_of_several_heads_are_kept(suffix: str, tmp_path: Path) -> None:
-    network = awake(task="multi_head", labels=["verb:open", "verb:shut", "noun:door", "noun:box", "noun:bag"])
+    network = made("several_heads")
     export_model(network, tmp_path / f"network{suffix}")
     exported = load_exported(tmp_path / f"network{suffix}")
     clips = torch.randn(3, 3, 4, 32, 32)
@@ -128,7 +143,7 @@ def test_eight_bits_are_measured_by_decisions_and_average_precision(
     manifest: Path, make_video: Callable[..., Path], tmp_path: Path
 ) -> None:
     pytest.importorskip("nncf")
-    network = multilabel()
+    network = made("five_classes")
     videos = find_reference_videos([str(manifest), str(make_video(20))], LABELS, task="multilabel")
     clips = decode_reference_clips(videos, network.clip)
     report = export_model(network, tmp_path / "a.xml", ExportOptions(int8=True), clips=clips)
@@ -183,7 +198,7 @@ def test_eight_bits_of_several_heads_agree_only_if_all_heads_do(
     make_video: Callable[..., Path], tmp_path: Path
 ) -> None:
     pytest.importorskip("nncf")
-    network = awake(task="multi_head", labels=["verb:open", "verb:shut", "noun:door", "noun:box", "noun:bag"])
+    network = made("several_heads")
     paths = [make_video(count) for count in (30, 60, 40)]
     (tmp_path / "a.csv").write_text("path,label\n" + "".join(f"{path},verb:shut|noun:box\n" for path in paths))
     videos = find_reference_videos([str(tmp_path / "a.csv")], network.labels, task="multi_head")

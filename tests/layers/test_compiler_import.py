@@ -1,4 +1,7 @@
-"""The meta device without the import of the compiler: in a process of its own, because other tests import it."""
+"""The meta device without the import of the compiler: in a process of its own, because other tests import it.
+
+Each use of the compiler is in a fork of this process.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,7 @@ import sys
 import pytest
 
 CODE = """
+import os
 import sys
 import torch
 from torch import nn
@@ -28,9 +32,16 @@ try:
         raise KeyError
 except KeyError:
     assert not imported()
+for use in ("torch.compile(nn.ReLU())", "from torch._dynamo import config", "import torch._dynamo.utils"):
+    if os.fork():
+        assert os.wait()[1] == 0, use
+    else:
+        break
+else:
+    sys.exit()
 with without_compiler():
     torch.empty(2, device="meta") + 1
-    EXTRA
+    exec(use)
 assert imported() and all("__dynamo_disable" not in vars(function) for function in inside)
 torch.empty(2, 3, device="meta") + torch.empty(3, device="meta")
 marked = [vars(function)["__dynamo_disable"] for function in inside]
@@ -39,9 +50,6 @@ assert all(mark is not function for mark, function in zip(marked, inside))
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "uses_compiler", ["torch.compile(nn.ReLU())", "from torch._dynamo import config", "import torch._dynamo.utils"]
-)
-def test_functions_are_marked_again_and_the_compiler_can_be_imported_inside(uses_compiler: str) -> None:
+def test_functions_are_marked_again_and_the_compiler_can_be_imported_inside() -> None:
     """If PyTorch marks functions in another way, `inside` is empty; adapt `compiler_import`."""
-    subprocess.run([sys.executable, "-c", CODE.replace("EXTRA", uses_compiler)], check=True, timeout=100)
+    subprocess.run([sys.executable, "-c", CODE], check=True, timeout=100)

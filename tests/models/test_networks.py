@@ -10,6 +10,7 @@ import torch
 from torch import nn
 from torchvision.models.video import r3d_18
 
+from exporters.networks import without_repeats
 from farfield import build_model
 from farfield.errors import FarfieldError
 from farfield.layers import BatchNorm3d, GlobalAvgPool3d, NonLocalBlock3d
@@ -21,6 +22,13 @@ from farfield.models.network import default_clip
 CONVOLUTIONAL = [name for name in BACKBONES if name not in ("mvit_v2_s", "swin3d_t")]
 """Those with stages to insert into."""
 
+DEEPER = {
+    **{name: name.replace("101", "50") for name in ("c2d_r101", "i3d_r101", "slow_r101", "slowfast_r101")},
+    "slowfast_16x8_r101": "slowfast_r50",
+    **dict.fromkeys(("x3d_s", "x3d_m", "x3d_l"), "x3d_xs"),
+}
+"""Networks that the builder of another one makes, with more residual blocks or for other clips."""
+
 
 def small(name: str) -> tuple[int, int]:
     """Frames and side of about the smallest clip that a network and the blocks in it take."""
@@ -31,6 +39,8 @@ def small(name: str) -> tuple[int, int]:
 
 def narrow(name: str) -> dict[str, int]:
     """Options of a network of few channels, where it has any: its layers and their connections are the same."""
+    if name.startswith("tiny"):  # narrow as it is; its width is a factor
+        return {}
     few = {"width": 16, "beta_inv": 2}  # of a fast pathway of fewer than 8 channels all may be below zero before a ReLU
     return {option: value for option, value in few.items() if option in option_defaults(name)}
 
@@ -100,13 +110,14 @@ NO_GRADIENT = {
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", CONVOLUTIONAL)
+@pytest.mark.parametrize("name", [name for name in CONVOLUTIONAL if name not in DEEPER])
 def test_every_block_goes_into_every_backbone(name: str) -> None:
     """All six kinds at once: the identity at initialisation; then the gradient reaches every parameter."""
     torch.manual_seed(3)
     frames, side = small(name)
     clip = {"num_frames": frames, "crop_px": side}
     network = build_model(name, num_classes=5, clip=clip, dropout=0.0, backbone_options=narrow(name)).double().eval()
+    without_repeats(network, keep=4)
     randomise(network)
     x = torch.randn(2, 3, frames, side, side, dtype=torch.float64)
     with torch.no_grad():
@@ -144,20 +155,23 @@ def test_every_block_goes_into_every_backbone(name: str) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", [n for n in CONVOLUTIONAL if n not in ("s3d", "slowfast_r101", "slowfast_16x8_r101")])
+@pytest.mark.parametrize("name", [name for name in CONVOLUTIONAL if name != "s3d"])
 def test_a_dilated_backbone_computes_the_same_at_every_fourth_position(name: str) -> None:
+    """Of the deeper networks, only the sizes are compared."""
     torch.manual_seed(3)
-    strided, dilated = BACKBONES[name](**narrow(name)).eval(), BACKBONES[name](**narrow(name), dilated=True).eval()
+    device = torch.device("meta" if name in DEEPER else "cpu")
+    with device:
+        strided, dilated = BACKBONES[name](**narrow(name)).eval(), BACKBONES[name](**narrow(name), dilated=True).eval()
     randomise(strided)
     dilated.load_state_dict(strided.state_dict())
-    frames, _ = small(name)
-    x = torch.randn(1, 3, frames, 64, 64)
+    x = torch.randn(1, 3, small(name)[0], 64, 64, device=device)
     with torch.no_grad():
         few, many = strided(x), dilated(x)
     pairs = zip(few, many, strict=True) if isinstance(few, list) else [(few, many)]
     for a, b in pairs:
         assert b.shape[3] == 4 * a.shape[3]
-        torch.testing.assert_close(b[..., ::4, ::4], a, rtol=1e-3, atol=1e-4)
+        if name not in DEEPER:
+            torch.testing.assert_close(b[..., ::4, ::4], a, rtol=1e-3, atol=1e-4)
 
 
 def test_networks_without_strides_in_blocks_cannot_be_dilated() -> None:

@@ -24,6 +24,7 @@ import torch
 
 from farfield import build_model
 from farfield.checkpoints.checkpoint import save_model
+from farfield.parallel import worker_context
 from farfield.server.limits import Limits, ServerSettings
 
 collect_ignore_glob = [] if find_spec("gradio") else ["test_*.py"]  # the demo extra
@@ -128,12 +129,22 @@ def wait_for(url: str) -> None:
     raise AssertionError(f"{url} does not answer")
 
 
+def _start_fork_server() -> None:
+    """Start Python's fork server anew, so that it imports PyTorch once for all workers of the server.
+
+    Other tests start it with other modules, which it keeps. Its folder for temporary files outlives that of `run_here`.
+    """
+    forkserver._forkserver._stop()  # type: ignore[attr-defined]  # for tests: there is no public way
+    worker_context("farfield.server.worker_tasks", "torch.fx.experimental.symbolic_shapes")
+    forkserver.ensure_running()
+
+
 @contextmanager
 def run_here(settings: ServerSettings, names: frozenset[str] = frozenset()) -> Iterator[Served]:
     """Serve the HTTP API from a thread of this process."""
     from farfield.server.app import build_app, build_server, own_host_names
 
-    forkserver.ensure_running()  # its folder for temporary files outlives the one below
+    _start_fork_server()
     with socket.socket() as listening, tempfile.TemporaryDirectory() as parent:
         listening.bind(("127.0.0.1", 0))
         listening.listen()
@@ -156,27 +167,27 @@ def run_here(settings: ServerSettings, names: frozenset[str] = frozenset()) -> I
 
 @pytest.fixture(scope="session")
 def narrow(checkpoint: Path) -> Iterator[Served]:
-    """One worker, no queue, ten seconds for a request and two for its body of at most 1 MiB; very short windows."""
+    """One worker, no queue, six seconds for a request and two for its body of at most 1 MiB; very short windows."""
     limits = Limits(
         num_workers=1,
         max_waiting=0,
-        job_seconds=10,
+        job_seconds=6,
         upload_bytes=2**20,
         kept_bytes=2 * 2**20 + 2**18,
         upload_seconds=2,
         timeline_windows=10**6,
     )
-    settings = ServerSettings(str(checkpoint), limits, window_seconds=0.02)
+    settings = ServerSettings(str(checkpoint), limits, window_seconds=0.04)
     with run_here(settings, names=frozenset(["video.example.org"])) as served:
         yield served
 
 
 @pytest.fixture(scope="session")
 def long_video(make_video: Callable[..., Path]) -> Path:
-    """A small video whose timeline, of 16,000 windows in `narrow`, takes far more than ten seconds."""
+    """A small video whose timeline, of 6,000 windows in `narrow`, takes far more than six seconds."""
     from conftest import numbered_frame
     from farfield.video.writer import write_video
 
     path = make_video(1).with_name("long.mp4")
-    write_video(path, (numbered_frame(i % 1000, height=32) for i in range(16000)), fps=100, crf=45)
+    write_video(path, (numbered_frame(i % 1000, height=32) for i in range(12000)), fps=100, crf=45)
     return path

@@ -315,7 +315,7 @@ def test_a_slow_request_is_ended_and_others_are_refused_as_busy(
     asking.join(30)
     (first,) = answers
     assert (first.status_code, first.json()["reason"]) == (504, "time_limit"), first.text
-    assert first.json()["error"] == "long.mp4: it took longer than 10 s. Send a shorter or smaller video."
+    assert first.json()["error"] == "long.mp4: it took longer than 6 s. Send a shorter or smaller video."
     assert narrow.ask(make_video(30).read_bytes()).status_code == 200
 
 
@@ -418,7 +418,7 @@ def test_an_allocation_beyond_the_memory_limit_is_refused(checkpoint: Path, make
     """It runs in its own process, because the limit cannot be lifted again."""
     from concurrent.futures import ProcessPoolExecutor
 
-    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("forkserver")) as pool:
         message = pool.submit(_exceed_memory, str(checkpoint), str(make_video(30))).result(300)
     assert message == [
         "a.mp4: it needs more memory than the limit allows. Send a smaller video.",
