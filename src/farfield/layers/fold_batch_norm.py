@@ -35,7 +35,11 @@ CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 
 @torch.no_grad()
 def fold_batch_norm(
-    network: nn.Module, example: Any, *, forward: Callable[[nn.Module, Any], object] | None = None
+    network: nn.Module,
+    example: Any,
+    *,
+    forward: Callable[[nn.Module, Any], object] | None = None,
+    in_place: bool = False,
 ) -> nn.Module:
     """Return a copy of a network in evaluation mode, with batch norms folded into the convolutions before them.
 
@@ -47,8 +51,9 @@ def fold_batch_norm(
         network: any network. Split batch norms (`SubBatchNorm3d`) are joined first. Frozen norms are folded.
         example: input for one forward pass, of any valid size. If it is on the meta device, only shapes are computed.
         forward: function that runs the example; None for network(example).
+        in_place: change the given network and return it, instead of a copy.
     """
-    network = join_batch_norm(copy.deepcopy(network)).eval()
+    network = join_batch_norm(network if in_place else copy.deepcopy(network)).eval()
     is_meta = any(tensor.is_meta for tensor in _tensors_in(example))
     with without_compiler() if is_meta else nullcontext():
         traced = meta_copy(network) if is_meta else network
