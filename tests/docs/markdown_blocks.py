@@ -133,23 +133,30 @@ class Text:
         content: the Markdown.
         spans: its code spans, in order.
         in_table: whether it is a cell.
+        blocks_above: code of the bash blocks between its section's heading and it.
     """
 
     place: str
     content: str
     spans: tuple[Span, ...]
     in_table: bool
+    blocks_above: str
 
 
 def texts(page: str) -> list[Text]:
     """Return all paragraphs, headings and cells of a page."""
     found = []
     line, heads, column = 0, list[str](), 0
+    blocks_above = ""
     in_table = in_head = False
     for token in tokens(page):
         line = token.map[0] + 1 if token.map else line
         if token.type in ("table_open", "table_close"):
             in_table, heads = token.type == "table_open", []
+        elif token.type == "heading_open":
+            blocks_above = ""
+        elif token.type == "fence" and token.info.startswith("bash"):
+            blocks_above += token.content
         elif token.type == "tr_open":
             column = 0
         elif token.type in ("thead_open", "thead_close"):
@@ -159,7 +166,8 @@ def texts(page: str) -> list[Text]:
         elif token.type == "inline":
             theirs = "farfield" in heads[column + 1 :] or token.content.startswith("Looked at")
             theirs = theirs and page.startswith("docs/coming_from/")
-            found.append(Text(f"{page}:{line}", token.content, _spans(token, page, line, theirs=theirs), in_table))
+            inside = _spans(token, page, line, theirs=theirs)
+            found.append(Text(f"{page}:{line}", token.content, inside, in_table, blocks_above))
             if in_head:
                 heads.append(token.content)
     return found
