@@ -10,14 +10,18 @@ import inspect
 import re
 from collections import defaultdict
 from collections.abc import Sequence
+from typing import get_args
 
 import pytest
 
 from docs.inline_code import KEY, Mention, mentions
 from docs.markdown_blocks import REPOSITORY, Span, pages, texts
 from docs.option_checks import known_options, refused
+from farfield.cli import COMMANDS
 from farfield.layers import AttentivePool3d
-from farfield.models.backbones import BACKBONES, option_defaults
+from farfield.layers.non_local import Pairwise
+from farfield.models.backbones import BACKBONES, STAGES, option_defaults
+from farfield.models.head_kinds import HeadKind
 from farfield.models.insertion import BLOCKS
 
 FILES = re.compile(r"(?:configs|docs|findings|notebooks|scripts|src|tests)/[\w./-]*")
@@ -106,22 +110,48 @@ def test_python_names_exist() -> None:
     assert not missing, "\n".join(missing)
 
 
-@pytest.mark.slow
-def test_keys_of_yaml_exist() -> None:
-    """`insert: nl5`, `clip.resize: fast`: keys of a config without the groups before them, and options of networks."""
+@pytest.fixture(scope="module")
+def short_names() -> set[str]:
+    """Names of options and keys without their groups, and options of backbones, blocks and heads."""
+    names = {name.rpartition(".")[2] for command in COMMANDS for name in known_options(command)}
     functions = [*BLOCKS.values(), AttentivePool3d]
-    known = {name.rpartition(".")[2] for name in known_options("fit")}
-    known = known.union(*map(option_defaults, BACKBONES))
-    known = known.union(*(inspect.signature(each).parameters for each in functions))
+    return names.union(*map(option_defaults, BACKBONES), *(inspect.signature(each).parameters for each in functions))
+
+
+@pytest.mark.slow
+def test_keys_of_yaml_exist(short_names: set[str]) -> None:
+    """`insert: nl5`, `clip.resize: fast`."""
     found = [
-        (span, part)
+        (span, key[1])
         for page in pages()
         for span in spans(page)
-        for part in re.findall(r"^([a-z][\w.]+): ", span.code)
-        if not KEY.fullmatch(span.code)
+        if (key := re.match(r"(?:\w+\.)*([a-z]\w+): ", span.code)) and not KEY.fullmatch(span.code)
     ]
     assert len(found) > 25
-    missing = [f"{span.place}: `{span.code}`" for span, part in found if part.rpartition(".")[2] not in known]
+    missing = [f"{span.place}: `{span.code}`" for span, name in found if name not in short_names]
+    assert not missing, "\n" + "\n".join(missing)
+
+
+@pytest.mark.slow
+def test_short_names_in_translations_exist(short_names: set[str]) -> None:
+    """`frame_stride`, after `model.clip.num_frames` in a table of docs/coming_from/."""
+    known = short_names | {
+        *BACKBONES,
+        *STAGES,
+        *(f"fast_{stage}" for stage in STAGES),
+        *get_args(HeadKind),
+        *get_args(Pairwise),
+    }
+    found = [
+        (span, name[1])
+        for page in pages()
+        for text in texts(page)
+        for span in text.spans
+        if page.startswith("docs/coming_from/") and text.in_table and span.ours
+        if (name := re.fullmatch(r"([a-z]+(?:_[a-z0-9]+)+)(?: .*)?", span.code))
+    ]
+    assert len(found) > 30
+    missing = [f"{span.place}: `{span.code}`" for span, name in found if name not in known]
     assert not missing, "\n" + "\n".join(missing)
 
 
