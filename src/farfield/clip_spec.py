@@ -192,3 +192,7 @@ class ClipOptions(TypedDict, total=False):
     views_aggregation: ViewsAggregation
     deinterlace: Literal["auto", "off"]
     tone_map: Literal["auto", "off"]
+
+
+# `farfield fit --model.clip.help` reads the text of each key from here.
+ClipOptions.__doc__ = f"{ClipOptions.__doc__}\n\n    Args:{(ClipSpec.__doc__ or '').partition('    Args:')[2]}"
