@@ -48,7 +48,8 @@ def state_of(module: LightningModule) -> dict[str, Tensor]:
 
 def run(figures: Path, run_dir: Path, run_farfield: Callable[..., int], *more: str) -> int:
     options = ["--data.batch_size=5", f"--trainer.max_epochs={EPOCHS}", "--model.optimisation.lr=0.05"]
-    options += ["--checkpoint_every_n_steps=1", "--trainer.limit_val_batches=1", *more]
+    options += ["--checkpoint_every_n_steps=1", "--trainer.limit_val_batches=1"]
+    options += ["--model.backbone_options={width: 0.25}", *more]
     return run_farfield(*arguments(figures, run_dir, *options))
 
 

@@ -95,7 +95,8 @@ class Recorder(Callback):
 def run(figures: Path, run_dir: Path, run_farfield: Callable[..., int], *more: str) -> str:
     options = ["--data.batch_size=3", "--trainer.accumulate_grad_batches=2", "--trainer.gradient_clip_val=0.01"]
     options += ["--trainer.log_every_n_steps=2", "--trainer.max_epochs=2", "--checkpoint_every_n_steps=2"]
-    options += ["--trainer.limit_val_batches=1", "--model.insert={res3: [1]}", *more]
+    options += ["--trainer.limit_val_batches=1", "--model.insert={res3: [1]}"]
+    options += ["--model.backbone_options={width: 0.25}", *more]
     assert run_farfield(*arguments(figures, run_dir, *options)) == 0
     return (run_dir / "gradient_norms.csv").read_text()
 

@@ -42,7 +42,7 @@ class Recorder(Callback):
 
 def run(figures: Path, run_dir: Path, run_farfield: Callable[..., int], *more: str) -> list[str]:
     options = ["--data.batch_size=5", "--trainer.max_epochs=2", "--model.insert={res3: [1]}", "--model.dropout=0.5"]
-    options += ["--trainer.limit_val_batches=1", *more]
+    options += ["--trainer.limit_val_batches=1", "--model.backbone_options={width: 0.25}", *more]
     assert run_farfield(*arguments(figures, run_dir, *options)) == 0
     return (run_dir / "steps.csv").read_text().splitlines()
 

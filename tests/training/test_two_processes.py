@@ -42,7 +42,6 @@ def fit(figures: Path, run_dir: Path, devices: int, *more: str, strategy: str = 
         "fit",
         f"--run_dir={run_dir}",
         "--model.backbone=tiny",
-        "--model.backbone_options={width: 0.25}",
         "--model.dropout=0",
         "--model.optimisation.freeze_batch_norm=true",  # PyTorch's sync BN runs on CUDA only
         "--model.optimisation.lr=0.01",

@@ -37,7 +37,6 @@ def arguments(data: Path, run_dir: Path, *more: str) -> list[str]:
     return [
         f"--run_dir={run_dir}",
         "--model.backbone=tiny",
-        "--model.backbone_options={width: 0.25}",
         "--model.clip={num_frames: 4, crop_px: 24}",
         f"--data.train={data / 'train.csv'}",
         f"--data.val={data / 'val.csv'}",
