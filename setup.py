@@ -1,9 +1,10 @@
-"""Copy the recipes of configs/ into the built package as farfield/configs. Everything else is in pyproject.toml.
+"""Copy the recipes of configs/ into the built package, and write its description. Everything else is in pyproject.toml.
 
-Not by `package-dir`, which would need a list of all packages, and would make editable installs use an import hook that
-type checkers and editors cannot follow.
+The recipes become farfield/configs. Not by `package-dir`, which would need a list of all packages, and would make
+editable installs use an import hook that type checkers and editors cannot follow.
 """
 
+import re
 import shutil
 from pathlib import Path
 
@@ -37,4 +38,18 @@ class BuildWithRecipes(build_py):
         return {str(Path(self.build_lib, "farfield", source)): str(source) for source in sources}
 
 
-setup(cmdclass={"build_py": BuildWithRecipes})
+def description() -> str:
+    """Return README.md as a package index can show it, where the repository's other files are not.
+
+    Parts that need them are left out, and links to them are text.
+    """
+    text = Path("README.md").read_text(encoding="utf-8")
+    text = re.sub(r"<!-- repository only -->\n.*?<!-- end -->\n+", "", text, flags=re.DOTALL)
+    return re.sub(r"\[([^]]*)\]\((?!https?:)[^)]*\)", r"\1", text)
+
+
+setup(
+    cmdclass={"build_py": BuildWithRecipes},
+    long_description=description(),
+    long_description_content_type="text/markdown",
+)

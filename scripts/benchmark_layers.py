@@ -2,6 +2,7 @@
 
 python scripts/benchmark_layers.py                                     all of it, about 10 minutes on 2 CPU cores
 python scripts/benchmark_layers.py --only "dot product" concatenation  some of it
+python scripts/benchmark_layers.py --real_sizes                        at the sizes in networks: see `real_sizes.py`
 python scripts/benchmark_layers.py --device cuda --dtype bfloat16
 
 Ours and theirs are interleaved; times are medians. Memory is the peak of a call above the memory in use before it, from
@@ -23,6 +24,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
+import real_sizes
 import torch
 from allocations import peak_bytes
 from matplotlib.figure import Figure
@@ -382,7 +384,11 @@ def main() -> None:
     parser.add_argument("--keep_freed_memory", action="store_true", help="keep freed memory in the process (glibc)")
     parser.add_argument("--plot", type=Path, metavar="PNG")
     parser.add_argument("--json", type=Path, metavar="FILE")
+    real_sizes.add_options(parser)
     options = parser.parse_args()
+    if options.real_sizes:
+        real_sizes.run(parser, options)
+        return
     unknown = sorted(set(options.only or ()) - {c.name for c in COMPARISONS})
     if unknown:
         parser.error(f"there is no layer {unknown[0]!r}; choose among {', '.join(c.name for c in COMPARISONS)}.")

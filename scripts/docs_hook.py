@@ -5,6 +5,7 @@ In `nav` of mkdocs.yml, an entry that ends with a slash stands for the generated
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from docs_site.command_pages import command_pages
@@ -37,12 +38,12 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 
 def on_page_content(html: str, page: Page, **_: Any) -> str:
-    """Replace the formulas of a page by MathML, and those of its table of contents by text."""
+    """Replace formulas by MathML, those of the table of contents by text, and mark options such as `--out`."""
     entries = list(page.toc)
     for entry in entries:
         entry.title = formulas_to_text(entry.title)
         entries += entry.children
-    return formulas_to_mathml(html)
+    return re.sub(r"<code>(--[^<\s]{1,32})</code>", r'<code class="flag">\1</code>', formulas_to_mathml(html))
 
 
 def _expanded(nav: Any) -> Any:

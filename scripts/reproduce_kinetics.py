@@ -6,10 +6,10 @@ scripts/reproduce_kinetics.sh VIDEOS --annotations val.csv --out runs/kinetics40
     --weights i3d_r50+nl5=I3D_NLN_8x8_R50.pyth
 
 VIDEOS holds the validation videos, and val.csv is Kinetics' list of them; without --annotations, VIDEOS has a folder
-for each class. Networks are those of farfield.models.published_results, which also holds the published accuracies.
-Weights are downloaded from PyTorchVideo or torchvision unless --weights names a file. The test of each network is in
-OUT/NETWORK/test, the table in OUT/table.md and OUT/table.json. If it was stopped, the same command resumes after the
-networks that are done.
+for each class, whose name may have underscores for spaces (abseiling, air_drumming). Networks are those of
+farfield.models.published_results, which also holds the published accuracies. Weights are downloaded from PyTorchVideo
+or torchvision unless --weights names a file. The test of each network is in OUT/NETWORK/test, the table in OUT/table.md
+and OUT/table.json. If it was stopped, the same command resumes after the networks that are done.
 
 This script has not been run on Kinetics-400 itself; tests run it on generated videos.
 """
@@ -22,7 +22,7 @@ import random
 import subprocess
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -100,21 +100,36 @@ def index_once(options: argparse.Namespace) -> int:
 def choose_videos(out: Path, num_videos: int | None, seed: int) -> Path:
     """Return the manifest of all videos, or write one of `num_videos` random ones.
 
+    Labels with underscores for spaces, such as MMAction2's folder names, are replaced in the manifest.
+
     Raises:
         FarfieldError: for a class that is not one of Kinetics-400's.
     """
     path = out / "videos.csv"
     manifest = read_manifest(path)
-    known = kinetics400_labels()
-    for label in manifest.labels:
-        if label not in known:
-            raise FarfieldError(f"{label!r} is not a class of Kinetics-400. {nearest(label, known)}")
+    names = {label: class_of(label) for label in manifest.labels}
+    if any(label != name for label, name in names.items()):
+        write_manifest(path, [replace(row, label=class_of(row.label)) for row in manifest])
+        manifest = read_manifest(path)
     if num_videos is None or num_videos >= len(manifest):
         return path
     chosen = sorted(random.Random(seed).sample(range(len(manifest)), num_videos))
     subset = out / f"videos_{num_videos}_{seed}.csv"
     write_manifest(subset, [manifest[row] for row in chosen])
     return subset
+
+
+def class_of(label: str) -> str:
+    """Return the class of Kinetics-400 that a label names; the label may have underscores for spaces.
+
+    Raises:
+        FarfieldError: if there is no such class.
+    """
+    known = kinetics400_labels()
+    for name in (label, label.replace("_", " ")):
+        if name in known:
+            return name
+    raise FarfieldError(f"{label!r} is not a class of Kinetics-400. {nearest(label, known)}")
 
 
 def write_network(name: str, weights: str, path: Path) -> None:

@@ -211,8 +211,8 @@ def test_importing_the_package_is_light() -> None:
 
 def test_importing_the_layers_brings_in_torch_alone() -> None:
     code = (
-        "import sys, farfield.layers; print(sorted(name for name in sys.modules if name in "
-        "('lightning', 'torchvision', 'pytorchvideo', 'av', 'decord', 'PIL', 'matplotlib', 'wandb')))"
+        "import sys; from farfield.layers import NonLocalBlock3d; print(sorted(name for name in sys.modules if name in "
+        "('lightning', 'torchvision', 'pytorchvideo', 'av', 'decord', 'PIL', 'matplotlib', 'wandb', 'jsonargparse')))"
     )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert run.stdout.strip() == "[]"

@@ -44,8 +44,9 @@ def test_config_runs_a_step(
         "--data.batch_size=2",
         *SMALL,
     ]
-    if content.get("model", {}).get("backbone", "").endswith("_r50"):  # smaller clips, no weights of a hub
+    if content.get("model", {}).get("backbone", "").endswith("_r50"):  # a narrow network, smaller clips, no weights
         options += ["--model.clip.num_frames=4", "--model.clip.crop_px=32", "--model.weights=null"]
+        options += ["--model.backbone_options={width: 8}"]
         options += ["--data.augmentation.short_side_px=[36, 40]"] * ("short_side_px" in config.read_text())
         options += ["--trainer.check_val_every_n_epoch=1", "--trainer.precision=32-true"]
         options += ["--model.optimisation.precise_bn_batches=1"] * ("precise_bn" in config.read_text())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import nbformat
 import pytest
 from jupyter_client.manager import KernelManager
 from nbclient import NotebookClient
+from nbformat import NotebookNode
 
 FOLDER = Path(__file__).parents[1] / "notebooks"
 NOTEBOOKS = sorted(path.name for path in FOLDER.glob("*.ipynb"))
@@ -41,13 +43,22 @@ def kernel() -> Iterator[KernelManager]:
 def test_runs(name: str, kernel: KernelManager, tmp_path: Path) -> None:
     """In a folder of its own: a notebook needs no file but the package's, and leaves none behind.
 
-    Names, open figures and Matplotlib's settings are as in a new kernel.
+    It prints the words that it is stored with. Names, open figures and Matplotlib's settings are as in a new kernel.
     """
     notebook = nbformat.read(FOLDER / name, as_version=4)
     start = f"import os; from matplotlib import pyplot\nos.chdir({str(tmp_path)!r})\npyplot.close('all')\n"
     notebook.cells.insert(0, nbformat.v4.new_code_cell(start + "pyplot.rcdefaults()\n%reset -f"))
     NotebookClient(notebook, timeout=120, km=kernel).execute()
     assert list(tmp_path.iterdir()) == []
+    assert printed_words(notebook.cells[1:]) == printed_words(nbformat.read(FOLDER / name, as_version=4).cells)
+
+
+def printed_words(cells: list[NotebookNode]) -> list[str]:
+    """Return what each cell prints, without white space and numbers, which depend on the machine."""
+    printed = [
+        "".join(output.text for output in cell.get("outputs", []) if output.get("name") == "stdout") for cell in cells
+    ]
+    return [re.sub(r"[-+]?\d[\d.,e+-]*|\s+", "", text) for text in printed]
 
 
 @pytest.mark.parametrize("name", NOTEBOOKS)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -20,6 +21,9 @@ from farfield.recipes import list_recipes
 
 pytestmark = [pytest.mark.slow, pytest.mark.dependency]
 REPOSITORY = Path(__file__).parents[1]
+FILES = ("pyproject.toml", "setup.py", "MANIFEST.in", "README.md", "LICENSE")
+FOLDERS = ("src", "configs")
+"""Contents of an sdist: without the tests, which need scripts/, docs/ and notebooks/."""
 HOOK = "import sys, json, setuptools.build_meta as b; getattr(b, sys.argv[1])(sys.argv[2], json.loads(sys.argv[3]))"
 
 
@@ -27,9 +31,9 @@ HOOK = "import sys, json, setuptools.build_meta as b; getattr(b, sys.argv[1])(sy
 def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What the repository's build reads, without what earlier builds left there."""
     folder = tmp_path_factory.mktemp("source")
-    for name in ("pyproject.toml", "setup.py", "README.md", "LICENSE"):
+    for name in FILES:
         shutil.copy(REPOSITORY / name, folder)
-    for name in ("src", "configs"):
+    for name in (*FOLDERS, "tests"):
         shutil.copytree(REPOSITORY / name, folder / name, ignore=shutil.ignore_patterns("*.egg-info", "__pycache__"))
     return folder
 
@@ -42,6 +46,8 @@ def installed(request: pytest.FixtureRequest, source: Path, tmp_path: Path) -> t
     if request.param == "sdist":
         _build("build_sdist", out, source)
         with tarfile.open(next(out.glob("*.tar.gz"))) as archive:
+            contents = {name.split("/")[1] for name in archive.getnames() if "/" in name}
+            assert contents == {*FILES, *FOLDERS, "PKG-INFO", "setup.cfg"}
             archive.extractall(tmp_path / "unpacked", filter="data")
         _build("build_wheel", out, next((tmp_path / "unpacked").iterdir()))
     elif request.param == "wheel":
@@ -78,6 +84,19 @@ def _modules(package: Path) -> set[Path]:
     return {path.relative_to(package) for path in package.rglob("*.py")}
 
 
+def _check_description(metadata: str) -> None:
+    """Check the text for a package index, on whose page the repository's pictures and files are not."""
+    assert "\nDescription-Content-Type: text/markdown\n" in metadata
+    text = metadata.partition("\n\n")[2]
+    assert "# farfield" in text
+    assert "## Measured" in text
+    assert "![" not in text
+    assert "<!--" not in text.replace("<!-- needs: hours -->", "")
+    links = re.findall(r"\]\(([^)]*)\)", text)
+    assert links
+    assert not [link for link in links if not link.startswith("https://")]
+
+
 @pytest.mark.slow
 def test_recipes_and_templates_are_found(installed: tuple[str, Path], source: Path, tmp_path: Path) -> None:
     how, environment = installed
@@ -97,6 +116,8 @@ from farfield.reports.rendering import html_environment
 print(json.dumps([farfield.__file__, html_environment().list_templates(), note_html("a < b"),
                   find_config("figures_tiny_nl2")]))
 """
+    (metadata,) = environment.glob("lib/python*/site-packages/farfield-*.dist-info/METADATA")
+    _check_description(metadata.read_text(encoding="utf-8"))
     package, found, note, config = json.loads(run("python", "-c", code))
     assert Path(package).is_relative_to(source if "editable" in how else environment)
     assert _modules(Path(package).parent) == _modules(REPOSITORY / "src/farfield")

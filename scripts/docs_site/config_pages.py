@@ -6,8 +6,6 @@ import dataclasses
 import re
 from inspect import cleandoc
 
-import docstring_parser
-
 from docs_site.markdown import option_row, option_section
 from docs_site.option_help import Option, read_help
 from farfield.clip_spec import ClipSpec
@@ -91,17 +89,10 @@ def section_of(key: str) -> str | None:
 
 
 def _clip_keys() -> list[Option]:
-    """Return the keys of model.clip, described as the attributes of `ClipSpec`."""
-    described = {
-        param.arg_name: param.description or "" for param in docstring_parser.parse(ClipSpec.__doc__ or "").params
-    }
+    """Return the keys of model.clip, with the defaults of `ClipSpec`."""
     defaults = {field.name: field.default for field in dataclasses.fields(ClipSpec)}
     return [
-        dataclasses.replace(
-            option,
-            text=described[option.name.rpartition(".")[2]],
-            default=_default(defaults[option.name.rpartition(".")[2]]),
-        )
+        dataclasses.replace(option, default=_default(defaults[option.name.rpartition(".")[2]]))
         for option in read_help("fit", "--model.clip.help").options
     ]
 

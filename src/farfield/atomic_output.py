@@ -16,7 +16,7 @@ from farfield.errors import FarfieldError
 
 
 def refuse_existing(*places: Path) -> None:
-    """Refuse to overwrite existing files or folders.
+    """Raise an error if one of the paths exists, so that no file or folder is overwritten.
 
     Raises:
         FarfieldError: for the first path that exists.
@@ -31,8 +31,8 @@ def atomic_output(out: Path) -> Iterator[Path]:
     """Yield a temporary path to write to. When the block ends without an error, move the output to `out`.
 
     Args:
-        out: destination of a file or folder. The temporary path has the same name, in a temporary folder. Files that
-            the block writes to that folder, too, are moved to the folder of `out`.
+        out: file or folder to create. The temporary path has the same name, but lies in a temporary folder. If the
+            block writes other files to that temporary folder, they are moved to the folder of `out`.
 
     Raises:
         FarfieldError: if the destination exists, or cannot be written.
@@ -62,7 +62,7 @@ def atomic_output(out: Path) -> Iterator[Path]:
 
 
 def _move(stage: Path, out: Path) -> None:
-    """Move the output and the files beside it; the output comes last, so that it is complete when it appears."""
+    """Move the files beside the output, then the output. Once the output exists, everything is complete."""
     parts = sorted(stage.iterdir(), key=lambda part: part.name == out.name)
     refuse_existing(*(out.with_name(part.name) for part in parts))
     moved: list[Path] = []

@@ -44,25 +44,27 @@ def build_model(
     Args:
         backbone: name of the backbone, e.g. i3d_r50. `farfield summary all` lists the names.
         num_classes: number of classes; optional with `labels`, or with weights of a video network.
-        labels: class names. Default: those of the weights if `num_classes` agrees or is None, else "0", "1", ...
+        labels: class names. Default: those of the weights if `num_classes` is None or equals their number, else "0",
+            "1", ...
         weights: initial weights: "imagenet" (an image network, inflated), "pytorchvideo" or "torchvision" (their
             Kinetics-400 weights), a file (a farfield checkpoint, a checkpoint that `farfield convert` reads, or
-            torchvision's ResNet), or, for backbone hf, a folder or name of Hugging Face
-            (docs/guides/encoders.md). If the weights have every class of the network, the classifier's rows of these
-            classes are loaded; otherwise the classifier is random. Default: random weights.
+            torchvision's ResNet), or, for backbone hf, a folder with a Hugging Face model, or its name on
+            huggingface.co (docs/guides/encoders.md). If the labels of the weights include all classes of this network,
+            the classifier's rows of these classes are loaded; otherwise the classifier is random. Default: random
+            weights.
         backbone_options: options of the backbone, e.g. {dilated: true}.
         insert: where to insert blocks: a preset (nl1, nl5, nl10, nl5_r101, nl3_r101), or {stage: indices of residual
             blocks}, e.g. {res3: [1, 3], fast_res3: [1]}. {top: 2} inserts two blocks after the last stage, on the
-            features that the head pools; in a network of two pathways, fast_top does so in the fast one. Default:
-            nowhere.
+            features that the head pools. In a network with two pathways, {fast_top: 2} does so in the fast pathway.
+            Default: nowhere.
         block: block to insert: non_local, self_attention, dual_attention, criss_cross, coordinate_attention or
             object_context.
-        block_options: keyword arguments of the block, e.g. {pairwise: dot_product, key_pool: null}.
-            object_context has as many regions as classes unless num_regions is set.
+        block_options: keyword arguments of the block, e.g. {pairwise: dot_product, key_pool: null}. object_context has
+            one region per class unless num_regions is set.
         dropout: probability of dropping a feature before the classifier.
-        head: gap_fc, window_mean, window_softmax_mean or attentive. The first three differ only on clips larger than
-            in training; attentive pools by a learned query in place of the average, see farfield.models.head.
-            Default: the head of the weights' network, or gap_fc.
+        head: gap_fc, window_mean, window_softmax_mean or attentive. The first three give different results only on
+            clips larger than in training. attentive pools features by attention with a learned query instead of
+            averaging them, see farfield.models.head. Default: the head of the weights' network, or gap_fc.
         head_windows: pooling window (t h w) of each pathway in its feature map, for window_mean and
             window_softmax_mean. Default: the size of the feature map for `clip`.
         head_options: options of the attentive head, keyword arguments of farfield.layers.AttentivePool3d, e.g.
@@ -70,9 +72,9 @@ def build_model(
         clip: clip settings that differ from the defaults. The defaults are the settings of a video network's
             weights or, without such weights, of the backbone.
         task: single_label if each video has exactly one of the classes, multilabel if it may have several or none,
-            multi_head if it has one class of each head, such as a verb and a noun. Labels of a multi_head network are
-            written head:class, as verb:open and noun:door. Default: the task of the weights if their labels are used,
-            else single_label.
+            multi_head if it has one class of each head, such as a verb and a noun. Labels of a multi_head network have
+            the form head:class, such as verb:open and noun:door. Default: the task of the weights if their labels are
+            used, else single_label.
 
     Raises:
         FarfieldError: for a name that does not exist, incompatible options, or weights that do not fit.
@@ -101,11 +103,11 @@ def build_model(
 
 
 def _with_pretrained_options(options: NetworkOptions, pretrained: PretrainedWeights) -> NetworkOptions:
-    """Fill in unset options with those of the pretrained network.
+    """Fill the options that are not set with those of the pretrained network.
 
     Raises:
-        FarfieldError: if an option that is set conflicts with the pretrained network, so that the same weights would
-            give different outputs.
+        FarfieldError: if an option that is set differs from the pretrained network's in a way that would change the
+            outputs of its weights.
     """
     config = pretrained.config
     if config is None:  # weights of an image network set no option
@@ -138,8 +140,8 @@ def _merge_backbone_options(config: Mapping[str, Any], given: Mapping[str, Any],
     """Merge the given backbone options into those of the pretrained network.
 
     Raises:
-        FarfieldError: if a given option other than `dilated` differs from the pretrained network's, so that the same
-            weights would give different outputs. Dilation may differ, because it only refines the feature map.
+        FarfieldError: if a given option other than `dilated` differs from the pretrained network's, because the weights
+            would then give other outputs. Dilation may differ, because it only refines the feature map.
     """
     trained = config.get("backbone_options", {})
     for option, value in given.items():
@@ -155,8 +157,8 @@ def _merge_block_options(config: Mapping[str, Any], given: Mapping[str, Any], na
     """Merge the given block options into those of the pretrained network.
 
     Raises:
-        FarfieldError: if a given option other than `num_regions` differs from the pretrained network's, so that the
-            same weights would give different outputs.
+        FarfieldError: if a given option other than `num_regions` differs from the pretrained network's, because the
+            weights would then give other outputs.
     """
     options = dict(config["block_options"])
     if options.get("num_regions") == len(config["labels"]):  # one region per class: follows the new classes
@@ -173,7 +175,7 @@ def _merge_block_options(config: Mapping[str, Any], given: Mapping[str, Any], na
 
 
 def _check_same_shapes(name: str, config: Mapping[str, Any], options: NetworkOptions) -> None:
-    """Raise an error if the pretrained weights differ in name or shape from those of the backbone of `options`."""
+    """Raise `FarfieldError` if the pretrained weights have other names or shapes than the backbone of `options`."""
     trained = config.get("backbone_options")
     given = {**(trained or {}), **options.backbone_options} if options.backbone_options else None
     with structure_only():
@@ -193,7 +195,7 @@ def resolve_clip(
     backbone_options: Mapping[str, Any] | None = None,
     block_options: Mapping[str, Any] | None = None,
 ) -> ClipSpec:
-    """Return the clip settings that `build_model` gives a network built with these arguments.
+    """Return the clip settings of the network that `build_model` builds with these arguments.
 
     Raises:
         FarfieldError: for a name that does not exist, or invalid clip settings.

@@ -1,7 +1,7 @@
 """Entry point of the command line: the table of commands, and their dispatch.
 
-LightningCLI parses `fit`, and jsonargparse the other commands. A command is a function, its options are the function's
-parameters, and its help is the function's docstring.
+LightningCLI parses the options of `fit`, and jsonargparse those of the other commands. A command is a function, its
+options are the function's parameters, and its help is the function's docstring.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from farfield.errors import FarfieldError, nearest
 
 @dataclass(frozen=True)
 class Command:
-    """Command of the command line.
+    """A subcommand of `farfield`, such as `farfield predict`.
 
     Attributes:
         function: the command's function, as "module:function".
         summary: one line for the overview of all commands.
-        positionals: argparse's nargs of each positional parameter, by name; None for one value.
+        positionals: name of each positional parameter, and its `nargs` as in argparse; None for exactly one value.
     """
 
     function: str
@@ -37,15 +37,21 @@ COMMANDS: dict[str, Command] = {
     "validate": Command("farfield.commands.test:validate", "score a checkpoint on one central view per video"),
     "test": Command("farfield.commands.test:test", "score a checkpoint on all views, and write a report"),
     "test splits": Command(
-        "farfield.commands.test_splits:splits", "average the tests of a data set's official splits", {"runs": "+"}
+        "farfield.commands.test_splits:splits",
+        "average the test results of a data set's official splits",
+        {"runs": "+"},
     ),
     "predict": Command("farfield.commands.predict:predict", "recognise actions in video files", {"videos": "+"}),
     "explain": Command(
-        "farfield.commands.explain:explain", "explain a prediction by attention, Grad-CAM and evidence", {"clip": None}
+        "farfield.commands.explain:explain",
+        "explain a prediction by attention, Grad-CAM and the classes' logits over time",
+        {"clip": None},
     ),
     "serve": Command("farfield.commands.serve:serve", "serve predictions on a web page and by HTTP"),
     "data index": Command(
-        "farfield.commands.data_index:index", "make a manifest of a collection of videos", {"root": None, "out": None}
+        "farfield.commands.data_index:index",
+        "write a manifest (CSV) of a collection of videos",
+        {"root": None, "out": None},
     ),
     "data download": Command(
         "farfield.commands.data_download:download",
@@ -182,7 +188,7 @@ def _overview(prefix: str = "") -> str:
             "",
             f"farfield {prefix}COMMAND --help explains a command.",
             "farfield COMMAND --offline downloads no model from huggingface.co.",
-            "farfield --version prints the versions that a report of a fault needs.",
+            "farfield --version prints the versions to give in a bug report.",
         ]
     )
 

@@ -14,12 +14,12 @@ ShortClip = Literal["loop", "clamp", "refuse"]
 SegmentOffsets = Literal["even", "pyslowfast", "videomae"]
 ResizeMethod = Literal["fast", "transformers"]
 MAX_SEGMENT_CLIPS = {"pyslowfast": 1, "videomae": 2}
-"""Number of different test clips of a video, for each `segment_offsets` that has a fixed number of them."""
+"""Maximum number of different test clips of a video, for the values of `segment_offsets` that limit it."""
 
 
 @dataclass(frozen=True)
 class ClipSpec:
-    """Settings by which frames of a video become a network's input, in training and in a test.
+    """Settings that turn frames of a video into a network's input, in training and in a test.
 
     "The paper" below is Wang et al., "Non-local Neural Networks", CVPR 2018.
 
@@ -28,28 +28,29 @@ class ClipSpec:
         crop_px: height and width of the input in pixels, in training and, unless `test_crop_px` is given, in a test.
         test_crop_px: height and width of the input in a test, in pixels; None for `crop_px`. PySlowFast trains its
             networks on 224 pixels and tests them on 256.
-        frame_stride: distance between consecutive frames of a clip, in frames of the video; of the resampled video if
-            `target_fps` is given.
+        frame_stride: distance between consecutive frames of a clip, in frames of the video or, if `target_fps` is
+            given, of the resampled video.
         target_fps: frame rate to which the video is resampled; None for the video's own rate.
         sampling: "clip" takes frames at a fixed distance from a start in the video. "segments" divides the video into
             `num_frames` equal parts and takes one frame of each, so that a clip spans the video (Wang et al.,
             "Temporal Segment Networks", ECCV 2016); `frame_stride` then has no effect.
-        segment_offsets: which frame of each part sampling="segments" takes, see `data/segment_sampling.py`. "even"
-            takes a random frame in training and, in a test, frames at even distances, for any number of clips.
+        segment_offsets: which frame of each part is taken if `sampling` is "segments", see `data/segment_sampling.py`.
+            "even" takes a random frame in training and, in a test, frames at even distances, for any number of clips.
             "pyslowfast" and "videomae" take the frames that these projects' loaders of Something-Something V2 take;
-            "pyslowfast" has 1 test clip, "videomae" at most 2. PySlowFast's lists of frames have 30 frames per second
-            and the videos 12, so its networks need target_fps=30; VideoMAE reads the videos' own frames.
-        short_clip: treatment of a video shorter than a clip: "loop" repeats the video; "clamp" repeats its last frame
-            and, in training, also its first, so that the video lies at a random place in the clip (as PySlowFast does
+            "pyslowfast" has 1 test clip, "videomae" at most 2. PySlowFast's networks need target_fps=30, because its
+            frames were extracted at 30 per second from videos with 12. VideoMAE's networks were trained on the videos'
+            own frames.
+        short_clip: treatment of a video shorter than a clip: "loop" repeats the video; "clamp" repeats its last frame,
+            and in training also its first, so that the video begins at a random frame of the clip (as PySlowFast does
             for Charades); "refuse" raises an error.
         short_side_px: short side in pixels to which frames are resized in a test, before cropping. None for
-            `test_crop_px` if that is given, else for 256 / 224 of `crop_px`, as in the paper.
-        resize: how frames are resized and cropped in a test. "fast" lets the decoder reduce frames whose short side is
-            at least twice `short_side_px`, and rounds lengths to the nearest pixel. "transformers" gives the same
+            `test_crop_px` if that is given, else for `crop_px` x 256 / 224, as in the paper.
+        resize: how frames are resized and cropped in a test. "fast" decodes frames at a reduced size if their short
+            side is at least twice `short_side_px`, and rounds sizes to the nearest pixel. "transformers" gives the same
             pixels as the video processors of Hugging Face's transformers: every frame is resized from its full size,
             and the longer side and the crops' offsets are rounded down.
         mean: per-channel (RGB) mean that is subtracted from pixels in [0, 1].
-        std: per-channel (RGB) standard deviation by which the difference is then divided.
+        std: per-channel (RGB) standard deviation; pixels minus `mean` are divided by it.
         num_clips: number of clips per video in a test, spread evenly over the video. The paper uses 10.
         num_crops: number of square crops per clip in a test, spread evenly along the longer side. The paper uses 3.
         views_aggregation: how the class probabilities of a video's views are aggregated in a test: "mean", or "max" as
@@ -126,7 +127,7 @@ class ClipSpec:
 
     @property
     def decoded_short_side_px(self) -> int | None:
-        """Return the short side in pixels to which a decoder may reduce large frames in a test; None to keep them."""
+        """Return the short side, in pixels, to which large frames may be decoded in a test; None for no reduction."""
         return self.test_short_side_px if self.resize == "fast" else None
 
     @property
@@ -153,7 +154,7 @@ class ClipSpec:
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> ClipSpec:
-        """Create a spec from `to_dict`'s values."""
+        """Create a `ClipSpec` from the result of `to_dict`."""
         return cls(**values)
 
 
@@ -191,3 +192,7 @@ class ClipOptions(TypedDict, total=False):
     views_aggregation: ViewsAggregation
     deinterlace: Literal["auto", "off"]
     tone_map: Literal["auto", "off"]
+
+
+# `farfield fit --model.clip.help` reads the text of each key from here.
+ClipOptions.__doc__ = f"{ClipOptions.__doc__}\n\n    Args:{(ClipSpec.__doc__ or '').partition('    Args:')[2]}"

@@ -32,16 +32,19 @@ class VideoError(FarfieldError):
 
 
 def damage(error: Exception) -> str:
-    """Say what is wrong with the content of a file, from the exception that reading it raised."""
+    """Describe what is wrong with a file's content, given the exception that was raised while reading the file.
+
+    The text continues a message that names the file, such as "it has no 'labels'".
+    """
     if isinstance(error, KeyError):
         return f"it has no {error.args[0]!r}"
-    return "it has another structure" if isinstance(error, TypeError | AttributeError | LookupError) else str(error)
+    return "its structure is wrong" if isinstance(error, TypeError | AttributeError | LookupError) else str(error)
 
 
 def nearest(given: str, known: Iterable[str]) -> str:
-    """Return a hint for an error message: the known names, and the name nearest to `given` if one is near.
+    """Return a hint for an error message: the known names, and the one most similar to `given` if any is similar.
 
-    Of more than 30 names, only the nearest is given, or the first 30 if none is near.
+    If there are more than 30 names, the hint has only the similar name or, without one, the first 30 names.
     """
     names = [str(name) for name in known]
     if not names:

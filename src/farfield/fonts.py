@@ -1,7 +1,7 @@
 """Find fonts for class names in any script, for matplotlib and Pillow.
 
-matplotlib's default font, DejaVu Sans, has the glyphs of most alphabets but not of Chinese, Japanese and Korean. The
-glyphs that it lacks are taken from the system's fonts, since matplotlib would draw boxes. Nothing is downloaded.
+matplotlib's default font, DejaVu Sans, has the glyphs of most alphabets but not of Chinese, Japanese and Korean.
+Missing glyphs are taken from the system's fonts, because matplotlib would draw boxes instead. Nothing is downloaded.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from PIL import ImageFont
 log = logging.getLogger("farfield")
 
 _PLACEHOLDER_FONTS = ("lastresort", "adobeblank", "adobe-blank", "notdef")
-"""Placeholder fonts, which claim to have every glyph and draw a box or nothing."""
+"""Placeholder fonts: they list every glyph, but draw a box or nothing."""
 
 
 def font_families(texts: str | Iterable[str]) -> list[str]:
@@ -30,28 +30,34 @@ def font_families(texts: str | Iterable[str]) -> list[str]:
 
 
 def draw_text(text: str) -> dict[str, Any]:
-    """Return matplotlib's arguments for drawing a text: its fonts, and dollar signs drawn as they are."""
+    """Return keyword arguments with which matplotlib draws a text in suitable fonts, and not as mathematics."""
     return {"fontfamily": font_families(text), "parse_math": False}
 
 
 def drawable(text: str) -> str:
-    """Replace each run of characters that no font has by a question mark."""
+    """Replace characters that no installed font has by question marks, one for each run of such characters."""
     lacking = _lacking(text)
     return re.sub(f"[{re.escape(lacking)}]+", "?", text) if lacking else text
 
 
 def shown_name(label: str, number: int) -> str:
-    """Return the name of a class for pictures: its label, or "class N" (N from 0) if no font has its characters."""
+    """Return the name of a class for pictures: its label, or "class NUMBER" if no font has the label's characters.
+
+    `number` is the index of the class, from 0.
+    """
     return f"class {number}" if _lacking(label) else label
 
 
 def shown_names(labels: Sequence[str]) -> list[str]:
-    """Return the `shown_name` of each class."""
+    """Return the name of each class for pictures, see `shown_name`."""
     return [shown_name(label, number) for number, label in enumerate(labels)]
 
 
 def pillow_font(text: str, size: int) -> tuple[ImageFont.FreeTypeFont, str]:
-    """Return the font with the most characters of a text, and the text with question marks for those that it lacks."""
+    """Return the font with the most characters of a text, and the text with question marks for those that it lacks.
+
+    `size` is the size of the font in pixels.
+    """
     needed = {letter for letter in text if _needs_glyph(letter)}
     candidates = [_default_font(), *_fallbacks(frozenset(text))]
     best = max(candidates, key=lambda path: len(needed & _letters(path)))  # ties go to the first, the default font
@@ -78,7 +84,7 @@ def _needs_glyph(letter: str) -> bool:
 
 @cache
 def _letters(path: str) -> frozenset[str]:
-    """Return the characters of a font; none for a damaged font, or for a bitmap font, which cannot be scaled."""
+    """Return the characters that a font has; none for a damaged font, or for a bitmap font, which cannot be scaled."""
     from matplotlib.ft2font import FT2Font
 
     try:

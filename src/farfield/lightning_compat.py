@@ -65,18 +65,23 @@ def synchronize_batch_norm(strategy: Strategy, network: nn.Module) -> nn.Module:
 def set_mesh_sizes(strategy: ModelParallelStrategy, *, data_parallel: int, tensor_parallel: int) -> None:
     """Set the shape of a strategy's device mesh; call before `setup_environment`, which builds the mesh.
 
-    The strategy's constructor also takes the sizes, but at that time the number of processes is not known. Its value
-    "auto" means one data-parallel group per node.
+    The strategy's constructor also takes the sizes, but the number of processes is not known at that time. The
+    constructor's default, "auto", makes one data-parallel group per node.
+
+    Args:
+        strategy: the strategy to change.
+        data_parallel: number of data-parallel groups of processes.
+        tensor_parallel: number of processes in each group.
     """
     strategy._data_parallel_size = data_parallel
     strategy._tensor_parallel_size = tensor_parallel
 
 
 def relocate_best(state: Mapping[str, Any], checkpoint: Path) -> dict[str, Any]:
-    """Point a `ModelCheckpoint`'s state at `checkpoint`, for a run folder that was moved or copied.
+    """Return a `ModelCheckpoint`'s state with `checkpoint` as the path of the best checkpoint.
 
-    Lightning's own `load_state_dict` ignores the best score when the folder's path has changed. The keys of the state
-    are not documented.
+    This is needed after a run folder was moved or copied, because Lightning's own `load_state_dict` ignores the best
+    score when the folder's path has changed. The keys of the state are not documented.
     """
     return {
         **state,

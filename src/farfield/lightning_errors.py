@@ -13,7 +13,7 @@ def lightning_errors_as_ours(*more: type[Exception]) -> Iterator[None]:
     """Convert a MisconfigurationException that Lightning raises in the `with` block to a `FarfieldError`.
 
     Args:
-        more: further exception types to convert, such as ValueError, which some options raise.
+        more: further exception types to convert. Some options raise ValueError, for example.
     """
     from lightning.fabric.utilities.exceptions import MisconfigurationException  # late: slow to import
 

@@ -35,5 +35,5 @@ def require_packages(*packages: str) -> Iterator[None]:
     except ImportError as error:
         missing = next((name for name in packages if name in str(error)), packages[0])
         raise FarfieldError(
-            f'the package {missing} is needed, but is not installed: pip install "farfield[{EXTRAS[missing]}]"'
+            f'the package {missing} is needed, but is not installed. Run pip install "farfield[{EXTRAS[missing]}]".'
         ) from error

@@ -1,6 +1,7 @@
-"""Run a function on many videos in worker processes. A video that hangs or crashes its process does not end the run.
+"""Run a function on many videos in worker processes. A hang or a crash on one video does not end the run.
 
-Engine "local" uses processes of this machine, "ray" the workers of a Ray cluster that has the files at the same paths.
+Engine "local" uses processes on this machine. Engine "ray" uses the workers of a Ray cluster, whose machines must have
+the files at the same paths.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ def for_each(
     seconds_per_job: float = 600,
     engine: Engine = "local",
 ) -> Iterator[tuple[Job, Result | str]]:
-    """Run a function on all jobs. As each job finishes, yield it with its result, or with the reason for its failure.
+    """Run a function on all jobs. Yield each job, when it finishes, with its result or the reason for its failure.
 
     Args:
         function: function that is importable by name. If it raises a `VideoError`, only this job fails; any other error
@@ -70,7 +71,7 @@ def worker_context(*modules: str) -> SpawnContext | ForkServerContext:
 
     On Linux, processes are forked from a single-threaded server process that has imported the modules, so that the
     replacement for a stopped process is ready at once. A fork of this process would inherit locks that its other
-    threads hold. Other systems cannot fork safely once libraries are loaded, so each of their processes starts anew.
+    threads hold. Other systems cannot fork safely once libraries are loaded, so each process there starts from scratch.
     """
     if sys.platform != "linux":
         return get_context("spawn")
@@ -80,9 +81,9 @@ def worker_context(*modules: str) -> SpawnContext | ForkServerContext:
 
 
 def end_with_parent() -> None:
-    """End this process as soon as the process that started it has ended, even if that was killed.
+    """End this process as soon as its parent process has ended, even if the parent was killed.
 
-    Workers of a killed process would otherwise wait for jobs for ever, and keep their memory.
+    Otherwise the workers of a killed process would wait for jobs for ever, and keep their memory.
     """
     parent = parent_process()
     if parent is not None:
@@ -99,7 +100,7 @@ def _timeout_reason(seconds: float) -> str:
 
 
 class _JobQueue(Generic[Job]):
-    """Queue of jobs from an iterable. The iterable's error is raised later, so that running jobs can finish."""
+    """Queue of jobs from an iterable. An error of the iterable is kept for later, so that running jobs can finish."""
 
     def __init__(self, jobs: Iterable[Job]) -> None:
         self._jobs = iter(jobs)
@@ -160,7 +161,7 @@ def _ray(
     try:
         import ray
     except ImportError as error:
-        raise FarfieldError("engine is 'ray', which is not installed: pip install 'farfield[ray]'.") from error
+        raise FarfieldError("engine is 'ray', but Ray is not installed. Run pip install 'farfield[ray]'.") from error
     if not ray.is_initialized():
         # Joins the cluster at RAY_ADDRESS, or else starts one on this machine.
         ray.init(num_cpus=None if os.environ.get("RAY_ADDRESS") else num_workers, log_to_driver=False)

@@ -1,7 +1,7 @@
 """Number formats for inference, and for automatic mixed precision (AMP) in training and tests.
 
-AMP takes effect in the trainers of `training/config.py` and `evaluation/manifest_scores.py`. A layer opts out by
-`no_autocast` of `layers/positions.py`. This file must not import PyTorch, because the server's main process
+Lightning's trainers, made in `training/config.py` and `evaluation/manifest_scores.py`, switch AMP on. A layer switches
+it off by `no_autocast` of `layers/positions.py`. This file must not import PyTorch, because the server's main process
 imports this file.
 """
 
@@ -17,7 +17,7 @@ MIXED_PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")
 
 
 def check_mixed_precision(name: str) -> None:
-    """Check that a trainer's precision keeps weights in float32. Clips, norms and probabilities need float32, too.
+    """Check that a trainer's precision keeps weights in float32, which clips, norms and probabilities need, too.
 
     Raises:
         FarfieldError: if the precision is not one of `MIXED_PRECISIONS`.

@@ -17,7 +17,7 @@ _SHOWN = ContextVar("progress_bars_shown", default=True)
 
 @contextmanager
 def progress_bars(shown: bool) -> Iterator[None]:
-    """Show or hide the progress bars in the `with` block. Inside a block that hides them, they stay hidden."""
+    """Show or hide the progress bars in the `with` block. A nested block cannot show bars that an outer block hides."""
     token = _SHOWN.set(shown and _SHOWN.get())
     try:
         yield
@@ -44,11 +44,11 @@ def bar_to(bar: ProgressBar, done: int, total: int) -> None:
 
 
 class VideoBars:
-    """Two progress bars on standard error: one for several videos, and one for the windows of a long video.
+    """Two progress bars on standard error: one counts videos, and one counts the windows of a long video.
 
     Args:
         description: what is done to the videos.
-        total: number of videos; a single video has no bar.
+        total: number of videos. The bar of videos is not shown for a single video.
         done: number of videos that are done already.
     """
 

@@ -43,7 +43,7 @@ class Recipe:
 
     @property
     def summary(self) -> str:
-        """Return the first line of the header comment."""
+        """Return the recipe's description: the first line of its header comment."""
         return self.text.partition("\n")[0].removeprefix("#").strip()
 
 
@@ -99,7 +99,9 @@ def copy_recipe(recipe: Recipe, to: str) -> Path:
 
 
 def find_config(given: str) -> str:
-    """Resolve the value of `--config`: an existing file, else the name of a recipe; YAML text is returned unchanged.
+    """Return the path for a value of `--config`, which is an existing file or the name of a recipe.
+
+    YAML text is returned unchanged.
 
     Raises:
         FarfieldError: for any other value; the message suggests the nearest recipe.
@@ -145,5 +147,5 @@ def _is_file(given: str) -> bool:
 
 
 def _stem(given: str) -> str:
-    """Strip the folder configs/ and the suffix from a path, to find the nearest recipe name."""
+    """Remove the folder configs/ and the suffix from a path, to compare the rest with the names of recipes."""
     return given.removesuffix(SUFFIX).removeprefix("configs/")

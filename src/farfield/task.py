@@ -29,7 +29,7 @@ def least_classes(task: Task) -> int:
 
 
 def class_probabilities(logits: Float[Tensor, "*b classes"], task: Task) -> Float[Tensor, "*b classes"]:
-    """Turn scores into class probabilities, in float32 or, for float64 scores, float64."""
+    """Turn a network's scores into class probabilities: float64 for float64 scores, else float32."""
     logits = logits if logits.dtype.itemsize >= 4 else logits.float()
     if task == "multi_head":
         return logits.exp()
@@ -56,7 +56,10 @@ def split_heads(labels: Sequence[str]) -> dict[str, list[str]]:
         if head in heads:
             raise FarfieldError(f"the labels of head {head!r} are not beside each other. Sort the labels.")
         if len(names) < 2:
-            raise FarfieldError(f"head {head!r} has one class, {names[0]!r}; each head needs at least two.")
+            raise FarfieldError(
+                f"head {head!r} has one class, {names[0]!r}; each head needs at least two. Add classes, or leave the "
+                "head out."
+            )
         if len(set(names)) < len(names):
             raise FarfieldError(f"head {head!r} has a class twice: {', '.join(names[:20])}. Give each class once.")
         heads[head] = names

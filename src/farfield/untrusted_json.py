@@ -9,18 +9,18 @@ from typing import Any
 MAX_LEVELS = 100
 """Maximum depth of nested lists and objects. The files and events that farfield reads have about 20 levels."""
 _TOKEN = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"?|[\[{]|[\]}]', re.DOTALL)
-"""A string, possibly unterminated, or a bracket."""
+"""Pattern for a string (possibly unterminated) or a bracket."""
 
 
 class JsonError(ValueError):
     """Raised for text that is not JSON, or is nested too deeply.
 
-    The message continues a sentence that begins with the file's name: "it is not JSON (line 1, column 3)".
+    The message is meant to follow the name of a file, such as "it is not JSON (line 1, column 3)".
     """
 
 
 def parse_json(text: str | bytes) -> Any:
-    """Parse UTF-8 JSON of at most `MAX_LEVELS` levels.
+    """Parse UTF-8 JSON with at most `MAX_LEVELS` levels of nested lists and objects.
 
     Python's parser is recursive, as is most code that walks the result, so that deep nesting could exhaust the stack.
     Levels are counted without recursion before the text is parsed.

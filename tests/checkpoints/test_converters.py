@@ -171,7 +171,7 @@ def test_caffe2s_frozen_norms_are_a_scale_and_a_shift(tmp_path: Path) -> None:
     with (tmp_path / "model.pkl").open("wb") as file:
         pickle.dump({"blobs": blobs}, file, protocol=2)
     with pytest.raises(
-        FarfieldError, match=r"whether time is halved after res2(.|\n)*whether the stem's pooling is padded"
+        FarfieldError, match=r"number of frames is halved after res2(.|\n)*whether the stem's pooling is padded"
     ):
         convert_file(tmp_path / "model.pkl")
     network, report = convert_file(

@@ -92,7 +92,7 @@ def test_vivit_shifts_pixels_unless_its_settings_say_otherwise(tmp_path: Path) -
 
 
 def test_what_differs_is_noted(tmp_path: Path) -> None:
-    assert "bilinearly, as farfield does (resample 3)" in settings(tmp_path, resample=3)[1][0]
+    assert "resizes with resample 3, but farfield resizes bilinearly (2)" in settings(tmp_path, resample=3)[1][0]
     assert "does not resize the short side and crop" in settings(tmp_path, do_center_crop=False)[1][0]
     assert "does not resize the short side" in settings(tmp_path, size={"height": 224, "width": 224})[1][0]
     assert "crops to 112 px, but the encoder takes 224 px" in settings(tmp_path, crop_size=112)[1][0]

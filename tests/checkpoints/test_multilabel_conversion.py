@@ -78,7 +78,7 @@ def test_a_head_that_pools_the_whole_clip_has_one_sigmoid() -> None:
 def test_pytorchvideos_loader_and_fewer_crops_are_noted() -> None:
     _, report = slowfast(dataset="Ptvcharades", TEST={"NUM_SPATIAL_CROPS": 1})
     assert any("PyTorchVideo's loader of Charades takes other test clips" in note for note in report.notes)
-    assert any("PySlowFast's Charades takes the left or upper crop first" in note for note in report.notes)
+    assert any("PySlowFast's Charades loader takes the left or upper crop first" in note for note in report.notes)
 
 
 @pytest.mark.slow

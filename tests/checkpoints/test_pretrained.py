@@ -74,7 +74,7 @@ def test_blocks_may_be_added_to_pretrained_weights_but_not_dropped(trained: Path
     assert same_features(network, load_network(trained))
     assert "inserted blocks without pretrained weights: 1;" in caplog.text
     with pytest.raises(
-        FarfieldError, match=r"inserted blocks that this network does not have \(1\). Build the network with"
+        FarfieldError, match=r"inserted blocks \(number: 1\) that this network lacks. Build the network with"
     ):
         build_model("tiny", weights=trained)
 

@@ -53,10 +53,10 @@ def test_the_loader_of_another_data_set_is_assumed() -> None:
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("AVA", "sets TRAIN.DATASET to AVA; it detects the actions of persons in boxes"),
+        ("AVA", "sets TRAIN.DATASET to AVA; such a network detects the actions of persons in boxes"),
         (
             "imagenet",
-            "it classifies single images(.|\n)*can be converted: kinetics, (.|\n)*, charades",
+            "such a network classifies single images(.|\n)*can be converted: kinetics, (.|\n)*, charades",
         ),
     ],
 )

@@ -32,7 +32,7 @@ def test_dense_views_cover_every_frame_once_stride_allows() -> None:
     views = dense_views(31, spec(frame_stride=1), hop=4)
     assert set(views.flatten().tolist()) == set(range(31))
     assert views[:, 0].tolist() == [0, 4, 8, 12, 16, 20, 24, 26]
-    with pytest.raises(ValueError, match="hop at least 1; sampling is 'clip', hop 0"):
+    with pytest.raises(ValueError, match="hop at least 1; sampling is 'clip' and hop is 0"):
         dense_views(31, spec(), hop=0)
 
 

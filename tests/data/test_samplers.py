@@ -132,7 +132,7 @@ def test_a_repeated_video_gives_another_clip(numbered: Manifest) -> None:
 
 def test_incompatible_settings_are_refused(figures: Path) -> None:
     train = str(figures / "train.csv")
-    with pytest.raises(FarfieldError, match=r"clips_per_video is 3 and data\.batch_size 8"):
+    with pytest.raises(FarfieldError, match=r"clips_per_video is 3 and data\.batch_size is 8"):
         VideoDataModule(train, clip=SPEC, clips_per_video=3)
     with pytest.raises(FarfieldError, match=r"short_side_px is \(32, 40\), but a square of 48 x 48 pixels"):
         VideoDataModule(train, clip=SPEC, augmentation=Augmentation(short_side_px=(32, 40)))

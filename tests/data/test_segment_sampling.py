@@ -18,8 +18,8 @@ def spec(offsets: str = "even", num_frames: int = 16) -> ClipSpec:
 
 
 def draws(length: int, offsets: str, num_frames: int, number: int = 400) -> np.ndarray:
-    rng = np.random.default_rng(0)
-    return np.stack([random_clip(length, spec(offsets, num_frames), rng) for _ in range(number)])
+    rng, settings = np.random.default_rng(0), spec(offsets, num_frames)
+    return np.stack([random_clip(length, settings, rng) for _ in range(number)])
 
 
 def test_even_segments_take_one_frame_from_each_equal_part() -> None:

@@ -212,7 +212,7 @@ def test_views_of_unreadable_videos_have_targets_of_the_right_shape(tmp_path: Pa
 
 
 def test_classes_cannot_be_drawn_equally_often_in_a_multilabel_task(segments: Path) -> None:
-    with pytest.raises(FarfieldError, match=r"data.class_balanced draws videos by their one class"):
+    with pytest.raises(FarfieldError, match=r"data.class_balanced needs one class per video"):
         VideoDataModule(str(segments), labels=LABELS, clip=SPEC, task="multilabel", class_balanced=True)
 
 

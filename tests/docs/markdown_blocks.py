@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from functools import cache
+from itertools import pairwise
 from pathlib import Path
 
 from markdown_it import MarkdownIt
@@ -108,27 +109,76 @@ def _marker(before: Token | None, place: str) -> tuple[tuple[str, ...], bool]:
 
 
 @dataclass(frozen=True)
+class Span:
+    """An inline code span.
+
+    Attributes:
+        place: page and line.
+        code: the code.
+        ours: whether it is farfield's: False if the comment `<!-- not ours -->` follows it, and on pages of
+            docs/coming_from/ left of a table's column `farfield` and in the paragraph "Looked at".
+    """
+
+    place: str
+    code: str
+    ours: bool
+
+
+@dataclass(frozen=True)
 class Text:
     """A paragraph, heading or cell of a table, with its inline code.
 
     Attributes:
         place: page and line.
         content: the Markdown.
-        code: its code spans, in order.
+        spans: its code spans, in order.
+        in_table: whether it is a cell.
+        blocks_above: code of the bash blocks between its section's heading and it.
     """
 
     place: str
     content: str
-    code: tuple[str, ...]
+    spans: tuple[Span, ...]
+    in_table: bool
+    blocks_above: str
 
 
 def texts(page: str) -> list[Text]:
     """Return all paragraphs, headings and cells of a page."""
     found = []
-    line = 0
+    line, heads, column = 0, list[str](), 0
+    blocks_above = ""
+    in_table = in_head = False
     for token in tokens(page):
         line = token.map[0] + 1 if token.map else line
-        if token.type == "inline":
-            code = tuple(each.content for each in token.children or [] if each.type == "code_inline")
-            found.append(Text(f"{page}:{line}", token.content, code))
+        if token.type in ("table_open", "table_close"):
+            in_table, heads = token.type == "table_open", []
+        elif token.type == "heading_open":
+            blocks_above = ""
+        elif token.type == "fence" and token.info.startswith("bash"):
+            blocks_above += token.content
+        elif token.type == "tr_open":
+            column = 0
+        elif token.type in ("thead_open", "thead_close"):
+            in_head = token.type == "thead_open"
+        elif token.type in ("th_close", "td_close"):
+            column += 1
+        elif token.type == "inline":
+            theirs = "farfield" in heads[column + 1 :] or token.content.startswith("Looked at")
+            theirs = theirs and page.startswith("docs/coming_from/")
+            inside = _spans(token, page, line, theirs=theirs)
+            found.append(Text(f"{page}:{line}", token.content, inside, in_table, blocks_above))
+            if in_head:
+                heads.append(token.content)
     return found
+
+
+def _spans(inline: Token, page: str, line: int, *, theirs: bool) -> tuple[Span, ...]:
+    children = [*(inline.children or []), Token("end", "", 0)]
+    found = []
+    for child, following in pairwise(children):
+        line += child.type == "softbreak"
+        if child.type == "code_inline":
+            ours = not theirs and following.content != "<!-- not ours -->"
+            found.append(Span(f"{page}:{line}", child.content, ours))
+    return tuple(found)

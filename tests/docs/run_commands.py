@@ -94,6 +94,8 @@ def parse_command(words: list[str]) -> int:
 def _checked_only(words: list[str]) -> int | None:
     """Check a command that is never run, an installation or a script; return its exit status, or None for another."""
     program, *rest = words
+    if program == "reproduce_kinetics.sh":  # starts the script of the same name
+        return parse_script(REPOSITORY / "scripts/reproduce_kinetics.py", rest)
     if program == "pip":
         return check_extras(rest)
     if program.startswith("python"):

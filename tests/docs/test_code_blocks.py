@@ -1,4 +1,4 @@
-"""The code blocks of README.md and docs/ run, page by page, and what the text names exists.
+"""The code blocks of README.md and docs/ run, page by page. What the text names: test_inline_code.py.
 
 The `bash` and `python` blocks of a page run in order in a folder of its own with generated videos (page_folder.py).
 Python names persist over a page; each bash block is a new shell.

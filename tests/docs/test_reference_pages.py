@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import fields
 from pathlib import Path
 from typing import get_args
@@ -33,6 +34,13 @@ PAGES = {
 def test_pages_name_everything(page: str) -> None:
     text = (REPOSITORY / "docs" / page).read_text()
     assert not [name for name in PAGES[page] if f"`{name}`" not in text]
+
+
+@pytest.mark.parametrize("section", ["coming_from", "explanations", "guides", "reference"])
+def test_the_index_of_a_section_lists_its_pages(section: str) -> None:
+    folder = REPOSITORY / "docs" / section
+    listed = re.findall(r"^\| \[.+?\]\((\w+\.md)\) \|", (folder / "index.md").read_text(), re.M)
+    assert {path.name for path in folder.glob("*.md")} - {"index.md"} - set(listed) == set()
 
 
 @pytest.mark.slow

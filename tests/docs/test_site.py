@@ -11,11 +11,12 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 import pytest
-from docs_site.option_help import parse_help, readable_type
+from docs_site.option_help import parse_help, read_help, readable_type
 
 import farfield
 from farfield import layers
 from farfield.cli import COMMANDS
+from farfield.clip_spec import ClipOptions
 from farfield.commands.predict import predict
 from farfield.options.jsonargparse_compat import option_names
 from farfield.options.parser import CommandParser
@@ -185,6 +186,15 @@ def test_links_of_the_repository_lead_somewhere(name: str, pages: dict[str, Page
         elif anchor and target.startswith("docs/") and target.endswith(".md"):
             page = target.removeprefix("docs/").removesuffix(".md").removesuffix("index").rstrip("/")
             assert anchor in pages[f"{page}/index.html".lstrip("/")].anchors, link
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("command", "option"), [("fit", "model.clip"), ("convert", "clip")])
+def test_each_key_of_a_clip_has_a_help_text(command: str, option: str) -> None:
+    texts = {each.name: each.text for each in read_help(command, f"--{option}.help").options}
+    assert texts.keys() == {f"{option}.{name}" for name in ClipOptions.__annotations__}
+    assert [name for name, text in texts.items() if len(text.split()) < 5] == []
+    assert texts[f"{option}.frame_stride"].startswith("distance between consecutive frames of a clip")
 
 
 def test_reads_the_help_of_a_command() -> None:

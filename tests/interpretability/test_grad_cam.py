@@ -108,5 +108,5 @@ def test_unknown_labels_and_stages_are_refused() -> None:
         grad_cam(made, clip, label="1", stage="res6")
     transformer = build_model("swin3d_t", num_classes=3)
     assert default_stages(transformer) == []
-    with pytest.raises(FarfieldError, match=r"there is no stage 'res5'\. This network has none\."):
+    with pytest.raises(FarfieldError, match=r"there is no stage 'res5'\. This network has no stages\."):
         grad_cam(transformer, clip, label="1", stage="res5")

@@ -79,7 +79,7 @@ def test_a_larger_depth_draws_smaller_weights_for_later_blocks() -> None:
 @pytest.mark.parametrize(
     ("options", "reason"),
     [
-        ({"num_heads": 5}, "24 channels"),
+        ({"num_heads": 5}, "number of channels is 24"),
         ({"depth": 0}, "depth is 0"),
         ({"num_heads": 0}, "num_heads is 0"),
         ({"mlp_ratio": 0.04}, "at least 1 / 24"),

@@ -16,7 +16,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from layers.blocks import BLOCKS, OTHERS, SIZES, awake
 
 FUSED = ["embedded_gaussian", "space", "time", "pool_after", "no_norm", "groups", "non_local_2d", "object_context"]
-"""Where queries and values have one width, as PyTorch's fused CPU kernel asks for. The others go by tiles."""
+"""Where queries and values have one width, as PyTorch's fused CPU kernel asks for."""
 every_block = pytest.mark.parametrize("name", BLOCKS)
 
 
@@ -133,11 +133,12 @@ def test_memory_check_detects_an_n_by_n_matrix() -> None:
 
 
 @pytest.mark.parametrize("name", FUSED)
-def test_softmax_runs_fused(name: str) -> None:
-    """With every other backend forbidden; what the fused one refused would be an error."""
+def test_softmax_runs_fused(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where that kernel is chosen, with every other backend forbidden; what it refused would be an error."""
     block, x = make(name, channels=16)
     block = awake(block).eval()
     expected = block(x)
+    monkeypatch.setattr("farfield.layers.pairwise.choose_kernel", lambda *_: "fused")
     for memory_format in (torch.contiguous_format, torch.channels_last if x.ndim == 4 else torch.channels_last_3d):
         with sdpa_kernel(SDPBackend.FLASH_ATTENTION):
             y = block(x.to(memory_format=memory_format).requires_grad_())

@@ -42,5 +42,5 @@ def test_dense_form_has_stride_1_and_many_channels() -> None:
     ],
 )
 def test_refuses_what_it_cannot_compute(conv: nn.Conv3d) -> None:
-    with pytest.raises(ValueError, match="cannot be made dense"):
+    with pytest.raises(ValueError, match="has no space-to-depth form"):
         DenseConv3d(conv)

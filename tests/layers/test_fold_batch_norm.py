@@ -159,3 +159,13 @@ def test_leaves_the_network_as_it_was() -> None:
     assert network.training
     assert all(torch.equal(before[k], v) for k, v in network.state_dict().items())
     assert not network[0]._forward_hooks
+
+
+def test_in_place_equals_the_copy() -> None:
+    network = awake(nn.Sequential(nn.Conv3d(2, 3, 1), BatchNorm3d(3), nn.ReLU()))
+    x = torch.randn(1, 2, 1, 2, 2)
+    copied = fold_batch_norm(network, x)
+    folded = fold_batch_norm(network, x, in_place=True)
+    assert folded is network
+    assert norms(network) == 0
+    assert torch.equal(folded(x), copied(x))

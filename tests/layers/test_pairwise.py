@@ -6,6 +6,7 @@ from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from farfield.layers import concatenation, dot_product, embedded_gaussian
+from farfield.layers.attention_choice import choose_kernel
 from farfield.layers.pairwise import Above, _fusible
 
 
@@ -32,6 +33,7 @@ def test_agree_with_the_matrix(batch: tuple[int, ...], n: int, m: int, d: int, e
 @pytest.mark.parametrize(("d", "e"), [(16, 8), (4, 32), (8, 8), (3, 5)])
 def test_no_width_or_stride_builds_the_matrix(d: int, e: int) -> None:
     theta, phi, g = torch.randn(2, d, 37).mT, torch.randn(2, d, 41).mT, torch.randn(2, e, 41).mT
+    assert choose_kernel(theta, phi, g) == ("fused" if d == e else "tiles")
     with sdpa_kernel(SDPBackend.FLASH_ATTENTION):
         fused = embedded_gaussian(theta, phi, g, scale=0.5)
     torch.testing.assert_close(fused, (0.5 * theta @ phi.mT).softmax(-1) @ g, rtol=1e-4, atol=1e-5)
@@ -105,6 +107,7 @@ def test_tiled_attention_agrees_in_values_and_gradients(monkeypatch: pytest.Monk
     inputs = [torch.randn(2, 3, n, d, dtype=torch.float64, requires_grad=True) for n, d in ((13, 5), (7, 5), (7, 11))]
     few = [x[:1, :2].detach().requires_grad_() for x in inputs]  # two runs for each of their numbers
     monkeypatch.setattr("farfield.layers.tiled_attention.TILE", 50)
+    monkeypatch.setattr("farfield.layers.pairwise.choose_kernel", lambda *_: "tiles")
     assert torch.autograd.gradcheck(lambda q, k, v: embedded_gaussian(q, k, v, scale=0.7), few)
     monkeypatch.setattr("farfield.layers.tiled_attention.TILE", 100)
     plain = (0.7 * inputs[0] @ inputs[1].mT).softmax(-1) @ inputs[2]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from farfield.layers.torch_private import (
     NORM_NODES,
@@ -14,9 +15,12 @@ from farfield.layers.torch_private import (
     batch_norm_record,
     child_slots,
     has_forward_hooks,
+    has_onednn_product,
     has_unit_alpha,
     is_compiled,
+    is_transformed,
     max_pool_record,
+    onednn_product,
     resolved_padding,
     view_base,
 )
@@ -117,3 +121,21 @@ def test_settings_and_positions_of_max_pooling_are_in_the_graph() -> None:
     assert record.address == expected.data_ptr()
     for found, value in zip(record.compute(x.detach()), (y.detach(), expected), strict=True):
         assert torch.equal(found, value)
+
+
+@pytest.mark.skipif(not has_onednn_product(), reason="PyTorch without oneDNN")
+def test_onednn_multiplies_matrices() -> None:
+    a, b, bias = torch.randn(7, 5), torch.randn(5, 11), torch.randn(11)
+    torch.testing.assert_close(onednn_product(a, b, bias), a @ b + bias)
+
+
+def test_transformed_calls_are_found() -> None:
+    assert not is_transformed()
+    found = []
+    torch.func.vmap(lambda x: found.append(is_transformed()) or x)(torch.zeros(2))
+    with torch.autograd.forward_ad.dual_level():
+        found.append(is_transformed())
+    with FlopCounterMode(display=False):
+        found.append(is_transformed())
+    assert found == [True, True, True]
+    assert not is_transformed()

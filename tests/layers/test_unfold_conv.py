@@ -104,7 +104,7 @@ def test_invalid_options_are_refused() -> None:
     x = torch.randn(1, 2, 3, 4)
     with pytest.raises(ValueError, match=r"no window of \(5, 1\) \(dilation \(1, 1\)\) fits into \(3, 4\)"):
         unfold(x, (5, 1))
-    with pytest.raises(ValueError, match="one value for each of 2 axes, or one for all; given"):
+    with pytest.raises(ValueError, match="for 2 axes; give one value per axis"):
         unfold(x, (2, 2, 2))
     with pytest.raises(ValueError, match=r"needs columns of \(b, c \* 4, 6\); given \(1, 8, 5\)"):
         fold(torch.randn(1, 8, 5), (3, 4), 2)

@@ -93,7 +93,7 @@ def test_invalid_heads_are_refused() -> None:
     with pytest.raises(FarfieldError, match="each pathway needs three lengths"):
         Head(5, 3, dropout=0.0, kind="window_mean", windows=[[2, 2]])
     with pytest.raises(
-        FarfieldError, match=r"number of head_windows is 1, and that of pathways of slowfast_r50 .* is 2"
+        FarfieldError, match=r"number of head_windows is 1, and the number of pathways of slowfast_r50 .* is 2"
     ):
         build_model("slowfast_r50", num_classes=3, head="window_mean", head_windows=[[8, 7, 7]])
     with pytest.raises(FarfieldError, match=r"window \[8, 3, 3\] is larger than the feature map \[8, 2, 2\]"):

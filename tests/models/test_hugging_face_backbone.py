@@ -123,7 +123,7 @@ def test_mistakes_in_options() -> None:
     with pytest.raises(FarfieldError, match="or another number of patches that is a multiple of 3"):
         build_model("hf", num_classes=3, backbone_options={"config": config("timesformer")}, clip=LARGER)
     options = {"config": config("vivit"), "output": "class_token"}
-    with pytest.raises(FarfieldError, match="have no positions for a block to relate"):
+    with pytest.raises(FarfieldError, match="have no positions to attend to"):
         build_model("hf", num_classes=3, backbone_options=options, insert={"top": 1})
 
 

@@ -220,7 +220,7 @@ def test_both_pathways_are_packed_in_one_compiled_graph() -> None:
     ("arguments", "message"),
     [
         ({"backbone": "mvit_v2_s", "insert": "nl5"}, "insert is 'nl5', but this network has no stages"),
-        ({"backbone": "mvit_v2_s", "insert": {"res3": [0]}}, "no stage 'res3'. This network has none"),
+        ({"backbone": "mvit_v2_s", "insert": {"res3": [0]}}, "no stage 'res3'. This network has no stages"),
         ({"backbone": "r3d_18", "insert": "nl5"}, "places blocks at .*no residual block 3 in res3: this network has 2"),
         ({"backbone": "i3d_r50", "insert": "nl3_r101"}, "no residual block 6 in res4: this network has 6"),
         ({"backbone": "s3d", "insert": "nl10"}, "no residual block 2 in res3"),
@@ -340,7 +340,7 @@ def test_tiny_has_the_documented_temporal_receptive_field(name: str, frames: int
         ({"dropout": 1.0}, "dropout is 1.0"),
         ({"num_classes": None}, "labels is None and num_classes is None"),
         ({"num_classes": 1}, "num_classes is 1. Set labels, or num_classes to at least 2"),
-        ({"labels": ["a", "a"], "num_classes": None}, "must all differ; repeated: a"),
+        ({"labels": ["a", "a"], "num_classes": None}, "has repeated names: a"),
         ({"labels": ["a", "b"]}, "num_classes is 5, but the number of labels is 2"),
     ],
 )

@@ -175,7 +175,7 @@ def test_windows_share_the_frames_below_blocks_on_top() -> None:
         ("tiny", {"insert": {"res3": 1}}, r"insert is {'res3': 1}; give lists of block indices"),
         ("tiny", {"insert": {"fast_top": 1}}, r"there is no stage 'fast_top'\. .*top"),
         ("mvit_v2_s", {"insert": {"top": 1}}, r"the features of this network have no positions"),
-        ("tiny", {"head": "attentive", "head_options": {"num_heads": 7}}, r"256 channels, which must be a multiple"),
+        ("tiny", {"head": "attentive", "head_options": {"num_heads": 7}}, "number of channels is 256; num_heads must"),
         ("tiny", {"head": "attentive", "head_options": {"heads": 8}}, r"'heads', which does not exist. .*num_heads"),
         ("tiny", {"head": "attentive", "head_options": {"norm_eps": "1e-6"}}, r"norm_eps: '1e-6'; it must be a number"),
         ("tiny", {"head": "attentive", "head_options": {"num_heads": 8.0}}, r"num_heads: 8\.0; it must be a whole"),

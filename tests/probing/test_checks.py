@@ -42,10 +42,10 @@ def test_videos_of_two_sets_are_named(figures: Path, tmp_path: Path, caplog: pyt
     found = [record.getMessage() for record in caplog.records if "are also in" in record.getMessage()]
     assert len(found) == 2  # the later segment of data.val does not overlap the first
     assert found[0].startswith(
-        f"1 of the 11 videos of probe.test, such as {figures / train[0].path}, are also in data.train"
+        "videos of probe.test that are also in data.train, on which heads are trained: 1 of 11, such as "
+        f"{figures / train[0].path}. "
     )
-    assert "10 of the 11 videos of probe.test, such as" in found[1]
-    assert "are also in data.val, which chooses the head, so that figures on them look better" in found[1]
+    assert "videos of probe.test that are also in data.val, which chooses the head: 10 of 11, such as" in found[1]
 
 
 def some_labelled(figures: Path) -> list[VideoRecord]:
@@ -71,13 +71,13 @@ def test_a_multilabel_task_needs_labels_that_can_be_read() -> None:
     names: dict[str, Any] = {"labels": ["a", "b", "c"], "task": "multilabel"}
     check_readable(some, some, some, **names)
     check_readable(some, some, None, **names)
-    with pytest.raises(FarfieldError, match=r"none of the 2 videos of probe\.test that can be read has a label"):
+    with pytest.raises(FarfieldError, match=r"no readable video of probe\.test has a label \(2 can be read\)"):
         check_readable(some, some, none, **names)
-    with pytest.raises(FarfieldError, match=r"none of the 2 videos of data\.val that can be read has a label"):
+    with pytest.raises(FarfieldError, match=r"no readable video of data\.val has a label \(2 can be read\)"):
         check_readable(some, none, some, **names)
 
 
 def test_classes_without_a_readable_training_video_are_named(caplog: pytest.LogCaptureFixture) -> None:
     training = features(torch.from_numpy(np.array([0, 2, 2])))
     check_readable(training, training, None, labels=["a", "b", "c"], task="single_label")
-    assert "1 of 3 classes have no readable training video ('b'), so that heads cannot learn them" in caplog.text
+    assert "classes without a readable training video: 1 of 3 ('b'). Heads cannot learn them" in caplog.text

@@ -8,8 +8,10 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 from benchmark_layers import COMPARISONS, Measured, carry_on, exponent, main
 from PIL import Image
+from real_sizes import BLOCKS, median_interval, same_function
 
 SCRIPT = Path(__file__).parents[2] / "scripts" / "benchmark_layers.py"
 
@@ -40,6 +42,37 @@ def test_measures_every_layer_and_draws(tmp_path: Path) -> None:
         assert picture.size[0] > 800
 
 
+@pytest.mark.slow
+def test_real_sizes_compare_every_block(tmp_path: Path) -> None:
+    small = ["--sizes", "16:2x4x4", "--batches", "1", "2", "--rounds", "2", "--json", str(tmp_path / "cells.json")]
+    done = run("--real_sizes", *small)
+    assert done.returncode == 0, done.stderr
+    cells = json.loads((tmp_path / "cells.json").read_text())
+    assert [(cell["block"], cell["batch"]) for cell in cells] == [(block, b) for block in BLOCKS for b in (1, 2)]
+    assert all(cell["both"]["low"] <= cell["both"]["median"] <= cell["both"]["high"] for cell in cells)
+    for block in BLOCKS:
+        assert done.stdout.count(block) >= 2
+    assert "embedded Gaussian, all, forward + backward: geometric mean" in done.stdout
+    assert "GFLOP/s, by torch.mm" in done.stdout
+
+
+@pytest.mark.parametrize("block", BLOCKS)
+def test_both_sides_compute_the_same(block: str) -> None:
+    ours, theirs = same_function(block, 16)
+    x = torch.randn(2, 16, 2, 4, 6)
+    assert (ours(x) - x).abs().max() > 0
+    torch.testing.assert_close(ours(x), theirs(x), rtol=1e-4, atol=1e-5)
+
+
+def test_intervals_are_order_statistics() -> None:
+    """The k-th lowest and highest; for 9 values, the second: 2 (1 + 9) / 2**9 = 3.9% lies outside."""
+    interval = median_interval([9, 1, 8, 2, 7, 3, 6, 4, 5])
+    assert (interval.low, interval.median, interval.high) == (2, 5, 8)
+    seven = median_interval([7, 6, 5, 4, 3, 2, 1])
+    assert (seven.low, seven.median, seven.high) == (1, 4, 7)
+    assert median_interval([2.0]).low == 2
+
+
 def test_growth_is_fitted_and_carried_on() -> None:
     comparison = next(c for c in COMPARISONS if c.name == "dot product")
     measured = [
@@ -58,6 +91,10 @@ def test_growth_is_fitted_and_carried_on() -> None:
     ("arguments", "message"),
     [
         (["--only", "dot produkt"], "there is no layer 'dot produkt'; choose among embedded Gaussian"),
+        (
+            ["--real_sizes", "--only", "dot product"],
+            "no block 'dot product' among the real sizes; choose among embedded",
+        ),
         (["--positions", "1000"], "positions are whole frames of 784; given [1000]"),
     ],
 )

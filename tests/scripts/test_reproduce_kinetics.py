@@ -13,6 +13,7 @@ import reproduce_kinetics
 import torch
 from pytorchvideo.models.hub import x3d_xs
 
+from farfield.data.manifest import read_manifest
 from farfield.errors import FarfieldError
 from farfield.evaluation.metrics import wilson
 from farfield.kinetics_labels import kinetics400_labels
@@ -121,4 +122,17 @@ def test_random_videos_are_the_same_for_a_seed_and_labels_are_checked(tmp_path: 
     assert reproduce_kinetics.choose_videos(tmp_path, 9, seed=3) == tmp_path / "videos.csv"
     (tmp_path / "videos.csv").write_text("path,label\na.mp4,arcery\n")
     with pytest.raises(FarfieldError, match=r"'arcery' is not a class of Kinetics-400.*archery"):
+        reproduce_kinetics.choose_videos(tmp_path, None, seed=0)
+
+
+def test_underscores_in_folder_names_are_spaces(tmp_path: Path) -> None:
+    """MMAction2's rename_classnames.sh writes them, and keeps apostrophes and parentheses."""
+    names = ["archery", "air drumming", "massaging person's head", "skiing (not slalom or crosscountry)"]
+    rows = [f"../k400/{name.replace(' ', '_')}/{i}.mp4,{name.replace(' ', '_')}\n" for i, name in enumerate(names)]
+    (tmp_path / "videos.csv").write_text("path,label\n" + "".join(rows))
+    found = read_manifest(reproduce_kinetics.choose_videos(tmp_path, None, seed=0))
+    assert [row.label for row in found] == names
+    assert [row.path for row in found] == [row.split(",")[0] for row in rows]
+    (tmp_path / "videos.csv").write_text("path,label\na.mp4,air_drummin\n")
+    with pytest.raises(FarfieldError, match=r"'air_drummin' is not a class of Kinetics-400.*'air drumming'"):
         reproduce_kinetics.choose_videos(tmp_path, None, seed=0)

@@ -76,10 +76,11 @@ def test_each_bad_upload_gets_a_message_and_leaves_nothing_behind(
 def test_a_video_beyond_a_limit_is_refused_with_the_limit(server: Served, make_video: Callable[..., Path]) -> None:
     answer = server.ask(make_video(60, fps=1).read_bytes(), "slow.mp4")  # a minute in a few kilobytes
     assert answer.status_code == 413, answer.text
-    assert answer.json() == {"error": "slow.mp4: it is 60 s long; the limit is 20 s. Cut it.", "reason": "too_long"}
+    error = "slow.mp4: it is 60 s long; the limit is 20 s. Cut the video."
+    assert answer.json() == {"error": error, "reason": "too_long"}
     answer = server.ask(bad_uploads.gif(2, height=600, width=800), "large.gif")
     assert answer.status_code == 413, answer.text
     assert answer.json() == {
-        "error": "large.gif: its frames are 800 x 600; the limit is 0.4 million pixels. Scale it down.",
+        "error": "large.gif: its frames are 800 x 600; the limit is 0.4 million pixels. Scale the video down.",
         "reason": "too_large",
     }

@@ -72,7 +72,7 @@ def test_the_pages_uploads_are_limited(server: Served) -> None:
     )
     assert (answer.status_code, answer.text) == (
         413,
-        "The request is larger than the limit of 3 MiB. Send a smaller one.",
+        "The request is larger than the limit of 3 MiB. Send a smaller request.",
     )
 
 

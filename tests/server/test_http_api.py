@@ -152,7 +152,7 @@ def test_a_body_that_is_too_large_is_refused_while_it_arrives(narrow: Served) ->
 
     answer = requests.post(f"{narrow.url}/predict", data=pieces(), timeout=30)
     assert (answer.status_code, answer.json()["reason"]) == (413, "too_large")
-    assert answer.json()["error"] == "The request is larger than the limit of 1 MiB. Send a smaller one."
+    assert answer.json()["error"] == "The request is larger than the limit of 1 MiB. Send a smaller request."
     assert sent == 3_000_000
     assert 0 < most <= 2**20 + 2**16 + 2**14
 

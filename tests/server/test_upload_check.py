@@ -70,7 +70,7 @@ def test_many_frames_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "a.gif"
     path.write_bytes(bad_uploads.gif(5))
     check_upload(path, "a", Limits(frame_count=5))
-    with pytest.raises(Refused, match=r"a: it has 5 frames; the limit is 4\. Cut it\.") as refused:
+    with pytest.raises(Refused, match=r"a: it has 5 frames; the limit is 4\. Cut the video\.") as refused:
         check_upload(path, "a", Limits(frame_count=4))
     assert refused.value.reason == "too_long"
 
@@ -78,7 +78,7 @@ def test_many_frames_are_refused(tmp_path: Path) -> None:
 def test_long_videos_are_refused(make_video: Callable[..., Path]) -> None:
     path = make_video(60, fps=1)
     check_upload(path, "a", Limits(clip_seconds=60.5))
-    with pytest.raises(Refused, match=r"a: it is 60 s long; the limit is 59 s\. Cut it\.") as refused:
+    with pytest.raises(Refused, match=r"a: it is 60 s long; the limit is 59 s\. Cut the video\.") as refused:
         check_upload(path, "a", Limits(clip_seconds=59))
     assert refused.value.reason == "too_long"
 

@@ -101,7 +101,7 @@ def test_the_same_call_keeps_the_data_set_and_another_is_refused(tmp_path: Path,
     before = (figures / "train.csv").stat().st_mtime_ns
     synthesize("figures", str(figures), num_train=20, num_val=10, num_test=10)
     assert (figures / "train.csv").stat().st_mtime_ns == before
-    with pytest.raises(FarfieldError, match="Choose another folder, or delete this one"):
+    with pytest.raises(FarfieldError, match=r"data set: num_train was 20, now 30\. Choose another folder"):
         synthesize("figures", str(figures), num_train=30, num_val=10, num_test=10)
     (tmp_path / "train.csv").write_text("my own")
     with pytest.raises(FarfieldError, match="has files that do not belong"):

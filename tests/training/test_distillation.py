@@ -189,7 +189,7 @@ def test_teachers_classes_are_reordered_and_restricted(tmp_path: Path, caplog: p
     save_model(model, tmp_path / "t.ckpt")
     caplog.set_level("INFO")
     found = NetworkTeacher(str(tmp_path / "t.ckpt"), ["d", "b"], "single_label")
-    assert "has 4 classes; the student learns its probabilities given that a video shows one of 2" in caplog.text
+    assert "has 4 classes, and the student 2 of them" in caplog.text
     clips = torch.randn(3, 3, 4, 24, 24)
     scores, weights = found.scores(batch_for(clips))
     assert weights is None
@@ -377,7 +377,7 @@ def test_mistakes(figures: Path, labels: list[str], unlabelled: Path, tmp_path: 
     several = refusal(f"--model.teacher={tmp_path / 'several.ckpt'}")
     assert "has task multilabel, but the student's task is single_label" in several
     alone = refusal(f"--data.unlabelled={unlabelled}")
-    assert "data.unlabelled is set, but nothing can be learnt from videos without label" in alone
+    assert "data.unlabelled is set, but training on videos without labels needs a teacher" in alone
     save_model(network(labels), tmp_path / "fits.ckpt")
     good = f"--model.teacher={tmp_path / 'fits.ckpt'}"
     assert "model.teacher and model.teacher_scores are both set" in refusal(good, "--model.teacher_scores=s.npz")
@@ -405,7 +405,7 @@ def test_mistakes_in_stored_scores(figures: Path, labels: list[str], tmp_path: P
     assert "has no scores of 20 of the 20 training videos, such as" in refusal(line("videos/other.mp4", even))
     assert "has only the most probable classes" in refusal(line("a.mp4", dict.fromkeys(labels[:4], 0.1)))
     different = refusal(line("a.mp4", even), line("b.mp4", dict.fromkeys(labels[1:], 0.1)))
-    assert "has 9 classes of" in different
+    assert "(number: 9) than for earlier videos (number: 10)" in different
     assert "cannot be read as predictions.jsonl" in refusal([1, 2])
     assert "cannot be read as predictions.jsonl" in refusal({"ranking": []})
     assert "has no scores. Run farfield predict" in refusal({"path": "a.mp4", "ranking": [], "error": "gone"})

@@ -38,6 +38,7 @@ def arguments(figures: Path, run_dir: Path, *more: str) -> list[str]:
         "fit",
         f"--run_dir={run_dir}",
         "--model.backbone=tiny",
+        "--model.backbone_options={width: 0.25}",
         f"--data.train={figures / 'train.csv'}",
         f"--data.val={figures / 'val.csv'}",
         "--trainer.max_epochs=1",

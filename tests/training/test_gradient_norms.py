@@ -15,8 +15,8 @@ from torch import nn
 
 from farfield import build_model
 from farfield.training.gradient_norms import gradient_norms, stages_of
+from training.run_copies import copy_option
 from training.test_fit import arguments
-from training.test_resume import Stopped
 
 STAGE_OF = {  # written by hand from tiny's names
     "backbone.trunk.blocks.0.": "stem",
@@ -103,8 +103,9 @@ def run(figures: Path, run_dir: Path, run_farfield: Callable[..., int], *more: s
 @pytest.mark.slow
 def test_log_is_the_same_after_a_resume(figures: Path, tmp_path: Path, run_farfield: Callable[..., int]) -> None:
     """6 batches are 3 steps an epoch; stopped in step 6, after its row, the run resumes from step 5's checkpoint."""
-    record = "--trainer.callbacks=[{class_path: training.test_gradient_norms.Recorder}]"
-    whole = run(figures, tmp_path / "whole", run_farfield, record)
+    copy = copy_option(tmp_path / "whole", tmp_path, {"stopped": ("on_validation_start", 6)})
+    record = "--trainer.callbacks+={class_path: training.test_gradient_norms.Recorder}"
+    whole = run(figures, tmp_path / "whole", run_farfield, copy, record)
     assert len(Recorder.norms) == 6
     with (tmp_path / "whole/gradient_norms.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
@@ -115,11 +116,7 @@ def test_log_is_the_same_after_a_resume(figures: Path, tmp_path: Path, run_farfi
         assert {stage: float(row[stage]) for stage in expected} == pytest.approx(expected, rel=1e-4)
         assert max(expected.values()) > 0.01  # not yet clipped
 
-    where = "{hook: on_validation_start, step: 6}"
-    stop = f"--trainer.callbacks=[{{class_path: training.test_resume.StopAt, init_args: {where}}}]"
     stopped = tmp_path / "stopped"
-    with pytest.raises(Stopped):
-        run(figures, stopped, run_farfield, stop)
     assert (stopped / "gradient_norms.csv").read_text() == whole
     assert torch.load(stopped / "checkpoints/last.ckpt", weights_only=True)["global_step"] < 6
     assert run(figures, stopped, run_farfield, "--resume=true") == whole

@@ -6,18 +6,20 @@ import csv
 import math
 import shutil
 import signal
-import subprocess
 import sys
 import time
 from collections.abc import Callable
-from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
+from farfield.cli import main
 from farfield.training.checkpointing import AtomicCheckpointIO
+from training.run_copies import copy_option
 
 pytestmark = pytest.mark.slow
 
@@ -54,24 +56,15 @@ PLACES = (
 )
 
 
-class CopyRunFolder(Callback):
-    """Copy the run folder at each of `PLACES`: what a run that is killed there leaves."""
-
-    def __init__(self, run_dir: str, to: str) -> None:
-        for hook in {hook for hook, _ in PLACES}:
-            setattr(self, hook, partial(self._copy, hook, Path(run_dir), Path(to)))
-
-    @staticmethod
-    def _copy(hook: str, run_dir: Path, to: Path, trainer: Trainer, *_args: object, **_kwargs: object) -> None:
-        copy = to / f"{hook}_{trainer.global_step}"
-        if (hook, trainer.global_step) in PLACES and not copy.exists():
-            shutil.copytree(run_dir, copy)
+def name_of(hook: str, step: int) -> str:
+    return f"{hook}_{step}"
 
 
-def options(figures: Path, run_dir: Path) -> list[str]:
+def options(figures: Path, run_dir: Path, *, workers: int = 0) -> list[str]:
     return [
         f"--run_dir={run_dir}",
         "--model.backbone=tiny",
+        "--model.backbone_options={width: 0.25}",
         "--model.insert={res3: [1]}",
         "--model.dropout=0.5",
         "--model.clip.crop_px=24",
@@ -80,7 +73,7 @@ def options(figures: Path, run_dir: Path) -> list[str]:
         f"--data.train={figures / 'train.csv'}",
         f"--data.val={figures / 'val.csv'}",
         "--data.batch_size=5",
-        "--data.num_workers=2",
+        f"--data.num_workers={workers}",
         "--checkpoint_every_n_steps=1",
         f"--trainer.max_epochs={EPOCHS}",
         "--trainer.log_every_n_steps=1",
@@ -97,7 +90,7 @@ def losses(run_dir: Path, name: str = "steps.csv", column: str = "loss") -> list
 
 @pytest.fixture(scope="module")
 def copies(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Copies of the uninterrupted run's folder."""
+    """Return a folder for copies of the uninterrupted run's folder; tests resume copies of these."""
     return tmp_path_factory.mktemp("copies")
 
 
@@ -106,9 +99,8 @@ def uninterrupted(
     figures: Path, copies: Path, tmp_path_factory: pytest.TempPathFactory, run_farfield: Callable[..., int]
 ) -> tuple[list[float], dict[str, list[float]]]:
     run_dir = tmp_path_factory.mktemp("whole")
-    settings = f"{{run_dir: {run_dir}, to: {copies}}}"
-    copy = f"--trainer.callbacks=[{{class_path: training.test_resume.CopyRunFolder, init_args: {settings}}}]"
-    assert run_farfield("fit", *options(figures, run_dir), copy) == 0
+    copy = copy_option(run_dir, copies, {name_of(*place): place for place in PLACES})
+    assert run_farfield("fit", *options(figures, run_dir, workers=2), copy) == 0
     columns = ("epoch", "step", "lr", "train/loss", "train/top1", "val/loss", "val/top1", "val/mean_class_accuracy")
     return losses(run_dir), {column: losses(run_dir, "metrics.csv", column) for column in columns}
 
@@ -119,13 +111,16 @@ def test_run_killed_in_a_hook_resumes_with_the_same_curve(
     step: int,
     figures: Path,
     copies: Path,
+    tmp_path: Path,
     run_farfield: Callable[..., int],
     uninterrupted: tuple[list[float], dict[str, list[float]]],
 ) -> None:
-    run_dir = copies / f"{hook}_{step}"
+    """Two worker processes read ahead while the run is killed; resumed, it has them only in mid-epoch."""
+    run_dir = shutil.copytree(copies / name_of(hook, step), tmp_path / "run")
     logged = losses(run_dir)
     assert len(logged) <= step < EPOCHS * BATCHES
-    assert run_farfield("fit", *options(figures, run_dir), "--resume=true") == 0
+    workers = 2 if step % BATCHES else 0
+    assert run_farfield("fit", *options(figures, run_dir, workers=workers), "--resume=true") == 0
     assert losses(run_dir) == pytest.approx(uninterrupted[0], rel=1e-4)
     for column, values in uninterrupted[1].items():
         assert losses(run_dir, "metrics.csv", column) == pytest.approx(values, rel=1e-4), column
@@ -138,41 +133,62 @@ def test_uninterrupted_run_logs_every_step(uninterrupted: tuple[list[float], dic
     assert len(set(steps)) == len(steps)
 
 
+def command(words: list[str], errors: Path) -> None:
+    """Run farfield in this process, a fork of the tests', and end it as `python -m farfield` does."""
+    torch.set_num_threads(1)  # a fork has none of the threads that computed before
+    sys.stderr = errors.open("w", buffering=1)
+    sys.exit(main(words))
+
+
+def start(words: list[str], errors: Path) -> Any:
+    """Start farfield in another process, which has imported everything already."""
+    process = get_context("fork").Process(target=command, args=(words, errors))
+    process.start()
+    return process
+
+
+def wait_for(event: Callable[[], bool], process: Any) -> None:
+    deadline = time.monotonic() + 120
+    while not event():
+        assert process.is_alive(), "the run ended too early"
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+class Slow(Callback):
+    """Sleep in each step, so that a run can be killed before it ends."""
+
+    def on_train_batch_start(self, *_args: object) -> None:
+        time.sleep(0.2)
+
+
 def test_killed_run_resumes_with_the_same_curve(
     figures: Path,
     tmp_path: Path,
     run_farfield: Callable[..., int],
     uninterrupted: tuple[list[float], dict[str, list[float]]],
 ) -> None:
-    arguments = options(figures, tmp_path)
-    process = subprocess.Popen([sys.executable, "-m", "farfield", "fit", *arguments], stderr=subprocess.DEVNULL)
-    deadline = time.monotonic() + 120
-    while not (tmp_path / "steps.csv").is_file() or len(losses(tmp_path)) < 2:
-        assert process.poll() is None, "the run ended before it was killed"
-        assert time.monotonic() < deadline, "the run wrote no steps"
-        time.sleep(0.02)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    assert len(losses(tmp_path)) < EPOCHS * BATCHES, "killed too late to show anything"
-    assert run_farfield("fit", *arguments, "--resume=true") == 0
-    assert losses(tmp_path) == pytest.approx(uninterrupted[0], rel=1e-4)
+    arguments = ["fit", *options(figures, tmp_path / "run", workers=2)]
+    slow = "--trainer.callbacks={class_path: training.test_resume.Slow}"
+    process = start([*arguments, slow], tmp_path / "errors.txt")
+    wait_for(lambda: (tmp_path / "run/steps.csv").is_file() and len(losses(tmp_path / "run")) >= 2, process)
+    process.kill()
+    process.join()
+    assert process.exitcode == -signal.SIGKILL
+    assert len(losses(tmp_path / "run")) < EPOCHS * BATCHES, "killed too late to show anything"
+    assert run_farfield(*arguments, "--resume=true") == 0
+    assert losses(tmp_path / "run") == pytest.approx(uninterrupted[0], rel=1e-4)
 
 
 def test_sigterm_prints_how_to_resume(figures: Path, tmp_path: Path) -> None:
     """Schedulers send SIGTERM; the exit status is 143."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "farfield", "fit", *options(figures, tmp_path), "--trainer.max_epochs=200"],
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    deadline = time.monotonic() + 120
-    while not (tmp_path / "checkpoints/last.ckpt").is_file():
-        assert process.poll() is None, "the run ended before it was told to"
-        assert time.monotonic() < deadline, "the run wrote no checkpoint"
-        time.sleep(0.02)
-    process.send_signal(signal.SIGTERM)
-    _, log = process.communicate(timeout=60)
-    assert process.returncode == 143, log
+    arguments = ["fit", *options(figures, tmp_path / "run"), "--trainer.max_epochs=200"]
+    process = start(arguments, tmp_path / "errors.txt")
+    wait_for((tmp_path / "run/checkpoints/last.ckpt").is_file, process)
+    process.terminate()
+    process.join(60)
+    log = (tmp_path / "errors.txt").read_text()
+    assert process.exitcode == 143, log
     assert "terminated; resume with the same command and --resume true" in log
 
 
@@ -180,7 +196,7 @@ def test_checkpoints_are_written_after_whole_steps_only(
     figures: Path, tmp_path: Path, run_farfield: Callable[..., int]
 ) -> None:
     """With two batches a step; the resumed curve is the same."""
-    more = ["--trainer.accumulate_grad_batches=2", "--data.batch_size=3", "--trainer.max_epochs=1"]
+    more = ["--trainer.accumulate_grad_batches=2", "--data.batch_size=3", "--trainer.max_epochs=1", "--data.val=null"]
     assert run_farfield("fit", *options(figures, tmp_path / "whole"), *more) == 0
     arguments = [*options(figures, tmp_path / "stopped"), *more]
     where = "{hook: on_train_batch_end, step: 2}"  # a step is 2 of 6 batches
@@ -197,9 +213,9 @@ def test_random_augmentation_resumes_in_mid_epoch(
     """Several clips a video, balanced classes, RandAugment, erasing, MixUp and CutMix: stopped in mid-epoch."""
     more = ["--data.clips_per_video=2", "--data.class_balanced=true", "--data.batch_size=6", "--trainer.max_epochs=2"]
     settings = "{rand_augment: 2, erase: 0.5, mixup: 0.4, cutmix: 0.8, colour: 0.2, keep_direction: [bow]}"
-    more.append(f"--data.augmentation={settings}")
-    assert run_farfield("fit", *options(figures, tmp_path / "whole"), *more) == 0
-    arguments = [*options(figures, tmp_path / "stopped"), *more]
+    more += [f"--data.augmentation={settings}", "--data.val=null"]
+    assert run_farfield("fit", *options(figures, tmp_path / "whole", workers=2), *more) == 0
+    arguments = [*options(figures, tmp_path / "stopped", workers=2), *more]
     stop = "--trainer.callbacks=[{class_path: training.test_resume.StopAt, "
     stop += "init_args: {hook: on_train_batch_start, step: 8}}]"
     with pytest.raises(Stopped):
@@ -302,10 +318,11 @@ def test_moved_run_keeps_its_best_checkpoint(
 def test_extending_an_ended_run_needs_a_choice(
     figures: Path, tmp_path: Path, run_farfield: Callable[..., int], capfd: pytest.CaptureFixture[str]
 ) -> None:
-    first = [*options(figures, tmp_path / "run"), "--trainer.max_epochs=1"]
+    no_val = "--data.val=null"
+    first = [*options(figures, tmp_path / "run"), no_val, "--trainer.max_epochs=1"]
     assert run_farfield("fit", *first) == 0
     config = (tmp_path / "run/config.yaml").read_text()
-    more = ["--trainer.max_epochs=2", "--resume=true"]
+    more = [no_val, "--trainer.max_epochs=2", "--resume=true"]
     assert run_farfield("fit", *first, *more) == 2
     error = capfd.readouterr().err
     assert "the run was to end after epoch 1, and now ends after epoch 2. The schedule has ended at a learning" in error
@@ -332,21 +349,18 @@ def test_extending_an_ended_run_needs_a_choice(
 
 def test_extending_a_stopped_run_keeps_its_schedule(
     figures: Path,
+    copies: Path,
     tmp_path: Path,
     run_farfield: Callable[..., int],
     uninterrupted: tuple[list[float], dict[str, list[float]]],
     capfd: pytest.CaptureFixture[str],
 ) -> None:
-    arguments = options(figures, tmp_path)
-    stop = "--trainer.callbacks=[{class_path: training.test_resume.StopAt, "
-    stop += "init_args: {hook: on_train_batch_start, step: 6}}]"
-    with pytest.raises(Stopped):
-        run_farfield("fit", *arguments, stop)
-    capfd.readouterr()
-    assert run_farfield("fit", *arguments, "--resume=true", "--trainer.max_epochs=4") == 0
+    run_dir = shutil.copytree(copies / name_of("on_train_batch_start", 6), tmp_path / "run")
+    arguments = [*options(figures, run_dir), "--data.val=null", "--resume=true", "--trainer.max_epochs=4"]
+    assert run_farfield("fit", *arguments) == 0
     now, longer = (0.01 * (1 + math.cos(math.pi * 6 / steps)) for steps in (12, 16))
     error = capfd.readouterr().err
     assert "the run was to end after epoch 3, and now ends after epoch 4. The schedule is kept" in error
     assert f"the learning rate is {now:.4g}; with extend it would be {longer:.4g}." in error
-    assert losses(tmp_path)[:12] == pytest.approx(uninterrupted[0], rel=1e-4)
-    assert losses(tmp_path, column="lr")[12:] == [0.0] * 4
+    assert losses(run_dir)[:12] == pytest.approx(uninterrupted[0], rel=1e-4)
+    assert losses(run_dir, column="lr")[12:] == [0.0] * 4

@@ -17,6 +17,8 @@ from lightning.pytorch.plugins import MixedPrecision
 
 from farfield.errors import FarfieldError
 from farfield.training.fsdp import FullySharded
+from training.in_two_processes import LIGHTNING
+from training.run_copies import copy_option
 
 TESTS = Path(__file__).parents[1]
 Run = Callable[..., int]
@@ -30,6 +32,8 @@ SHARDED = (
     "--model.optimisation.step_epochs=[5]",
     "--trainer.gradient_clip_val=0.5",
 )
+STARTS = "farfield: an optimiser step takes"
+"""Start of a line of the log that each run has once."""
 NORMS = (*SHARDED, "--model.optimisation.freeze_batch_norm=false")
 
 
@@ -38,6 +42,7 @@ def fit(figures: Path, run_dir: Path, devices: int, *more: str, strategy: str = 
         "fit",
         f"--run_dir={run_dir}",
         "--model.backbone=tiny",
+        "--model.backbone_options={width: 0.25}",
         "--model.dropout=0",
         "--model.optimisation.freeze_batch_norm=true",  # PyTorch's sync BN runs on CUDA only
         "--model.optimisation.lr=0.01",
@@ -78,7 +83,10 @@ def manifests(figures: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[s
 
 @pytest.fixture(scope="module")
 def two(figures: Path, manifests: dict[str, Path], tmp_path_factory: pytest.TempPathFactory, run_farfield: Run) -> Path:
-    """A folder of runs by two processes, and of `one`, which is scored."""
+    """Return a folder of runs by two processes, and of `one`, which is scored.
+
+    ddp_fsdp2 is the run unsharded as it was after its first epoch, resumed sharded.
+    """
     folder = tmp_path_factory.mktemp("two")
     assert run_farfield(*fit(figures, folder / "one", 1, f"--data.val={manifests['seven']}")) == 0
     five = (*SHARDED, f"--data.val={manifests['five']}", "--trainer.log_every_n_steps=1", "--report.every_n_epochs=1")
@@ -87,32 +95,28 @@ def two(figures: Path, manifests: dict[str, Path], tmp_path_factory: pytest.Temp
     resumed = (epochs, "--resume=true")
     taught = (f"--model.teacher={folder / 'one/checkpoints/last.ckpt'}", f"--data.unlabelled={manifests['five']}")
     assert run_farfield(*fit(figures, folder / "taught_one", 1, *taught)) == 0
+    after_one_epoch = copy_option(folder / "unsharded", folder, {"ddp_fsdp2": ("on_train_epoch_start", 5)})
     commands = {
         "taught": fit(figures, folder / "taught", 2, *taught),
-        "plain": fit(figures, folder / "plain", 2, f"--data.val={manifests['seven']}"),
         "test": score(folder / "one/checkpoints/last.ckpt", manifests["seven"], folder / "test", 2),
         "averaged": fit(figures, folder / "averaged", 2, *AVERAGED),
         "sharded": fit(figures, folder / "sharded", 2, *five, *accumulated, strategy="fsdp2"),
-        "unsharded": fit(figures, folder / "unsharded", 2, *NORMS, epochs),
+        "unsharded": fit(figures, folder / "unsharded", 2, *NORMS, epochs, after_one_epoch),
         "fsdp2_first": fit(figures, folder / "fsdp2_ddp", 2, *NORMS, strategy="fsdp2"),
         "ddp_then": fit(figures, folder / "fsdp2_ddp", 2, *NORMS, *resumed),
-        "ddp_first": fit(figures, folder / "ddp_fsdp2", 2, *NORMS),
         "fsdp2_then": fit(figures, folder / "ddp_fsdp2", 2, *NORMS, *resumed, strategy="fsdp2"),
     }
-    (folder / "commands.json").write_text(json.dumps(commands))
-    launcher = ("-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", "-m", "training.in_two_processes")
-    errors = run([*launcher, str(folder / "commands.json")])
-    assert "sync_dist" not in errors  # Lightning's, of figures that are one process's alone
-    assert errors.count("farfield: an optimiser step takes") == sum(words[0] == "fit" for words in commands.values())
-    return folder
-
-
-def run(words: list[str]) -> str:
-    """Run Python; return what it printed on standard error."""
+    lightning = fit(figures, folder / "plain", 2, f"--data.val={manifests['seven']}")
+    (folder / "commands.json").write_text(json.dumps({"torchrun": commands, "lightning": lightning}))
     environment = os.environ | {"PYTHONPATH": f"{TESTS}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"}
-    done = subprocess.run([sys.executable, *words], capture_output=True, text=True, check=False, env=environment)
+    command = [sys.executable, "-m", "training.in_two_processes", str(folder / "commands.json")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
     assert done.returncode == 0, done.stderr
-    return done.stderr
+    assert "sync_dist" not in done.stderr  # Lightning's, of figures that are one process's alone
+    by_torchrun, by_lightning = (part.count(STARTS) for part in done.stderr.split(LIGHTNING))
+    assert by_torchrun == sum(words[0] == "fit" for words in commands.values())
+    assert by_lightning == 1  # not once a process
+    return folder
 
 
 def last_epoch(run_dir: Path) -> dict[str, str]:
@@ -141,7 +145,6 @@ def test_two_processes_evaluate_every_video_once(
     two: Path, manifests: dict[str, Path], run_farfield: Run, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Metrics equal those of one process, for an odd number of videos with an unreadable one."""
-    must_agree(two / "one", two / "plain", "val/top1", "val/loss", "val/mean_class_accuracy", "train/loss")
     for name in ("one", "plain"):
         assert last_epoch(two / name)["skipped_videos"] == "1"  # whichever process came by it
     capsys.readouterr()
@@ -153,12 +156,8 @@ def test_two_processes_evaluate_every_video_once(
 
 
 @pytest.mark.slow
-def test_processes_that_lightning_starts_train_like_one(
-    two: Path, figures: Path, manifests: dict[str, Path], tmp_path: Path
-) -> None:
-    errors = run(["-m", "farfield", *fit(figures, tmp_path, 2, f"--data.val={manifests['seven']}")])
-    assert errors.count("farfield: an optimiser step takes") == 1  # not once a process
-    must_agree(two / "one", tmp_path, "val/top1", "val/loss", "train/loss")
+def test_processes_that_lightning_starts_train_like_one(two: Path) -> None:
+    must_agree(two / "one", two / "plain", "val/top1", "val/loss", "val/mean_class_accuracy", "train/loss")
 
 
 @pytest.mark.slow

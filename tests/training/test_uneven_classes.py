@@ -37,6 +37,7 @@ def arguments(data: Path, run_dir: Path, *more: str) -> list[str]:
     return [
         f"--run_dir={run_dir}",
         "--model.backbone=tiny",
+        "--model.backbone_options={width: 0.25}",
         "--model.clip={num_frames: 4, crop_px: 24}",
         f"--data.train={data / 'train.csv'}",
         f"--data.val={data / 'val.csv'}",
@@ -67,8 +68,10 @@ class Figures(Callback):
             trainer.callback_metrics[name].fill_(values[trainer.current_epoch])
 
 
-def given(**values: list[float]) -> str:
-    return f"--trainer.callbacks={{class_path: training.test_uneven_classes.Figures, init_args: {values}}}"
+def given(**values: list[float]) -> list[str]:
+    """Return options that give the metrics of each epoch, which has one batch: its own metrics do not count."""
+    callback = f"--trainer.callbacks={{class_path: training.test_uneven_classes.Figures, init_args: {values}}}"
+    return [callback, "--trainer.limit_train_batches=1", "--trainer.limit_val_batches=1"]
 
 
 @pytest.mark.parametrize(
@@ -132,7 +135,7 @@ def test_monitor_chooses_the_best_checkpoint(
     caplog.set_level("INFO", "farfield")
     figures = given(top1=[0.5, 0.25, 0.75], mean_class_accuracy=[0.5, 0.625, 0.25], loss=[0.5, 1.0, 0.75])
     more = [] if monitor is None else [f"--monitor={monitor}"]
-    result = train_run(make_run(arguments(uneven, tmp_path, "--trainer.max_epochs=3", figures, *more)))
+    result = train_run(make_run(arguments(uneven, tmp_path, "--trainer.max_epochs=3", *figures, *more)))
     name = monitor or "val/top1"
     assert (result.best_epoch, result.monitor, result.best_value) == (epoch, name, value)
     assert result.best_top1 == (value if name == "val/top1" else None)
@@ -143,7 +146,7 @@ def test_monitor_stops_early(uneven: Path, tmp_path: Path, caplog: pytest.LogCap
     caplog.set_level("INFO", "farfield")
     figures = given(top1=[0.5] * 4, mean_class_accuracy=[0.5, 0.625, 0.25, 0.25], loss=[4.0, 3.0, 2.0, 1.0])
     more = ["--monitor=val/mean_class_accuracy", "--model.optimisation.early_stopping_epochs=1"]
-    result = train_run(make_run(arguments(uneven, tmp_path, "--trainer.max_epochs=4", figures, *more)))
+    result = train_run(make_run(arguments(uneven, tmp_path, "--trainer.max_epochs=4", *figures, *more)))
     assert result.epochs == 3
     assert "stopped early, after epoch 3: val/mean_class_accuracy did not rise above 0.625" in caplog.text
 
@@ -153,7 +156,7 @@ def test_resumed_run_may_change_monitor_and_loss(
 ) -> None:
     figures = given(top1=[0.75, 0.5, 0.5], mean_class_accuracy=[0.5, 0.25, 0.125], loss=[1.0] * 3)
     run_dir = tmp_path / "run"
-    options = [*arguments(uneven, run_dir, figures), "--model.optimisation.schedule_length=extend"]
+    options = [*arguments(uneven, run_dir, *figures), "--model.optimisation.schedule_length=extend"]
     stop = "--model.optimisation.early_stopping_epochs=5"
     assert run_farfield("fit", *options, stop) == 0
     assert f"best checkpoint: {run_dir / 'checkpoints/best.ckpt'}, of epoch 1, with val/top1 75.0%" in (

@@ -141,9 +141,9 @@ def test_a_changed_file_of_hard_windows_is_noticed(manifest: Path, make_video: C
 @pytest.mark.parametrize(
     ("more", "message"),
     [
-        (["--model.task=single_label"], r"data.untrimmed trains on clips without any class .* task is single_label"),
+        (["--model.task=single_label"], r"data.untrimmed trains on clips with no class .* task is single_label"),
         (["--data.whole_videos=true"], r"data.untrimmed and data.whole_videos are two ways to draw clips"),
-        (["--data.class_balanced=true"], r"data.class_balanced draws videos by their one class"),
+        (["--data.class_balanced=true"], r"data.class_balanced needs one class per video"),
         (
             ["--model.clip.sampling=segments"],
             r"data.untrimmed needs clips of a fixed length, but clip.sampling is 'seg",
@@ -163,7 +163,10 @@ def test_a_changed_file_of_hard_windows_is_noticed(manifest: Path, make_video: C
         ),
         (["--data.hard_negatives=h.csv"], r"there is no file of hard windows at h.csv"),
         (["--data.clips_per_video=3"], r"clips_per_video must be at least 1 and divide batch_size"),
-        (["--data.short_cycle=true", "--data.batch_size=4"], r"8 videos are too few for data.short_cycle"),
+        (
+            ["--data.short_cycle=true", "--data.batch_size=4"],
+            r"the number of videos is 8, but a cycle of data.short_cycle needs",
+        ),
     ],
 )
 def test_settings_that_do_not_fit_are_refused(

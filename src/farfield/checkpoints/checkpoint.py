@@ -2,9 +2,9 @@
 
 A checkpoint is a dict with `{"farfield": {"format": 1, "model": {...}}, "state_dict": {...}}`. Training adds entries
 from Lightning, `training/lightning_module.py` (optimisation, schedule, data) and `training/checkpointing.py`. "model"
-holds the fields of `NetworkOptions` as plain types. If thresholds were chosen, "farfield" also has "operating_point",
-or "timeline_operating_point" for those of timelines, with the fields of `OperatingPoint`. Reading never executes code
-from the file.
+holds the fields of `NetworkOptions` as plain types. If thresholds were chosen, "farfield" also has "operating_point"
+(for videos and clips) or "timeline_operating_point" (for timelines), with the fields of `OperatingPoint`. Reading never
+executes code from the file.
 """
 
 from __future__ import annotations
@@ -36,7 +36,8 @@ def checkpoint_metadata(network: ActionNet) -> dict[str, Any]:
     """Return the metadata that a checkpoint needs to rebuild the network: format version, network options, thresholds.
 
     Raises:
-        FarfieldError: if the network's batch norms are folded, or the number of labels differs from that of scores.
+        FarfieldError: if the network's batch norms are folded, or the number of labels differs from the number of
+            scores.
     """
     network.refuse_folded("saved")
     scores = network.head.fc.out_features
@@ -53,8 +54,8 @@ def save_model(network: ActionNet, path: str | Path) -> None:
     """Save a network as a checkpoint, with an atomic write.
 
     Raises:
-        FarfieldError: if the network is exported or folded, if the number of labels differs from that of scores, or if
-            `path` has the suffix of an exported network or cannot be written.
+        FarfieldError: if the network is exported or folded, if the number of labels differs from the number of scores,
+            or if `path` has the suffix of an exported network or cannot be written.
     """
     if Path(path).suffix.lower() in EXPORTED_SUFFIXES:
         raise FarfieldError(f"{path} has the suffix of an exported network. Give a name that ends in .ckpt.")
@@ -64,7 +65,7 @@ def save_model(network: ActionNet, path: str | Path) -> None:
 
 
 def network_state_dict(network: ActionNet) -> dict[str, Tensor]:
-    """Return a network's weights under the names that a checkpoint has for them."""
+    """Return a network's weights by the names that they have in a checkpoint."""
     return {NETWORK_PREFIX + name: value for name, value in network.state_dict().items()}
 
 
@@ -106,7 +107,7 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
 
 
 def network_state(content: dict[str, Any], path: str | Path) -> dict[str, Tensor]:
-    """Return the network's weights in a farfield checkpoint, without the prefixes of wrappers such as torch.compile.
+    """Return the network's weights in a checkpoint's content, without the prefixes of wrappers such as torch.compile.
 
     Raises:
         FarfieldError: if two weights have the same name without these prefixes.
@@ -172,7 +173,7 @@ def save_operating_point(point: OperatingPoint, path: str | Path, *, timeline: b
     Args:
         point: thresholds of the network's labels.
         path: the checkpoint.
-        timeline: whether they are thresholds of timelines, which are kept beside those of videos and clips.
+        timeline: True for thresholds of timelines, False for thresholds of videos and clips. The file can hold both.
 
     Raises:
         FarfieldError: if the file is not a farfield checkpoint, or cannot be written.

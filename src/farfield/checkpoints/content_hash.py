@@ -34,5 +34,5 @@ def _hash(files: list[Path], checkpoint: str | Path) -> str:
             with each.open("rb") as file:
                 digest.update(hashlib.file_digest(file, "sha256").digest())
     except OSError as error:
-        raise FarfieldError(f"the checkpoint {checkpoint} cannot be read: {error.strerror}.") from error
+        raise FarfieldError(f"the checkpoint {checkpoint} cannot be read: {error.strerror}. Check the path.") from error
     return digest.hexdigest()[:16]

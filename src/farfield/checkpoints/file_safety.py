@@ -1,4 +1,4 @@
-"""Safety checks for checkpoint files before they are read, and explanations for unreadable ones.
+"""Safety checks for checkpoint files before they are read, and explanations why a file cannot be read.
 
 `check_file_safety` refuses files that are unsafe to pass to `torch.load`: compressed archives, which may expand to far
 more than their size; TorchScript archives, whose code would run; and pickles nested too deeply to read recursively.
@@ -65,7 +65,7 @@ def _check_archive(path: Path) -> None:
     elif packed:
         what = f"its member {packed[0]} is compressed, but torch.save never compresses. It was not decompressed"
     elif sum(m.file_size for m in members) > size:
-        what = f"its members claim to be larger than the whole file ({size} bytes). It was not read"
+        what = f"the stated sizes of its members add up to more than the whole file ({size} bytes). It was not read"
     else:
         return
     raise FarfieldError(f"{path} cannot be read as a checkpoint: {what}.")
@@ -133,7 +133,7 @@ class UnsafePickle(pickle.UnpicklingError):
 
 
 _KINDS = {
-    b"\x89HDF": "an HDF5 file, which Keras writes",
+    b"\x89HDF": "an HDF5 file, a format of Keras",
     b"\x1f\x8b": "compressed with gzip. Unpack it",
     b"BZh": "compressed with bzip2. Unpack it",
     b"\xfd7zXZ": "compressed with xz. Unpack it",
@@ -151,19 +151,19 @@ def why_unreadable(path: Path, error: Exception) -> str:
     with path.open("rb") as file:
         head = file.read(4096)
     if not head:
-        return "it is empty."
+        return "it is empty. Copy or download the file again."
     if head.startswith(b"PK") and not zipfile.is_zipfile(path):
-        return "it is truncated, or damaged at its end."
+        return "it is truncated, or damaged at its end. Copy or download the file again."
     for start, kind in _KINDS.items():
         if head.startswith(start):
             return f"it is {kind}."
     if head[4:8] == b"ftyp":
-        return "it is a video."
+        return "it is a video. Give a checkpoint."
     if head[8:10] == b'{"' and int.from_bytes(head[:8], "little") < path.stat().st_size:
         return "it is a safetensors file. Rewrite it first: torch.save(safetensors.torch.load_file(PATH), NEW_PATH)."
     try:
         if all(character.isprintable() or character in "\r\n\t" for character in head.decode("utf-8")):
-            return "it is a text file."
+            return "it is a text file. Give a checkpoint."
     except UnicodeDecodeError:
         pass
     if isinstance(error, UnsafePickle):
@@ -173,4 +173,4 @@ def why_unreadable(path: Path, error: Exception) -> str:
             "it holds Python objects that are neither tensors nor plain types. If another project wrote it, convert "
             "it with farfield convert."
         )
-    return "it is damaged, truncated, or not a checkpoint."
+    return "it is damaged, truncated, or not a checkpoint. Copy or download the file again, or give a checkpoint."

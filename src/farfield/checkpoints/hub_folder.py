@@ -40,7 +40,7 @@ def write_folder(network: ActionNet, folder: Path, card: str) -> None:
     for label in network.labels:
         if len(label.splitlines()) != 1:
             raise FarfieldError(
-                f"the label {label!r} is not a single line, but labels.txt holds one label per line. Rename it."
+                f"the label {label!r} is not a single line, but labels.txt holds one label per line. Rename the label."
             )
     folder.mkdir()
     state = {name: value.contiguous() for name, value in network.state_dict().items()}
@@ -74,7 +74,7 @@ def load_folder(folder: str | Path) -> ActionNet:
 
 
 def _read_config(path: Path) -> dict[str, Any]:
-    """Read config.json and check its format. Its network options and thresholds are still unchecked."""
+    """Read config.json and check its format version, but not its network options and thresholds."""
     content = read_json(path, remedy=REMEDY)
     if not isinstance(content, dict) or not isinstance(content.get("model"), dict):
         raise FarfieldError(

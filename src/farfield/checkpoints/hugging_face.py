@@ -1,6 +1,7 @@
 """Read video encoders that Hugging Face's `transformers` saved, with their classifiers, as farfield's networks.
 
-The weights are read by farfield and given to `transformers`' own classes, which know the names of earlier versions.
+farfield reads the weights and loads them into `transformers`' own classes, which also accept weight names of earlier
+versions.
 """
 
 from __future__ import annotations
@@ -30,22 +31,22 @@ from farfield.task import least_classes
 log = logging.getLogger("farfield")
 
 _EARLIER_ENTRIES = {"videomae": ("qkv_bias",)}
-"""Entries of earlier versions' configs that the classes of today still read."""
+"""Entries of earlier versions' configs that current classes of `transformers` still read."""
 _PRETRAINING_ONLY = ("decoder.", "encoder_to_decoder.", "mask_token", "predictor.", "position_embeddings", "pooler.")
 """First parts of names of weights that only pretraining uses."""
 
 
 @dataclass(frozen=True)
 class HuggingFaceCheckpoint:
-    """A checkpoint of `transformers` in farfield's terms.
+    """Network options and weights of a checkpoint that `transformers` saved.
 
     Attributes:
         folder: the folder that was read.
-        origin: name of the class of `transformers`.
+        origin: name of the network's class in `transformers`.
         options: fields of `NetworkOptions` as plain types. `labels` is None without a classifier.
         state: state dict of an `ActionNet`; without a classifier, that of its backbone.
         names: the name of each weight in `state`, by its name in the class of `transformers`.
-        version: version of `transformers`.
+        version: installed version of `transformers`.
         notes: information for the user, such as settings that the folder does not state.
     """
 
@@ -69,12 +70,12 @@ class HuggingFaceCheckpoint:
 def load_hugging_face(
     path: str | Path, *, labels: Sequence[str] | None = None, clip: Mapping[str, Any] | None = None
 ) -> ActionNet:
-    """Load a classification network that `transformers` saved. It is in evaluation mode, on the CPU.
+    """Load a classification network that `transformers` saved. The network is in evaluation mode, on the CPU.
 
     Args:
         path: folder, or name on huggingface.co.
-        labels: class names in place of the folder's.
-        clip: clip settings in place of the folder's and the publication's.
+        labels: class names that replace those of the folder; None keeps the folder's.
+        clip: clip settings that override those of the folder and of the publication.
 
     Raises:
         FarfieldError: if the folder cannot be read, is not of a supported family, or has no classifier.
@@ -95,7 +96,9 @@ def build_network(
     _check_classes(found, has_own_names=labels is None)
     count = len(found.options["labels"])
     if labels is not None and len(labels) != count:
-        raise FarfieldError(f"there are {len(labels)} labels, but {found.folder} has {count} classes. Give {count}.")
+        raise FarfieldError(
+            f"the number of labels is {len(labels)}, but {found.folder} has {count} classes. Give one label per class."
+        )
     options = {**found.options, "clip": {**found.options["clip"], **(clip or {})}}
     if labels is not None:
         options["labels"] = list(labels)
@@ -106,28 +109,30 @@ def _check_classes(found: HuggingFaceCheckpoint, *, has_own_names: bool) -> None
     """Check that a checkpoint's classes can be predicted.
 
     Args:
-        has_own_names: whether the network gets the names of the checkpoint.
+        has_own_names: whether the network's class names are those of the checkpoint.
 
     Raises:
-        FarfieldError: if there are too few, or two have the same name.
+        FarfieldError: if there are too few classes, or two classes have the same name.
     """
     path, labels = found.folder / CONFIG, found.options["labels"]
     if len(labels) < least_classes(found.options["task"]):
         raise FarfieldError(
-            f"{found.folder} has one class, whose probability would always be 1; a network of one label per video "
-            f"needs two. If the score is to be mapped by a sigmoid, set problem_type to multi_label_classification in "
-            f"{path}."
+            f"{found.folder} has one class, whose probability would always be 1; a single-label network needs two. "
+            f"For a probability from a sigmoid, set problem_type to multi_label_classification in {path}."
         )
     repeated = sorted({name for name in labels if labels.count(name) > 1})
     if repeated and has_own_names:
         raise FarfieldError(
-            f"several classes of {found.folder} have the name {repeated[0]!r}; each class needs its own. Correct "
+            f"several classes of {found.folder} have the name {repeated[0]!r}; each class needs its own name. Correct "
             f"id2label in {path}, or give names with farfield convert --labels FILE."
         )
 
 
 def read_hugging_face(path: str | Path) -> HuggingFaceCheckpoint:
-    """Read a checkpoint, see `load_hugging_face`. The last one is cached, since callers read it several times.
+    """Read a checkpoint that `transformers` saved. The last checkpoint is cached, since callers read it several times.
+
+    Args:
+        path: folder, or name on huggingface.co.
 
     Raises:
         FarfieldError: if the folder cannot be read or is not of a supported family.
@@ -174,7 +179,7 @@ def _read(name: str, _modified: int) -> HuggingFaceCheckpoint:
 
 
 def _read_config(raw: Mapping[str, Any], folder: Path) -> tuple[Family, Any]:
-    """Return family and config of a folder. Entries that do not define the architecture are left out."""
+    """Check a folder's config, and return its family and the entries that define the architecture."""
     kind = raw.get("model_type")
     if kind not in FAMILIES:
         classes = raw.get("architectures")
@@ -213,7 +218,10 @@ def _options(raw: Mapping[str, Any], made: Any, count: int) -> dict[str, Any]:
     }
     if made.model_type == "vjepa2" and count:
         if made.hidden_act != "gelu":
-            raise FarfieldError(f"the pooler of V-JEPA 2 has hidden_act {made.hidden_act!r}; farfield has gelu only.")
+            raise FarfieldError(
+                f"the pooler of V-JEPA 2 has hidden_act {made.hidden_act!r}; farfield supports only gelu. Use another "
+                "checkpoint."
+            )
         options["head"] = "attentive"
         options["head_options"] = {
             "num_heads": made.num_attention_heads,
@@ -233,8 +241,8 @@ def _task(raw: Mapping[str, Any]) -> str:
     if given not in (None, "single_label_classification", "multi_label_classification"):
         raise FarfieldError(
             f"{CONFIG} has problem_type {given!r}; farfield runs classifiers, of problem_type "
-            "single_label_classification (the default) or multi_label_classification. If the network is one, correct "
-            "problem_type."
+            "single_label_classification (the default) or multi_label_classification. If the network is a "
+            "classifier, correct problem_type."
         )
     return "multilabel" if given == "multi_label_classification" else "single_label"
 
@@ -243,7 +251,7 @@ def _labels(raw: Mapping[str, Any], count: int) -> list[str]:
     """Return the class names of a config.
 
     Raises:
-        FarfieldError: if they do not fit the classifier.
+        FarfieldError: if the names do not fit the classifier's classes.
     """
     given = raw.get("id2label")
     if given is None:
@@ -255,12 +263,12 @@ def _labels(raw: Mapping[str, Any], count: int) -> list[str]:
     elif absent := [index for index in map(str, range(count)) if not isinstance(named.get(index), str | int)]:
         wrong = f"has no name for class {absent[0]}"
     if wrong:
-        raise FarfieldError(f"id2label in {CONFIG} {wrong}. Give names for 0 .. {count - 1}.")
+        raise FarfieldError(f"id2label in {CONFIG} {wrong}. Give a name for each class from 0 to {count - 1}.")
     return [str(named[str(index)]) for index in range(count)]
 
 
 def _load(family: Family, made: Any, state: dict[str, Tensor], folder: Path, suffix: str) -> Any:
-    """Load weights into the class of `transformers`, and check that all fit.
+    """Load weights into the class of `transformers`, and check that all weights fit.
 
     Raises:
         FarfieldError: if weights are missing, unexpected or of another shape.
@@ -309,8 +317,8 @@ def _names(theirs: Iterable[str], kind: str, base: str) -> dict[str, str]:
     """Return the names of weights in an `ActionNet`, by their names in a class of `transformers`.
 
     Args:
-        theirs: names in the class.
-        kind: `model_type` of its config.
+        theirs: names of the weights in that class.
+        kind: `model_type` of the network's config.
         base: attribute of the class that holds the encoder; empty if the class is the encoder.
     """
     encoder = (f"{base}." if base else "") + ("encoder." if kind == "vjepa2" else "")

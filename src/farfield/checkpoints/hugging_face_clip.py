@@ -1,7 +1,7 @@
 """Clip settings of a folder that `transformers` wrote: its preprocessing, and the sampling of its publication.
 
 The files of `transformers` state the number of frames, the sizes and the normalisation, but not which frames of a video
-are taken. Those are the publication's (`models/backbones/hugging_face.py`).
+are taken. The frame sampling is that of the publication (`models/backbones/hugging_face.py`).
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ SOMETHING_SOMETHING = 174
 
 
 def preprocessing(folder: Path, kind: str, clip: ClipSpec) -> tuple[dict[str, Any], list[str]]:
-    """Return the clip settings that a folder's processor states, and notes where farfield does something else.
+    """Return the clip settings in a folder's processor config, and notes on where farfield's preprocessing differs.
 
     Args:
         folder: folder of the checkpoint.
-        kind: `model_type` of its config.
+        kind: `model_type` of the checkpoint's config.
         clip: settings of the publication, used where the folder states none.
 
     Raises:
@@ -50,14 +50,16 @@ def preprocessing(folder: Path, kind: str, clip: ClipSpec) -> tuple[dict[str, An
     elif crop is not None and crop != clip.crop_px:
         notes.append(f"{path.name} crops to {crop} px, but the encoder takes {clip.crop_px} px, which is used")
     if not content.get("do_resize", True) or not content.get("do_center_crop", True) or _is_squeezed(content):
-        notes.append(f"{path.name} does not resize the short side and crop the centre, as farfield does")
+        notes.append(f"{path.name} does not resize the short side and crop the centre, but farfield does")
     elif short_side is not None and short_side < clip.crop_px:
         notes.append(
             f"{path.name} resizes the short side to {short_side} px and pads to {clip.crop_px} px, but farfield "
             f"resizes it to {clip.crop_px} px"
         )
     elif content.get("resample", BILINEAR) != BILINEAR:
-        notes.append(f"{path.name} does not resize bilinearly, as farfield does (resample {content['resample']})")
+        notes.append(
+            f"{path.name} resizes with resample {content['resample']}, but farfield resizes bilinearly ({BILINEAR})"
+        )
     needed = ("image_mean", "image_std", "size") if content.get("do_normalize", True) else ("size",)
     if absent := [name for name in needed if content.get(name) is None]:
         notes.append(f"{path.name} does not state {', '.join(absent)}: the publication's settings are used")
@@ -66,9 +68,9 @@ def preprocessing(folder: Path, kind: str, clip: ClipSpec) -> tuple[dict[str, An
 
 
 def sampling(kind: str, labels: Sequence[str]) -> dict[str, Any]:
-    """Return the settings by which the publication of a family samples frames of Something-Something V2.
+    """Return the clip settings with which a family's publication samples Something-Something V2.
 
-    Empty for labels of other data sets, and for families that sample it as they sample Kinetics.
+    The dict is empty for labels of other data sets, and for families with the same sampling as for Kinetics.
     """
     templates = sum("something" in label.lower() for label in labels)
     if len(labels) != SOMETHING_SOMETHING or templates < len(labels) // 2:
@@ -93,10 +95,10 @@ def _read_processor(folder: Path) -> tuple[Path | None, Mapping[str, Any]]:
 
 
 def _normalisation(content: Mapping[str, Any], kind: str, clip: ClipSpec) -> tuple[list[float], list[float]]:
-    """Return mean and standard deviation of pixels in [0, 1] that give what the processor computes.
+    """Return the mean and standard deviation, for pixels in [0, 1], that normalise as the processor does.
 
-    For a pixel p in [0, 255] the processor computes (p * rescale_factor - offset - mean) / std. ViViT's has offset 1
-    unless its settings say otherwise.
+    For a pixel p in [0, 255] the processor computes (p * rescale_factor - offset - mean) / std. The default offset is 1
+    for ViViT and 0 for other families.
     """
     factor = float(content.get("rescale_factor", 1 / 127.5 if kind == "vivit" else 1 / 255))
     offset = float(content.get("offset", kind == "vivit"))

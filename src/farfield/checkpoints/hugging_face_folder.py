@@ -26,10 +26,10 @@ _CHECKPOINT_SUFFIXES = {".ckpt", ".pt", ".pth", ".pyth", ".pkl", ".bin", ".onnx"
 
 
 def is_hugging_face(path: str | Path) -> bool:
-    """Return whether a path is a folder that `transformers` wrote, or may be the name of one on huggingface.co.
+    """Return whether a path is a folder that `transformers` wrote, or may be the name of a model on huggingface.co.
 
-    A name is of the form owner/model. Neither it nor a folder called owner may exist locally, so that a mistyped path
-    is not taken for a name.
+    A name has the form owner/model. To not take a mistyped path for a name, the result is False if the folder `owner`
+    exists locally.
     """
     place = Path(path)
     if place.is_dir():
@@ -43,7 +43,9 @@ def is_hugging_face(path: str | Path) -> bool:
 
 
 def find_folder(path: str | Path) -> Path:
-    """Return a folder, or download the model of that name from huggingface.co to the cache of `huggingface_hub`.
+    """Return the local folder `path`, or download the model of this name from huggingface.co.
+
+    Downloads go to the cache of `huggingface_hub`.
 
     If the environment variable HF_HUB_OFFLINE is set (`--offline` on the command line), only the cache is used.
 
@@ -69,7 +71,7 @@ def find_folder(path: str | Path) -> Path:
         raise FarfieldError(
             f"there is no folder {path}, and the model of that name on huggingface.co cannot be loaded: "
             f"{' '.join(str(reason).split()).removesuffix('.')}. Give an existing folder, or check the name and the "
-            "network."
+            "internet connection."
         ) from error
     return folder
 
@@ -78,7 +80,8 @@ def weight_files(folder: Path) -> list[Path]:
     """Return the files of weights in a folder.
 
     Raises:
-        FarfieldError: if there are none, or an index is damaged or names a file outside the folder.
+        FarfieldError: if there are no weights, or an index of weight files is damaged or names a file outside the
+            folder.
     """
     found = next((folder / name for name in WEIGHTS if (folder / name).is_file()), None)
     if found is None:
@@ -91,7 +94,9 @@ def weight_files(folder: Path) -> list[Path]:
     suffix = ".safetensors" if "safetensors" in found.name else ".bin"
     for name in shards or [None]:
         if not isinstance(name, str) or Path(name).name != name or not name.endswith(suffix):
-            raise FarfieldError(f"{found} is damaged: its weight_map does not name files of weights in this folder.")
+            raise FarfieldError(
+                f"{found} is damaged: its weight_map does not name files of weights in this folder. {REMEDY}"
+            )
         if not (folder / name).is_file():
             raise FarfieldError(f"{folder} is incomplete: it has no {name}. {REMEDY}")
     return [folder / name for name in shards]

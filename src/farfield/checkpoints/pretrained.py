@@ -98,7 +98,7 @@ def find_weights(
 
 
 def _of_hugging_face(weights: str | Path, backbone: str, options: Mapping[str, Any]) -> PretrainedWeights:
-    """Read a video encoder of Hugging Face. If `options` set another output, its classifier is left out."""
+    """Read a video encoder of Hugging Face, without its classifier if `options` set another output."""
     if backbone != "hf":
         raise FarfieldError(
             f"weights is {str(weights)!r}, a checkpoint of Hugging Face, but backbone is {backbone!r}. Set backbone to "
@@ -125,7 +125,8 @@ def _read(name: str, _modified: int, options: str) -> PretrainedWeights:
     if isinstance(content, Mapping) and "blobs" not in content:
         image = find_network(content, path)
         if is_image_network(image.values):
-            _log_notes(path, image.notes, [*image.ignored, *((name, "not of the network") for name in image.beside)])
+            beside = [(name, "not part of the network") for name in image.beside]
+            _log_notes(path, image.notes, [*image.ignored, *beside])
             return PretrainedWeights(str(path), as_tensors(image.values, path), None)
     network, report = convert_file(path, options=ConversionOptions(**json.loads(options)))
     _log_notes(path, report.notes, report.ignored)
@@ -150,9 +151,8 @@ def weights_clip(
 ) -> dict[str, Any] | None:
     """Return the clip settings that weights were trained with, as a `ClipSpec`'s values.
 
-    Only a model that is named by its name on huggingface.co is downloaded.
-
-    The arguments are those of `find_weights`.
+    Nothing is downloaded, except a model given by its name on huggingface.co. The arguments are those of
+    `find_weights`.
 
     Returns:
         Values of `ClipSpec`; only mean and std if the weights belong to another backbone. None if the backbone's own
@@ -261,8 +261,9 @@ def _match_classifier(given: dict[str, Tensor], old: Sequence[str], network: Act
         else:
             given[key] = given[key][rows]
     if rows is None or not same_pooling:
-        before = f"the classifier of {len(old)} classes is replaced by" if old else "there is no classifier;"
-        return f"{before} a new one of {len(new)} classes"
+        if not old:
+            return f"they have no classifier; the network's classifier of {len(new)} classes has new, random weights"
+        return f"the classifier of {len(old)} classes is replaced by a new one of {len(new)} classes"
     return f"the classifier's rows of {'all' if len(rows) == len(old) else len(rows)} classes are kept"
 
 
@@ -275,7 +276,7 @@ def _new_blocks(given: Iterable[str], wanted: Iterable[str]) -> set[str]:
 def _check_fit(
     given: Mapping[str, Tensor], wanted: Mapping[str, Tensor], source: PretrainedWeights, network: ActionNet
 ) -> None:
-    """Raise if weights are missing, unexpected or misshapen. Those of new blocks and the classifier may be missing."""
+    """Raise if weights are missing, unexpected or misshapen. New blocks and the classifier may lack weights."""
     extra = [key for key in given if key not in wanted]
     other = [key for key in given if key in wanted and given[key].shape != wanted[key].shape]
     new = tuple(f"{block}.inserted." for block in _new_blocks(given, wanted))
@@ -291,7 +292,7 @@ def _check_fit(
     ]
     if blocks := {key.split(".inserted.")[0] for key in extra if ".inserted." in key}:
         raise FarfieldError(
-            f"the weights of {source.name} have inserted blocks that this network does not have ({len(blocks)}). Build "
+            f"the weights of {source.name} have inserted blocks (number: {len(blocks)}) that this network lacks. Build "
             f"the network with the same blocks: insert={source.config and source.config['insert']}."
         )
     if extra or other or missing:

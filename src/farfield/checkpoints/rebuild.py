@@ -55,7 +55,7 @@ def rebuild(model: Any, state: dict[str, Tensor], *, described: Path, weights: P
 
 
 def _why_invalid(model: Any) -> str | None:
-    """Return the reason why `model` is not a dict of `NetworkOptions` fields, or None if it is."""
+    """Return the reason why `model` is not a dict of `NetworkOptions` fields; None if it is such a dict."""
     if not isinstance(model, Mapping):
         return "they are missing" if model is None else "they are not a dict"
     known = [field.name for field in dataclasses.fields(NetworkOptions)]
@@ -71,7 +71,7 @@ def _why_invalid(model: Any) -> str | None:
 
 
 def differences(given: Mapping[str, Any], wanted: Mapping[str, Tensor]) -> str | None:
-    """Summarise how given weights differ from a network's, with a count and an example per kind; None if they fit."""
+    """Summarise how weights differ from a network's, with counts and examples; None if they do not differ."""
     no_weight = [name for name, value in given.items() if not isinstance(value, Tensor)]
     surplus = [name for name in given if name not in wanted and name not in no_weight]
     # PyTorch fills in the batch norms' counters; frozen ones have none.

@@ -25,7 +25,7 @@ WRAPPERS = {
     "_checkpoint_wrapped_module": "activation checkpointing",
     "_forward_module": "Lightning Fabric",
 }
-"""Name parts that wrappers insert into weight names, each with its wrapper. Unwrapped networks have none of them."""
+"""Parts that wrappers insert into weight names, with each wrapper's name. Unwrapped networks have no such parts."""
 
 NETWORKS: dict[str, tuple[tuple[str, ...], ...]] = {
     "PySlowFast": (("s1.pathway0_stem.",),),
@@ -35,8 +35,10 @@ NETWORKS: dict[str, tuple[tuple[str, ...], ...]] = {
     "image ResNet": (("conv1.weight", "layer1.0.conv1.weight"),),
     "torchvision": (("stem.0.",), ("features.0.0.",), ("conv_proj.",), ("patch_embed.",)),
 }
-"""Projects, each with alternative tuples of prefixes of weight names. A state dict belongs to a project if its names
-have every prefix of one of the tuples."""
+"""Prefixes of weight names by project, as alternative tuples.
+
+A state dict belongs to a project if its names have every prefix of one of the tuples.
+"""
 
 _CONTAINERS = ("", "model_state", "state_dict", "model", "model_state_dict", "network", "net", "module")
 """Keys under which projects store a network, in order of preference."""
@@ -110,9 +112,7 @@ def without_wrappers(names: Iterable[str], path: Any) -> dict[str, str]:
     for name in names:
         short = _plain(name)
         if short in plain:
-            raise FarfieldError(
-                f"{path} has two weights that both mean {short}: {plain[short]} and {name}. Remove one."
-            )
+            raise FarfieldError(f"{path} has two weights that map to {short}: {plain[short]} and {name}. Remove one.")
         plain[short] = name
     return plain
 
@@ -122,14 +122,14 @@ def _plain(name: str) -> str:
 
 
 def find_network(content: Mapping[Any, Any], path: Any, take: str | None = None) -> NetworkState:
-    """Find the network in a checkpoint, and the entries beside it.
+    """Find the network's weights in a checkpoint, and list the entries that are not part of the network.
 
     Args:
         content: the checkpoint.
         path: path of the checkpoint, for messages.
         take: which of several networks to take: a container ("ema_state_dict"), a prefix ("model_ema"), or both
-            ("state_dict.model_ema"). Other weights in the same state dict are then ignored. None takes the
-            network that is not an average of weights; of several, the one in the first container of
+            ("state_dict.model_ema"). Other weights in the same state dict are then ignored. None takes the trained
+            network, not an average of its weights; if there are several, the network in the first container of
             `_CONTAINERS`.
 
     Returns:
@@ -211,7 +211,7 @@ def _choose(candidates: list[_Candidate], path: Any, take: str | None) -> _Candi
 
 
 def _choice_notes(chosen: _Candidate, candidates: list[_Candidate]) -> list[str]:
-    """Return notes that say which of several networks in a file was chosen."""
+    """Return a note that says which of several networks in a file was chosen; an empty list for a single network."""
     others = [c.shown for c in candidates if c is not chosen]
     if not others:
         return []
@@ -221,7 +221,7 @@ def _choice_notes(chosen: _Candidate, candidates: list[_Candidate]) -> list[str]
 
 
 def _prefix_notes(found: NetworkState) -> list[str]:
-    """Note which prefixes were removed from the names."""
+    """Return a note that says which prefixes were removed from the names; an empty list if none were."""
     parts = {part for name in found.names.values() for part in name.split(".") if part in WRAPPERS}
     off = [f'"{found.prefix}"'] if found.prefix else []
     off += [f'"{part}." ({of})' for part, of in WRAPPERS.items() if part in parts]

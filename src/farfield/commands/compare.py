@@ -17,14 +17,14 @@ def compare(run_a: str, run_b: str, *, draws: int = 10_000, seed: int = 0, json:
 
     Both runs must have been tested (`farfield test`) on the same videos. Videos that only one of the tests could read
     are left out of the comparison. Multilabel networks are compared by their mean average precision, and by the average
-    precision of each class; groups of videos, if the manifest has them, are drawn together. Two folders that `farfield
-    test splits` wrote are compared split by split, and in the means over the splits.
+    precision of each class. If the manifest has groups, the bootstrap draws the videos of a group together. Two folders
+    that `farfield test splits` wrote are compared split by split, and by the means over the splits.
 
     Args:
         run_a: run A: the run's folder, the folder of its test report, or the file scores.npz in that folder; or a
             folder that `farfield test splits` wrote.
         run_b: run B, given in the same way.
-        draws: number of bootstrap draws.
+        draws: number of bootstrap resamples, at least 100.
         seed: random seed of the bootstrap.
         json: print JSON.
     """

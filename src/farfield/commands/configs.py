@@ -1,4 +1,4 @@
-"""`farfield configs`: list the recipes that ship with farfield, print one, copy one."""
+"""`farfield configs`: list the recipes (configs) that ship with farfield, print one, or copy one."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from farfield.recipes import Recipe, copy_recipe, find_recipe, list_recipes
 
 
 def configs(name: str | None = None, *, copy: str | None = None, json: bool = False) -> int:
-    """List the recipes that ship with farfield, print one, or copy one to edit.
+    """List the recipes (configs) that ship with farfield, print one, or copy one to edit it.
 
-    To train with a recipe, give its name: `farfield fit --config NAME`. Recipes whose names start with sweeps/ are for
-    `wandb sweep`, which needs a file: copy them first.
+    To train with a recipe, run `farfield fit --config NAME`. Recipes whose names start with sweeps/ are for `wandb
+    sweep`: copy them first, because it needs a file.
 
     Args:
         name: name of a recipe; without a name, all recipes are listed.

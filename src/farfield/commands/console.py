@@ -10,7 +10,9 @@ from farfield.curation.folder_scan import SkippedFiles
 
 
 def report_skipped_files(skipped: SkippedFiles, *, can_list: bool = True) -> None:
-    """Print to standard error how many files the folder scans skipped, and the names of these files if they were kept.
+    """Print to standard error how many files the scans of folders skipped.
+
+    The names of these files are printed, too, if `skipped` holds them.
 
     Args:
         skipped: record of the files that the scans skipped.

@@ -36,7 +36,7 @@ def conversion_summary(network: ActionNet, report: ConversionReport, out: str) -
         f"  weights   {len(report.mapped)} mapped, 0 missing, 0 unexpected, 0 of other shapes",
     ]
     if report.set_to_zero:
-        lines.append(f"            {len(report.set_to_zero)} batch-norm counters are missing in the file: set to 0")
+        lines.append(f"            batch-norm counters missing in the file, set to 0: {len(report.set_to_zero)}")
     for name, reason in report.ignored:
         lines.append(f"  ignored   {name}: {reason}")
     lines += [f"  note      {note}" for note in report.notes]

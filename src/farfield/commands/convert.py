@@ -25,14 +25,14 @@ def convert(
 
     The origin is detected from the names of the weights. Settings that the weights do not determine are read from the
     config in the file, or must be given as options. If a weight is missing, unexpected or of another shape, nothing is
-    written. Prefixes of wrappers (torch.compile, DDP, a LightningModule) are removed from the names. No code from the
-    file is executed.
+    written. Prefixes that wrappers (torch.compile, DDP, a LightningModule) put before the names are removed. No code
+    from the file is executed.
 
     Args:
         input: checkpoint to convert; for Hugging Face, a folder, or a name on huggingface.co.
         out: output file; it must not exist.
-        to: output format. farfield converts another project's checkpoint; pytorchvideo and slowfast convert a farfield
-            checkpoint, if that project supports the network.
+        to: output format. farfield is for another project's checkpoint; pytorchvideo and slowfast (PySlowFast) are for
+            a farfield checkpoint, if that project supports the network.
         labels: text file with one class name per line, in the order of the scores; null for Kinetics-400's class names
             if there are 400 classes, and numbers otherwise.
         all_keys: print every weight with its new name and shape.

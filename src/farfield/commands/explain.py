@@ -18,7 +18,7 @@ from farfield.options.parser import runs
 def explain(
     clip: str, *, checkpoint: str, out: str, point: str | None = None, json: bool = False, **options: Any
 ) -> int:
-    """Show which positions and frames of a video a prediction is based on.
+    """Write a page that shows the positions and frames of a video that a prediction is based on.
 
     Args:
         clip: video file, or folder of numbered pictures.
@@ -26,7 +26,7 @@ def explain(
             encoder of Hugging Face (docs/guides/encoders.md); network, labels, sampling and normalisation come from it.
         out: folder to write to; files of an earlier explanation are replaced.
         point: position whose attention is shown, as Y,X in pixels from the top left of the square crop that the network
-            sees. The pictures show this crop, and explanation.json has its size. None chooses, for each block, the
+            sees. The pictures show this crop, and explanation.json has its size. null chooses, for each block, the
             position at which the block changes the class's score the most.
         json: print the numbers as JSON instead of a table.
     """

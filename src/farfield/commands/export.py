@@ -25,7 +25,8 @@ def export(checkpoint: str, *, clips: str | list[str] | None = None, json: bool 
             Face (docs/guides/encoders.md).
         clips: videos on which the exported network is compared with the checkpoint, in addition to random clips: a
             video, a folder, a pattern or a manifest (.csv), or a list of them, as [a.mp4,b.mp4]. The central clips of
-            at most num_compare_clips videos are used. With int8, a manifest's labels are used to measure the accuracy.
+            at most num_compare_clips videos are used. With int8, the labels of a manifest are also used to measure the
+            accuracy.
         json: print the report as JSON.
     """
     from farfield.exporters.publish import FolderReport  # late: it imports PyTorch
@@ -73,7 +74,7 @@ def _as_dict(report: ExportReport) -> dict[str, Any]:
 
 
 def _known(values: dict[str, Any]) -> dict[str, Any]:
-    """Leave out `decisions` where it is None: only multilabel networks have decisions."""
+    """Drop entries that are None: `decisions`, which only multilabel networks have."""
     return {name: value for name, value in values.items() if value is not None}
 
 
@@ -115,8 +116,8 @@ def _accuracy_lines(accuracy: Accuracy | MultilabelAccuracy) -> list[str]:
         same = "neither finds a class in any video"
         if accuracy.agreement is not None:
             same = (
-                f"{100 * accuracy.agreement:.1f}% of the {accuracy.found} classes that either finds in a video are "
-                "found by both"
+                f"of the {accuracy.found} classes that at least one of them finds in a video, both find "
+                f"{100 * accuracy.agreement:.1f}%"
             )
         metric, before, after = "mAP   ", accuracy.map, accuracy.map_int8
     lines = [

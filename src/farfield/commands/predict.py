@@ -70,77 +70,81 @@ def predict(
 ) -> int:
     """Predict the actions in videos: the most probable classes of each video, or of its segments with --timeline.
 
-    If a video cannot be decoded, the command prints its name and the reason, still predicts the other videos, and exits
-    with status 1. With --out, running the same command again resumes where it was stopped.
+    If a video cannot be decoded, the command prints its name and the reason, predicts the other videos, and exits with
+    status 1. With --out, an interrupted command resumes when it is run again.
 
     Args:
         videos: files, folders, patterns, manifests (.csv; the segment of each row is predicted), or - for a list
             of them on standard input. With --fps, folders of numbered pictures are videos, too.
         checkpoint: a .ckpt file, a folder or file written by `farfield export`, or a folder or name of a video
             encoder of Hugging Face (docs/guides/encoders.md); network, labels, sampling and normalisation come from it.
-        top_k: number of classes to print. For a multilabel network, all further classes that reach their threshold are
-            printed, too.
+        top_k: number of classes to print for each video. For a multilabel network, all further classes that reach their
+            threshold are printed, too.
         num_clips: clips spread over each video; null for the checkpoint's own setting.
         num_crops: crops of each clip; null for 1 with --timeline, and for the checkpoint's own setting otherwise.
         hop: score clips that start every `hop` frames and together cover the whole video, instead of num_clips clips.
-        timeline: slide windows over each video, however long, and print its segments: start, end and class.
+        timeline: slide windows over each video, which may be of any length, and print its segments: start, end and
+            class.
         live: watch cameras (/dev/video0) or streams (URLs), several in one process, and print predictions until they
             end or Ctrl-C. A camera may be given a name, as in front=rtsp://...
         window_seconds: length of a window; null for the length of the network's clips.
         hop_seconds: time from the start of one window to the next; null for half a window.
-        windows_aggregation: how the probabilities of a moment follow from the windows that overlap it: mean (their
-            average) or nearest (those of the window whose middle is nearest). With networks trained with
+        windows_aggregation: how the probabilities of a moment are computed from the windows that overlap it: mean
+            (their average) or nearest (those of the window whose middle is nearest). For networks trained with
             data.untrimmed, nearest gives sharper starts and ends.
         smooth_seconds: average probabilities over this duration around each moment.
-        min_seconds: segments shorter than this are merged into a neighbouring segment; those of a multilabel network
-            are left out. One number, or one for each class, as '{run: 1.0, wave: 0.5}', 0 for the others.
+        min_seconds: minimum length of a segment. Shorter segments are merged into a neighbouring segment or, for a
+            multilabel network, left out. One number, or a number for each class, as '{run: 1.0, wave: 0.5}', with 0 for
+            classes that are not named.
         threshold: moments whose most probable class has a probability below this belong to no segment. For a multi_head
             network, the probability is that of the most probable combination: the product over its classes. For a
-            multilabel network, the probability from which on a moment belongs to a class. 0 for the checkpoint's own
-            thresholds, chosen on timelines or, in a multilabel task, on videos.
+            multilabel network, a moment belongs to every class whose probability reaches the threshold. 0 for the
+            checkpoint's own thresholds, which were chosen on timelines or, for a multilabel network, on videos.
         hysteresis: a segment (with --live, an alarm) starts at the threshold, and lasts while the probability stays at
             or above this share of the threshold. 1 for a single threshold; about 0.6 avoids fragmented segments.
-        max_gap_seconds: gaps of a class up to this length are closed; one number, or one for each class, as in
-            min_seconds.
-        overlaps: for a multilabel network, which candidates for segments to use. none: those found at the threshold.
-            The others also use candidates found at lower levels, with a score: the mean probability minus that beside
-            the segment. soft_nms keeps all, and lowers the scores of those that overlap better ones; merge averages
-            those that overlap.
-        num_levels: number of levels, the threshold included, for --overlaps soft_nms and merge.
+        max_gap_seconds: gaps up to this length between two segments of a class are closed. One number, or a number for
+            each class, as in min_seconds.
+        overlaps: how a multilabel network's segments are found. none: at the threshold. soft_nms and merge also find
+            candidates at lower levels, and give each a score: the mean probability inside minus the mean probability
+            just before and after. soft_nms keeps all candidates, and lowers the scores of those that overlap a better
+            one; merge averages candidates that overlap.
+        num_levels: number of levels, including the threshold itself, for --overlaps soft_nms and merge.
         soft_nms_sigma: width of soft_nms; smaller values lower the scores of overlapping segments more.
         min_score: segments whose score is below this are left out.
         format: output format: table, json (one list), jsonl (one line with an object per video, printed when the video
             is finished), csv, srt or vtt.
         json: the same as --format json; with --live, as --format jsonl.
-        out: folder to keep the predictions in: predictions.jsonl, and the files that `write` names.
-        write: more files to write into `out`, as "csv,mp4": csv, srt and vtt (subtitles), mp4 (copies of the videos
-            with their labels, without sound), safetensors and parquet (features before the classifier, for retrieval);
-            labelstudio, cvat, fiftyone and eaf (ELAN): folders of files that these labelling tools open, to correct the
-            predictions there.
+        out: folder to write to: predictions.jsonl, and the files that --write names.
+        write: more files to write into the folder --out, as "csv,mp4": csv, srt and vtt (subtitles), mp4 (copies of the
+            videos with their labels, without sound), safetensors and parquet (features before the classifier, for
+            retrieval); labelstudio, cvat, fiftyone and eaf (ELAN): folders of files that these labelling tools open, to
+            correct the predictions there.
         device: where to run: auto, cpu, cuda, cuda:1.
-        precision: number format: float32, bfloat16 (about twice as fast where the processor supports it; scores
-            change in the third digit), float16 (GPUs).
+        precision: number format: float32, bfloat16 (about twice as fast where the processor supports it; scores change
+            in the third digit), float16 (for GPUs).
         decoder: pyav or decord.
-        fps: frame rate of videos that are folders of numbered pictures, where a manifest has none; null reads video
-            files, and the folders for which a manifest has the frame rate.
+        fps: frame rate of folders of numbered pictures for which no manifest gives a frame rate; null if there are no
+            such folders.
         view_batch_size: views per forward pass; bounds memory.
         num_workers: number of worker processes, with one thread each; 0 to predict in this process.
         seconds_per_video: maximum time in seconds for one video in a worker process.
-        engine: "local", or "ray" for a Ray cluster whose machines see the same files.
+        engine: "local", or "ray" for a Ray cluster, whose machines must have the files at the same paths.
         list_left_out: print the name of every file that is skipped in a folder, with the reason.
-        reconnect: when --live opens a stream again: auto (after a break, or the end of a live stream), always (also
+        reconnect: when --live opens a stream again: auto (after an error, or the end of a live stream), always (also
             after the end of a recording) or never.
-        reconnect_seconds: waiting time before a broken stream is opened again; it doubles with each further attempt.
-        max_reconnect_seconds: longest waiting time between attempts.
-        alarms: with --live, append the alarms to this file, or print them instead of predictions (-). An alarm has one
-            JSON object per line: when its class reaches the threshold, when the class has been below the threshold for
-            alarm_gap_seconds, and when the alarm's clip is finished (docs/guides/untrimmed_cameras.md). A network
-            that is not multilabel needs --threshold, or thresholds chosen on timelines.
+        reconnect_seconds: waiting time before the first attempt to open a stream again. It doubles with each further
+            attempt.
+        max_reconnect_seconds: maximum waiting time between attempts.
+        alarms: with --live, append the alarms to this file, or with -, print them instead of predictions. Each alarm
+            gives several lines, each a JSON object: one when its class reaches the threshold, one when the class has
+            been below the threshold for alarm_gap_seconds, and one when the clip of the alarm is finished
+            (docs/guides/untrimmed_cameras.md). A network that is not multilabel needs --threshold, or thresholds chosen
+            on timelines.
         alarm_labels: classes that start alarms, as '[falling, fighting]'; null for all.
         alarm_gap_seconds: an alarm ends when its class has been below the threshold for longer than this.
-        clips: folder for a video of each alarm, cut from the stream without encoding it again; null for none.
-        clip_seconds_before: duration that a clip shows before its alarm.
-        clip_seconds_after: duration that a clip shows after its alarm.
+        clips: folder for a clip of each alarm, cut from the stream without encoding it again; null for no clips.
+        clip_seconds_before: seconds of video that a clip includes before the start of its alarm.
+        clip_seconds_after: seconds of video that a clip includes after the end of its alarm.
         max_clip_seconds: maximum length of a clip.
     """
     # Imported late, because they import PyTorch: --help answers without it.

@@ -42,14 +42,14 @@ def serve(
         checkpoint: a .ckpt file, or an exported network; labels, sampling and normalisation come from it.
         host: address to listen on; 0.0.0.0 for all addresses of this machine.
         port: port to listen on; 0 for any free port.
-        names: host names of proxies in front of the server. On the loopback interface, the server refuses requests
-            whose Host header is neither its own name nor one of these names. It also refuses requests from pages of
-            other origins.
+        names: host names of proxies in front of the server. If the server listens on the loopback interface, it refuses
+            requests whose Host header is neither its own name nor one of these names. It also refuses requests from
+            pages of other origins.
         device: where to run: auto, cpu, cuda, cuda:1.
         precision: number format: float32, bfloat16, float16 (GPUs).
         decoder: pyav or decord.
-        threads: PyTorch's threads on the CPU, in each process; null for an equal share of the cores.
-        top_k: number of classes that a ranking lists.
+        threads: number of CPU threads that PyTorch uses in each process; null for an equal share of the cores.
+        top_k: number of classes in a ranking.
         num_clips: clips spread over each video; null for the checkpoint's own setting.
         num_crops: crops of each clip; null for the checkpoint's own setting.
         window_seconds: length of a timeline's windows; null for the length of the network's clips.

@@ -1,4 +1,4 @@
-"""`farfield summary`: print a network's costs, by stage and by inserted block."""
+"""`farfield summary`: print a network's parameters, multiply-adds and memory, by stage and inserted block."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ def summary(
     """Print a network's output shapes, parameters, multiply-adds and activation memory, by stage and inserted block.
 
     The counts are for one clip of the training size. As in fvcore, a multiply-add counts as 1, and a batch norm in
-    evaluation mode as 2 per element. Activation memory is that of all layers' outputs in float32. The network is not
-    run: only shapes are computed.
+    evaluation mode as 2 per element. Activation memory is the size of all layers' outputs in float32. The network is
+    not run: only shapes are computed.
 
     Args:
-        network: a backbone's name; a checkpoint (.ckpt, or a folder), to which other options do not apply; or "all",
-            for a table of all backbones with and without the paper's five non-local blocks.
+        network: name of a backbone; or a checkpoint (.ckpt, or a folder), for which other options must be left out; or
+            "all", for a table of all backbones with and without the paper's five non-local blocks.
         num_classes: number of classes.
         backbone_options: the backbone's own options, as {dilated: true}.
         insert: where to insert blocks: a preset, as nl5, or {stage: indices of residual blocks, top: number of blocks

@@ -24,8 +24,8 @@ class TestData:
         root: folder that the manifest's paths are relative to; None for the folder of the manifest.
         num_workers: decoding processes; None for one per CPU core, at most 8.
         batch_size: number of videos in a batch.
-        whole_videos: test whole videos, where the manifest has several labelled segments of a video: a video has the
-            labels of all its rows (the protocol of Charades). Needs a multilabel network.
+        whole_videos: join the rows of each video: the whole video is tested, with the labels of all its rows (the
+            protocol of Charades). Needs a multilabel network.
     """
 
     __test__ = False  # not a test of pytest's
@@ -70,14 +70,14 @@ def test(
     With --timeline, windows slide over whole videos instead, as with `farfield predict --timeline`, and the segments
     that are found are compared with the manifest's.
 
-    The network, its labels, sampling and normalisation come from the checkpoint. Every video is opened and decoded
-    once for all of its views. `farfield test splits` averages the tests of a data set's official splits.
+    The network, its labels, sampling and normalisation come from the checkpoint. Every video is opened and decoded once
+    for all of its views. `farfield test splits` averages the test results of a data set's official splits.
 
     Args:
         checkpoint: a .ckpt file, or a folder or name of a video encoder of Hugging Face (docs/guides/encoders.md).
         data: the videos to score.
         num_clips: clips spread over each video; null for the checkpoint's own setting.
-        num_crops: crops of each clip; null for the checkpoint's own setting, or for 1 with --timeline.
+        num_crops: crops of each clip; null for 1 with --timeline, and for the checkpoint's own setting otherwise.
         views_aggregation: mean, or max (the highest probability of each class among the views, as PySlowFast does for
             Charades); null for the checkpoint's own setting.
         out: folder for report.json, report.md, predictions.csv, per_class.csv, plots, and scores.npz (the probabilities
@@ -86,7 +86,7 @@ def test(
             labelled and found segments, and timelines.npz (the probabilities of all windows); null for the folder
             `test_timeline`.
         accelerator: where to run, as Lightning's Trainer takes it: auto, cpu, gpu.
-        devices: number of devices, each with a process of its own and a share of the videos.
+        devices: number of devices. Each has its own process, which scores a share of the videos.
         precision: number format of the network, as Lightning's Trainer takes it: 32-true, bf16-mixed, 16-mixed.
         decoder: pyav or decord.
         view_batch_size: views per forward pass; null for all views of a batch.
@@ -96,11 +96,11 @@ def test(
             the report (Guo et al., ICML 2017). The temperature does not change the ranking of the classes. Null for no
             temperature.
         choose_threshold: rule by which a threshold is chosen for each class on the videos of calibrate_on, and written
-            into the checkpoint: f1 (highest F1), precision=0.95 (highest recall with this precision), recall=0.9
-            (highest precision with this recall) or false_alarms_per_hour=1 (of each class, per hour of video). The
-            numbers are examples. The report has the precision and recall at these thresholds on the tested videos. Null
-            for the thresholds that the checkpoint has, if any. With --timeline, the thresholds of timelines are chosen,
-            on the segments of calibrate_on.
+            into the checkpoint: f1 (highest F1), precision=0.95 (highest recall with at least this precision),
+            recall=0.9 (highest precision with at least this recall) or false_alarms_per_hour=1 (highest recall with at
+            most this many false alarms of the class per hour of video). The numbers are examples. The report has the
+            precision and recall at these thresholds on the tested videos. Null for the thresholds that the checkpoint
+            has, if any. With --timeline, the thresholds of timelines are chosen, on the segments of calibrate_on.
         timeline: compare the segments found in whole videos with the manifest's segments. A video may have several
             rows.
         write_hard_negatives: with --timeline: CSV file for the windows that were scored wrongly: a class was predicted
@@ -184,7 +184,7 @@ def validate(
 
 
 def _run_folder(checkpoint: str) -> Path:
-    """Return the run folder of a checkpoint: that which holds its folder checkpoints, or runs/NAME for Hugging Face."""
+    """Return the run folder of a checkpoint: the parent of its folder checkpoints, or runs/NAME for Hugging Face."""
     from farfield.checkpoints.hugging_face_folder import is_hugging_face  # late: it imports PyTorch
 
     if is_hugging_face(checkpoint):

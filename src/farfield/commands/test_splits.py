@@ -1,4 +1,4 @@
-"""`farfield test splits`: average the tests of a data set's official splits."""
+"""`farfield test splits`: average the test results of a data set's official splits."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ if TYPE_CHECKING:
 
 
 def splits(runs: list[str], *, out: str | None = None, draws: int = 10_000, seed: int = 0, json: bool = False) -> int:
-    """Average the tests of a data set's splits. Each split has its own run, tested on the split's test list.
+    """Average the test results of a data set's splits. Each split has its own run, tested on the split's test list.
 
-    The mean is that of the splits' accuracies, as papers report it, and not of all videos pooled. Intervals are from a
-    bootstrap over all splits together, because a video in several test lists is not independent of itself. It draws
-    groups of videos (source videos, films) if the manifests had them, else videos. The intervals do not include the
-    variation between trainings.
+    The result is the mean of the splits' accuracies, as papers report it, not the accuracy on all videos pooled.
+    Intervals are from a bootstrap over all splits together, because the same video may be in several test lists. The
+    bootstrap draws groups of videos (source videos, films) if the manifests have groups, else videos. The intervals do
+    not include the variation between trainings.
 
     Args:
         runs: run of each split: the run's folder, the folder of its test report, or the file scores.npz in that folder.

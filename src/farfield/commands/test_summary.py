@@ -10,7 +10,7 @@ from farfield.reports.read_test_report import METRICS, metrics_of
 
 
 def test_summary(report: dict[str, Any], folder: Path) -> str:
-    """Format the headline metrics of a test report, and where the report is."""
+    """Format the main metrics of a test report, and the path of the report."""
     lines = [f"{report['videos']} videos, {report['num_clips']} clips x {report['num_crops']} crops each"]
     if "scored_among" in report:
         lines.append(f"scored among {report['scored_among']}")
@@ -37,7 +37,7 @@ def test_summary(report: dict[str, Any], folder: Path) -> str:
 
 
 def thresholds_line(point: Mapping[str, Any], checkpoint: str) -> str:
-    """Say where chosen thresholds are kept, and for which classes none was found.
+    """Format where the chosen thresholds are stored, and for which classes no threshold was found.
 
     Args:
         point: entry `operating_point` of the report.

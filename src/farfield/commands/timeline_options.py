@@ -1,4 +1,4 @@
-"""Options of a timeline, as commands receive them."""
+"""Turn the command-line options of a timeline into `TimelineOptions`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from farfield.timelines.options import TimelineOptions
 
 
 def timeline_options(timeline: bool, **given: Any) -> TimelineOptions | None:
-    """Return the options of a timeline, or None without --timeline.
+    """Return `TimelineOptions` with the given values, or None without --timeline.
 
     Raises:
         FarfieldError: for values out of range, or for options that are set without --timeline.

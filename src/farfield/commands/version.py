@@ -1,4 +1,4 @@
-"""`farfield --version`: the versions that a report of a fault needs."""
+"""`farfield --version`: the versions to give in a bug report."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ _NOT_LISTED = re.compile(r"extra == .(dev|docs|notebooks).")
 
 
 def version_report() -> str:
-    """Return farfield's version and commit, and below it those of Python, the system and the installed requirements.
+    """Return the versions of farfield (with its commit), Python, the system and the installed requirements as text.
 
-    Packages of extras are listed where they are installed, tools for developers are not. No package is imported.
+    Packages of extras are listed if they are installed. Tools for developers are not listed. No package is imported.
     """
     lines = [f"farfield {code_version()}", f"Python {platform.python_version()}", platform.platform()]
     names = [

@@ -29,10 +29,10 @@ def check_live(format: Format, *, alarms: bool, **others: object) -> None:
     Args:
         format: format of the predictions.
         alarms: whether alarms are requested.
-        others: options that --live does not take, or takes only with alarms; falsy if they are not given.
+        others: values of the options that --live does not accept, or accepts only with alarms; falsy if not given.
 
     Raises:
-        FarfieldError: for an option that does not fit.
+        FarfieldError: for an option or a format that --live does not accept.
     """
     for name, given in others.items():
         if given and name in ONLY_WITH_ALARMS and not alarms:
@@ -48,7 +48,7 @@ def check_live(format: Format, *, alarms: bool, **others: object) -> None:
 def watch(
     sources: Sequence[str], model: InferenceModel, format: Format, *, alarms_file: str | None, **options: Any
 ) -> int:
-    """Print the predictions of cameras until they end or Ctrl-C, and write the alarms; return the exit status.
+    """Print predictions until the cameras end or Ctrl-C, and write the alarms; return the exit status.
 
     Args:
         sources: cameras, see `predict_cameras`.
@@ -74,7 +74,7 @@ def watch(
 
 
 def _opened(path: str | None) -> Any:
-    """Open the file of alarms."""
+    """Open the file of alarms for appending. "-" gives standard output, and None gives no file."""
     if path is None or path == "-":
         return nullcontext(None if path is None else sys.stdout)
     try:
@@ -112,7 +112,7 @@ def _as_text(prediction: LivePrediction, format: Format, *, several: bool) -> st
 
 
 def _ranking_text(prediction: LivePrediction) -> str:
-    """Format a live ranking. Of a multilabel network, the classes below their thresholds follow in parentheses."""
+    """Format a live ranking. For a multilabel network, classes below their thresholds follow in parentheses."""
 
     def listed(ranking: list[RankedLabel]) -> str:
         return "  ".join(f"{ranked.label} {100 * ranked.probability:.0f}%" for ranked in ranking)

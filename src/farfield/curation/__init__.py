@@ -1,1 +1,1 @@
-"""Build and check manifests: annotation formats, index, subset, download, prepare, verify, near-duplicates."""
+"""Build and check data sets: read annotations, write manifests (CSV lists of videos), download, transcode, verify."""

@@ -1,4 +1,4 @@
-"""Class names: read them from a file, or return those of Kinetics-400."""
+"""Read class names from a file, or return those of Kinetics-400."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from farfield.untrusted_json import JsonError, parse_json
 
 @dataclass(frozen=True)
 class ClassList:
-    """Class names of a file.
+    """Class names that were read from a file.
 
     Attributes:
-        names: class names, in the order of their numbers.
-        first: number of the first class, 0 or 1, if the lines of the file are `number name`; None if they are names.
+        names: class names, in the order of their numbers, or of the file if it has no numbers.
+        first: number of the first class, 0 or 1; None if the file has no numbers.
     """
 
     names: list[str]
@@ -28,14 +28,13 @@ class ClassList:
 def read_class_list(path: str | Path) -> ClassList:
     """Read class names from a text file (one line `name` or `number name` per class), a JSON file or a CSV file.
 
-    Lines count as numbered if there are at least two, each begins with a number, and the numbers run from 0 or 1
-    without a gap, as in UCF101's classInd.txt; they may be in any order. A .json file maps names to numbers, as
-    PySlowFast's does, or is a list of names. A .csv file has lines `number,name`, which a line of column names may
-    precede.
+    Lines count as numbered if there are at least two of them, every line begins with a number, and the numbers run from
+    0 or 1 without a gap, in any order, as in UCF101's classInd.txt. A .json file maps names to numbers, as PySlowFast's
+    does, or is a list of names. A .csv file has lines `number,name`, with or without a header line.
 
     Raises:
-        FarfieldError: for a missing file, a file that is not UTF-8 text, JSON of another form, or a name that occurs
-            twice or contains `|`.
+        FarfieldError: for a missing file, a file that is not UTF-8 text, JSON that is neither such an object nor a
+            list, or a name that occurs twice or contains `|`.
     """
     content = read_text(Path(path), "Give a file with one class name per line.", kind="file of class names at ")
     if Path(path).suffix.lower() == ".json":

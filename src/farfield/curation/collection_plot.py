@@ -1,4 +1,4 @@
-"""Plot of a verified collection's durations, sizes, frame rates and classes, by split."""
+"""Plot the durations, sizes, frame rates and classes of a verified collection of videos, by split."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _MEASURES: tuple[Callable[[Inspected], float], ...] = (
 
 
 def plot_collection(splits: Sequence[InspectedSplit]) -> Figure:
-    """Plot durations, short sides and frame rates of videos, and rows per class, with one colour per split."""
+    """Plot histograms of durations, short sides and frame rates, and the number of rows per class, for each split."""
     figure = Figure(figsize=(10, 6.4), layout="constrained")
     axes = figure.subplots(2, 2)
     videos = [_videos(split) for split in splits]
@@ -45,6 +45,6 @@ def plot_collection(splits: Sequence[InspectedSplit]) -> Figure:
 
 
 def _videos(split: InspectedSplit) -> list[Inspected]:
-    """Return the inspection result of each decodable video, once per video."""
+    """Return one inspection result per decodable video, however many rows of the split it has."""
     results = {path: seen for path, seen in zip(split.paths, split.inspected, strict=True) if seen is not None}
     return list(results.values())

@@ -39,7 +39,7 @@ class Downloaded:
         already_there: number of clips that were on disk before this call.
         known_to_be_gone: number of clips that were not requested, because they failed permanently in an earlier call.
         failures: reason for each failed clip, by clip name, including clips that failed in earlier calls.
-        warnings: number of clips that caused each warning of yt-dlp.
+        warnings: for each warning of yt-dlp, the number of clips that caused it.
     """
 
     fetched: int = 0
@@ -73,23 +73,23 @@ def download(
     js_runtime: str = DEFAULT,
     progress: bool = True,
 ) -> Downloaded:
-    """Download the clips listed in Kinetics' CSV with yt-dlp, to out/label/<id>_<start>_<end>.mp4.
+    """Download the clips of Kinetics' CSV with yt-dlp, and write them to out/<label>/<id>_<start>_<end>.mp4.
 
     Clips are encoded in the same way as by `data prepare`. Run the same command again to continue an interrupted run.
     failures.csv lists each clip that could not be fetched, with the reason. Clips that failed permanently are not
     requested again, unless retry is set. Each warning of yt-dlp is logged once.
 
     Args:
-        annotations: Kinetics' CSV, for example train.csv. `data subset` selects part of a CSV.
+        annotations: Kinetics' CSV, for example train.csv, or a part of it that `data subset` has chosen.
         out: output folder for the clips and failures.csv.
         clip_seconds: length of each clip, from its start in the CSV.
         encoding: settings of the encoder.
         num_workers: number of videos fetched in parallel.
-        bytes_per_second: rate limit of each download; None for no limit.
-        pause_seconds: pause of each worker before a video, and between the requests for this video.
+        bytes_per_second: rate limit of each of the num_workers parallel downloads; None for no limit.
+        pause_seconds: time that a worker waits before each video, and between two requests for one video.
         retry: also request the clips that failed permanently in earlier calls.
         seconds_per_video: time limit for one video. A video that takes longer fails, and the next call tries it again.
-        url: address of a video; {id} stands for its YouTube id.
+        url: URL of a video, in which {id} stands for the YouTube id.
         js_runtime: JavaScript runtime for YouTube's scripts: deno (installed by farfield[download]), node (22 or
             newer), bun or quickjs; or name:path if the runtime is not on PATH.
         progress: show a progress bar on standard error.
@@ -108,7 +108,7 @@ def download(
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise FarfieldError(f"{folder} cannot be created: {error.strerror}.") from error
+        raise FarfieldError(f"{folder} cannot be created: {error.strerror}. Give another folder as out.") from error
     options = {
         "format": "bv*[height<=480][ext=mp4]/bv*[height<=480]/b[height<=480]/bv*/b",  # video only: nothing to merge
         "ratelimit": bytes_per_second,

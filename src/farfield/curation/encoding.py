@@ -1,8 +1,8 @@
 """Encoder settings for H.264 videos that training can read fast.
 
 Decoding a random clip starts at the last keyframe before it, so a short distance between keyframes makes random clips
-cheap to read. Non-reference B-frames make files larger but reading faster, since the reader skips those that it does
-not need. Videos therefore have keyframes at a fixed distance and runs of non-reference B-frames. The deblocking
+cheap to read. Non-reference B-frames make files larger but reading faster, since the reader skips the B-frames that it
+does not need. Videos therefore have keyframes at a fixed distance and runs of non-reference B-frames. The deblocking
 filter and CABAC entropy coding are off, because they slow decoding down. `scripts/benchmark_data.py` measures the
 effects of the keyframe distance and of the B-frames.
 """

@@ -120,7 +120,7 @@ def _fetch(job: FetchJob, messages: Messages) -> None:
 
 
 def reason_for(text: str) -> str:
-    """Map an error message of yt-dlp to a short reason: one of `PERMANENT_FAILURES`, else the message's first line."""
+    """Map an error message of yt-dlp to a known short reason; return the message's first line if none fits."""
     for pattern, reason in PERMANENT_FAILURES.items():
         if re.search(pattern, _plain(text).lower()):
             return reason
@@ -128,7 +128,7 @@ def reason_for(text: str) -> str:
 
 
 class Messages:
-    """Logger for yt-dlp that keeps only warnings. yt-dlp raises its errors in addition to logging them."""
+    """Logger for yt-dlp that keeps only warnings. Errors are not kept, since yt-dlp also raises them."""
 
     def __init__(self, video: str) -> None:
         self.warnings: dict[str, None] = {}
@@ -145,6 +145,6 @@ class Messages:
 
 
 def _plain(text: str) -> str:
-    """Return the first line of a message of yt-dlp (200 characters), without colour codes and the prefix ERROR."""
+    """Return the first line of a yt-dlp message, at most 200 characters, without colour codes and the prefix ERROR."""
     text = re.sub(r"\x1b\[[0-9;]*m", "", text).splitlines()[0]
     return re.sub(r"^ERROR: (\[[^\]]*\] )?(\S+: )?", "", text)[:200]

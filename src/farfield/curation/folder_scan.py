@@ -41,14 +41,14 @@ SYSTEM_FOLDERS = frozenset(
 
 
 class Reason(Enum):
-    """Why a scan skips a file or folder. A value is (text for one, text for several)."""
+    """Why a scan skips a file or folder. Each value is (singular, plural) of the text for messages."""
 
     HIDDEN = ("hidden", "hidden")
     SYSTEM_FOLDER = ("system folder", "system folders")
     OTHER_ENDING = ("file without a video suffix", "files without a video suffix")
     BROKEN_LINK = ("broken link", "broken links")
     LINK_LOOP = ("link to a folder that contains the link", "links to folders that contain the links")
-    SCANNED_ALREADY = ("folder scanned already under another name", "folders scanned already under other names")
+    SCANNED_ALREADY = ("folder already scanned under another name", "folders already scanned under other names")
     NO_REGULAR_FILE = ("that is not a regular file", "that are not regular files")
     UNREADABLE = ("unreadable file or folder", "unreadable files or folders")
     NEEDS_FPS = (
@@ -59,7 +59,7 @@ class Reason(Enum):
     OUTSIDE_CLASSES = ("video outside the class folders", "videos outside the class folders")
     OTHER_NAME = ("video not named <id>_<start>_<end>", "videos not named <id>_<start>_<end>")
     NOT_ANNOTATED = ("video that is not in the annotations", "videos that are not in the annotations")
-    SAME_CLIP = ("file of a clip found already", "files of clips found already")
+    SAME_CLIP = ("extra file of a clip", "extra files of clips")
     BESIDE_ARCHIVES = ("video outside the tar archives", "videos outside the tar archives")
 
 
@@ -106,7 +106,7 @@ class SkippedFiles:
         return ", ".join(parts)
 
     def sentence(self) -> str:
-        """Format the counts as a sentence for error messages; "" if nothing was skipped."""
+        """Format the counts as a sentence for error messages, "Left out: ..."; "" if nothing was skipped."""
         return f"Left out: {self.summary()}." if self.counts else ""
 
     def _endings(self, shown: int = 6) -> str:
@@ -125,7 +125,7 @@ def has_video_suffix(path: str | PurePath) -> bool:
 
 
 def hidden_reason(name: str) -> Reason | None:
-    """Return whether a name is that of a hidden file or of a system folder, as a reason to skip it; None if neither."""
+    """Return the reason to skip a hidden file or a system folder, by its name; None for any other name."""
     if name.startswith("."):
         return Reason.HIDDEN
     return Reason.SYSTEM_FOLDER if name.lower() in SYSTEM_FOLDERS else None
@@ -214,7 +214,7 @@ def _entries(folder: str, skipped: SkippedFiles) -> Iterator[os.DirEntry[str]]:
 
 
 def _kind(entry: os.DirEntry[str], skipped: SkippedFiles) -> int | None:
-    """Return the mode (file type bits) of an entry, following links. On an error, record it as skipped; return None."""
+    """Return the mode (file type bits) of an entry, following links; None, and record it as skipped, on an error."""
     if entry.is_file(follow_symlinks=False):
         return stat.S_IFREG  # known from the directory listing, without a system call for each file
     try:

@@ -1,4 +1,4 @@
-"""Option `fps` of commands that read collections: the frame rate of folders of pictures without one in a manifest."""
+"""Option `fps` of commands that read videos: frame rate of folders of numbered pictures, if no manifest gives it."""
 
 from __future__ import annotations
 
@@ -21,5 +21,5 @@ def check_fps(fps: float | None) -> None:
 
 
 def fill_fps(records: Iterable[VideoRecord], fps: float | None) -> list[VideoRecord]:
-    """Return the records with `fps` as the frame rate of those that have none. It only affects folders of pictures."""
+    """Return the records with `fps` filled in where they have no frame rate. Only folders of pictures need it."""
     return [replace(record, fps=record.fps or fps) for record in records]

@@ -11,7 +11,7 @@ from pathlib import Path
 from farfield.errors import FarfieldError
 
 ATTEMPTS = 100
-"""Maximum number of orders of the groups that are tried until each part has a video of each class."""
+"""Maximum number of group orders to try until each part has a video of each class."""
 
 
 def assign(
@@ -35,7 +35,7 @@ def assign(
         shares: share of each part; they add up to 1.
         names: name of each part.
         seed: seed of the hashes.
-        fixed: name of the part of each group that is already assigned; None for none.
+        fixed: name of the part of each group that is already assigned; None if no group is.
 
     Returns:
         Index of the part of each group, by group.
@@ -51,7 +51,7 @@ def assign(
     few = {label: number for label, number in sorted(waiting.items()) if number < len(shares)}
     if few:
         listed = ", ".join(f"{label!r} has {number}" for label, number in list(few.items())[:5])
-        more = f", and {len(few) - 5} more classes" if len(few) > 5 else ""
+        more = f", and {len(few) - 5} more" if len(few) > 5 else ""
         raise FarfieldError(
             f"some classes have fewer groups than the {len(shares)} splits ({', '.join(names)}): {listed}{more}. "
             "Give fewer splits, smaller groups, or more videos of these classes."
@@ -82,6 +82,8 @@ def _assign_in_order(
     purpose: str,
 ) -> tuple[dict[str, int], tuple[int, str] | None]:
     """Assign the groups in the order of a hash of `purpose` and their names, keeping the groups in `given`.
+
+    `given` holds the parts of groups that are assigned already, and `totals` the number of videos of each class.
 
     Returns:
         The part of each group; and (part, class) if a part has no video of a class, otherwise None.
@@ -119,17 +121,17 @@ def _assign_in_order(
 def _excess(
     of_group: Mapping[str, int], room: Sequence[Mapping[str, float]], totals: Mapping[str, int], part: int
 ) -> tuple[float, float]:
-    """Return how much the deviation of `part` from its share grows if a group is put into it.
+    """Return how much the deviation of `part` from its share grows if a group is added to the part.
 
     Args:
         of_group: number of the group's videos of each class.
-        room: for each part, the number of videos of each class that it still lacks.
+        room: for each part, the number of videos of each class that the part still lacks.
         totals: number of videos of each class in the collection.
         part: index of the part.
 
     Returns:
-        The growth of the squared deviation, summed over classes, each divided by its total; and that of the number of
-        videos.
+        (by class, by number of videos): how much the squared deviation grows. The growth by class is divided by the
+        class's total, and summed over classes.
     """
     by_class = sum(number * (number - 2 * room[part][label]) / totals[label] for label, number in of_group.items())
     number = sum(of_group.values())
@@ -137,7 +139,7 @@ def _excess(
 
 
 def _hash(seed: int, purpose: str, key: str) -> float:
-    """Return a hash in [0, 1) of the seed, the purpose and a group: its name, or the last two parts of its path."""
+    """Return a hash in [0, 1) of seed, purpose and group; of a group named by a path, only the last two parts count."""
     kind, _, name = key.partition(" ")
     short = "/".join(Path(name).parts[-2:]) if kind == "video" else name
     digest = hashlib.sha256("\0".join([str(seed), purpose, kind, short]).encode(errors="surrogateescape")).digest()

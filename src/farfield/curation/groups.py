@@ -16,7 +16,7 @@ from farfield.errors import FarfieldError
 
 @dataclass(frozen=True)
 class Siblings:
-    """Form of file names which suggests that several videos come from one source.
+    """Pattern in file names which suggests that several videos come from one source.
 
     Attributes:
         pattern: regular expression that finds the source in a file name; a value for the option `group`.
@@ -120,11 +120,12 @@ def _labels(records: Iterable[VideoRecord]) -> set[str]:
 
 
 def find_siblings(records: Sequence[VideoRecord]) -> Siblings | None:
-    """Find a form of file names which suggests that several videos were cut from one source, or show one person.
+    """Find a pattern in file names which suggests that several videos were cut from one source, or show one person.
 
-    Known forms are `<source>_g08_c01`, `<source>_<start>_<end>`, `<source>_part3` (also clip, scene, shot and others)
-    and `<person>_<class>`. A form counts if it fits at least half of the names and finds more sources than there are
-    classes, or if it finds three persons or more, each in several classes. The result is None if no form counts.
+    Known patterns are `<source>_g08_c01`, `<source>_<start>_<end>`, `<source>_part3` (also clip, scene, shot and
+    others) and `<person>_<class>`. A pattern counts if it fits at least half of the names and finds more sources than
+    there are classes, or if it finds three persons or more, each in several classes. The result is None if no pattern
+    counts.
     """
     by_source: dict[str, list[VideoRecord]]
     for pattern in (*_FORMS, r"^([^_\-. ]+)[_\-. ]"):

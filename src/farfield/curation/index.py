@@ -78,7 +78,7 @@ def index_videos(
         out: manifest to write (CSV). Video paths in it are relative to the manifest's folder; paths of videos outside
             this folder are absolute.
         format: folders (root/label/.../video), or the data set, project or labelling tool whose annotations are given;
-            table for any CSV, TSV or JSON lines. docs/guides/annotation_formats.md describes each.
+            table for any CSV, TSV or JSON lines. docs/guides/annotation_formats.md describes the formats.
         annotations: file or folder of the annotations; None for folders.
         labels: file of class names in the form that the format uses; None keeps the labels of the annotations, which
             may be numbers or codes.
@@ -88,9 +88,9 @@ def index_videos(
         columns: for table, the columns whose names differ from those of a manifest:
             path=...,label=...,start=...,end=...,group=...; times are in seconds or HH:MM:SS. For labelstudio, the keys
             of the tasks' data that hold path, group or fps.
-        fps: frame rate of videos that are folders of numbered pictures, which need it. For exports of labelling tools,
-            the rate by which their frame numbers become seconds; None for each video's own rate where the tool counts
-            the video's frames (cvat, fiftyone).
+        fps: frame rate of videos that are folders of numbered pictures, required for them. For exports of labelling
+            tools, the rate by which their frame numbers become seconds; None for each video's own rate where the tool
+            counts the video's frames (cvat, fiftyone).
         first_label: number of the first class, 0 or 1, where labels are numbers; None to find out from the file of
             class names.
         unlabelled_as_none: for exports of labelling tools: keep annotated videos that have no label, as videos that

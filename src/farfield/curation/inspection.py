@@ -49,7 +49,7 @@ class InspectionJob:
 
     @property
     def fps(self) -> float | None:
-        """Frame rate of a folder of pictures."""
+        """Frame rate of a folder of pictures, as in the manifest; None if the manifest has none."""
         return self.rows[0].fps
 
 
@@ -139,7 +139,7 @@ def _content_hash(path: Path) -> str:
 
 
 def _decode_all(job: InspectionJob) -> tuple[np.ndarray, tuple[int, int], np.ndarray, str | None]:
-    """Decode every frame; return times, (width, height), thumbnails, and why PyAV replaced decord (None if not)."""
+    """Decode every frame; return times, (width, height), thumbnails, and why PyAV replaced decord (else None)."""
     fallback_reason = None
     if job.decoder == "decord" and not job.path.is_dir():
         try:
@@ -171,7 +171,7 @@ def _decode_all_with_decord(job: InspectionJob) -> tuple[np.ndarray, tuple[int, 
 
 @contextmanager
 def _logged_errors() -> Iterator[list[str]]:
-    """Yield a list to which decoding errors are added that FFmpeg only logs, since it conceals the damaged parts."""
+    """Yield a list that gets the decoding errors that FFmpeg logs and conceals, when the `with` block ends."""
     level, found = av.logging.get_level(), []  # type: ignore[var-annotated]
     av.logging.set_level(av.logging.ERROR)
     try:
@@ -195,7 +195,7 @@ def _walk(video: FrameReader) -> Iterator[tuple[int, Callable[[], np.ndarray]]]:
 def _size_and_thumbnails(
     pictures: Iterable[tuple[int, Callable[[], np.ndarray]]], count: int
 ) -> tuple[tuple[int, int], np.ndarray]:
-    """Iterate over all frames; return (width, height) of the upright video, and the thumbnails."""
+    """Return (width, height) of the upright video, and its thumbnails, from all its `count` frames (see `_walk`)."""
     wanted = ((np.arange(THUMBNAILS) + 0.5) * count / THUMBNAILS).astype(int)
     thumbnails = np.zeros((THUMBNAILS, THUMBNAIL_PX, THUMBNAIL_PX), np.uint8)
     size = (0, 0)
@@ -214,7 +214,7 @@ def _thumbnail(picture: np.ndarray) -> np.ndarray:
 
 
 def compare_decoders(path: Path) -> DecordSays:
-    """Decode up to five frames of a video with decord and PyAV, and return whether they agree."""
+    """Decode up to five frames of a video with decord and with PyAV, and return whether the frames agree."""
     from farfield.video.decord_decoder import DecordVideo  # on first use, see `decoders`
 
     try:

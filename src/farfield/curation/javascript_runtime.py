@@ -30,7 +30,7 @@ def runtime_options(runtime: str) -> dict[str, dict[str, str]]:
 
 
 def why_unavailable(runtime: str) -> str | None:
-    """Return a message that says what yt-dlp lacks to run JavaScript and how to install it; None if it lacks nothing.
+    """Return a message that says what yt-dlp lacks to run JavaScript and how to install it; None if nothing is missing.
 
     Args:
         runtime: see `runtime_options`.

@@ -18,7 +18,7 @@ def make_parent_folder(out: Path) -> None:
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise FarfieldError(f"{out.parent} cannot be created: {error.strerror}.") from error
+        raise FarfieldError(f"{out.parent} cannot be created: {error.strerror}. Give another path.") from error
 
 
 def refuse_to_replace_other_files(out: Path) -> None:

@@ -63,7 +63,7 @@ def find_near_duplicates(
 def _candidates(
     still: Float[np.ndarray, "n d"], durations: Float[np.ndarray, " n"]
 ) -> Iterator[tuple[Int[np.ndarray, " pairs"], Int[np.ndarray, " pairs"]]]:
-    """Yield chunks of pairs of videos that have nearly equal durations and whose static parts correlate."""
+    """Yield chunks of pairs of videos with nearly equal durations (seconds) and correlated static parts (`still`)."""
     rng = np.random.default_rng(0)
     for _ in range(_TABLES):
         bits = still @ rng.standard_normal((still.shape[1], _BITS), dtype=np.float32) > 0

@@ -142,7 +142,9 @@ def prepare(
                 results[job.target] = replace(job, source=b""), made
         _write_results(results, prepared)
     except OSError as error:
-        raise FarfieldError(f"{out} cannot be written: {error.strerror or error}.") from error
+        raise FarfieldError(
+            f"{out} cannot be written: {error.strerror or error}. Give another folder as out."
+        ) from error
     finally:
         remove_partial_files(out)
         lock.release()
@@ -172,9 +174,10 @@ def _write_results(results: dict[Path, tuple[TranscodeJob, Transcoded]], prepare
 
 
 def _transcode_if_missing(job: TranscodeJob) -> tuple[Transcoded, bool]:
-    """Transcode a video, in a worker process, unless the store has it already; return its properties in the store.
+    """Transcode a video, in a worker process, unless the store has it already.
 
-    The second value says whether an earlier run transcoded it.
+    Returns:
+        Properties of the stored video, and whether an earlier run transcoded it.
     """
     if isinstance(job.source, Path):
         if not job.source.exists():

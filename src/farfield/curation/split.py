@@ -68,9 +68,9 @@ def split(
     """Split a manifest into train.csv, val.csv and test.csv, or into folds for cross-validation.
 
     Every class is divided by the fractions. Groups are kept whole: all videos of one person, camera or source video
-    go to one split, as do all segments of one video. The split of a group is chosen by a hash of the seed and its
-    name, and corrected where a split is full or empty. If the output folder holds an earlier split, its groups stay
-    where they are, and only new groups are distributed.
+    go to one split, as do all segments of one video. A hash of the seed and the group's name chooses the split of a
+    group; the choice is corrected where a split is full or empty. If the output folder holds an earlier split, its
+    groups stay where they are, and only new groups are distributed.
 
     Args:
         source: manifest of all videos.
@@ -81,7 +81,7 @@ def split(
             in the test manifest of one fold and in the training manifests of the others.
         group: what must not be divided: a column of the manifest, or a regular expression whose parentheses match the
             group in the file name, such as '^([a-z]+)_' for daria_walk.avi. An expression that contains a slash is
-            searched in the path. null for the manifest's column `group`; if it has none, each video is a group.
+            searched in the path. null for the manifest's column `group`; without this column, each video is a group.
         seed: seed of the choice.
         root: folder that the manifest's paths are relative to; null for the manifest's folder.
         overwrite: replace an earlier split in the output folder instead of extending it.
@@ -139,7 +139,8 @@ def _plan(fractions: list[float] | None, names: list[str] | None, folds: int | N
     if folds is not None:
         if fractions is not None or names is not None:
             raise FarfieldError(
-                "folds is given together with fractions or names. Leave these out: folds are equal and numbered."
+                "folds is given together with fractions or names. Leave fractions and names out: folds are equal and "
+                "numbered."
             )
         if folds < 2:
             raise FarfieldError(f"folds is {folds}; it must be at least 2.")
@@ -167,7 +168,7 @@ def _check_output(
 ) -> None:
     """Refuse to replace the source, files that are not an earlier split, or a split made with other options."""
     if any(path.resolve() == source.resolve() for path in files.values()):
-        raise FarfieldError(f"{source} would be replaced by one of its parts. Give another folder as out.")
+        raise FarfieldError(f"{source} would be overwritten by one of the splits. Give another folder as out.")
     there = [path for path in files.values() if path.exists()]
     record = folder / RECORD
     if not there and not record.exists():
@@ -207,7 +208,7 @@ def _file(manifest: Manifest, row: int) -> Path:
 
 
 def _rows_of_groups(records: Sequence[VideoRecord]) -> dict[str, list[int]]:
-    """Return the rows of each group. All segments of a video are in one group; a video without a group is its own."""
+    """Return the rows of each group. Segments of a video are in one group; a video without a group forms its own."""
     group_of: dict[str, str] = {}
     rows: dict[str, list[int]] = defaultdict(list)
     for row, record in enumerate(records):
@@ -236,7 +237,7 @@ def _fixed_groups(rows_of: Mapping[str, list[int]], manifest: Manifest, earlier:
             fixed[key] = parts[0]
     if earlier and not fixed:
         raise FarfieldError(
-            f"no row of the earlier split ({len(earlier)} rows) is in {manifest.source}, so that split is of another "
+            f"no row of the earlier split is in {manifest.source}, so the earlier split is of another "
             "collection. Give overwrite=True (--overwrite) to replace it, or another folder as out."
         )
     return fixed
@@ -257,4 +258,6 @@ def _write(
         with atomic_write(folder / RECORD) as temporary:
             temporary.write_text(json.dumps(options, indent=2) + "\n", encoding="utf-8")
     except OSError as error:
-        raise FarfieldError(f"{folder} cannot be written: {error.strerror or error}.") from error
+        raise FarfieldError(
+            f"{folder} cannot be written: {error.strerror or error}. Give another folder as out."
+        ) from error

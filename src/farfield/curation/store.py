@@ -56,7 +56,7 @@ def open_store(out: Path, encoding: Encoding, source: Path) -> FileLock:
     if isinstance(known, dict) and not settings.keys() <= known.keys():
         is_earlier = True
         log.warning(
-            "%s was started by an earlier version of farfield, and its videos are kept. Videos "
+            "the store %s was started by an earlier version of farfield, and its videos are kept. Videos "
             "made from interlaced, HDR or mirrored sources, or from H.264 in AVI or ASF, are encoded "
             "differently from those that are added now. Remove the store to rebuild it.",
             out,
@@ -78,6 +78,6 @@ def open_store(out: Path, encoding: Encoding, source: Path) -> FileLock:
 
 
 def remove_partial_files(out: Path) -> None:
-    """Remove unfinished files of killed workers."""
+    """Remove the unfinished files that killed workers left in the store."""
     for partial in (out / "videos").rglob("*.partial"):
         partial.unlink(missing_ok=True)

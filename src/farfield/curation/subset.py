@@ -30,7 +30,7 @@ Row = TypeVar("Row")
 
 @dataclass(frozen=True)
 class Selection:
-    """Criteria by which `choose` selects rows; they are arguments of `write_subset`, which documents them."""
+    """Criteria by which `choose` selects rows. `write_subset` documents them: its arguments have the same names."""
 
     classes: tuple[str, ...] | None = None
     pattern: str | None = None

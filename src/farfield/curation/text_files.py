@@ -30,7 +30,7 @@ def read_text(path: Path, needed: str, *, kind: str = "file ") -> str:
 
 
 def read_csv(path: Path, needed_columns: Iterable[str], needed: str) -> Iterator[tuple[int, dict[str, str]]]:
-    """Yield line number and row of each row of a CSV file with a header; values are stripped.
+    """Yield (line number, row) for each row of a CSV file with a header; spaces around values are removed.
 
     Args:
         path: file to read.
@@ -45,7 +45,8 @@ def read_csv(path: Path, needed_columns: Iterable[str], needed: str) -> Iterator
     try:
         missing = [name for name in needed_columns if name not in (reader.fieldnames or ())]
         if missing:
-            raise FarfieldError(f"{path} lacks the columns {', '.join(missing)}. {needed}")
+            columns = "column" if len(missing) == 1 else "columns"
+            raise FarfieldError(f"{path} lacks the {columns} {', '.join(missing)}. {needed}")
         for row in reader:
             if None in row or None in row.values():
                 raise FarfieldError(

@@ -40,7 +40,7 @@ class TranscodeJob:
         encoding: settings of the encoder.
         identity: hash of the source's path and segment. An existing target with a different identity is overwritten.
         fps: frame rate of a folder of pictures; ignored for other sources.
-        group: group of the video in the manifest; None for none.
+        group: group of the video in the manifest; None if it has none.
     """
 
     name: str
@@ -176,7 +176,7 @@ def _jobs_from_archives(
 def _reason_to_skip(member: tarfile.TarInfo, path: PurePosixPath) -> Reason | None:
     """Return why a member of an archive is skipped, by the rules of `scan_folder`; None if it is not skipped.
 
-    Unlike in the scan of a folder, each file in a hidden folder counts, since an archive need not list its folders.
+    Each file in a hidden folder counts, unlike in `scan_folder`, since an archive need not list its folders.
     """
     if member.isdir():
         return None
@@ -189,7 +189,7 @@ def _reason_to_skip(member: tarfile.TarInfo, path: PurePosixPath) -> Reason | No
 
 
 class _CheckedMember(tarfile.TarInfo):
-    """Archive member that raises an error if its header is cut off, which tarfile takes for the end of the archive."""
+    """Archive member that raises an error if its header is cut off; tarfile would take this for the archive's end."""
 
     @classmethod
     def fromtarfile(cls, tar: tarfile.TarFile) -> Self:

@@ -162,13 +162,15 @@ def verify(
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise FarfieldError(f"{folder} cannot be created: {error.strerror}.") from error
+        raise FarfieldError(f"{folder} cannot be created: {error.strerror}. Give another folder as out.") from error
     _inspect_all(splits, sample, num_workers, seconds_per_video, engine, progress, decoder)
     diagnosis = replace(_diagnose(splits, labels), skipped=skipped, decoder=decoder)
     try:
         _write(splits, diagnosis, folder)
     except OSError as error:
-        raise FarfieldError(f"{folder} cannot be written: {error.strerror or error}.") from error
+        raise FarfieldError(
+            f"{folder} cannot be written: {error.strerror or error}. Give another folder as out."
+        ) from error
     return diagnosis
 
 
@@ -304,7 +306,8 @@ def _near_duplicates(
 ) -> Iterator[list[tuple[InspectedSplit, int]]]:
     """Yield each pair of near-duplicates, as (split, row) of both videos.
 
-    Of exact copies, only one is compared: they are found by their hashes, and comparing all takes quadratic time.
+    Only one of several exact copies is compared: copies are found by their hashes, and comparing all of them takes
+    quadratic time.
     """
     single = list({seen.sha256: (split, i, seen) for split, i, seen in whole}.values())
     if single:
@@ -315,7 +318,7 @@ def _near_duplicates(
 
 
 def _leaks(group: Sequence[tuple[InspectedSplit, int]], why: str) -> list[tuple[str, str, str, str, str]]:
-    """Pair the first of some related videos with each one in another split; `why` says how they are related."""
+    """Pair the first of several related videos with each of the others that is in a different split, for `leaks`."""
     first, row = group[0]
     return [
         (str(first.paths[row]), first.name, str(split.paths[i]), split.name, why)

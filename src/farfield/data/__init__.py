@@ -1,1 +1,1 @@
-"""From manifest to batch: frame sampling, datasets, samplers, crops, augmentation, LightningDataModule."""
+"""Load batches of clips from manifests: frame sampling, datasets, samplers, crops, augmentation, data modules."""

@@ -33,11 +33,11 @@ class Draw(NamedTuple):
     """Random numbers of a batch's augmentations. A field is None if its augmentation is off."""
 
     flip: Bool[Tensor, " b"] | None = None
-    """Which clips to mirror."""
+    """Whether to mirror each clip."""
     colour: Float[Tensor, "b 3"] | None = None
-    """Factors of brightness, contrast and saturation."""
+    """Factors of each clip's brightness, contrast and saturation."""
     rand_augment: Int[Tensor, " b"] | None = None
-    """Seeds for RandAugment's choice of operations."""
+    """Seed of each clip's RandAugment operations."""
     erase: Int[Tensor, "b 4"] | None = None
     """Top, left, height, width in pixels of the box that is erased from every frame; zeros for none."""
     mix: Mix | None = None
@@ -48,11 +48,11 @@ class Augmentation:
     """Settings of the random crops and other augmentations of training clips.
 
     Args:
-        crop_scale: smallest and largest fraction of the frame's area for random resized crops. The paper's crops,
-            which vary less, are set by short_side_px.
-        short_side_px: smallest and largest short side for the paper's crop: the short side is resized to a random
-            length, and a square of the network's size is cut out. The paper uses 256 and 320. If given,
-            crop_scale is ignored.
+        crop_scale: smallest and largest fraction of the frame's area for random resized crops; ignored if short_side_px
+            is given.
+        short_side_px: smallest and largest short side in pixels for crops as in Wang et al., CVPR 2018, who use 256 and
+            320: the short side is resized to a random length, and a square of the network's size is cut out. null for
+                random resized crops, which vary more.
         flip: mirror each clip horizontally with probability 1/2.
         keep_direction: classes whose clips are never mirrored, such as "turning left".
         colour: colour jitter: largest relative change of brightness, contrast and saturation; 0.4 draws each factor
@@ -113,7 +113,7 @@ class Augmentation:
         Args:
             generators: random generator for each clip.
             batch_generator: random generator for MixUp and CutMix.
-            keep: which clips must not be mirrored.
+            keep: for each clip, whether it must not be mirrored.
             side_px: height and width of the clips in pixels.
         """
         flip = [bool(rng.random() < 0.5) and not kept for rng, kept in zip(generators, keep, strict=True)]

@@ -40,9 +40,9 @@ class Clip:
     Attributes:
         frames: RGB frames (v t h w c). v is 1 in training and clips x crops in a test.
         times_seconds: time of each frame of each view (v t), from the start of the video.
-        bounds_seconds: start of the earliest frame of each view, and end of its latest (v 2).
+        bounds_seconds: start of each view's earliest frame and end of its latest frame, in seconds (v 2).
         record: row of the manifest.
-        teacher_frames: the same times and the same region of the frame in the teacher's input size; None without a
+        teacher_frames: frames of the same seconds and the same region, in the teacher's input size; None without a
             teacher.
     """
 
@@ -54,7 +54,7 @@ class Clip:
 
 
 ChooseFrames = Callable[[Float[np.ndarray, " frames"], np.random.Generator], Int[np.ndarray, " t"]]
-"""Chooses the frames of a random clip, as indices into the times of a video's frames."""
+"""Function of (frame times, random generator) that returns a random clip's frames, as indices into the times."""
 
 
 def training_clips(
@@ -74,13 +74,13 @@ def training_clips(
     Args:
         path: video file, or folder of numbered pictures.
         record: row of the manifest, with the annotated segment.
-        spec: input of the network.
+        spec: input format of the network.
         augmentation: settings of the random crop.
         generators: random generator for each clip.
         decoder: see `open_video`.
         frame_cache: cache to read frames through; None to read the file directly.
-        choose: chooses the frames of each clip; None for a clip anywhere in the record's segment.
-        teacher: input of the teacher, for `Clip.teacher_frames`; None without a teacher.
+        choose: function that chooses the frames of each clip; None for a clip anywhere in the record's segment.
+        teacher: input format of the teacher, for `Clip.teacher_frames`; None without a teacher.
 
     Raises:
         VideoError: if the file cannot be decoded, if no frame lies in the record's segment, or if the video is shorter
@@ -177,14 +177,14 @@ def views_of(video: Video, path: Path, record: VideoRecord, spec: ClipSpec, *, n
 def video_windows(
     path: Path, record: VideoRecord, spec: ClipSpec, chosen: Sequence[int], *, decoder: Decoder = "pyav"
 ) -> Clip:
-    """Open a video once and read some of the windows that lie end to end over the record's segment.
+    """Open a video once and read some of its windows: clips that lie end to end over the record's segment.
 
     The last window ends with the segment. Each window is one view, its central crop.
 
     Args:
         path: video file, or folder of numbered pictures.
         record: row of the manifest.
-        spec: input of the network.
+        spec: input format of the network.
         chosen: numbers of the windows to read, below `count_windows`.
         decoder: see `open_video`.
 
@@ -216,7 +216,7 @@ def _window_frames(video: Video, path: Path, record: VideoRecord, spec: ClipSpec
 def _read_views(
     video: Video, places: Int[np.ndarray, "clips t"], record: VideoRecord, spec: ClipSpec, num_crops: int
 ) -> Clip:
-    """Read clips of the given frames, each as `num_crops` crops. A frame of several clips is decoded once."""
+    """Read the clips of the frames `places`, each as `num_crops` crops. A frame of several clips is decoded once."""
     needed, position = np.unique(places, return_inverse=True)
     frames = torch.from_numpy(video.frames(needed, spec.decoded_short_side_px))
     times, bounds = video.times[places], shown_seconds(video.times, places, spec.target_fps)

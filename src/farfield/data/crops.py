@@ -1,4 +1,4 @@
-"""Cropping and resizing of uint8 frames in the workers, so that they send small batches."""
+"""Cropping and resizing of uint8 frames in the workers, so that workers send small batches."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def random_resized_box(height: int, width: int, scale: tuple[float, float], rng:
 def random_square(
     height: int, width: int, size_px: int, short_side_px: tuple[int, int], rng: np.random.Generator
 ) -> Box:
-    """Draw a crop as in the paper: resize the short side to a random length, then cut out a square of `size_px`.
+    """Draw a crop as in Wang et al., CVPR 2018: resize the short side to a random length, then cut out a square.
 
     The box is in pixels of the frame before resizing, so that only the crop needs to be resized.
 
@@ -119,6 +119,6 @@ def _resize(frames: Frames, height: int, width: int) -> Frames:
 def _resizes_uint8_fast() -> bool:
     """Check whether PyTorch resizes uint8 images fast on this processor, by the rule of torchvision's `resize`.
 
-    torchvision itself is not used here, because importing it takes longer than a short video's prediction.
+    torchvision itself is not used here, because importing it takes longer than predicting a short video.
     """
     return torch.backends.cpu.get_cpu_capability() in ("AVX2", "AVX512") or platform.machine() in ("aarch64", "arm64")

@@ -54,29 +54,30 @@ class VideoDataModule(LightningDataModule):
             of which decord would return wrong frames, and the log says how many. Configs of earlier versions may spell
             pyav as PyAV.
         memory_gb: size of the cache of decoded training frames, in 10^9 bytes, divided among the workers; 0 for no
-            cache. A small set of videos is decoded in the first epochs only. Over the epochs, every worker caches
-            every video, so that a video takes its space num_workers times (once with num_workers 0).
+            cache. A small set of videos is decoded in the first epochs only. Over the epochs, every worker caches every
+            video: a video is stored num_workers times (once with num_workers 0).
         whole_videos: train and validate on whole videos, where the manifest has several labelled segments of a video. A
-            training clip has the labels of the segments that overlap it, a validation video those of all its segments
-            (the protocol of Charades). Needs a multilabel network. Otherwise each row is a video of its own.
-        untrimmed: train on untrimmed videos, of which the manifest has a row for each labelled segment. An epoch has
-            one clip of each segment, inside it or across its borders, and clips outside of all segments of their
-            videos. The target of a class is the share of the clip's time that its segments cover. A row without
-            label adds a video in which nothing happens. Validation scores windows that lie end to end over whole
-            videos; a window has the classes that cover at least half of it. Needs a multilabel network.
+            training clip has the labels of the segments that overlap it, and a validation video has the labels of all
+            its segments (the protocol of Charades). Needs a multilabel network. If false, each row counts as a separate
+            video.
+        untrimmed: train on untrimmed videos; the manifest has a row for each labelled segment. An epoch has one clip of
+            each segment, inside it or across its borders, and clips outside of all segments of their videos. The target
+            of a class is the share of the clip's time that its segments cover. A row without label adds a video in
+            which nothing happens. Validation scores windows that lie end to end over whole videos; a window has the
+            classes that cover at least half of it. Needs a multilabel network.
         negative_share: share of an epoch's clips that lie outside of all segments, with `untrimmed`; 0 for none. Half
-            of them are close to a segment, where there is room.
-        hard_negatives: CSV file of windows that were scored wrongly, of which `untrimmed` draws more clips. `farfield
-            test --timeline --write_hard_negatives` writes one for the training manifest.
-        hard_negative_repeats: number of clips of each window of hard_negatives in an epoch. They take the place of
-            other clips: of at most half of the clips of segments, and of at most half of those outside.
-        unlabelled: list of videos without label, from which a student learns what its teacher says of them (see
-            `model.teacher`): a CSV file with the column path; its labels, if any, are ignored.
-        unlabelled_share: share of the unlabelled videos in an epoch, which also has every labelled video once; null
-            for every unlabelled video once.
-        clip: input of the network.
-        teacher_clip: input of the teacher, whose clips show the same seconds and regions; None without a teacher.
-        task: task of the network.
+            of these clips are close to a segment, if there is room.
+        hard_negatives: CSV file of wrongly scored windows, from which `untrimmed` draws more clips. `farfield test
+            --timeline --write_hard_negatives` writes this file for the training manifest.
+        hard_negative_repeats: number of clips of each window of hard_negatives in an epoch. These clips replace others:
+            at most half of the clips of segments, and at most half of the clips outside of segments.
+        unlabelled: CSV file with a column path that lists videos without label, on which a student network learns the
+            predictions of its teacher (see `model.teacher`). Labels in the file are ignored.
+        unlabelled_share: fraction of an epoch's videos that are unlabelled; null for every unlabelled video once. In
+            both cases, an epoch has every labelled video once.
+        clip: input format of the network.
+        teacher_clip: input format of the teacher, whose clips show the same seconds and regions; None for no teacher.
+        task: task of the network: single_label, multilabel or multi_head.
         seed: seed of the run.
 
     Raises:
@@ -117,8 +118,8 @@ class VideoDataModule(LightningDataModule):
             raise FarfieldError(f"data.batch_size is {batch_size}; it must be at least 1.")
         if clips_per_video < 1 or batch_size % clips_per_video:
             raise FarfieldError(
-                f"data.clips_per_video is {clips_per_video} and data.batch_size {batch_size}; clips_per_video must be "
-                "at least 1 and divide batch_size."
+                f"data.clips_per_video is {clips_per_video} and data.batch_size is {batch_size}; clips_per_video must "
+                "be at least 1 and divide batch_size."
             )
         if num_workers is not None and num_workers < 0:
             raise FarfieldError(f"data.num_workers is {num_workers}; it must be at least 0, or null.")
@@ -128,11 +129,11 @@ class VideoDataModule(LightningDataModule):
             raise FarfieldError(f"seed (in a config, seed_everything) is {seed}; it must be at least 0.")
         if clip is None:
             raise FarfieldError(
-                "data.clip is not set. Pass the clip of the network: VideoDataModule(..., clip=model.clip)."
+                "data.clip is not set. Pass the clip settings of the network: VideoDataModule(..., clip=model.clip)."
             )
         if class_balanced and task != "single_label":
             raise FarfieldError(
-                f"data.class_balanced draws videos by their one class, but the network's task is {task}. Leave out "
+                f"data.class_balanced needs one class per video, but the network's task is {task}. Leave out "
                 "data.class_balanced. For a multilabel task, loss.pos_weight weights rare classes."
             )
         self.task: Task = task
@@ -178,7 +179,7 @@ class VideoDataModule(LightningDataModule):
                 raise FarfieldError(f"data.augmentation.keep_direction names {label!r}, which is not a class. {hint}")
         self.flip_labels = flipped_labels(self.labels, augmentation, flip_labels)
         if not self.labels:
-            raise FarfieldError(f"{train} has no label in any row, so there are no classes to train. Label videos.")
+            raise FarfieldError(f"{train} has no label in any row, so there are no classes to train. Label the videos.")
         self.class_counts = count_videos(row_targets(self.train_manifest, self.labels, task), len(self.labels))
         """Number of training videos of each class."""
         self.num_training_videos = len(self.train_manifest)
@@ -188,7 +189,7 @@ class VideoDataModule(LightningDataModule):
             targets = row_targets(self.val_manifest, self.labels, task)
             if task == "multilabel" and not targets.any():
                 raise FarfieldError(
-                    f"{val} has no label in any row, so val/map cannot be measured. Add videos of the classes."
+                    f"{val} has no label in any row, so val/map cannot be measured. Add labelled videos."
                 )
 
     def train_dataloader(self) -> DataLoader[Batch]:
@@ -242,7 +243,7 @@ class VideoDataModule(LightningDataModule):
 
     @property
     def training_videos(self) -> TrainingVideos:
-        """The training videos by the rows of `Batch.indices`."""
+        """Training videos, in the order of the rows that `Batch.indices` gives."""
         return TrainingVideos(self.train_manifest, self.unlabelled)
 
     def training_paths(self, rows: Sequence[int]) -> list[str]:
@@ -334,7 +335,7 @@ class VideoDataModule(LightningDataModule):
         return (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
 
     def _position(self) -> tuple[int, int]:
-        """Return the epoch and the number of its batches already trained on, from the count that checkpoints store."""
+        """Return (epoch, number of its batches already trained on), from the batch count that checkpoints store."""
         if self.trainer is None:
             return 0, 0
         return divmod(processed_batches(self.trainer), self.batches_per_epoch())

@@ -36,12 +36,12 @@ from farfield.video.decoder_names import Decoder
 
 
 class Failure(NamedTuple):
-    """A video that could not be read, and why."""
+    """A video that could not be read, and the reason."""
 
     path: str
     reason: str
     empty_class: str | None = None
-    """The video's class if no video of the class could be read and one of another class replaced it; None otherwise."""
+    """The video's class, if no video of this class can be read and one of another class replaced it; else None."""
 
 
 class Batch(NamedTuple):
@@ -72,20 +72,20 @@ class TrainingClips(Dataset[Batch]):
     Args:
         manifest: training videos.
         labels: class names in the network's order.
-        spec: input of the network.
+        spec: input format of the network.
         augmentation: random variation of the clips.
         seed: seed of the run.
         clips_per_video: number of clips of each video, which is opened once for all of them (Hoffer et al., CVPR 2020).
         decoder: "pyav" or "decord", see `open_video`.
         cache_bytes: size in bytes of each loading process's cache of decoded frames; 0 for no cache.
-        flip_labels: label of a mirrored clip, for each class that gets another label.
+        flip_labels: label of mirrored clips, for each class whose label changes when a clip is mirrored.
         task: task of the network.
-        clip_targets: targets of clips, from the labelled segments of their videos; None if a clip has the labels of its
-            row.
-        untrimmed: sources and targets of the clips of untrimmed videos; `manifest` is then its `sources`. None for
-            trimmed videos.
-        teacher: input of the teacher, for `Batch.teacher_clips`; None without a teacher.
-        unlabelled: videos without label, whose rows follow those of `manifest`; None for none.
+        clip_targets: computes a clip's targets from the labelled segments of its video; None if a clip has the labels
+            of its manifest row.
+        untrimmed: sources and targets of the clips of untrimmed videos; `manifest` must then be `untrimmed.sources`.
+            None for trimmed videos.
+        teacher: input format of the teacher, for `Batch.teacher_clips`; None without a teacher.
+        unlabelled: videos without label, whose rows follow those of `manifest`; None if there are none.
 
     Raises:
         FarfieldError: see `row_targets`; while loading, if no video can be read.
@@ -167,7 +167,7 @@ class TrainingClips(Dataset[Batch]):
         )
 
     def _target(self, row: int, clip: Clip) -> np.ndarray:
-        """Return the class of a clip, a scalar; for other tasks, the target of each class, see `Batch.labels`."""
+        """Return a clip's class index for a single-label task, else the target of each class (see `Batch.labels`)."""
         if self.untrimmed is not None:
             return self.untrimmed.target(row, clip.bounds_seconds[0])
         if self.clip_targets is None or not self._is_labelled[row]:
@@ -175,14 +175,17 @@ class TrainingClips(Dataset[Batch]):
         return self.clip_targets.of_clip(row, clip.times_seconds)
 
     def _keep_direction(self, labels: np.ndarray, has_label: Bool[np.ndarray, " b"]) -> list[bool]:
-        """Return for each clip whether it has a class whose clips are never mirrored, or may have one."""
+        """Return which clips must not be mirrored: those of a class that is never mirrored.
+
+        If there is such a class, unlabelled clips must not be mirrored either, since they may show this class.
+        """
         kept: np.ndarray = (
             self._keeps_direction[labels] if labels.ndim == 1 else np.any(labels[:, self._keeps_direction] > 0, axis=1)
         )
         return list(np.where(has_label, kept, self._keeps_direction.any()).tolist())
 
     def _at_scale(self, scale: float) -> tuple[ClipSpec, Augmentation]:
-        """Scale the input size and the crop, so that smaller clips show the same part of the frame."""
+        """Scale input size and crop settings by `scale`, so that smaller clips show the same part of the frame."""
         if scale == 1:
             return self.spec, self.augmentation
         side, jitter = round(self.spec.crop_px * scale), self.augmentation.short_side_px
@@ -195,9 +198,12 @@ class TrainingClips(Dataset[Batch]):
         return [generator(purpose, self.seed, key.epoch, key.row, *([clip] if clip else [])) for clip in clips]
 
     def _load(self, key: SampleKey, failures: list[Failure]) -> tuple[list[Clip], int]:
-        """Load the clips of a video, or of a replacement if it cannot be read; return them and the loaded video's row.
+        """Load the clips of a video, or of a replacement if it cannot be read.
 
         Videos that cannot be read are appended to `failures`.
+
+        Returns:
+            The clips, and the row of the loaded video.
         """
         known_before = len(failures)
         for index in chain([key.row], self._replacements(key)):  # a generator: drawn only if needed
@@ -238,9 +244,9 @@ class TrainingClips(Dataset[Batch]):
         )
 
     def _name_empty_class(self, failures: list[Failure], begin: int, wanted: int, taken: int) -> None:
-        """Set `empty_class` in the failures from `begin` on if the rows `wanted` and `taken` differ in class.
+        """Set `empty_class` in the failures from `begin` on if row `taken`, loaded for `wanted`, has another class.
 
-        It stays None for multilabel and multi_head tasks.
+        `empty_class` stays None for multilabel and multi_head tasks.
         """
         target = self.targets[wanted]
         if self.targets.ndim == 1 and self._is_labelled[wanted] and not self._same_target(wanted)[taken]:
@@ -256,18 +262,20 @@ class TrainingClips(Dataset[Batch]):
             yield from (int(index) for index in rng.permutation(candidates) if index != key.row)
 
     def _same_target(self, row: int) -> Bool[np.ndarray, " rows"]:
-        """Return which videos have the same labels as a row's; those without label are alike."""
+        """Return which videos have the same labels as the video of `row`; videos without label count as equal."""
         same: np.ndarray = (self.targets == self.targets[row]).reshape(len(self.targets), -1).all(1)
         return same & (self._is_labelled == self._is_labelled[row])
 
 
 class EvaluationViews(Dataset[Batch]):
-    """All views of each video, which is decoded once. Unreadable videos are left out and listed in `Batch.failures`.
+    """All views (clips x crops) of each video, which is decoded once.
+
+    Unreadable videos are left out and listed in `Batch.failures`.
 
     Args:
         manifest: videos to evaluate.
         labels: class names in the network's order.
-        spec: input of the network.
+        spec: input format of the network.
         num_clips: number of clips spread over each video.
         num_crops: number of crops of each clip.
         decoder: "pyav" or "decord", see `open_video`.

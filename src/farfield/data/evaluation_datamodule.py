@@ -21,12 +21,12 @@ from farfield.video.decoder_names import Decoder
 
 
 class TestDataModule(LightningDataModule):
-    """Test videos, each with all its views.
+    """Test videos, each with all its views: num_clips clips in num_crops crops.
 
     Args:
         manifest: videos to test on.
         labels: class names in the network's order.
-        clip: input of the network.
+        clip: input format of the network.
         num_clips: number of clips spread over each video.
         num_crops: number of crops of each clip.
         batch_size: number of videos in a batch of one process.

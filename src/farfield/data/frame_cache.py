@@ -25,11 +25,11 @@ class _CachedVideo:
     times: Float[np.ndarray, " frames"]
     fps: float | None
     frames: dict[tuple[int | None, int], UInt8[np.ndarray, "h w c"]] = field(default_factory=dict)
-    """Keyed by the requested short side in pixels and the index in `times`."""
+    """Cached frames, by (requested short side in pixels, index in `times`)."""
 
 
 SPREAD = 8
-"""Largest number of frames to decode per missing frame; the extra ones are cached for later clips."""
+"""Largest number of frames to decode per missing frame; the additional frames are cached for later clips."""
 
 
 class FrameCache:
@@ -88,7 +88,7 @@ class FrameCache:
         return np.stack([cached.frames[key] for key in wanted])
 
     def _decode(self, path: Path, cached: _CachedVideo, missing: list[int], short_side_px: int | None) -> bool:
-        """Decode and cache the missing frames, and frames between them if all fit. Return False if none was cached."""
+        """Decode and cache the missing frames, and the frames between them if they fit; return False on failure."""
         known = next((each for (side, _), each in cached.frames.items() if side == short_side_px), None)
         each_bytes = self._frame_bytes if known is None else known.nbytes
         if len(missing) * each_bytes > self.bytes_left:

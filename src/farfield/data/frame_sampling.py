@@ -15,7 +15,10 @@ from farfield.errors import FarfieldError
 from farfield.video.frame_rate import frame_rate
 
 SEGMENT_TOLERANCE_SECONDS = 1e-6
-"""Tolerance for rounded times: a frame that starts up to this much before a segment's start or end counts as on it."""
+"""Tolerance for rounded times.
+
+A frame that starts at most this long before a segment's start or end is treated as starting exactly there.
+"""
 
 
 class ClipTooShort(FarfieldError):
@@ -59,7 +62,7 @@ def stream_frames(
 
 
 def random_clip(length: int, spec: ClipSpec, rng: np.random.Generator) -> Int[np.ndarray, " num_frames"]:
-    """Sample a training clip from a random start or, with sampling="segments", one random frame of each part.
+    """Sample a training clip: frames from a random start or, with sampling="segments", a random frame of each part.
 
     With short_clip="clamp", a clip longer than the video begins with repeats of the video's first frame and ends with
     repeats of its last, so that the video lies at a random place in the clip.
@@ -116,7 +119,7 @@ def dense_views(length: int, spec: ClipSpec, hop: int) -> Int[np.ndarray, "views
     """
     if hop < 1 or spec.sampling == "segments":
         raise FarfieldError(
-            f"dense sampling needs sampling='clip' and hop at least 1; sampling is {spec.sampling!r}, hop {hop}."
+            f"dense sampling needs sampling='clip' and hop at least 1; sampling is {spec.sampling!r} and hop is {hop}."
         )
     _check_length(length, spec)
     slack = max(length - spec.span, 0)
@@ -130,7 +133,7 @@ def resampled_frames(
     """Return the frames of a clip of `num_frames` frames that shows the same seconds of the video as another clip.
 
     The frames are spread evenly from the first to the last frame of the other clip. With equal numbers of frames, the
-    clips are equal. Where the other clip jumps back, since it loops a short video, the nearer of its frames is taken.
+    clips are equal. Where the other clip jumps back to loop a short video, the nearest of its frames is used.
 
     Args:
         times: start time of each frame of the video.
@@ -152,7 +155,7 @@ def shown_seconds(
 ) -> Float[np.ndarray, "clips 2"]:
     """Return the time that each clip shows: start of its earliest frame and end of its latest, in seconds.
 
-    A frame lasts until the next one; with `target_fps`, for 1 / target_fps.
+    A frame lasts until the next frame starts or, with `target_fps`, for 1 / target_fps seconds.
 
     Args:
         times: start time of each frame of the video.
@@ -177,8 +180,9 @@ def _check_length(length: int, spec: ClipSpec) -> None:
     needed = spec.num_frames if spec.sampling == "segments" else spec.span
     if length < needed and spec.short_clip == "refuse":
         rate = "" if spec.target_fps is None else f" at {spec.target_fps:g} frames per second"
+        frames = "1 frame" if length == 1 else f"{length} frames"
         raise ClipTooShort(
-            f"it has {length} frames{rate}, but a clip of {spec.num_frames} frames at stride {spec.frame_stride} needs "
+            f"it has {frames}{rate}, but a clip of {spec.num_frames} frames at stride {spec.frame_stride} needs "
             f"{needed}. "
             "Lower num_frames or frame_stride, or set short_clip='loop' or 'clamp'."
         )

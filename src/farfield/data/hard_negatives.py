@@ -1,10 +1,10 @@
 """Hard windows: parts of training videos that a network has scored wrongly, and that training draws more often.
 
-A CSV file with the columns
+The windows are rows of a CSV file with the columns
 
     path,start_seconds,end_seconds,label,error
 
-`farfield.evaluation.hard_negatives` (`farfield test --timeline --write_hard_negatives`) writes it.
+`farfield.evaluation.hard_negatives` (`farfield test --timeline --write_hard_negatives`) writes this file.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ ErrorKind = Literal["false_positive", "missed"]
 
 @dataclass(frozen=True)
 class HardWindow:
-    """One window with one class that was scored wrongly: the half-open interval [start, end) of a video.
+    """A window [start, end) of a video, and one class that was scored wrongly in the window.
 
     Attributes:
         path: video, as the manifest spells it.
@@ -49,12 +49,12 @@ def read_hard_windows(path: str | Path) -> list[HardWindow]:
     """Read a file of hard windows.
 
     Raises:
-        FarfieldError: for a missing file, missing columns, or a row that is no window; the message names its line.
+        FarfieldError: for a missing file, missing columns, or an invalid row, whose line the message names.
     """
     path = Path(path)
     if not path.is_file():
         raise FarfieldError(
-            f"there is no file of hard windows at {path}. `farfield test --timeline --write_hard_negatives` writes one."
+            f"there is no file of hard windows at {path}. `farfield test --timeline --write_hard_negatives` writes it."
         )
     try:
         with path.open(newline="", encoding="utf-8-sig", errors="surrogateescape") as file:

@@ -65,7 +65,7 @@ _WHOLE_NUMBERS = ("num_frames", "width", "height")
 
 
 class Manifest(Sequence[VideoRecord]):
-    """Manifest that holds its columns in arrays: 650,000 rows need little memory, and worker processes share it.
+    """Manifest that holds its columns in arrays: 650,000 rows need little memory, which worker processes share.
 
     Args:
         records: rows of the manifest.
@@ -213,8 +213,8 @@ def read_manifest(
     Args:
         path: CSV file.
         root: folder that the paths in the file are relative to; None for the folder of the manifest.
-        group_column: column that holds the group of each video. If it has another name than "group", other unknown
-            columns are ignored.
+        group_column: column that holds the group of each video. With a name other than "group", unknown columns are
+            ignored.
         needs_labels: whether the column `label` must be there.
 
     Raises:
@@ -223,7 +223,9 @@ def read_manifest(
     """
     path = Path(path)
     if not path.is_file():
-        raise FarfieldError(f"there is no manifest at {path}. `farfield data index` makes one from a folder of videos.")
+        raise FarfieldError(
+            f"there is no manifest at {path}. `farfield data index` makes a manifest from a folder of videos."
+        )
     try:
         # File names need not be UTF-8. Any other text that is not UTF-8 fails as a header or an unknown label.
         with path.open(newline="", encoding="utf-8-sig", errors="surrogateescape") as file:
@@ -232,7 +234,9 @@ def read_manifest(
                 _blocks(file, path, group_column, needs_labels=needs_labels), root=folder, source=str(path)
             )
     except csv.Error as error:
-        raise FarfieldError(f"{path} is not a CSV file: {error}. `farfield data index` makes one.") from error
+        raise FarfieldError(
+            f"{path} is not a CSV file: {error}. `farfield data index` makes a manifest from a folder of videos."
+        ) from error
     if not len(manifest):
         raise FarfieldError(f"{path} lists no videos. Add a row for each video.")
     return manifest
@@ -251,7 +255,10 @@ def record_file(manifest: str | Path) -> Path:
 
 
 def _count_missing(manifest: Path, digest: object) -> int | None:
-    """Return how many chosen videos were missing when the subset was made; None if there is no record of it."""
+    """Return how many chosen videos were missing when the subset was made; None without a record of this.
+
+    `digest` is the manifest's content hash. A record with another hash does not count.
+    """
     try:
         about = json.loads(record_file(manifest).read_text())
     except (OSError, ValueError):
@@ -284,7 +291,7 @@ def _sort_labels(labels: set[str]) -> list[str]:
 def _blocks(
     file: Iterator[str], path: Path, group_column: str, *, needs_labels: bool
 ) -> Iterator[dict[str, Sequence[Any]]]:
-    """Read and check the rows in blocks, to limit the memory needed."""
+    """Yield the checked rows in blocks (column name to values), to limit the memory needed."""
     header = [name.strip() for name in next(csv.reader(file), [])]
     ignored: set[str] = set()
     if group_column != "group" and group_column in header:
@@ -318,8 +325,9 @@ def _blocks(
             for number, row in numbered:
                 if len(row) != len(header):
                     raise FarfieldError(
-                        f"{path}, line {number}: {len(row)} values for {len(header)} columns. Give one value for each "
-                        "column, and put values that contain commas in double quotes."
+                        f"{path}, line {number}: the row has more or fewer values than the header ({len(row)} instead "
+                        f"of {len(header)}). Give one value for each column, and put values that contain commas in "
+                        "double quotes."
                     )
             columns = [[row[i] for _, row in numbered] for i in range(len(header))]
             numbers = [number for number, _ in numbered]
@@ -350,7 +358,9 @@ def _checked(texts: Mapping[str, Sequence[str]], path: Path, lines: Sequence[int
     """
     columns: dict[str, Any] = {name: texts[name] for name in COLUMNS[:2]}
     if not all(texts["path"]):
-        raise FarfieldError(f"{path}, line {lines[texts['path'].index('')]}: the path is empty. Every row needs one.")
+        raise FarfieldError(
+            f"{path}, line {lines[texts['path'].index('')]}: the path is empty. Every row needs a path."
+        )
     for name in _NUMBERS:
         if name not in texts or not any(texts[name]):
             continue

@@ -16,14 +16,14 @@ from farfield.task import head_columns
 log = logging.getLogger("farfield")
 
 _SIDE = re.compile(r"(?i:(?<![a-z])(?:left|right)(?![a-z]))|(?<![A-Z])(?:Left|Right)(?![a-z])")
-"""The words left and right, also in turn_left and TurnLeft, but not in upright."""
+"""Pattern for the words left and right, also in turn_left and TurnLeft, but not in upright."""
 _OTHER = {"left": "right", "right": "left"}
 
 
 def flipped_labels(
     labels: Sequence[str], augmentation: Augmentation, given: Mapping[str, str] | None
 ) -> dict[str, str]:
-    """Return the label of a mirrored clip for each class that gets another label.
+    """Return the label of mirrored clips, for each class whose label changes when a clip is mirrored.
 
     Args:
         labels: class names.
@@ -32,8 +32,8 @@ def flipped_labels(
             differ in "left" and "right". These pairs are logged, as are classes that lack such a counterpart.
 
     Raises:
-        FarfieldError: for a pair with a name that is not a class, with twice the same class, or with a class that is
-            in another pair or in `augmentation.keep_direction`; or if pairs are given, but flips are off.
+        FarfieldError: for a pair that has an unknown class or twice the same class; for a class that is in two pairs,
+            or in a pair and in `augmentation.keep_direction`; or if pairs are given, but flips are off.
     """
     if given is not None:
         return _checked(labels, augmentation, given)
@@ -54,10 +54,10 @@ def mirror_targets(
     flip: Bool[np.ndarray, " b"],
     mirrored: Int[np.ndarray, " classes"],
 ) -> Int[np.ndarray, " b"] | Float[np.ndarray, "b classes"]:
-    """Return targets, of which those of mirrored clips are the targets of what the mirror image shows.
+    """Return the targets, where those of mirrored clips are replaced by the targets of their mirror images.
 
     Args:
-        targets: class of each clip, or for other tasks 1 for each class that it has.
+        targets: class of each clip; for other tasks than single_label, 1 for each class that the clip has.
         flip: which clips are mirrored.
         mirrored: from `mirrored_classes`.
     """
@@ -85,14 +85,16 @@ def _checked(labels: Sequence[str], augmentation: Augmentation, given: Mapping[s
             if label in augmentation.keep_direction:
                 raise FarfieldError(
                     f"data.flip_labels swaps {a!r} and {b!r}, but {label!r} is in data.augmentation.keep_direction, "
-                    "whose clips are never mirrored. Remove it from one of them."
+                    "whose clips are never mirrored. Remove the class from one of the two options."
                 )
         if a == b:
-            raise FarfieldError(f"data.flip_labels swaps {a!r} with itself. Leave it out: it keeps its label.")
+            raise FarfieldError(
+                f"data.flip_labels swaps {a!r} with itself. Leave the pair out: the class then keeps its label."
+            )
         for label, other in ((a, b), (b, a)):
             if swapped.setdefault(label, other) != other:
                 raise FarfieldError(
-                    f"data.flip_labels swaps {label!r} with {swapped[label]!r} and with {other!r}. Give one of them."
+                    f"data.flip_labels swaps {label!r} with {swapped[label]!r} and with {other!r}. Keep one pair."
                 )
     return swapped
 
@@ -132,7 +134,8 @@ def check_heads(labels: Sequence[str], flip_labels: Mapping[str, str]) -> None:
     """Check that, in a multi_head task, mirrored clips still have exactly one class of each head.
 
     Raises:
-        FarfieldError: if classes of one head are mirrored to classes of several heads, or those of two heads to one.
+        FarfieldError: if classes of one head are mirrored to classes of several heads, or classes of two heads to
+            classes of one.
     """
     mirrored, columns = mirrored_classes(labels, flip_labels), head_columns(labels)
     head_of = np.concatenate([np.full(len(labels[each]), place) for place, each in enumerate(columns.values())])

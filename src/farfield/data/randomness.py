@@ -1,7 +1,7 @@
 """Random generators for data loading, each determined by a purpose, the seed, the epoch and the sample index.
 
-They do not depend on global random state, time or worker. Any number of workers, and a resumed run, therefore get the
-same clips.
+The generators do not depend on global random state, time or worker. Any number of workers, and a resumed run, therefore
+get the same clips.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import numpy as np
 class Purpose(IntEnum):
     """Purpose of a random draw; draws for different purposes are independent.
 
-    The values are part of the generators' seeds: never change one.
+    The values are part of the generators' seeds: never change a value.
     """
 
     ORDER = 1

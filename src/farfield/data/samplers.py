@@ -17,7 +17,7 @@ from farfield.errors import FarfieldError
 
 
 class SampleKey(NamedTuple):
-    """One sample of one epoch: all that a worker needs to load it, so that workers keep no state."""
+    """Key of a sample of one epoch: all that a worker needs to load the sample, so that workers keep no state."""
 
     epoch: int
     row: int
@@ -48,7 +48,7 @@ class EpochBatchSampler(Sampler[list[SampleKey]]):
         world_size: number of processes that train together.
         classes: class of each row, to draw all classes equally often; None draws each video once an epoch.
         epoch: function that draws the samples of an epoch: it returns `num_samples` rows, and `SampleKey.repeat` for
-            each. None draws as `classes` says.
+            each. None draws them as described for `classes`.
         short_cycle: vary batch size and clip size as in `SHORT_CYCLE`; `batch_size` then applies to the largest clips.
 
     Raises:
@@ -76,7 +76,8 @@ class EpochBatchSampler(Sampler[list[SampleKey]]):
         wanted = batch_size * sum(times for times, _ in SHORT_CYCLE) * world_size
         if short_cycle and num_samples < wanted:
             raise FarfieldError(
-                f"{num_samples} videos are too few for data.short_cycle: a cycle needs {wanted}. Lower data.batch_size."
+                f"the number of videos is {num_samples}, but a cycle of data.short_cycle needs {wanted}. "
+                "Lower data.batch_size."
             )
         self.num_samples = num_samples
         self.batch_size = batch_size
@@ -91,7 +92,7 @@ class EpochBatchSampler(Sampler[list[SampleKey]]):
     def __len__(self) -> int:
         """Return the number of batches per process in a whole epoch.
 
-        With too few videos for a whole batch, it is 1, and that batch is incomplete.
+        With too few videos for a whole batch, the number is 1, and this batch is incomplete.
         """
         share = self.num_samples // self.world_size
         rounds, left = divmod(share, self.batch_size * sum(times for times, _ in self.cycle))

@@ -9,13 +9,13 @@ even (Wang et al., "Temporal Segment Networks", ECCV 2016; the default)
 
 pyslowfast (facebookresearch/SlowFast at 058922e, slowfast/datasets/ssv2.py, get_seq_frames)
     Part i is [round(s i), round(s (i+1))] with s = (L-1)/T, both ends included, so that neighbouring parts share a
-    frame. numpy rounds halves to even. Training takes a random frame of each part, a test the middle one, rounded down.
-    All test clips of PySlowFast are equal, so there is only one.
+    frame. numpy rounds halves to even. Training takes a random frame of each part, and a test takes the middle frame,
+    rounded down. All test clips of PySlowFast are equal, so there is only one.
 
 videomae (MCG-NJU/VideoMAE at 26abf53, ssv2.py, loadvideo_decord)
     Training takes a random frame of [i m, (i+1) m) with m = floor(L/T), so that up to T-1 frames at the end are never
     taken; a video of fewer than T frames gives its first frame T times. Test clip 0 takes the first frame of each part
-    [i L/T, (i+1) L/T), test clip 1 the middle one, both rounded down.
+    [i L/T, (i+1) L/T), and test clip 1 takes the middle frame, both rounded down.
 """
 
 from __future__ import annotations
@@ -30,15 +30,15 @@ from farfield.clip_spec import ClipSpec, check_segment_clips
 
 
 def random_segments(length: int, spec: ClipSpec, rng: np.random.Generator) -> Int[np.ndarray, " num_frames"]:
-    """Sample a training clip: one random frame of each part of a stream of `length` frames. Return their positions."""
+    """Sample a training clip: a random frame of each part of a stream of `length` frames. Return the positions."""
     return OFFSETS[spec.segment_offsets].train(length, spec.num_frames, rng)
 
 
 def segment_views(length: int, spec: ClipSpec, num_clips: int) -> Int[np.ndarray, "num_clips num_frames"]:
-    """Sample test clips: the same frame of each part of a stream of `length` frames. Return their positions.
+    """Sample test clips: the same frame of each part of a stream of `length` frames. Return the positions.
 
     Raises:
-        FarfieldError: for more clips than `spec.segment_offsets` has.
+        FarfieldError: for more clips than `spec.segment_offsets` allows.
     """
     check_segment_clips(spec.segment_offsets, num_clips)
     test = OFFSETS[spec.segment_offsets].test

@@ -11,8 +11,8 @@ import numpy as np
 class StringArray:
     """Strings stored in one array of bytes with offsets.
 
-    Worker processes share the memory of these arrays. They would copy the memory of Python strings by writing to the
-    strings' reference counts.
+    Worker processes share the memory of these arrays. With Python strings, every process would copy the memory, since
+    each access writes a reference count.
     """
 
     def __init__(self) -> None:
@@ -20,7 +20,7 @@ class StringArray:
         self._lengths: list[np.ndarray] = []
 
     def add(self, texts: Sequence[str]) -> None:
-        """Append strings; they may hold the surrogates that stand for bytes that are not UTF-8."""
+        """Append strings, which may contain surrogate escapes (bytes that are not UTF-8)."""
         joined = "".join(texts)
         each: Sequence[str | bytes] = texts if joined.isascii() else [os.fsencode(text) for text in texts]
         self._lengths.append(np.fromiter(map(len, each), dtype=np.int64, count=len(texts)))

@@ -19,7 +19,7 @@ from farfield.task import Task, head_columns
 def row_targets(
     manifest: Manifest, labels: Sequence[str], task: Task
 ) -> Int[np.ndarray, " rows"] | Float[np.ndarray, "rows classes"]:
-    """Return each row's class as an index into `labels`, or, for other tasks, 1 for each class that it has, else 0.
+    """Return each row's class as an index into `labels`; for other tasks, 1 for each class of the row, and 0 elsewhere.
 
     Raises:
         FarfieldError: for a label that is not in `labels`; for a single-label task, for a row with no label or several;
@@ -77,7 +77,7 @@ class WholeVideos:
             if first != record.path:
                 raise FarfieldError(
                     f"{manifest.source} spells a video in two ways, {first!r} and {record.path!r}, so that each would "
-                    "have only a part of its segments. Spell it alike in all rows."
+                    "have only a part of its segments. Use one spelling in all rows."
                 )
             rows.setdefault(record.path, record)
             end = math.inf if record.end_seconds is None else record.end_seconds
@@ -98,7 +98,7 @@ class WholeVideos:
         return WholeVideos(self.manifest, [[each for each in segments if each[2]] for segments in self.segments])
 
     def clip_targets(self, labels: Sequence[str]) -> ClipTargets:
-        """Return the targets of clips of these videos."""
+        """Return the object that computes targets of clips of these videos."""
         position = {label: i for i, label in enumerate(labels)}
         bounds = [np.array([s[:2] for s in segments], dtype=np.float64).reshape(-1, 2) for segments in self.segments]
         has_label = []
@@ -112,7 +112,7 @@ class WholeVideos:
 
 @dataclass(frozen=True)
 class ClipTargets:
-    """Targets of clips, from the labelled segments of their videos.
+    """Computes targets of clips from the labelled segments of their videos.
 
     Attributes:
         bounds: for each video, start and end in seconds of each segment (segments 2).

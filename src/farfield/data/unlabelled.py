@@ -1,4 +1,4 @@
-"""Unlabelled videos beside the training videos: their list, and how many of them an epoch has."""
+"""Read the list of unlabelled videos, and mix these videos into the epochs of labelled training videos."""
 
 from __future__ import annotations
 
@@ -55,8 +55,8 @@ class TrainingVideos:
     """Labelled training videos, followed by the unlabelled ones, if any.
 
     Attributes:
-        labelled: rows 0 to n - 1.
-        unlabelled: the rows after them; None for none.
+        labelled: manifest of the labelled videos, which have the rows 0 to n - 1.
+        unlabelled: manifest of the unlabelled videos, which have the rows from n on; None if there are none.
     """
 
     labelled: Manifest
@@ -82,14 +82,14 @@ class TrainingVideos:
 
 @dataclass(frozen=True)
 class MixedEpoch:
-    """Epochs of labelled and unlabelled videos in one random order.
+    """Draws epochs that mix labelled and unlabelled videos in random order.
 
     Attributes:
         num_labelled: number of labelled videos.
         num_unlabelled: number of unlabelled videos, whose rows follow.
-        share: share of the unlabelled videos in an epoch; None for each once. An epoch has every labelled video once. A
-            share for which there are more unlabelled videos than needed draws others in each epoch; one for which
-            there are too few repeats them.
+        share: fraction of an epoch's videos that are unlabelled; None for each unlabelled video once. An epoch has
+            every labelled video once. If there are more unlabelled videos than this needs, each epoch draws others; if
+            there are fewer, videos are repeated.
         classes: class of each labelled video, to draw all classes equally often; None for each video once.
     """
 

@@ -35,7 +35,7 @@ HARD_REPEATS = 2
 
 
 class Kind(IntEnum):
-    """Kind of a source of training clips: what its clips show."""
+    """What the clips from a source show (see `UntrimmedVideos.sources`)."""
 
     SEGMENT = 0
     """A labelled segment, at least in part."""
@@ -79,13 +79,13 @@ class UntrimmedVideos:
         hard_windows: Sequence[HardWindow] = (),
         hard_repeats: int = HARD_REPEATS,
     ) -> UntrimmedVideos:
-        """List the sources of the videos of a manifest, which has a row for each segment.
+        """List the sources of training clips in the videos of a manifest.
 
         Args:
             manifest: a row for each labelled segment. A row without label adds its video, without a segment.
             labels: class names in the network's order.
             negative_share: see the class.
-            hard_windows: windows to draw more often; one that is listed for several classes counts once.
+            hard_windows: windows to draw more often; a window that is listed for several classes counts once.
             hard_repeats: see the class.
 
         Raises:
@@ -97,7 +97,9 @@ class UntrimmedVideos:
         targets = videos.labelled().clip_targets(labels)
         segments = [record for record in manifest if record.labels]
         if not segments:
-            raise FarfieldError(f"{manifest.source} has no label in any row, so there are no segments. Label segments.")
+            raise FarfieldError(
+                f"{manifest.source} has no label in any row, so there are no segments. Label the segments."
+            )
         free = free_seconds(videos.manifest, targets)
         with_free_time = np.flatnonzero(free > 0) if negative_share else np.empty(0, dtype=np.int64)
         if negative_share and not len(with_free_time):
@@ -129,8 +131,8 @@ class UntrimmedVideos:
     def epoch(self, rng: np.random.Generator) -> tuple[Int[np.ndarray, " clips"], Int[np.ndarray, " clips"]]:
         """Draw the clips of an epoch.
 
-        Hard windows replace at most half of the clips of segments, and half of those outside. If there are more hard
-        windows, a random selection of them is used.
+        Hard windows replace at most half of the clips of segments, and at most half of the clips outside of segments.
+        If there are more hard windows, a random selection of them is used.
 
         Returns:
             Source of each clip in random order, and a number that distinguishes the clips of a source.
@@ -155,7 +157,7 @@ class UntrimmedVideos:
             row: source of the clip, as an index into `sources`.
             times: start time of each frame of the source's video.
             rng: random generator.
-            spec: input of the network.
+            spec: input format of the network.
 
         Raises:
             ClipTooShort: if the video has no frame in the source's segment or window, or if the video is shorter than a
@@ -186,19 +188,19 @@ class UntrimmedVideos:
         return self.targets.shares(int(self.video[row]), start, end)
 
     def check_free_time(self, tried: set[int]) -> None:
-        """Raise `NoFreeTime` if `tried`, the sources in which no clip fits, has all sources of free time."""
+        """Raise `NoFreeTime` if no clip fits into any free time; `tried` are the sources into which no clip fits."""
         if tried.issuperset(np.flatnonzero(self.kinds == Kind.FREE_TIME).tolist()):
             raise NoFreeTime(
                 f"no clip fits outside of the labelled segments in any video of {self.sources.source}. Set "
-                "data.negative_share to 0, or take shorter clips."
+                "data.negative_share to 0, or use shorter clips."
             )
 
 
 def free_seconds(videos: Manifest, targets: ClipTargets) -> Float[np.ndarray, " videos"]:
-    """Return the time of each video outside of its labelled segments, by the manifest's durations.
+    """Return the time of each video outside of its labelled segments, in seconds, by the manifest's durations.
 
-    Videos of unknown duration get the mean of the others, or 1 if no duration is known; 0 if they are labelled from
-    start to end.
+    Videos of unknown duration get the mean of the others, or 1 if no duration is known. The duration is not needed if
+    the segments of a video begin at 0 and one of them has no end.
     """
     free = np.full(len(videos), np.nan)
     for row, record in enumerate(videos):
@@ -241,7 +243,7 @@ def _record_of(window: HardWindow, videos: Manifest, number: dict[str, int]) -> 
 def _spread(
     rows: Int[np.ndarray, " rows"], weights: Float[np.ndarray, " rows"], count: int, rng: np.random.Generator
 ) -> Int[np.ndarray, " count"]:
-    """Draw `count` rows in proportion to their weights, each as often as expected, rounded up or down."""
+    """Draw `count` rows in proportion to their weights; a row occurs as often as expected, rounded up or down."""
     if count == 0:
         return np.empty(0, dtype=np.int64)
     order = rng.permutation(len(rows))

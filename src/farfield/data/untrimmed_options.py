@@ -19,7 +19,7 @@ class UntrimmedOptions:
     """Options of training on untrimmed videos, see `VideoDataModule`.
 
     Raises:
-        FarfieldError: for values out of range, or that have no effect.
+        FarfieldError: for a value out of range, or an option that has no effect.
     """
 
     untrimmed: bool = False
@@ -59,7 +59,7 @@ class UntrimmedOptions:
             return None
         if task != "multilabel":
             raise FarfieldError(
-                "data.untrimmed trains on clips without any class and with several, which needs task multilabel, but "
+                "data.untrimmed trains on clips with no class or with several, which needs task multilabel, but "
                 f"the network's task is {task}. Set model.task to multilabel, or leave out data.untrimmed."
             )
         if whole_videos:
@@ -70,8 +70,8 @@ class UntrimmedOptions:
             )
         if clip.sampling == "segments":
             raise FarfieldError(
-                "data.untrimmed needs clips of a fixed length, but clip.sampling is 'segments', by which a clip spans "
-                "the whole video. Set model.clip.sampling to 'clip'."
+                "data.untrimmed needs clips of a fixed length, but clip.sampling is 'segments': a clip spans the "
+                "whole video. Set model.clip.sampling to 'clip'."
             )
         return UntrimmedVideos.of(
             manifest,
@@ -82,7 +82,7 @@ class UntrimmedOptions:
         )
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the settings that must not change when a run is resumed; None for those without effect."""
+        """Return the settings that must not change when a run is resumed; None for settings without effect."""
         hard = None if self.hard_negatives is None else content_hash(self.hard_negatives)
         return {
             "untrimmed": self.untrimmed,

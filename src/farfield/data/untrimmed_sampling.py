@@ -14,9 +14,9 @@ from farfield.data.frame_sampling import SEGMENT_TOLERANCE_SECONDS, shown_second
 from farfield.errors import FarfieldError
 
 MIN_OVERLAP = 0.5
-"""A clip of a segment overlaps it by at least this fraction of the shorter of the two."""
+"""Smallest overlap of a clip with its segment, as a fraction of the shorter of the two."""
 NEAR_BORDER_SHARE = 0.5
-"""Share of the clips outside of all segments that lie at most one clip's length from a segment, where there is room."""
+"""Of the clips outside of all segments, the share that lies at most one clip length from a segment, if possible."""
 
 
 class NoFreeTime(FarfieldError):
@@ -26,14 +26,14 @@ class NoFreeTime(FarfieldError):
 def clip_bounds(
     times: Float[np.ndarray, " frames"], stream: Int[np.ndarray, " stream"], spec: ClipSpec
 ) -> Float[np.ndarray, "places 2"]:
-    """Return start and end in seconds of the clip at each place, from its first frame's start to its last one's end.
+    """Return start and end, in seconds, of the clip at each place. A clip ends when its last frame ends.
 
     Both columns ascend. A stream that is not longer than a clip has one place.
 
     Args:
         times: start time of each frame of the video.
         stream: frame of the video at each position of the stream.
-        spec: input of the network.
+        spec: input format of the network.
     """
     count = max(len(stream) - spec.span + 1, 1)
     ends = np.stack([stream[:count], stream[-count:]], axis=1)
@@ -54,7 +54,7 @@ def place_in_segment(bounds: Float[np.ndarray, "places 2"], start: float, end: f
 def place_outside(
     bounds: Float[np.ndarray, "places 2"], segments: Float[np.ndarray, "segments 2"], rng: np.random.Generator
 ) -> int:
-    """Draw the place of a clip that overlaps no segment; with probability `NEAR_BORDER_SHARE`, one close to a segment.
+    """Draw the place of a clip that overlaps no segment; with probability `NEAR_BORDER_SHARE`, it is close to one.
 
     Raises:
         NoFreeTime: if every clip overlaps a segment.
@@ -77,7 +77,7 @@ def place_in_window(
 ) -> int:
     """Draw the place of a clip whose middle lies in the middle half of the window [start, end).
 
-    If the window overlaps no segment, a clip that overlaps none either is drawn if there is one.
+    If the window overlaps no segment, the clip does not overlap one either, unless this is impossible.
     """
     middles = bounds.mean(axis=1)
     inside = np.abs(middles - (start + end) / 2) <= (end - start) / 4

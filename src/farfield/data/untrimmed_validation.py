@@ -1,4 +1,4 @@
-"""Validation on untrimmed videos: windows that lie end to end over whole videos, each with the labels of its time."""
+"""Validation on untrimmed videos: windows that lie end to end over whole videos, each with its labels."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ MIN_SHARE = 0.5
 
 
 class ValidationWindows(Dataset[Batch]):
-    """Windows of untrimmed videos, numbered through all videos; each is the central crop of a clip.
+    """Windows of untrimmed videos, numbered consecutively over all videos; each is the central crop of a clip.
 
     `Batch.indices` are the windows' numbers. The constructor opens every video to count its windows, and each batch
     opens its videos again. An unreadable video counts as one window, which batches leave out and list in
@@ -33,7 +33,7 @@ class ValidationWindows(Dataset[Batch]):
     Args:
         manifest: labelled segments of the videos.
         labels: class names in the network's order.
-        spec: input of the network.
+        spec: input format of the network.
         decoder: see `open_video`.
     """
 
@@ -77,7 +77,7 @@ class ValidationWindows(Dataset[Batch]):
         )
 
     def video(self, window: int) -> int:
-        """Return the row of a window's video."""
+        """Return the row of the video to which a window belongs."""
         return int(np.searchsorted(self.first, window, side="right")) - 1
 
     def _count(self, row: int) -> int:

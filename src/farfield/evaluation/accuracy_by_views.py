@@ -29,13 +29,13 @@ def accuracy_by_views(
 ) -> list[AccuracyAtViews]:
     """Measure top-1 accuracy for every number of views, from 1 to all, averaged over random orders of the views.
 
-    The width of the confidence interval depends on the number of videos only. More orders make the accuracy depend
-    less on which views are drawn, but do not narrow the interval.
+    With more orders, the accuracy depends less on which views are drawn. The width of the confidence interval depends
+    on the number of videos only.
 
     Args:
         view_probabilities: class probabilities of each view.
         labels: class of each video.
-        method: how views are aggregated.
+        method: how views are aggregated: "mean" or "max" of the probabilities.
         draws: number of random orders.
     """
     count = view_probabilities.shape[1]

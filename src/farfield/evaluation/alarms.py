@@ -1,8 +1,8 @@
-"""Metrics of a timeline that raises alarms: false alarms per hour, and the delay of detection.
+"""Metrics of timelines that are used for alarms: false alarms per hour, and the delay of detection.
 
-A false alarm is a predicted segment that overlaps no true segment of its class. With a threshold of temporal
-intersection over union (tIoU), it is a predicted segment that matches no true one (see `segment_matching`). A second
-alarm for the same action, or an alarm that is far too long, is then a false alarm, too.
+A false alarm is a predicted segment that overlaps no true segment of its class. If a threshold of temporal intersection
+over union (tIoU) is given, a false alarm is a predicted segment that matches no true one (see `segment_matching`). Then
+a second alarm for the same action is a false alarm, too, as is an alarm that is far too long.
 
 The delay of a true segment is the time from its start to the end of the first window that overlaps it and whose
 probability of the class reaches the threshold. A window's probability is known at its end, when its last frame has
@@ -26,7 +26,7 @@ from farfield.evaluation.segment_matching import match_segments
 
 @dataclass(frozen=True)
 class FalseAlarms:
-    """Number of false alarms, and the hours of video that they were counted in.
+    """Number of false alarms of each class, and the length of the videos in which they were counted.
 
     Attributes:
         counts: number of false alarms of each class.
@@ -94,7 +94,7 @@ class DelaySummary(NamedTuple):
 
 @dataclass(frozen=True)
 class DetectionDelays:
-    """Detection delay of each true segment.
+    """Time from the start of each true segment until it is detected, and summaries.
 
     Attributes:
         seconds: delay of each true segment, in the given order; NaN for a missed segment.
@@ -114,7 +114,7 @@ def false_alarms_per_hour(
 
     Args:
         truth: true segments.
-        predicted: final predictions, without candidates of low score. Their scores are needed with `tiou` only.
+        predicted: final predictions, without candidates of low score. Scores are needed only if `tiou` is given.
         classes: number of classes.
         hours: length of all videos together, including videos without segments.
         tiou: minimum tIoU at which a predicted segment matches a true one. With None, any overlap is enough.
@@ -138,7 +138,7 @@ def false_alarms_per_hour(
 def overlaps_any(segments: Segments, others: Segments) -> Bool[np.ndarray, " n"]:
     """Return whether each segment overlaps one of `others` in its video. Segments that only touch do not overlap.
 
-    A segment of length 0 overlaps a segment if it lies inside it, but not if it lies at its start or end.
+    A segment of length 0 overlaps another segment only if it lies strictly inside the other one.
     """
     if not len(others):
         return np.zeros(len(segments), dtype=bool)

@@ -1,14 +1,14 @@
 """Calibration: expected calibration error, reliability bins and temperature scaling.
 
 Guo et al., "On Calibration of Modern Neural Networks", ICML 2017. The n videos are binned by the probability of their
-predicted class. acc(B) is the accuracy in bin B, conf(B) the mean probability; the expected calibration error (eq. 3)
-is
+predicted class. With acc(B) the accuracy in bin B, and conf(B) the mean probability, the expected calibration error
+(eq. 3) is
 
     ECE = sum_B |B| / n |acc(B) - conf(B)|
 
 Temperature scaling (eq. 9) divides logits by one number T. T maximises the likelihood of the labels of videos that the
-network was not trained on. Scaling changes probabilities but not rankings. Here T divides the logarithm of the
-probabilities averaged over views, because the reported probabilities are these averages.
+network was not trained on. Scaling changes probabilities but not rankings. Here T divides the logarithm of the averages
+of the probabilities over views, because these averages are reported.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from torch import Tensor
 MAX_TEMPERATURE = 20.0
 """Temperatures are searched in [1 / MAX_TEMPERATURE, MAX_TEMPERATURE].
 
-Without bounds, the best temperature would be 0 when all videos are predicted correctly.
+Without bounds, the best temperature would be 0 if all videos are predicted correctly.
 """
 
 
@@ -48,7 +48,7 @@ class Bin:
 
 @dataclass(frozen=True)
 class Calibration:
-    """Calibration of a set of scored videos.
+    """Calibration of scored videos: reliability bins, expected calibration error and negative log-likelihood.
 
     Attributes:
         bins: non-empty bins, ascending.
@@ -65,6 +65,11 @@ def calibration(
     probabilities: Float[Tensor, "n classes"], labels: Int[Tensor, " n"], *, num_bins: int = 15
 ) -> Calibration:
     """Measure calibration over `num_bins` bins of equal width.
+
+    Args:
+        probabilities: class probabilities of each video.
+        labels: index of each video's true class.
+        num_bins: number of bins.
 
     Raises:
         ValueError: if there are no videos.
@@ -102,6 +107,10 @@ def bin_by_probability(
 def fit_temperature(probabilities: Float[Tensor, "n classes"], labels: Int[Tensor, " n"]) -> float:
     """Find the temperature T that maximises the likelihood of the labels.
 
+    Args:
+        probabilities: class probabilities of each video, without temperature scaling.
+        labels: index of each video's true class.
+
     Raises:
         ValueError: if there are no videos.
     """
@@ -128,7 +137,7 @@ def find_temperature(slope: Callable[[float], Tensor]) -> float:
 
 
 def scale_temperature(probabilities: Float[Tensor, "n classes"], temperature: float) -> Float[Tensor, "n classes"]:
-    """Rescale probabilities p to softmax(log(p) / T)."""
+    """Rescale probabilities p to softmax(log(p) / T), where T is `temperature`."""
     return (_log(probabilities) / temperature).softmax(1).to(probabilities.dtype)
 
 

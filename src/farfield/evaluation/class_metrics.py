@@ -1,8 +1,9 @@
 """Metrics of each class, their averages, and 95% confidence intervals.
 
-Every function takes a matrix of scores and a matrix of targets, (videos, classes), so that the same code measures tests
-with one class a video (one-hot targets) and with several or none. torchmetrics computes the values; the sample-wise
-mean is computed here, since torchmetrics' `multilabel_ranking_average_precision` gives no value for each video.
+Every function takes a matrix of scores and a matrix of targets, both (videos, classes). The same code therefore
+measures tests in which a video has one class (one-hot targets), and tests in which it has several classes or none.
+torchmetrics computes the values, except the sample-wise mean, because torchmetrics'
+`multilabel_ranking_average_precision` gives no value for each video.
 
 Each class is a binary question: is the video of this class? Precision, recall and F1 depend on the yes-or-no decisions.
 Average precision and the area under the ROC curve (ROC-AUC) depend only on the order of the scores.
@@ -19,11 +20,11 @@ negatives, too. Precision and F1 are 0 for a class that has positives but is nev
 left out of the sample-wise mean; torchmetrics counts them as 1.
 
 Intervals are percentiles of a bootstrap over videos, or over groups if the videos have them: see `resampling`. The
-percentiles are shifted so that the mean of the resamples is the value. Resamples have a higher average precision, since
-a positive that is drawn twice raises the precision at both. This bias is small for one class but has the same sign for
-all, so without the shift the macro average of many rare classes would lie below its own interval. A class whose
-positives are all in one unit (video or group) has no interval, since resampling cannot tell how other positives would
-be scored. With few positives, an interval is too narrow; at a value of 0 or 1 it may have no width.
+percentiles are shifted so that the mean of the resamples is the value. Resamples have a higher average precision,
+because a positive that is drawn twice raises the precision at both copies. This bias is small for one class but has the
+same sign for all classes. Without the shift, the macro average of many rare classes would lie below its own interval. A
+class whose positives are all in one unit (video or group) has no interval, because resampling cannot show how other
+positives would be scored. With few positives, an interval is too narrow; at a value of 0 or 1 it may have no width.
 """
 
 from __future__ import annotations
@@ -71,7 +72,7 @@ class Averaged:
 
 @dataclass(frozen=True)
 class DecisionMetrics:
-    """Metrics of yes-or-no decisions for each class."""
+    """Precision, recall and F1 of yes-or-no decisions: for each class, and averaged."""
 
     precision: Averaged
     recall: Averaged
@@ -80,7 +81,10 @@ class DecisionMetrics:
 
 @dataclass(frozen=True)
 class RankingMetrics:
-    """Metrics of the order of the scores. `sample_average_precision` is MMAction2's `mmit_mean_average_precision`."""
+    """Average precision and ROC-AUC, which depend on the order of the scores only.
+
+    `sample_average_precision` is MMAction2's `mmit_mean_average_precision`.
+    """
 
     average_precision: Averaged
     roc_auc: Averaged
@@ -112,8 +116,8 @@ class Resampling:
             classes: number of classes.
 
         Returns:
-            Settings with `MAX_DRAWS` resamples, or fewer for large tests. Without resamples if videos x classes exceed
-            `MAX_CELLS`, or if all videos are of one group.
+            Settings with `MAX_DRAWS` resamples, or fewer for large tests. They have no resamples if videos x classes
+            exceed `MAX_CELLS`, or if all videos are in one group.
         """
         units, cells = sampling_units(groups, videos), videos * classes
         if not videos or int(units.max()) == 0 or cells > MAX_CELLS:
@@ -162,8 +166,8 @@ def measure_ranking(
         resampling: how intervals are computed.
 
     Raises:
-        ValueError: if there are no videos, the shapes differ, or scores are outside [0, 1]: torchmetrics would take
-            them for logits and apply a sigmoid, which rounds all large scores to 1.
+        ValueError: if there are no videos, the shapes differ, or scores are outside [0, 1]. torchmetrics would take
+            such scores for logits and apply a sigmoid, which rounds all large scores to 1.
     """
     _check(scores, targets)
     if not ((scores >= -1e-5) & (scores <= 1 + 1e-5)).all():
@@ -297,7 +301,8 @@ def _joined(parts: list[Tensor]) -> Tensor | None:
 def estimate_from_draws(value: float, drawn: Float[Tensor, " draws"] | None) -> Estimate:
     """Return a value and its 95% interval: percentiles of its resamples, shifted so that their mean is the value.
 
-    The bounds are NaN if there are no resamples, or if the value is NaN.
+    The bounds are NaN if there are no resamples, or if the value is NaN. `drawn` has the value on each resample; it is
+    None if there are no resamples.
     """
     if drawn is None or value != value:
         return Estimate(value, torch.nan, torch.nan)

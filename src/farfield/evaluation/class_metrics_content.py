@@ -59,7 +59,7 @@ def class_metrics_content(
 def chosen_thresholds_content(point: OperatingPoint) -> dict[str, Any]:
     """Return the entry `operating_point` of report.json for a multilabel task or for timelines.
 
-    The entry has no metrics. Those at the thresholds are elsewhere in the report.
+    The entry has no metrics. The metrics at the thresholds are elsewhere in the report.
     """
     without = [label for label, threshold in point.thresholds.items() if threshold is None]
     return {**point.to_dict(), "without_threshold": without}
@@ -88,9 +88,9 @@ def operating_point_content(
 def per_class_csv(content: Mapping[str, Any]) -> str:
     """Return per_class.csv: a row for each class, with its metrics, their intervals and its threshold.
 
-    In a multilabel task, precision, recall and F1 are those at the threshold. In a single-label task, they are those of
-    predicting the most probable class; those at the threshold, if there is one, are in the columns
-    `precision_at_threshold`, ...
+    In a multilabel task, precision, recall and F1 are those at the threshold of the class. In a single-label task, they
+    are those of predicting the most probable class. If the class has a threshold, the columns `precision_at_threshold`,
+    ... have the metrics at the threshold.
 
     Args:
         content: content of report.json.

@@ -81,7 +81,7 @@ def check_bootstrap(draws: int, seed: int) -> None:
     """Check the options of a bootstrap.
 
     Raises:
-        FarfieldError: if one is out of range.
+        FarfieldError: if `draws` is below 100, or `seed` is negative.
     """
     if draws < 100:
         raise FarfieldError(f"draws is {draws}; it must be at least 100, to resolve the bounds of the interval.")
@@ -154,7 +154,7 @@ def paired_scores(run_a: ScoredRun, run_b: ScoredRun) -> tuple[Scores, Scores, i
         )
     if a.views_aggregation != b.views_aggregation:
         log.warning(
-            "%s aggregates its views by %s, and %s by %s, which may be all that differs",
+            "%s aggregates its views by %s, and %s by %s; this alone may cause the differences",
             run_a.name, a.views_aggregation, run_b.name, b.views_aggregation,
         )  # fmt: skip
     second = replace(second, paths=first.paths, segments=first.segments)

@@ -39,7 +39,7 @@ class Curves:
 
 
 def measure_curves(scores: Float[Tensor, "n classes"], targets: Bool[Tensor, "n classes"]) -> Curves:
-    """Compute both curves of each class.
+    """Compute the precision-recall and ROC curves of each class.
 
     Args:
         scores: probabilities, in [0, 1].
@@ -63,6 +63,11 @@ def plot_precision_recall(curves: Curves, ranking: RankingMetrics, labels: Seque
     """Plot precision against recall for each class, and their mean (bold).
 
     With more than `NAMED_CURVES` classes, those with the lowest average precision are named, and the others grey.
+
+    Args:
+        curves: curves to plot.
+        ranking: metrics to show beside the names.
+        labels: class names.
     """
     figure, axes = _axes("recall", "precision")
     metric = ranking.average_precision
@@ -76,7 +81,7 @@ def plot_precision_recall(curves: Curves, ranking: RankingMetrics, labels: Seque
 def plot_roc(curves: Curves, ranking: RankingMetrics, labels: Sequence[str]) -> Figure:
     """Plot the true positive rate against the false positive rate for each class, and their mean (bold).
 
-    The named classes are those of `plot_precision_recall`.
+    Arguments and named classes are those of `plot_precision_recall`.
     """
     figure, axes = _axes("false positive rate", "true positive rate (recall)")
     axes.plot([0, 1], [0, 1], color="0.6", lw=1, ls=":")

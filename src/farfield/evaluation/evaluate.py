@@ -108,14 +108,14 @@ def evaluate(
     Args:
         model: a checkpoint, or a network from `build_model` or `load_model`.
         manifest: CSV file that lists the videos and their classes.
-        root: folder that the paths in both manifests are relative to; None for each manifest's own folder.
+        root: folder that the paths in `manifest` and `calibrate_on` are relative to; None for each manifest's own
+            folder.
         num_clips: clips spread over each video; None for the network's test setting.
         num_crops: crops of each clip; None for the network's test setting, or for 1 crop with a timeline.
         views_aggregation: how the class probabilities of a video's views are aggregated: "mean", or "max" as PySlowFast
             does for Charades. None for the network's test setting.
-        whole_videos: test whole videos, where the manifests have several labelled segments of a video: a video has the
-            labels of all its rows (the protocol of Charades). Needs a multilabel network. Otherwise each row is a video
-            of its own.
+        whole_videos: join the rows of each video: the whole video is tested, with the labels of all its rows (the
+            protocol of Charades). Needs a multilabel network. Otherwise each row is tested by itself.
         timeline: find segments in whole videos, as `predict` does with a timeline, and compare them with the labelled
             segments of the manifest, which may have several rows for a video. True, or `TimelineOptions` to set the
             options of windows and segments.
@@ -126,15 +126,15 @@ def evaluate(
         precision: precision of Lightning's Trainer: 32-true, bf16-mixed or 16-mixed.
         batch_size: videos per batch.
         num_workers: decoding processes; None for one per CPU core, at most 8. 0 decodes in the main process.
-        view_batch_size: views per forward pass; fewer need less memory. None for all views of a batch, or for 16 with a
-            timeline.
+        view_batch_size: views per forward pass; bounds memory. None for all views of a batch or, with a timeline, for
+            16.
         restrict_labels: predict only the manifest's classes, which must be a subset of the network's classes.
         calibrate_on: manifest of validation videos, on which a temperature for the probabilities is fitted (Guo et
             al., ICML 2017). The temperature does not change the ranking of the classes. None for no temperature.
         choose_threshold: rule by which to choose a threshold for each class on the videos of `calibrate_on`: "f1",
             "precision=0.95", "recall=0.9" or "false_alarms_per_hour=1", with any value, see `ThresholdRule`. The
-            thresholds are written into the checkpoint, whose hash changes, or set as `model.operating_point` if `model`
-            is a network. With a timeline, they are chosen on the timelines of these videos, and kept as
+            thresholds are written into the checkpoint, whose hash thus changes; if `model` is a network, they are set
+            as `model.operating_point`. With a timeline, they are chosen on the timelines of these videos, and set as
             `timeline_operating_point`. None uses the thresholds that the model has, if any.
         decoder: "pyav" or "decord".
         progress: show a progress bar.

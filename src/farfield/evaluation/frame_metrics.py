@@ -1,21 +1,21 @@
 """Frame-wise metrics of timelines: mean average precision over moments, and accuracy over time.
 
-Each moment of a video is measured like a video in `class_metrics`. Its score is the class's probability in the cell
-(short time interval) of the timeline that contains the moment. It is a positive if a true segment of the class contains
-it. Segments are half-open, [start, end). Average precision is not interpolated, and equal scores count together, as in
-scikit-learn.
+Each moment of a video is measured like a video in `class_metrics`. The score of a moment is the class's probability in
+the cell (short time interval) of the timeline that contains the moment. A moment is a positive if a true segment of the
+class contains it. Segments are half-open, [start, end). Average precision is not interpolated, and equal scores count
+together, as in scikit-learn.
 
-The field measures different moments:
+Published evaluations measure different moments:
 - MultiTHUMOS (Piergiovanni and Ryoo, "Learning Latent Super-Events to Detect Multiple Activities in Videos", CVPR 2018,
   github.com/piergiaj/super-events-cvpr18): all feature frames, at a fixed rate, of all videos together.
 - Charades (`Charades_v1_localize.m`): 25 moments of each video, at j / 25 of its length for j = 0, ..., 24.
 
 Here, all moments count by default, weighted by time: every part of a video between neighbouring bounds of cells or true
 segments is weighted by its length in seconds. This is the limit of an infinite frame rate. `FrameSampling` gives the
-moments of the other two, but the public code of both differs from this code:
-- Equal scores stay in the order of the videos there.
-- A class without positives makes Charades' mean NaN, and counts as 0 in MultiTHUMOS's. Here, it is NaN and left out of
-  means.
+moments of the two evaluations above, but their public code differs from this code:
+- Both rank equal scores in the order of the videos.
+- A class without positives makes Charades' mean NaN, and counts as 0 in MultiTHUMOS's. Here, the average precision of
+  such a class is NaN and left out of means.
 - A true segment includes its end in Charades' evaluation, and excludes its start in MultiTHUMOS's.
 
 Time outside of a timeline's cells has no score and is not measured.
@@ -84,7 +84,7 @@ class FrameAccuracy:
 
     Attributes:
         accuracy: share of all time. Time without a true class is correct if no class is predicted.
-        in_actions: share of the time that has a true class; NaN if no time has one.
+        in_actions: the same share, but only of the time that has a true class; NaN if no time has one.
     """
 
     accuracy: Estimate
@@ -144,7 +144,7 @@ def frame_accuracy(
 ) -> FrameAccuracy:
     """Compute the share of time in which the predicted classes are exactly the true ones, with 95% intervals.
 
-    For classes that exclude each other, that is the frame-wise accuracy with "nothing" as one more class. Time outside
+    For classes that exclude each other, this is the frame-wise accuracy with "nothing" as one more class. Time outside
     of [0, duration) is not measured.
 
     Args:

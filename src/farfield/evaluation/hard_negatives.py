@@ -1,4 +1,4 @@
-"""Find the windows that a network predicted wrongly, and write them to a CSV file, for training to draw more often."""
+"""Find the windows that a network predicted wrongly, and write them to a CSV file, to train on them more often."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def find_hard_negatives(
 ) -> Iterator[HardWindow]:
     """Yield the windows of a video in which a class was predicted wrongly, in order of time.
 
-    Where a class covers a window only in part, both predicting it and not predicting it are right.
+    If the segments of a class cover a window only in part, both predicting and not predicting the class are correct.
 
     Args:
         video: a tested video.
@@ -39,9 +39,9 @@ def find_hard_negatives(
 def predicted_classes(
     probabilities: Float[np.ndarray, "windows classes"], thresholds: Float[np.ndarray, " classes"], task: Task
 ) -> Bool[np.ndarray, "windows classes"]:
-    """Return which classes reach their threshold in each window.
+    """Return which classes are predicted for each window: those that reach their threshold.
 
-    For a single-label network, that is the most probable class or none.
+    For a single-label network, only the most probable class of a window can be predicted.
     """
     reached = probabilities >= thresholds
     if task == "multilabel":
@@ -54,7 +54,7 @@ def predicted_classes(
 def _truth_of_windows(
     video: VideoTimeline, labels: Sequence[str]
 ) -> tuple[Bool[np.ndarray, "windows classes"], Bool[np.ndarray, "windows classes"]]:
-    """Return, for each window and class, whether segments overlap the window, and whether they cover it whole."""
+    """Return, for each window and class, whether segments overlap the window, and whether they cover it completely."""
     position = {label: i for i, label in enumerate(labels)}
     starts, ends = video.windows.T
     touched = np.zeros((len(starts), len(labels)), bool)
@@ -71,7 +71,7 @@ _TOLERANCE = 1e-6
 
 
 def check_hard_negatives_file(path: str | Path) -> None:
-    """Check, before a long test, that a file of hard windows can be written to a path. Missing folders are created.
+    """Check, before a long test, that hard windows can be written to a file. Missing folders are created.
 
     Raises:
         FarfieldError: if the file cannot be written, or would replace a file of another kind.
@@ -85,8 +85,8 @@ def check_hard_negatives_file(path: str | Path) -> None:
         raise FarfieldError(f"write_hard_negatives is {path}, which is a folder. Give a file.")
     if path.is_file() and path.stat().st_size and _first_line(path) != ",".join(COLUMNS):
         raise FarfieldError(
-            f"write_hard_negatives is {path}, which is another file, such as a manifest; only a file that "
-            "write_hard_negatives wrote is replaced. Give a new name."
+            f"write_hard_negatives is {path}, which exists and is no file of wrongly scored windows. It is not "
+            "replaced. Give a new name."
         )
 
 

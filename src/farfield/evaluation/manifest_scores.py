@@ -47,7 +47,13 @@ def make_trainer(accelerator: str, devices: int, precision: str, *, progress: bo
 def score_manifest(
     trainer: Trainer, module: ScoringModule, data: TestDataModule, name: str
 ) -> tuple[Scores, list[int]]:
-    """Score videos; return the scores, and each video's row in the manifest.
+    """Score the videos of a manifest; return their scores, and the row of each scored video in the manifest.
+
+    Args:
+        trainer: from `make_trainer`.
+        module: module that scores batches.
+        data: data module of the videos.
+        name: the manifest's name, for messages.
 
     Raises:
         FarfieldError: if no video can be read.
@@ -83,7 +89,7 @@ def video_scores(
     views_aggregation: ViewsAggregation,
     task: Task,
 ) -> Scores:
-    """Name the videos of class probabilities.
+    """Build `Scores` from class probabilities, with the paths and segments of the videos from the manifest.
 
     Args:
         manifest: tested videos.

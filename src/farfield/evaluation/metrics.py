@@ -5,7 +5,8 @@ statistical inference", JASA 1927), which stays inside [0, 1] and has a width ab
 
 Mean class accuracy is the mean of the top-1 accuracies of the C classes that have videos. If all classes were equally
 hard, its variance would be p (1 - p) / n_eff with n_eff = C^2 / sum_c 1/n_c, where n_c is the number of videos of class
-c. Its interval is Wilson's for n_eff videos. With balanced classes n_eff = n, so the interval is that of top-1.
+c. The interval of the mean class accuracy is Wilson's for n_eff videos. With balanced classes n_eff = n, so that it
+equals the interval of top-1.
 """
 
 from __future__ import annotations
@@ -42,7 +43,10 @@ class Metrics:
 
 
 def wilson(successes: float, n: float, *, confidence: float = 0.95) -> Estimate:
-    """Return successes / n with Wilson's score interval. For n = 0, the value is 0 and the interval is [0, 1]."""
+    """Return successes / n with Wilson's score interval. For n = 0, the value is 0 and the interval is [0, 1].
+
+    `confidence` is the confidence level of the interval, between 0 and 1.
+    """
     if n == 0:
         return Estimate(0.0, 0.0, 1.0)
     z = NormalDist().inv_cdf((1 + confidence) / 2)
@@ -54,7 +58,12 @@ def wilson(successes: float, n: float, *, confidence: float = 0.95) -> Estimate:
 
 
 def measure(probabilities: Float[Tensor, "n classes"], labels: Int[Tensor, " n"]) -> Metrics:
-    """Compute all metrics of scored videos. Classes without videos are excluded from the mean class accuracy."""
+    """Compute all metrics of scored videos. Classes without videos are excluded from the mean class accuracy.
+
+    Args:
+        probabilities: class probabilities of each video.
+        labels: index of each video's true class.
+    """
     n, classes = probabilities.shape
     ranking = probabilities.topk(min(5, classes), dim=1).indices
     hits = ranking == labels[:, None]

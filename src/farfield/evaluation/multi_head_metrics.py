@@ -1,4 +1,4 @@
-"""Metrics of a multi_head test, such as of a verb and a noun: of the combination of all heads, and of each head."""
+"""Metrics of a network with several heads, such as verb and noun: for combinations of all heads, and for each head."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class JointMetrics:
 
     Attributes:
         top1: share of videos whose most probable combination is right.
-        top5: share of videos of which one of the five most probable combinations is right.
+        top5: share of videos for which one of the five most probable combinations is right.
     """
 
     top1: Estimate

@@ -5,10 +5,10 @@ of the pairs in bin B whose video has the class, and prob(B) their mean probabil
 
     ECE = sum_B |B| / n |freq(B) - prob(B)|
 
-as for one class per video (Guo et al., ICML 2017, see `calibration`), with pairs in place of predicted classes.
-Temperature scaling divides the logit of each probability by one number T, which maximises the likelihood of the
-labels of videos that the network was not trained on. It changes neither the ranking of videos for a class nor the
-ranking of classes for a video. The probabilities are those of the aggregated views.
+as in `calibration` (Guo et al., ICML 2017), with pairs in place of predicted classes. Temperature scaling divides the
+logit of each probability by one number T, which maximises the likelihood of the labels of videos that the network was
+not trained on. Scaling changes neither the ranking of videos for a class nor the ranking of classes for a video.
+Probabilities are aggregated over views first.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class PairBin:
 
 @dataclass(frozen=True)
 class PairCalibration:
-    """Calibration of all pairs of a video and a class.
+    """Calibration of all pairs of a video and a class: reliability bins, expected error and likelihood.
 
     Attributes:
         bins: non-empty bins, ascending.
@@ -59,7 +59,12 @@ class PairCalibration:
 def pair_calibration(
     probabilities: Float[Tensor, "n classes"], targets: Bool[Tensor, "n classes"], *, num_bins: int = 15
 ) -> PairCalibration:
-    """Measure calibration over `num_bins` bins of equal width.
+    """Measure the calibration of all pairs of a video and a class, over `num_bins` bins of equal width.
+
+    Args:
+        probabilities: class probabilities of each video.
+        targets: True where the video has the class.
+        num_bins: number of bins.
 
     Raises:
         ValueError: if there are no videos.
@@ -76,6 +81,10 @@ def pair_calibration(
 def fit_pair_temperature(probabilities: Float[Tensor, "n classes"], targets: Bool[Tensor, "n classes"]) -> float:
     """Find the temperature T that maximises the likelihood of the targets.
 
+    Args:
+        probabilities: class probabilities of each video, without temperature scaling.
+        targets: True where the video has the class.
+
     Raises:
         ValueError: if there are no videos.
     """
@@ -87,7 +96,7 @@ def fit_pair_temperature(probabilities: Float[Tensor, "n classes"], targets: Boo
 
 
 def scale_pair_temperature(probabilities: Float[Tensor, "n classes"], temperature: float) -> Float[Tensor, "n classes"]:
-    """Rescale probabilities p to sigmoid(logit(p) / T)."""
+    """Rescale probabilities p to sigmoid(logit(p) / T), where T is `temperature`."""
     return (_logit(probabilities) / temperature).sigmoid().to(probabilities.dtype)
 
 

@@ -1,7 +1,7 @@
 """Compare two tested multilabel networks, class by class, with the paired bootstrap.
 
 Both networks are measured on the same resamples of the videos, or of the groups of videos if the manifest had them.
-Resampling raises the average precision (see `class_metrics`), of both networks about equally. The resampled differences
+Resampling raises the average precision of both networks about equally (see `class_metrics`). The resampled differences
 are shifted so that their mean is the measured difference, which removes the rest of this bias.
 """
 
@@ -34,7 +34,7 @@ class ClassDifference:
         label: name of the class.
         videos: number of videos that have the class.
         average_precision: difference of the average precision. Interval and p-value are NaN if all videos of the class
-            are in one unit of the bootstrap. With many classes, some p-values are small by chance.
+            are in one unit of the bootstrap (video or group). With many classes, some p-values are small by chance.
     """
 
     label: str
@@ -63,7 +63,7 @@ class MultilabelComparison:
     classes: list[ClassDifference]
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the comparison as plain types, for JSON. What is not defined is None."""
+        """Return the comparison as plain types, for JSON. Undefined values are None."""
         return {
             **vars(self),
             "mean_average_precision": _plain(self.mean_average_precision),

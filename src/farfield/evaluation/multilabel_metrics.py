@@ -1,4 +1,4 @@
-"""The headline metrics of a multilabel test, with 95% confidence intervals."""
+"""The main metrics of a multilabel test, with 95% confidence intervals."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class MultilabelMetrics:
 def measure_multilabel(
     ranking: RankingMetrics, decisions: Bool[Tensor, "n classes"], targets: Bool[Tensor, "n classes"]
 ) -> MultilabelMetrics:
-    """Collect the headline metrics.
+    """Compute the main metrics of a multilabel test.
 
     Args:
         ranking: metrics of the order of the scores.

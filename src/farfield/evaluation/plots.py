@@ -1,4 +1,4 @@
-"""Plots of an evaluation: confusion matrix, reliability diagrams, accuracy by views."""
+"""Plots of a test's results: confusion matrix, reliability diagrams, accuracy by number of views."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ With more classes, reports instead list the most frequent confusions (`confused_
 """
 _CELL_INCHES = 0.34
 _LINE = 44
-"""Maximum characters in a line of a class name; two lines fit beside a cell."""
+"""Maximum number of characters in a line of a class name; two lines fit beside a cell."""
 
 
 def plot_confusion(
@@ -93,7 +93,7 @@ def fit_figure(figure: Figure, places: Mapping[Axes, tuple[float, float, float, 
 
 
 def names_with_numbers(labels: Sequence[str]) -> dict[str, str]:
-    """Map each label to its text in tables: the label and, where plots show another name, that name in parentheses."""
+    """Map each label to its text in tables: the label and, if plots show another name, that name in parentheses."""
     if len(labels) > NAMED_CLASSES:
         return {label: label for label in labels}
     return {
@@ -176,8 +176,8 @@ def _plot_reliability(
     """Draw a reliability diagram of one or two calibrations, the second with temperature scaling.
 
     Args:
-        calibrations: expected error and bins of each; a bin has the low edge, the high edge, the number of cases, their
-            mean probability and the share of them that are true.
+        calibrations: for each, the expected error and the bins. A bin is (low edge, high edge, number of cases, mean
+            probability of the cases, share of the cases that are true).
         across: label of the axis of probabilities.
         up: label of the axis of shares.
         counted: what the cases are, such as "videos".

@@ -36,7 +36,7 @@ def precision_by_views(
     Args:
         view_probabilities: class probabilities of each view.
         targets: True where the video has the class.
-        method: how views are aggregated.
+        method: how views are aggregated: "mean" or "max" of the probabilities.
         draws: number of random orders; fewer for large tests.
     """
     count = view_probabilities.shape[1]

@@ -2,7 +2,7 @@
 
 Efron and Tibshirani, "An Introduction to the Bootstrap", 1993. A resample draws as many units (videos or groups) as
 there are, with replacement. It is stored as weights: how often each video was drawn. Videos of one group have the same
-weight, since they are drawn together.
+weight, because they are drawn together.
 
 torchmetrics measures one sample per call and most of its functions take no weights, so the metrics of the resamples are
 computed here, for all resamples at once. Tests compare them with scikit-learn's on weighted samples.
@@ -40,6 +40,8 @@ def sampling_units(groups: Sequence[str | None] | None, videos: int) -> Int[Tens
 def resample_weights(units: Int[Tensor, " n"], *, draws: int, seed: int) -> Iterator[Float[Tensor, "n some"]]:
     """Draw `draws` resamples, and yield their weights in blocks of columns, float32.
 
+    A weight is the number of times that a resample contains a video.
+
     Args:
         units: unit of each video, as `sampling_units` numbers them.
         draws: number of resamples.
@@ -58,7 +60,12 @@ def weighted_decision_metrics(
 ) -> tuple[Float[Tensor, "draws classes"], Float[Tensor, "draws classes"], Float[Tensor, "draws classes"]]:
     """Compute precision, recall and F1 of each class on each resample.
 
-    Precision and F1 are 0 for a class without decisions. All are NaN for a class without positives.
+    Precision and F1 are 0 for a class that is never predicted. All three are NaN for a class without positives.
+
+    Args:
+        decisions: True where the class is predicted for the video.
+        targets: True where the video has the class.
+        weights: how often each resample contains each video.
     """
     hits, decided, positives = (
         weights.T @ each.float() for each in (decisions & targets, decisions, targets)
@@ -73,10 +80,10 @@ def weighted_decision_metrics(
 def weighted_ranking_metrics(
     scores: Float[Tensor, "n classes"], targets: Bool[Tensor, "n classes"], weights: Float[Tensor, "n draws"]
 ) -> tuple[Float[Tensor, " draws"], Float[Tensor, " draws"]]:
-    """Compute average precision and the area under the ROC curve on each resample, of all columns pooled.
+    """Compute average precision and the area under the ROC curve on each resample, with all columns pooled.
 
-    One column gives the metrics of a class, and all columns together the micro average. The average precision is NaN
-    for a resample without positives, the area for one without positives or without negatives.
+    Given one column, the result is the metrics of a class; given all columns, their micro averages. In a resample
+    without positives, both metrics are NaN. In a resample without negatives, the area is NaN.
 
     Args:
         scores: scores of any range.
@@ -119,8 +126,8 @@ def sample_average_precision(
 ) -> Float[Tensor, " n"]:
     """Compute the average precision of each video over the classes; NaN for a video without a class.
 
-    The average precision of a video is the mean, over its classes c, of the share of its classes among all classes
-    with a score of at least that of c.
+    For each class c of a video, take all classes whose score is at least that of c, and compute the share of them that
+    the video has. The average precision of the video is the mean of these shares.
     """
     total = torch.zeros(len(scores))
     for places in targets.nonzero().split(max(_MAX_CELLS // scores.shape[1], 1)):

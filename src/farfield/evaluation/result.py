@@ -36,7 +36,7 @@ from farfield.task import Task
 
 @dataclass(frozen=True)
 class ClassResult:
-    """One class of an evaluation.
+    """Accuracy and most frequent confusion of one class.
 
     Attributes:
         label: name of the class.
@@ -54,13 +54,13 @@ class ClassResult:
 
 @dataclass(frozen=True)
 class EvaluationResult:
-    """The result of an evaluation.
+    """Scores of a test's videos, and methods that compute metrics from them.
 
     Some methods are for one task, and raise `FarfieldError` for another:
     - single_label: `metrics`, `classes`, `calibrations` and `accuracy_by_views`
     - multilabel: `multilabel_metrics`, `pair_calibrations` and `precision_by_views`
     - multi_head: `joint_metrics`, and `heads`, which returns the single-label result of each head. Class metrics and
-      decisions are available from these results only.
+      decisions are only available from the results of the heads.
 
     Attributes:
         scores: scores of the videos that could be read.
@@ -96,7 +96,7 @@ class EvaluationResult:
     def metrics(self) -> Metrics:
         """Return top-1, top-5 and mean class accuracy with intervals, and the confusion matrix.
 
-        They are computed without temperature scaling, which would change no ranking except by rounding.
+        The metrics are computed without temperature scaling, which would change rankings by rounding only.
 
         Raises:
             FarfieldError: unless the task is single_label.
@@ -109,7 +109,7 @@ class EvaluationResult:
         return measure(self.scores.probabilities, self.scores.targets)
 
     def multilabel_metrics(self) -> MultilabelMetrics:
-        """Return mean average precision (mAP) and the other headline metrics of a multilabel task, with intervals.
+        """Return mean average precision (mAP) and the other main metrics of a multilabel task, with intervals.
 
         Raises:
             FarfieldError: unless the task is multilabel, or if a probability is NaN.
@@ -191,8 +191,8 @@ class EvaluationResult:
     def decisions(self) -> Bool[Tensor, "n classes"]:
         """Return which classes are predicted for each video.
 
-        In a single-label task, this is the most probable class. In a multilabel task, it is every class whose
-        probability without temperature reaches its threshold.
+        In a single-label task, the most probable class is predicted. In a multilabel task, every class is predicted
+        whose probability, without temperature scaling, reaches its threshold.
         """
         self._check_one_set_of_classes("decisions")
         if self.task == "multilabel":
@@ -216,7 +216,8 @@ class EvaluationResult:
     def ranking_metrics(self) -> RankingMetrics:
         """Return average precision and ROC-AUC of each class and their averages, and sample-wise average precision.
 
-        They are computed without temperature scaling, which changes the order of videos by their score of a class.
+        The metrics are computed without temperature scaling, which would change the order of videos by their score of a
+        class.
 
         Raises:
             FarfieldError: if a probability is NaN.
@@ -236,7 +237,7 @@ class EvaluationResult:
         return measure_curves(self.scores.probabilities, self.target_matrix())
 
     def threshold_metrics(self) -> tuple[list[str], DecisionMetrics] | None:
-        """Return precision, recall and F1 at the thresholds of the operating point; None without one.
+        """Return precision, recall and F1 at the thresholds of the operating point; None without an operating point.
 
         Returns:
             The labels of the classes that have a threshold, and the metrics of these classes.
@@ -283,7 +284,7 @@ class EvaluationResult:
         return plain, pair_calibration(self.probabilities(), self.target_matrix())
 
     def accuracy_by_views(self) -> list[AccuracyAtViews]:
-        """Return top-1 for each number of aggregated views; an empty list if videos have only one view.
+        """Return top-1 accuracy for each number of aggregated views; an empty list if videos have only one view.
 
         Raises:
             FarfieldError: unless the task is single_label.

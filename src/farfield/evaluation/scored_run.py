@@ -11,10 +11,10 @@ from farfield.evaluation.scores_file import FILE, Scores, read_groups, read_scor
 
 @dataclass(frozen=True)
 class ScoredRun:
-    """A run that was tested.
+    """A tested run, with its scores.
 
     Attributes:
-        name: the run as the user named it.
+        name: the run as given by the user.
         file: scores.npz of the test.
         scores: scores of the videos.
         groups: group of each video; None for a video without one, or if no video has one.
@@ -37,7 +37,7 @@ def find_scores(run: str | Path) -> Path | None:
 
 
 def read_scored_run(run: str | Path) -> ScoredRun:
-    """Read the scores of a run.
+    """Read the scores of a tested run, and the groups of its videos.
 
     Args:
         run: the run's folder, the folder of a test report, or a scores.npz file.

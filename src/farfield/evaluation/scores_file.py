@@ -25,7 +25,7 @@ FILE = "scores.npz"
 
 @dataclass(frozen=True)
 class Scores:
-    """Scores of a test.
+    """Class probabilities of each view of a test's videos, and the true classes.
 
     Attributes:
         labels: class names.
@@ -49,7 +49,7 @@ class Scores:
 
     @property
     def names(self) -> list[str]:
-        """Name of each row: the video's path and, unless the row is the whole video, its segment."""
+        """Name of each row: the video's path, followed by the segment if the row is not the whole video."""
         if self.segments is None:
             return self.paths
         rows = zip(self.paths, self.segments.tolist(), strict=True)
@@ -71,7 +71,7 @@ class Scores:
 
 
 def check_numbers(scores: Scores) -> None:
-    """Raise `FarfieldError` if a probability is not a number."""
+    """Raise `FarfieldError` if a probability is NaN."""
     if scores.views.isnan().any():
         row = int(scores.views.isnan().flatten(1).any(1).nonzero()[0, 0])
         raise FarfieldError(
@@ -92,7 +92,7 @@ def write_scores(
     confusion: Int[Tensor, "classes classes"] | None = None,
     groups: Sequence[str | None] | None = None,
 ) -> None:
-    """Write scores to a file, atomically.
+    """Write scores to an .npz file, atomically.
 
     Args:
         scores: scores to write.

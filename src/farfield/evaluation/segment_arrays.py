@@ -14,7 +14,7 @@ from farfield.timelines.segments import Segment
 
 @dataclass(frozen=True)
 class Segments:
-    """Segments of many videos, true or predicted, in any order. Those of a class may overlap, touch or be equal.
+    """Segments of many videos, true or predicted, in any order. Segments of a class may overlap, touch or be equal.
 
     Args:
         videos: index of each segment's video, at least 0.
@@ -72,10 +72,10 @@ class Segments:
         return [order[first:last] for first, last in pairwise(bounds)]
 
     def known_scores(self) -> Float[np.ndarray, " n"]:
-        """Return the scores.
+        """Return the scores of the segments.
 
         Raises:
-            ValueError: if the segments have none.
+            ValueError: if the segments have no scores.
         """
         if self.scores is None:
             raise ValueError("the predicted segments have no scores, so they cannot be ranked. Give a score for each.")
@@ -90,7 +90,7 @@ def true_segments(
     """Collect the labelled segments of videos, as `WholeVideos.segments` holds them.
 
     A segment with several labels becomes a segment for each label. Segments are cut at the video's end. Segments that
-    begin after it, and segments without a label, are left out.
+    begin after the video's end, and segments without a label, are left out.
 
     Args:
         videos: segments of each video: start and end in seconds (infinite for the video's end), and labels.
@@ -112,7 +112,7 @@ def true_segments(
 
 
 def predicted_segments(videos: Sequence[Sequence[Segment]], labels: Sequence[str]) -> Segments:
-    """Collect the segments of timelines, one list a video.
+    """Collect the segments of timelines into one `Segments`.
 
     Args:
         videos: segments of each video.

@@ -2,18 +2,18 @@
 
 The tIoU of two segments is the length of their intersection over the length of their union. In the order of their
 scores, highest first, each predicted segment is matched to the true segment of its video and class with the highest
-tIoU among those not matched yet, if that tIoU reaches the threshold. It is then a true positive, otherwise a false
-positive, such as the second answer to one action.
+tIoU among those not matched yet, if that tIoU reaches the threshold. A matched segment is a true positive. Any other
+one is a false positive, such as a second prediction of the same action.
 
-The loops of ActivityNet's evaluation are replaced by sorted pairs of a predicted and a true segment: by the rank of the
+Instead of the loops of ActivityNet's evaluation, pairs of a predicted and a true segment are sorted by the rank of the
 predicted segment, then by tIoU. A pair that comes first for both its segments is a match, and all other pairs of these
-two segments are removed. This is repeated until no pair is left, usually after one to three rounds, and gives the same
-matches as the loops.
+two segments are removed. This is repeated until no pair is left, usually one to three times, and gives the same matches
+as the loops.
 
-What the public codes leave open, or differ in:
+Where public implementations differ, or leave the result open:
 - Equal scores. ActivityNet's evaluation sorts with NumPy's default sort, whose order of equal values depends on the
   processor; MMAction2 1.2.0 keeps the given order, and so does this code.
-- Equal tIoU of two true segments: the one that is given later is matched, as in a stable sort that is reversed.
+- Equal tIoU of two true segments: the one that is given later is matched, as in a reversed stable sort.
 - Precision of tIoU: float64, as ActivityNet's. MMAction2 1.2.0 rounds to float32, so that a tIoU of exactly 0.7 does
   not reach 0.7 there.
 - Two segments without length, whose tIoU is 0 / 0: no match here. In ActivityNet's evaluation and MMAction2 1.2.0, NaN

@@ -1,20 +1,21 @@
 """Average precision of temporal detection, and precision and recall of segments, for each class.
 
 The protocol is that of ActivityNet's evaluation (github.com/activitynet/ActivityNet, Evaluation/eval_detection.py),
-which other data sets use, too, THUMOS14 with other thresholds of temporal intersection over union (tIoU). Predicted
-segments are matched to true ones (see `segment_matching`), and the average precision is interpolated as in Pascal VOC
-2011:
+which is also used for other data sets. THUMOS14 uses other thresholds of temporal intersection over union (tIoU).
+Predicted segments are matched to true ones (see `segment_matching`), and the average precision is interpolated as in
+Pascal VOC 2011:
 
     AP = 1 / P  sum over true positives i of  max_{j >= i} TP_j / (TP_j + FP_j)
 
-with P true segments, and TP_j and FP_j true and false positives among the j highest scores. The mean over classes is
-the mAP at a tIoU, and the mean of those over the tIoUs is the average mAP.
+P is the number of true segments. TP_j and FP_j are the numbers of true and false positives among the j highest scores.
+The mean over classes is the mAP at a tIoU, and the mean of the mAPs over the tIoUs is the average mAP.
 
 The numbers are those of MMAction2 1.2.0 (`ActivityNetLocalization`) and ActionFormer 1.5.0 (`ANETdetection`), with the
-differences that `segment_matching` lists. A class without a true segment has no average precision, is NaN and is left
-out of the means, as in both. Its predictions count in none of these numbers; they are counted as false alarms (see
-`alarms`). ActivityNet's and MMAction2's evaluation end with an error if there are such predictions, and ActionFormer's
-may count them for another class. A class with true segments and no predictions has an average precision of 0.
+differences that `segment_matching` lists. As in both, the average precision of a class without a true segment is NaN
+and is left out of the means. The predictions of such a class count in none of these numbers; they are counted as false
+alarms (see `alarms`). ActivityNet's and MMAction2's evaluation end with an error if there are such predictions, and
+ActionFormer's may count them for another class. A class with true segments and no predictions has an average precision
+of 0.
 
 Intervals are those of a bootstrap over videos or groups, as in `class_metrics`. A match stays inside a video, so the
 segments are matched once, and a resample only counts each video's segments as often as the video is drawn.
@@ -143,7 +144,7 @@ def segment_precision_recall(
 
     A predicted segment is correct if it matches a true one, see `segment_matching`. All metrics are NaN for a class
     without true segments; precision and F1 are 0 for a class with true segments and no predicted ones. Micro averages
-    pool the segments of all classes, also those of classes without true segments.
+    pool the segments of all classes, including classes without true segments.
 
     Args:
         truth: true segments.
@@ -194,7 +195,7 @@ def detection_resampling(
 
 
 _NUMBERS_PER_TRUE = 30
-"""Numbers that a resample computes for each true segment: three at each of ten tIoUs."""
+"""Number of values computed for each true segment and resample: three at each of ten tIoUs."""
 
 
 def _interpolated(matched: Bool[np.ndarray, "tious n"], positives: int) -> Float[np.ndarray, " tious"]:
@@ -243,7 +244,7 @@ def _cumulated(
 
 
 _ROWS = 2048
-"""Predictions that are counted at a time; bounds memory."""
+"""Number of predictions that are counted at a time; bounds memory."""
 
 
 def _precision_sum(
@@ -262,7 +263,7 @@ def _precision_sum(
 
 
 def _ratios(hits: Tensor, predicted: Tensor, true: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Compute precision, recall and F1 of counts; NaN without true segments."""
+    """Compute precision, recall and F1 from counts of segments; NaN without true segments."""
     found = (hits / predicted.clamp_min(1), hits / true.clamp_min(1), 2 * hits / (predicted + true).clamp_min(1))
     return tuple(each.masked_fill(true == 0, torch.nan) for each in found)  # type: ignore[return-value]
 

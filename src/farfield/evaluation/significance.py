@@ -79,7 +79,7 @@ def paired_bootstrap(
 
 
 def difference_of_draws(a: float, b: float, drawn: Float[np.ndarray, " draws"]) -> Difference:
-    """Return the difference b - a, with the interval and the p-value that its bootstrap samples give.
+    """Return the difference b - a, with its interval and p-value from bootstrap samples.
 
     Args:
         a: metric of run A.

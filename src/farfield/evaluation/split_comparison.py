@@ -1,4 +1,4 @@
-"""Compare two methods over the splits of a data set: split by split, and the means over the splits."""
+"""Compare two methods on the splits of a data set: split by split, and by the means over the splits."""
 
 from __future__ import annotations
 

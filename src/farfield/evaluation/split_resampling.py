@@ -57,8 +57,8 @@ def shared_units(
         groups: group of each video, for each split; None for a video without one, or a split without groups.
 
     Returns:
-        The unit of each video, for each split; and whether units are groups. They are if all splits have groups.
-        A video without a group is a unit of its own.
+        The unit of each video, for each split; and whether units are groups, which is so if all splits have groups. A
+        video without a group is a unit of its own.
     """
     by_group = all(names is not None and any(names) for names in groups)
     keys = [
@@ -71,7 +71,7 @@ def shared_units(
 
 
 def number_of_units(units: Sequence[Int[Tensor, " n"]]) -> int:
-    """Return the number of units of all splits together."""
+    """Return the number of different units in all splits together."""
     return int(torch.cat(list(units)).max()) + 1
 
 
@@ -87,7 +87,8 @@ def resample_splits(
         seed: random seed.
 
     Returns:
-        For each metric, a row for each split and, last, a row for the mean. NaN for a split without a drawn video.
+        For each metric, a row for each split and, last, a row for the mean. In resamples without a video of a split,
+        the value of the split is NaN.
     """
     count = number_of_units(units)
     totals = [
@@ -117,7 +118,7 @@ def _totals(split: SplitValues, units: Int[Tensor, " n"], count: int) -> tuple[T
 
 
 def _means(sums: Tensor, counts: Tensor, weights: Float[Tensor, "units draws"]) -> Float[Tensor, " draws"]:
-    """Compute the metric of a split for each column of weights, over the classes that occur in it; NaN without any."""
+    """Compute the metric of a split for each column of weights, over the classes that occur; NaN if none occurs."""
     drawn = torch.sparse.mm(counts, weights)  # exact, as are the sums of zeros and ones: below 2^24
     means = torch.sparse.mm(sums, weights) / drawn.clamp_min(1)
     return means.sum(0) / (drawn > 0).sum(0)  # 0 / 0 = NaN, as wanted

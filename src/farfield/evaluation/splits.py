@@ -1,12 +1,12 @@
-"""Average the tests of a data set's official splits: the accuracies of each split, and their means, with intervals.
+"""Average the test results of a data set's official splits: accuracies of each split, and means, with intervals.
 
 UCF101 and HMDB51 have three splits into training and test videos. One network is trained and tested for each split, and
 papers report the mean of the three accuracies.
 
 Intervals are percentiles of a bootstrap over the videos of all splits together, see `split_resampling`. They are never
 narrower than Wilson's for independent videos (see `metrics`), which have a width above 0 at accuracies of 0 and 1 too.
-With Wilson's variance p (1 - p) / n_s for each of S disjoint splits, that of the mean is p (1 - p) / n with
-n = S^2 / sum_s 1 / n_s; n is multiplied by the share of different videos among all that were tested.
+If each of S disjoint splits has the variance p (1 - p) / n_s, their mean has the variance p (1 - p) / n with n = S^2 /
+sum_s 1 / n_s. If splits share videos, n is multiplied by the share of different videos among all tested ones.
 """
 
 from __future__ import annotations
@@ -34,12 +34,12 @@ FILE = "splits.json"
 """File in the output folder that lists the splits' runs and holds all accuracies."""
 
 METRICS = {"top1": 1, "top5": 5, "mean_class_accuracy": 1}
-"""Metrics, and their k: a prediction is correct if the video's class is among the k most probable ones."""
+"""Metrics, each with its k: a prediction is correct if the video's class is among the k most probable ones."""
 
 
 @dataclass(frozen=True)
 class SplitFigures:
-    """Accuracies of one split.
+    """Accuracies on the test list of one split.
 
     Attributes:
         run: the split's run, as it was given.
@@ -92,16 +92,16 @@ class SplitsResult:
 def average_splits(
     runs: Sequence[str | Path], out: str | Path | None = None, *, draws: int = 10_000, seed: int = 0
 ) -> SplitsResult:
-    """Average the tests of a data set's splits. Each split has its own run, tested on the split's test list.
+    """Average the test results of a data set's splits. Each split has its own run, tested on the split's test list.
 
-    The mean is that of the splits' accuracies, as papers report it, and not of all videos pooled. Intervals are from a
-    bootstrap over all splits together, because a video in several test lists is not independent of itself. It draws
-    groups of videos (source videos, films) if the manifests had them, else videos. The intervals do not include the
-    variation between trainings.
+    The result is the mean of the splits' accuracies, as papers report it, not the accuracy on all videos pooled.
+    Intervals are from a bootstrap over all splits together, because the same video may be in several test lists. The
+    bootstrap draws groups of videos (source videos, films) if the manifests have groups, else videos. The intervals do
+    not include the variation between trainings.
 
     Args:
         runs: run of each split: the run's folder, the folder of its test report, or the file scores.npz in that folder.
-        out: folder for splits.json and splits.md; null to write nothing. `farfield compare` compares two such folders.
+        out: folder for splits.json and splits.md; None to write nothing. `farfield compare` compares two such folders.
         draws: number of bootstrap resamples, at least 100.
         seed: random seed of the bootstrap.
 
@@ -139,13 +139,13 @@ def average_splits(
 
 
 def metric_values(splits: Sequence[Scores], metric: str) -> list[SplitValues]:
-    """Return, for each split, 1 for each video that a metric counts as correct and 0 for each other video."""
+    """Return the value of each video of each split: 1 if the metric counts it as correct, else 0."""
     by_class = metric == "mean_class_accuracy"
     return [SplitValues(hits(each, METRICS[metric]), each.targets.numpy() if by_class else None) for each in splits]
 
 
 def read_splits(runs: Sequence[str | Path]) -> list[ScoredRun]:
-    """Read the runs of a data set's splits.
+    """Read the scores of a data set's splits, from one run for each split.
 
     Raises:
         FarfieldError: for fewer than two runs, a run twice or without a test, or tests that differ in their classes or
@@ -178,7 +178,7 @@ def read_splits(runs: Sequence[str | Path]) -> list[ScoredRun]:
 
 
 def runs_of_splits(folder: str | Path) -> list[Path] | None:
-    """Find the runs whose average `average_splits` has written to a folder; None for a folder without splits.json.
+    """Find the runs of the splits in a folder that `average_splits` wrote; None for a folder without splits.json.
 
     Raises:
         FarfieldError: for a damaged splits.json.
@@ -217,7 +217,7 @@ def _effective_videos(split: SplitValues) -> float:
 
 
 def _widened(estimate: Estimate, drawn: np.ndarray) -> Estimate:
-    """Return an estimate with the interval that contains its own and that of the resamples."""
+    """Return an estimate with its interval widened to contain the interval of the resamples, too."""
     low, high = np.nanquantile(drawn, [0.025, 0.975])
     return Estimate(estimate.value, min(estimate.low, float(low)), max(estimate.high, float(high)))
 

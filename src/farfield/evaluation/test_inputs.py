@@ -1,4 +1,4 @@
-"""The manifests and the network of a test: provenance, warnings and errors that all tests share."""
+"""Checks and provenance of a test's manifests and network, for all kinds of tests."""
 
 from __future__ import annotations
 
@@ -20,7 +20,14 @@ log = logging.getLogger("farfield")
 def describe_inputs(
     model: str | Path | ActionNet, manifest: str | Path, listed: Manifest, root: str | Path | None
 ) -> dict[str, Any]:
-    """Return the checkpoint and the manifest of a test, with their hashes, as plain types for its report."""
+    """Describe the checkpoint and the manifest of a test, with their hashes, as plain types for its report.
+
+    Args:
+        model: a network or a checkpoint.
+        manifest: path of the manifest.
+        listed: the manifest, as read from this path.
+        root: folder that the manifest's paths are relative to; None for the manifest's own folder.
+    """
     return {
         **({} if isinstance(model, ActionNet) else {"checkpoint": str(model), "weights": network_hash(model)}),
         "manifest": str(manifest),
@@ -30,7 +37,13 @@ def describe_inputs(
 
 
 def warn_if_tested(calibrate_on: str | Path | None, held_out: Manifest, listed: Manifest) -> None:
-    """Log a warning if the validation videos are the tested ones."""
+    """Log a warning if the validation videos are the tested ones.
+
+    Args:
+        calibrate_on: path of the manifest of validation videos, for the message.
+        held_out: manifest of the validation videos.
+        listed: manifest of the tested videos.
+    """
     if held_out.content_hash() == listed.content_hash():
         log.warning(
             "%s lists the videos that are tested: a temperature or thresholds from it make the results look too good. "
@@ -40,7 +53,7 @@ def warn_if_tested(calibrate_on: str | Path | None, held_out: Manifest, listed: 
 
 
 def no_readable_video(count: int, manifest: str, failures: Sequence[tuple[str, str]]) -> FarfieldError:
-    """Return the error for a manifest without a readable video.
+    """Make the error for a manifest without a readable video.
 
     Args:
         count: number of videos in the manifest.
@@ -55,7 +68,7 @@ def no_readable_video(count: int, manifest: str, failures: Sequence[tuple[str, s
 
 
 def keep_operating_point(point: OperatingPoint, model: str | Path | ActionNet, *, timeline: bool = False) -> None:
-    """Keep chosen thresholds in a network, or write them into its checkpoint.
+    """Store chosen thresholds in a network, or in its checkpoint.
 
     Args:
         point: the thresholds.

@@ -1,8 +1,8 @@
 """Choose a threshold for each class on validation videos, by a rule, and apply thresholds to scores.
 
 The candidates are the class's scores. Precision and recall at each of them come from torchmetrics'
-`binary_precision_recall_curve`. Its `binary_recall_at_fixed_precision` and `binary_precision_at_fixed_recall` choose
-the same thresholds (the tests compare), but the latter loops over the videos in Python.
+`binary_precision_recall_curve`. torchmetrics' `binary_recall_at_fixed_precision` and `binary_precision_at_fixed_recall`
+choose the same thresholds, as tests confirm, but the latter loops over the videos in Python.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ RULES = ("f1", "precision=0.95", "recall=0.9", "false_alarms_per_hour=1")
 
 @dataclass(frozen=True)
 class ThresholdRule:
-    """Rule that chooses a class's threshold.
+    """Rule by which the threshold of a class is chosen.
 
     Args:
         kind: one of
@@ -50,7 +50,9 @@ class ThresholdRule:
     def __post_init__(self) -> None:
         kinds = [rule.partition("=")[0] for rule in RULES]
         if self.kind not in kinds or (self.value is None) != (self.kind == "f1"):
-            raise FarfieldError(f"choose_threshold is {str(self)!r}. Give one of {', '.join(RULES)}, with any value.")
+            raise FarfieldError(
+                f"choose_threshold is {str(self)!r}. Give one of {', '.join(RULES)}; the numbers are examples."
+            )
         if self.value is not None:
             share = self.kind in ("precision", "recall")
             if not (0 < self.value <= 1 if share else 0 <= self.value < math.inf):
@@ -80,7 +82,7 @@ class ThresholdRule:
 def decide(
     scores: Float[Tensor, "n classes"], labels: Sequence[str], point: OperatingPoint
 ) -> tuple[Bool[Tensor, "n classes"], Bool[Tensor, " classes"]]:
-    """Compare scores with the thresholds of their classes.
+    """Decide which classes are predicted for each video: those whose score reaches the threshold of the class.
 
     Args:
         scores: probabilities without temperature.
@@ -153,7 +155,7 @@ def best_candidates(
 ) -> Bool[Tensor, " candidates"]:
     """Return which candidate thresholds are the best by a rule. Several may be equally good.
 
-    If the rule allows no candidate with a recall above 0, all are False.
+    All are False if the rule allows no candidate with a recall above 0.
 
     Args:
         precision: precision at each candidate.

@@ -1,4 +1,4 @@
-"""Picture of tested timelines: for each video a bar of its labelled segments, and one of the segments found."""
+"""Picture of tested timelines: for each video, a bar of the labelled segments and a bar of the found segments."""
 
 from __future__ import annotations
 
@@ -22,28 +22,28 @@ from farfield.reports.overlapping_labels import assign_lanes
 SHOWN_VIDEOS = 20
 """Maximum number of videos in the picture."""
 COLOURED_CLASSES = 38
-"""Maximum number of classes with a colour of their own; those with less time are grey."""
+"""Maximum number of classes with a colour of their own. Classes with less time than these are grey."""
 COLOURS = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#f0e442", "#000000")
 """Okabe and Ito's palette for colour-blind readers, for up to 8 classes."""
 OTHER_COLOUR = "#8a8f98"
 _WIDTH = 9.0
 _LANE, _MIN_LANE, _BAR, _GAP, _TITLE, _TICKS = 0.2, 0.05, 0.8, 0.06, 0.2, 0.3
-"""Inches: lane of a bar, thinnest lane, highest bar of several lanes, gap between bars, title, and tick labels."""
+"""Heights in inches of: lane, thinnest lane, highest bar of several lanes, gap between bars, title, tick labels."""
 _LETTER = 0.07
 """Width of a letter of a class name in a bar, in inches."""
 _TITLE_LETTERS = 90
 
 
 def plot_timelines(videos: Sequence[VideoTimeline], labels: Sequence[str], path: str | Path | None = None) -> Figure:
-    """Draw truth and answer of each video as two bars, with a colour for each class, and save it if a path is given.
+    """Draw the labelled and the found segments of each video as two bars, with a colour for each class.
 
-    Segments that overlap are in different lanes of a bar. A class's name is written into the segments that have room
-    for it. The figure grows with the number of videos.
+    Segments that overlap are in different lanes of a bar. A class's name is written into the segments that are wide
+    enough for it. The figure grows with the number of videos.
 
     Args:
         videos: videos in the order to show, at most `SHOWN_VIDEOS`.
         labels: class names of the network.
-        path: file to save to, as PNG.
+        path: PNG file to save the figure to; None to save nothing.
     """
     colours = class_colours(videos, labels)
     names = {label: shown_name(label, number) for number, label in enumerate(labels)}
@@ -69,7 +69,7 @@ def plot_timelines(videos: Sequence[VideoTimeline], labels: Sequence[str], path:
 def class_colours(videos: Sequence[VideoTimeline], labels: Sequence[str]) -> dict[str, Any]:
     """Choose a colour for each class that is labelled or found in a shown video, in the order of `labels`.
 
-    Beyond `COLOURED_CLASSES`, the classes with the least time have no colour of their own, and are left out.
+    If there are more than `COLOURED_CLASSES` classes, those with the least time are left out.
     """
     seconds: defaultdict[str, float] = defaultdict(float)
     for video in videos:
@@ -97,7 +97,7 @@ def _answer(video: VideoTimeline) -> list[tuple[float, float, str]]:
 
 
 class _Bar(NamedTuple):
-    """Segments as (start, end, label), the lane of each, and the height of the bar and of a lane in inches."""
+    """A bar of the picture: segments (start, end, label), the lane of each, and heights of bar and lane in inches."""
 
     spans: list[tuple[float, float, str]]
     lanes: list[int]
@@ -203,7 +203,7 @@ def _draw_legend(axes: Axes, colours: dict[str, Any], names: dict[str, str], *, 
 
 
 def _tick_seconds(duration: float) -> float:
-    """Return a round distance between tick marks, for at most 12 of them."""
+    """Return a round distance between tick marks, in seconds, for at most 12 of them."""
     steps = (0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 30, 60, 120, 300, 600, 1200, 1800, 3600, 7200, 14400)
     return next((step for step in steps if duration / step <= 12), duration / 12)
 

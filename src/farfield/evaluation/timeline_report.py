@@ -21,7 +21,8 @@ def write_timeline_report(result: TimelineResult, folder: str | Path) -> dict[st
     """Write report.json, report.md, segments.csv, timelines.npz and timelines.png.
 
     segments.csv has the segments that were found. timelines.npz has the probabilities of all windows and the labelled
-    segments, see `read_timelines`. timelines.png shows the `SHOWN_VIDEOS` videos with the lowest agreement.
+    segments, see `read_timelines`. timelines.png shows the `SHOWN_VIDEOS` videos with the lowest
+    `VideoTimeline.agreement`.
 
     Args:
         result: test to report.

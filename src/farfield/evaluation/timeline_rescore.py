@@ -20,7 +20,7 @@ def rescore(file: str | Path, options: TimelineOptions, thresholds: Sequence[flo
 
     Args:
         file: timelines.npz from `write_timeline_report`.
-        options: options of the segments. Those of windows (`window_seconds`, `hop_seconds`) are not used.
+        options: options of the segments. The options of windows (`window_seconds`, `hop_seconds`) are not used.
         thresholds: threshold of each class; None for `options.threshold` or, if that is 0, for those of the test.
 
     Raises:

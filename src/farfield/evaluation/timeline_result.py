@@ -43,7 +43,7 @@ from farfield.timelines.options import TimelineOptions
 
 @dataclass(frozen=True)
 class TimelineResult:
-    """The result of `evaluate` with a timeline.
+    """Timelines of a test's videos, and methods that compute metrics from them.
 
     Attributes:
         labels: class names.
@@ -52,8 +52,8 @@ class TimelineResult:
         failures: (path, reason) of every video that could not be read to its end. Metrics do not include these videos.
         options: options of the windows and segments.
         thresholds: threshold of each class, in the order of `labels`.
-        operating_point: thresholds that were chosen earlier or in this test; None if none were. They are used unless
-            the options have a threshold.
+        operating_point: thresholds that were chosen earlier or in this test; None if none were chosen. They are used
+            unless `options.threshold` is set.
         about: what was tested and how: checkpoint, manifest, precision, ...
         groups: group of each video, from the manifest; None for a video without one, or if no video has one.
     """
@@ -100,8 +100,8 @@ class TimelineResult:
         """Return the average precision of the segments (mAP), by class and by tIoU threshold, with intervals.
 
         Args:
-            tious: minimum temporal intersection over union (tIoU) at which a segment counts as found, one or more:
-                `ACTIVITYNET_TIOUS` (0.5 to 0.95), `THUMOS_TIOUS` (0.3 to 0.7), or others.
+            tious: thresholds: a segment counts as found if its temporal intersection over union (tIoU) reaches the
+                threshold; `ACTIVITYNET_TIOUS` (0.5 to 0.95), `THUMOS_TIOUS` (0.3 to 0.7), or others.
         """
         return detection_map(self.truth, self.found, len(self.labels), tious, resampling=self.resampling)
 
@@ -110,7 +110,7 @@ class TimelineResult:
         return segment_precision_recall(self.truth, self.found, len(self.labels), tiou=tiou, resampling=self.resampling)
 
     def frame_average_precision(self) -> Averaged:
-        """Return the frame-wise average precision: every moment is ranked by the probability of the class.
+        """Return the frame-wise average precision of each class: moments are ranked by the class's probability.
 
         The macro average is the frame-wise mAP. All moments count, weighted by time.
         """
@@ -118,12 +118,12 @@ class TimelineResult:
         return frame_map(self.cells, self.truth, resampling=resampling)
 
     def frame_accuracy(self) -> FrameAccuracy:
-        """Return the share of time in which exactly the labelled classes were found, or none where none is labelled."""
+        """Return the share of time in which the found classes are exactly the labelled ones, or both are none."""
         durations = [video.end_seconds for video in self.videos]
         return frame_accuracy(self.truth, self.found, durations, len(self.labels), resampling=self.resampling)
 
     def false_alarms(self) -> FalseAlarms:
-        """Return the number of segments that were found where no segment of the class is labelled, and the hours."""
+        """Return the number of found segments that overlap no labelled segment of the class, and the hours of video."""
         return false_alarms_per_hour(self.truth, self.found, len(self.labels), self.hours)
 
     def delays(self) -> DetectionDelays:

@@ -118,14 +118,15 @@ def evaluate_timelines(
 
     Args:
         model: a checkpoint, or a network.
-        manifest: CSV file of videos and their labelled segments, several rows a video.
+        manifest: CSV file of videos and their labelled segments, with one row for each segment.
         run: options.
-        calibrate_on: manifest of validation videos, on whose timelines thresholds are chosen by `rule`.
-        rule: how to choose thresholds; they are kept in the checkpoint or network. None chooses none.
+        calibrate_on: manifest of validation videos, on whose timelines thresholds are chosen by `rule`; None without a
+            rule.
+        rule: how to choose thresholds, which are then stored in the checkpoint or network. None to choose none.
 
     Raises:
-        FarfieldError: if the manifest has no segments or labels that the network does not know, if the network is a
-            multi_head one, or if no video can be read.
+        FarfieldError: if the manifest has no segments, or has labels that the network does not know; if the task is
+            multi_head; or if no video can be read.
     """
     network = plain_network(model)
     _check_network(network, run.timeline, rule)
@@ -168,7 +169,7 @@ def _check_network(network: ActionNet, options: TimelineOptions, rule: Threshold
 
 
 _SOME_THRESHOLD = 0.5
-"""Placeholder for thresholds that are chosen later, so that options that need one are accepted."""
+"""Placeholder for thresholds that are chosen later, so that options that need a threshold are accepted."""
 
 
 def _read(path: str | Path, run: TimelineRun, network: ActionNet) -> Manifest:
@@ -199,7 +200,11 @@ def _run_over(videos: WholeVideos, model: ActionNet, run: TimelineRun, *, name: 
             else:
                 if line.error is None:
                     if late := sum(start >= line.times[-1] for start, _, labels in truth if labels):
-                        log.warning("%s: left out labelled segments that begin after its end: %d.", record.path, late)
+                        log.warning(
+                            "%s: labelled segments that begin after the end of the video are left out: %d.",
+                            record.path,
+                            late,
+                        )
                     lines.append(VideoTimeline.of(record.path, line, truth))
                     groups.append(record.group)
                 else:

@@ -1,8 +1,8 @@
 """Choose a threshold for each class on the timelines of validation videos, by a rule.
 
-On a timeline, segments are right or wrong, not clips, so a threshold chosen on clips does not fit. At each candidate
-threshold, the segments of all videos are found anew, and matched to the true segments of their class at a temporal
-intersection over union (tIoU) of 0.5. This gives precision, recall and false alarms. The rules are those of
+On a timeline, segments are judged, not clips. A threshold that was chosen on clips therefore does not fit. At each
+candidate threshold, the segments of all videos are found anew, and matched to the true segments of their class at a
+temporal intersection over union (tIoU) of 0.5. This gives precision, recall and false alarms. The rules are those of
 `threshold_choice`.
 
 Matches at a tIoU of 0.5 say little about the bounds of segments. Where actions are easy to tell from the rest, many
@@ -28,10 +28,10 @@ from farfield.progress import ProgressBar
 from farfield.timelines.segments import Segment, find_segments_of_each_class
 
 FindSegments = Callable[[np.ndarray, np.ndarray, list[str], np.ndarray], list[Segment]]
-"""Find the segments of a timeline from its times, its cells' probabilities, the labels and their thresholds."""
+"""Function that finds segments from the times and probabilities of cells, the labels and their thresholds."""
 
 EVEN_CANDIDATES = tuple(np.linspace(0.05, 0.95, 19).tolist())
-"""Thresholds that are tried for every class, besides its probabilities, to cover ranges without probabilities."""
+"""Thresholds that are tried for every class in addition to its probabilities, to cover gaps between these."""
 
 
 def choose_timeline_thresholds(
@@ -49,8 +49,8 @@ def choose_timeline_thresholds(
     A predicted segment that matches no true one at `tiou` is a false alarm. The candidates are the class's different
     probabilities, and the `EVEN_CANDIDATES` between the lowest and the highest of them. If there are more than
     `max_probabilities` probabilities, only a subset is tried: half is spread evenly over the probabilities inside true
-    segments of the class, and half over all. Of equally good candidates, the one nearest to the middle of their widest
-    range is chosen.
+    segments of the class, and half over all probabilities. Of equally good candidates, the one nearest to the middle of
+    their widest range is chosen.
 
     Args:
         videos: cells of each video.
@@ -59,11 +59,12 @@ def choose_timeline_thresholds(
         rule: how to choose.
         tiou: minimum temporal intersection over union at which a predicted segment matches a true one, above 0 and at
             most 1.
-        find: function that finds segments, with the options of later use, such as a minimum length.
+        find: function that finds segments. It should use the same options, such as a minimum length, as later
+            predictions.
         max_probabilities: maximum number of a class's probabilities that are candidates, at least 2.
 
     Returns:
-        Threshold of each class; None if no candidate follows the rule, or the class has no true segment.
+        Threshold of each class; None if no candidate satisfies the rule, or the class has no true segment.
 
     Raises:
         FarfieldError: for probabilities that are NaN or infinite, or if there is no true segment.
@@ -93,7 +94,7 @@ def choose_timeline_thresholds(
 
 
 def _candidates(videos: Sequence[ScoredCells], truth: Segments, c: int, most: int) -> Float[np.ndarray, " candidates"]:
-    """Return the candidates of a class, ascending; none for a class without true segments."""
+    """Return the candidate thresholds of a class, ascending; none for a class without true segments."""
     of_class = truth.of_class(c)
     if not len(of_class):
         return np.empty(0)
@@ -144,7 +145,7 @@ def _count_at(
 
 
 def _middle(thresholds: Float[np.ndarray, " candidates"], best: Bool[np.ndarray, " candidates"]) -> float | None:
-    """Return the best candidate nearest to the middle of the widest range of neighbouring best ones; None without one.
+    """Return the best candidate that is nearest to the middle of the widest range of best ones; None without any.
 
     Ties go to the range of the higher thresholds, and to the lower candidate.
     """

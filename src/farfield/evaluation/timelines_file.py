@@ -24,10 +24,10 @@ FILE = "timelines.npz"
 
 @dataclass(frozen=True)
 class WindowScores:
-    """Window scores and truth of one video.
+    """Window scores and labelled segments of one video.
 
     Attributes:
-        path: the video as the manifest spells it.
+        path: path of the video, as written in the manifest.
         truth: labelled segments.
         windows: start and end of each window, in seconds.
         probabilities: probability of each class in each window.
@@ -41,13 +41,13 @@ class WindowScores:
 
 @dataclass(frozen=True)
 class TimelinesFile:
-    """Content of timelines.npz.
+    """Content of timelines.npz: window scores and labelled segments of tested videos.
 
     Attributes:
         labels: class names.
         task: task of the network.
         videos: window scores of the videos.
-        settings: how segments were found, in plain types.
+        settings: options with which segments were found, in plain types.
     """
 
     labels: list[str]
@@ -59,7 +59,10 @@ class TimelinesFile:
 def write_timelines(
     path: Path, labels: Sequence[str], task: Task, videos: Sequence[VideoTimeline], settings: dict[str, Any]
 ) -> None:
-    """Write window scores and truth, atomically. The rows of all videos are concatenated; `*_counts` divide them."""
+    """Write window scores and labelled segments, atomically.
+
+    The rows of all videos are concatenated; the arrays `*_counts` hold each video's number of rows.
+    """
     position = {label: i for i, label in enumerate(labels)}
     truth = [each for video in videos for each in video.truth]
     with atomic_write(path) as partial, partial.open("wb") as file:
@@ -79,7 +82,7 @@ def write_timelines(
 
 
 def read_timelines(path: str | Path) -> TimelinesFile:
-    """Read timelines.npz.
+    """Read the window scores and labelled segments of tested videos from timelines.npz.
 
     Raises:
         FarfieldError: if the file is missing or damaged.

@@ -27,7 +27,7 @@ class VideoTimeline:
     """Timeline of one tested video, and its labelled segments.
 
     Attributes:
-        path: the video as the manifest spells it.
+        path: path of the video, as written in the manifest.
         truth: the labelled segments, in order of their starts. A row of the manifest with several labels gives a
             segment for each label.
         segments: the segments that were found.
@@ -47,7 +47,13 @@ class VideoTimeline:
 
     @classmethod
     def of(cls, path: str, line: Timeline, truth: Sequence[tuple[float, float, tuple[str, ...]]]) -> VideoTimeline:
-        """Join a timeline and the rows of a manifest. Segments are cut at the end of the video."""
+        """Join a timeline and the rows of a manifest. Segments are cut at the end of the video.
+
+        Args:
+            path: path of the video, as written in the manifest.
+            line: timeline of the video.
+            truth: start, end (both in seconds) and labels of each row of the video.
+        """
         assert line.window_probabilities is not None
         end = float(line.times[-1])
         listed = sorted(
@@ -82,9 +88,10 @@ class VideoTimeline:
         return self.end_seconds - self.start_seconds
 
     def agreement(self) -> float:
-        """Return the time in which a class is both labelled and found, as a share of that in which it is either.
+        """Return the agreement of labelled and found segments: the intersection of their times over the union.
 
-        The seconds of all classes are added up. 1 if nothing is labelled and nothing was found.
+        The seconds of all classes are added up. The result is in [0, 1], and 1 if nothing is labelled and nothing was
+        found.
         """
         spans: dict[str, tuple[list, list]] = defaultdict(lambda: ([], []))
         for true in self.truth:
@@ -101,7 +108,7 @@ class VideoTimeline:
 
 
 def _covered(bounds: Float[np.ndarray, " n+1"], spans: Iterable[tuple[float, float]]) -> Bool[np.ndarray, " n"]:
-    """Return which intervals between neighbouring bounds are in a span. Every span must start and end at a bound."""
+    """Return which intervals between neighbouring bounds are inside a span. Spans must start and end at bounds."""
     covered = np.zeros(max(len(bounds) - 1, 0), bool)
     for start, end in spans:
         covered[np.searchsorted(bounds, start) : np.searchsorted(bounds, end)] = True

@@ -61,14 +61,14 @@ def export(
         tolerance: the largest accepted difference of a probability, and of a logit divided by the largest logit. For a
             multilabel network, the divisor is at least 1.
         decoder: "pyav" or "decord".
-        report: report.json of `farfield test`, for a folder's model card. None for <run>/test/report.json, if it was
-            measured on this checkpoint.
+        report: path of a report.json of `farfield test`, for a folder's model card. None uses <run>/test/report.json if
+            that report was measured on this checkpoint.
         progress: show progress bars.
 
     Raises:
         FarfieldError: if `out` exists or has an unknown suffix, options are incompatible, a package is missing, the
-            network cannot be converted, or the exported graph differs from it by more than the tolerance. No files are
-            left behind.
+            network cannot be converted, or the exported graph differs from the network by more than the tolerance. No
+            files are left behind.
 
     Example:
         report = farfield.export("best.ckpt", "model.onnx")

@@ -34,7 +34,7 @@ class ExportReport:
         bytes: size of the file in bytes, including the .bin file of an .xml.
         description: metadata stored in the file.
         differences: differences of the float graph from the network, one per compared batch.
-        tolerance: largest accepted difference.
+        tolerance: largest accepted difference of a probability, and of a logit divided by the largest logit.
         accuracy: accuracy of the 8-bit network on the compared videos; None for a float network.
         compared_videos: number of videos whose central clips were compared.
         given_videos: number of videos that the user gave.
@@ -53,7 +53,7 @@ class ExportReport:
 
     @property
     def worst(self) -> ParityDifference:
-        """Return the largest differences over all batches, and all decisions that differ."""
+        """Return the largest differences over all batches, and the total number of decisions that differ."""
         decisions = [each.decisions for each in self.differences if each.decisions is not None]
         return ParityDifference(
             "all",
@@ -74,7 +74,7 @@ def export_model(
     Args:
         network: network to export. It is moved to the CPU and put in evaluation mode.
         out: path of the file to write.
-        options: options of the graph and the comparison.
+        options: options of the graph and the comparison; None for the defaults.
         clips: clips to compare on and, with int8, to calibrate the ranges on.
 
     Raises:
@@ -115,7 +115,7 @@ def check_output(out: Path, options: ExportOptions, *, any_clips: bool) -> None:
 
 
 class _FixedLengthOnlyError(Exception):
-    """Raised if the network cannot be exported for clips of any length, but perhaps for one fixed length."""
+    """Raised if an export for clips of any length fails, but an export for one fixed length may succeed."""
 
 
 def _attempt(

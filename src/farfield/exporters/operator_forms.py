@@ -5,7 +5,8 @@ sums. A graph fixes one choice for all input sizes, and ONNX has no sorted searc
 `graph_forms` replaces the kernels by direct implementations of the equations. Runtimes fuse the operators they can.
 
 These implementations can need more memory. Runtimes that cannot fuse a softmax between two matrix products store the
-affinities of n queries and m keys: n x m values per head and clip. For the concatenation operations, all runtimes do.
+affinities of n queries and m keys: n x m values per head and clip. All runtimes store the affinities of the
+concatenation operations.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
-from farfield.layers import non_local, object_context, pairwise, pointwise, self_attention
+from farfield.layers import matrix_product, non_local, object_context, pairwise, pointwise, self_attention
 from farfield.layers.self_attention import SLICE, perceptron_weights
 from farfield.models.head import Head
 
@@ -33,6 +34,9 @@ def graph_forms() -> Iterator[None]:
         (pointwise, "pointwise", convolution),
         (non_local, "pointwise", convolution),
         (non_local, "memory_format", _contiguous),
+        (non_local, "fast_samples", _never),
+        (pointwise, "fast_samples", _never),
+        (matrix_product, "fast_samples", _never),
         (non_local, "embedded_gaussian", softmax_attention),
         (object_context, "embedded_gaussian", softmax_attention),
         (self_attention, "embedded_gaussian", softmax_attention),
@@ -110,6 +114,10 @@ def perceptron(
 
 def _contiguous(x: Tensor) -> torch.memory_format:
     return torch.contiguous_format  # a graph has no memory formats, and testing for one would fix the sizes
+
+
+def _never(*tensors: Tensor, width: int) -> bool:
+    return False  # oneDNN's own product is no operator of a graph
 
 
 def _classify(forward: Callable[..., Tensor]) -> Callable[..., Tensor]:

@@ -32,9 +32,9 @@ class ParityDifference:
         probabilities: the largest difference of a class probability.
         logits: the largest difference of a logit, divided by the largest logit. For a multilabel network the divisor is
             at least 1, since all logits may be near 0.
-        decisions: number of decisions that differ: a class of a clip is over its threshold in one network and not in
-            the other. None unless the network is multilabel. The tolerance does not apply, since rounding may change a
-            decision if the probability is very close to the threshold.
+        decisions: number of pairs of a clip and a class whose probability reaches the class's threshold in one network
+            but not in the other. None unless the network is multilabel. The tolerance does not apply, since rounding
+            may change a decision if the probability is very close to the threshold.
     """
 
     clips: str
@@ -71,7 +71,7 @@ def difference(
 
 
 def predicted_classes(network: ActionNet, probabilities: Float[Tensor, "b classes"]) -> Bool[Tensor, "b classes"]:
-    """Return for each class of a multilabel network whether its probability is at least its threshold."""
+    """Return whether the probability of each class of a multilabel network is at least the class's threshold."""
     return reaches(probabilities, class_thresholds(network.labels, network.operating_point, network.task))
 
 
@@ -83,8 +83,8 @@ def other_lengths(num_frames: int) -> list[int]:
 def on_random_clips(network: ActionNet, exported: ExportedNet, lengths: Sequence[int]) -> Iterator[ParityDifference]:
     """Compare the exported network with the original on random clips.
 
-    Clips of the network's own length come in batches of several sizes, clips of other lengths in batches of two.
-    Lengths that the network itself rejects are left out.
+    Batches of clips of the network's own length have several sizes; batches of clips of other lengths have two clips.
+    Lengths that the original network rejects are left out.
     """
     spec = network.clip
     generator = torch.Generator().manual_seed(0)

@@ -18,7 +18,7 @@ from farfield.reports.read_test_report import check_report, find_report, read_re
 
 @dataclass(frozen=True)
 class FolderReport:
-    """A published folder.
+    """Paths and file sizes of a folder that `publish_folder` wrote.
 
     Attributes:
         out: the folder.
@@ -35,10 +35,11 @@ def publish_folder(model: str | Path | ActionNet, out: Path, report: str | Path 
     """Write a network as a folder to publish, and check that the network read back from it is identical.
 
     Args:
-        model: a checkpoint, a published folder, or a network. Only a checkpoint's model card describes the training
-            data. A network's model card has no test report.
+        model: a checkpoint, a published folder, or a network. The model card describes the training data only for a
+            checkpoint, and has no test report if `model` is a network.
         out: the folder; it must not exist.
-        report: report.json of a test. None for <run>/test/report.json, if it was measured on this checkpoint.
+        report: path of a report.json of `farfield test`. None uses <run>/test/report.json if that report was measured
+            on this checkpoint.
 
     Raises:
         FarfieldError: if the folder exists or cannot be written, the network is folded, or the report is of another

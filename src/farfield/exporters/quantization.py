@@ -137,14 +137,14 @@ def measure_accuracy(
 
 
 def _best_classes(values: Float[Tensor, "n classes"], head_sizes: Sequence[int]) -> Int[Tensor, "n heads"]:
-    """Return the class of each head with the highest value."""
+    """Return the index of the class with the highest value in each head."""
     return torch.stack([each.argmax(1) for each in values.split(list(head_sizes), 1)], 1)
 
 
 def _common_share(a: Bool[Tensor, "videos classes"], b: Bool[Tensor, "videos classes"]) -> tuple[float | None, int]:
-    """Return the share of the entries true in `a` or `b` that are true in both, and the number of these entries.
+    """Count the entries that are true in `a` or `b`. Return the share of them that is true in both, and the count.
 
-    The share is None if there are no such entries.
+    The share, from 0 to 1, is None if no entry is true in `a` or `b`.
     """
     found = int((a | b).sum())
     return int((a & b).sum()) / found if found else None, found

@@ -34,8 +34,8 @@ class ReferenceVideo:
     Attributes:
         path: path of the video file.
         record: row of the manifest; for a video that is not from a manifest, a row that has only the path.
-        target: class index of the video, or, if the network is not single-label, 1 for each class that it has, else 0;
-            None if unknown.
+        target: for a single-label network the class index; for other networks a vector with 1 for each class of the
+            video and 0 for the other classes. None if unknown.
     """
 
     path: Path
@@ -100,7 +100,7 @@ def decode_reference_clips(
     """Decode the central clip of each video. Videos that cannot be read are logged and left out.
 
     Raises:
-        FarfieldError: if none can be read.
+        FarfieldError: if no video can be read.
     """
     clips = []
     for video in ProgressBar(videos, "clips", unit="video", delay=1, leave=False):

@@ -61,9 +61,9 @@ def trace(network: ActionNet, *, takes_frames: bool = False, any_length: bool = 
     """Trace a network's graph for clips of its test size, with batch norms folded.
 
     Args:
-        network: network to trace; it is moved to the CPU, but not folded itself.
+        network: network to trace. It is moved to the CPU; a copy of it is folded.
         takes_frames: whether the graph takes uint8 frames and normalises them itself.
-        any_length: try to make the clip length dynamic; False fixes it to the network's own.
+        any_length: try to make the clip length dynamic; False fixes the length to `network.clip.num_frames`.
 
     Raises:
         FarfieldError: if PyTorch cannot trace the network.
@@ -106,7 +106,7 @@ def _free_axes(program: ExportedProgram) -> set[int]:
 
 @contextmanager
 def without_shape_checks() -> Iterator[None]:
-    """Disable the shape checks of jaxtyping's import hook: each check would make the sizes it compares static."""
+    """Disable the shape checks of jaxtyping's import hook, which would make the compared sizes static."""
     before = jaxtyping.config.jaxtyping_disable
     jaxtyping.config.update("jaxtyping_disable", True)
     try:
@@ -117,7 +117,7 @@ def without_shape_checks() -> Iterator[None]:
 
 @contextmanager
 def silence_exporter_logs() -> Iterator[None]:
-    """Suppress the exporters' warnings, which address authors of networks."""
+    """Suppress the exporters' warnings, which are for developers of networks and not for users."""
     names = ("torch.export", "torch._export", "torch.onnx", "torch.fx", "onnxscript", "nncf")
     loggers = [logging.getLogger(name) for name in names]
     levels = [each.level for each in loggers]

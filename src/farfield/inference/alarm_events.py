@@ -27,7 +27,7 @@ ALARM_SCHEMA_VERSION = 1
 
 @dataclass(frozen=True)
 class AlarmEvent:
-    """An event of an alarm.
+    """The start or the end of an alarm, or its finished clip.
 
     Attributes:
         event: "start", "end", or "clip" when the clip of the alarm is finished.
@@ -67,13 +67,13 @@ class AlarmEvent:
 
 
 class CameraAlarms:
-    """Track the alarms of one camera, record their clips, and yield the events of both.
+    """Tracks the alarms of one camera, records their clips, and yields the events of both.
 
     Args:
         camera: the camera; its recorder is used if clips are requested.
         model: the network.
         options: when alarms start and end.
-        clips: where and how clips are written; None for no clips.
+        clips: options of the clips, such as their folder; None for no clips.
         numbers: iterator of alarm numbers, which all cameras share.
     """
 
@@ -96,7 +96,13 @@ class CameraAlarms:
     def update(
         self, start_seconds: float, end_seconds: float, probabilities: Float[np.ndarray, " classes"]
     ) -> Iterator[AlarmEvent]:
-        """Update the alarms with the probabilities of the camera's next window, and yield their events."""
+        """Update the alarms with the camera's next window, and yield their events.
+
+        Args:
+            start_seconds: start of the window, in seconds since the camera's first frame.
+            end_seconds: end of the window.
+            probabilities: probability of each class in the window.
+        """
         yield from self._follow(self._tracker.update(start_seconds, end_seconds, only_best(probabilities, self._model)))
 
     def poll(self) -> Iterator[AlarmEvent]:
@@ -185,12 +191,12 @@ class CameraAlarms:
 
 @dataclass
 class _Followed:
-    """An alarm some of whose events have not been reported yet.
+    """An alarm with events that have not been reported yet.
 
     Attributes:
         number: number of the alarm over all cameras.
         alarm: current state of the alarm.
-        has_clip: whether it has a clip that is not finished yet.
+        has_clip: whether the alarm has a clip that is not finished yet.
     """
 
     number: int
@@ -199,5 +205,5 @@ class _Followed:
 
 
 def _file_name(text: str) -> str:
-    """Turn the name of a camera or class into a part of a file's name: letters, digits and hyphens."""
+    """Convert the name of a camera or class to letters, digits and hyphens, for use in a file name."""
     return re.sub(r"[^A-Za-z0-9-]+", "-", text).strip("-")[:60] or "unnamed"

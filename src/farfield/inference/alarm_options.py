@@ -1,4 +1,4 @@
-"""Options of alarms, which report a class while cameras show it, and of the videos saved for them."""
+"""Options of alarms, which report that a camera shows a class, and of the clips that are recorded for them."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from farfield.inference.packet_recorder import PacketRecorder
 from farfield.timelines.options import TimelineOptions, check_thresholds
 
 DELAY_SECONDS = 5.0
-"""Packets are kept this much longer than clips need, because decoding and scoring take time."""
+"""Time, in seconds, that packets are kept longer than clips need, because decoding and scoring take time."""
 
 LOWEST_USUAL_FPS = 10.0
-"""Frame rate that the length of a window is estimated with before the cameras are open."""
+"""Frame rate with which the length of a window is estimated before the cameras are open."""
 
 
 @dataclass(frozen=True)
@@ -27,8 +27,8 @@ class AlarmOptions:
             network is not multilabel, only the most probable class of a window (of each head) can start an alarm.
         hysteresis: threshold at which an alarm ends, as a share of the threshold at which it starts, above 0 and at
             most 1.
-        gap_seconds: an alarm ends when its class has been below the threshold for its end for longer than this.
-        labels: classes that start alarms; None for all.
+        gap_seconds: an alarm ends when its class has been below `hysteresis` x threshold for longer than this.
+        labels: classes that can start alarms; None for all.
 
     Raises:
         FarfieldError: for values out of range.
@@ -47,13 +47,13 @@ class AlarmOptions:
 
 @dataclass(frozen=True)
 class ClipOptions:
-    """Options of the clips of alarms.
+    """Options of the clips that are recorded for alarms.
 
     Args:
         folder: folder to write the clips to; created if it does not exist.
-        seconds_before: duration that a clip shows before the start of its alarm. It may be longer, because a clip has
-            to start at a keyframe.
-        seconds_after: duration that a clip shows after the end of its alarm.
+        seconds_before: seconds of video that a clip includes before the start of its alarm. The clip may begin earlier,
+            because it has to start at a keyframe.
+        seconds_after: seconds of video that a clip includes after the end of its alarm.
         max_seconds: maximum length of a clip, counted from its first keyframe.
         max_bytes: maximum size of the packets that are kept in memory for each camera.
 

@@ -1,4 +1,4 @@
-"""Make alarm trackers from options and a network, and find the class of a window that can start an alarm."""
+"""Thresholds of alarms: make alarm trackers, and choose the classes of a window that can start an alarm."""
 
 from __future__ import annotations
 
@@ -35,7 +35,10 @@ def make_tracker(model: InferenceModel, options: AlarmOptions) -> AlarmTracker:
 
 
 def only_best(probabilities: Float[np.ndarray, " classes"], model: InferenceModel) -> Float[np.ndarray, " classes"]:
-    """Set all probabilities but that of the most probable class (of each head) to 0, unless the task is multilabel."""
+    """Keep only the probability of the most probable class (of each head), and set the others to 0.
+
+    All probabilities of a multilabel network are kept.
+    """
     if model.task == "multilabel":
         return probabilities
     heads = list(head_columns(model.labels).values()) if model.task == "multi_head" else [slice(None)]

@@ -1,4 +1,4 @@
-"""Alarms: when a class reaches its threshold in the windows of a camera, and when it has fallen below it."""
+"""Track alarms: an alarm starts when a class reaches its threshold, and ends when it has stayed below a lower one."""
 
 from __future__ import annotations
 

@@ -27,7 +27,7 @@ log = logging.getLogger("farfield")
 
 
 class Camera:
-    """A camera whose stream is decoded in a thread. The condition `arrived` guards its frames and their number.
+    """A camera whose stream is decoded in a thread. The lock of `arrived` guards its frames and their number.
 
     Attributes:
         name: name for messages and output.
@@ -40,7 +40,7 @@ class Camera:
         source: a URL that FFmpeg opens, a file, or a camera's device.
         spec: the network's clip settings.
         options: how the camera is read.
-        arrived: condition that is notified when a frame has arrived, and when the camera has ended.
+        arrived: `threading.Condition` that is notified when a frame has arrived, and when the camera has ended.
         recorder: recorder that is given the stream's packets; None for no recording.
         required: whether the camera ends with an error if the first attempt to open it fails.
     """
@@ -93,7 +93,7 @@ class Camera:
             raise VideoError(self.name, self.error)
 
     def stop(self) -> None:
-        """Ask the thread to end. It does so with the next packet, or when a read times out."""
+        """Signal the thread to end. It ends at the next packet, or when a read times out."""
         self._stopped.set()
 
     def close(self) -> None:
@@ -150,7 +150,7 @@ class Camera:
         self._tried.set()
 
     def _read_once(self, broken_since: float | None) -> str | None:
-        """Read one connection to its end. Return why it was lost, or None if it ended and is not to be opened again."""
+        """Open the stream, and read it until it ends. Return why it ended, or None if it must not be opened again."""
         try:
             stream = LiveStream(self._source, self._spec, self._options.timeout_seconds, name=self.name)
         except VideoError as error:
@@ -208,7 +208,11 @@ class Camera:
                 return
 
     def _continue_time(self, stream: LiveStream) -> float:
-        """Return the time of a connection's first frame: 0 for the first connection, else by this machine's clock."""
+        """Return the time, in seconds, of the first frame of a connection.
+
+        The time is 0 for the first connection. For later connections, it is counted from that frame by this machine's
+        clock.
+        """
         # While the stream is opened, FFmpeg reads its first packets: the first frame is about as old as the attempt.
         age = time.monotonic() - stream.opening
         if self._begin is None:

@@ -1,4 +1,4 @@
-"""A group of cameras that take turns: each step returns the newest window of every camera that has a new one."""
+"""Read a group of cameras in turns: each step returns the newest window of every camera that has a new one."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from farfield.timelines.window_lengths import check_window_lengths
 log = logging.getLogger("farfield")
 
 SECONDS_BETWEEN_WARNINGS = 60.0
-"""Time over which skipped windows are counted. It is long, because a connection begins with a burst of frames."""
+"""Seconds over which skipped windows are counted: long, because a connection begins with a burst of frames."""
 
 TOLERATED_SKIPS = 0.1
 """Share of windows that may be skipped without a warning."""
@@ -32,7 +32,7 @@ class CameraWindow:
 
     Attributes:
         camera: the camera.
-        window: its newest frames.
+        window: the newest window of the camera.
         skipped: number of windows since the previous one that were skipped because scoring is too slow.
     """
 
@@ -42,7 +42,7 @@ class CameraWindow:
 
 
 class CameraGroup:
-    """Open cameras, from `open_cameras`, whose newest windows are taken in turns.
+    """A group of open cameras, from `open_cameras`. Their newest windows are taken in turns.
 
     Args:
         cameras: the cameras.
@@ -66,7 +66,7 @@ class CameraGroup:
         """Wait until a camera has a new window, and return the newest window of each camera that has a new one.
 
         Args:
-            max_windows: maximum number of windows to return. Cameras left out come first in the next call.
+            max_windows: maximum number of windows to return. Cameras that were left out come first in the next call.
             timeout_seconds: maximum time to wait; None to wait until all cameras have ended.
 
         Returns:
@@ -108,9 +108,9 @@ def open_cameras(
     options: CameraOptions,
     recorder: Callable[[], PacketRecorder] | None = None,
 ) -> Iterator[CameraGroup]:
-    """Open cameras for the `with` block.
+    """Open cameras, and yield them as a `CameraGroup` for the `with` block.
 
-    If there is only one camera, it must be available at the start. Of several, those that are not available yet are
+    A single camera must be available at the start. If there are several cameras, those that are not available yet are
     tried again until they are, unless `options.reconnect` is "never".
 
     Args:
@@ -123,7 +123,8 @@ def open_cameras(
     Raises:
         FarfieldError: if two cameras have the same name, or if `options.window_seconds` is None and the network samples
             segments of a whole video.
-        VideoError: if the only camera cannot be opened, or, with `options.reconnect` "never", any of several.
+        VideoError: if a single camera cannot be opened; if `options.reconnect` is "never", also if any of several
+            cameras cannot be opened.
     """
     check_window_lengths(spec, options.hop_seconds, options.window_seconds)
     arrived = threading.Condition()

@@ -1,4 +1,4 @@
-"""Options of how cameras are read."""
+"""Options for reading cameras."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ class CameraOptions:
     Args:
         hop_seconds: minimum time between the starts of windows; None for half a window.
         window_seconds: length of a window; None for `num_frames` frames at `frame_stride`.
-        timeout_seconds: timeout for opening a camera and for each read.
-        reconnect: "auto" opens a stream again after an error. It also opens a live stream again after its end, since
+        timeout_seconds: maximum time for opening a camera, and for each read.
+        reconnect: "auto" opens a stream again after an error. It also opens a live stream again after its end, because
             the end looks like a lost connection. "always" also plays recordings (streams with a stated length) again
-            from the start. "never" does not open a stream again.
+            from the start. "never" opens no stream again.
         reconnect_seconds: waiting time before the first attempt to reconnect. It doubles with each further attempt.
         max_reconnect_seconds: maximum waiting time between attempts.
 

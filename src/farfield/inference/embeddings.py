@@ -1,8 +1,8 @@
 """Embeddings for retrieval: the features before the classifier, one row per video or per window of a timeline.
 
 A .safetensors file holds `features` (float32, rows x c), `seconds` (float64, rows x 2: start and end) and `video`
-(int64, rows). `video` is the row's index into the list of paths, which is JSON under `paths` in the file's metadata. A
-.parquet file has the columns path, start_seconds, end_seconds and features.
+(int64, rows). `video` is the index of the row's video in the list of paths, which is in the file's metadata under
+`paths`, as JSON. A .parquet file has the columns path, start_seconds, end_seconds and features.
 """
 
 from __future__ import annotations

@@ -29,7 +29,7 @@ MAX_LINES = 10
 """Maximum number of lines of labels below a frame. If there are more labels, the last line says how many more."""
 
 STRIP_PX = 120
-"""Maximum height in pixels of the strip of segments, unless lanes would become too thin to see."""
+"""Maximum height, in pixels, of the strip of segments. It is exceeded if lanes would be too thin to see."""
 
 BACKGROUND, BEST, OTHERS, CURSOR = (16, 18, 24), (24, 128, 92), (38, 84, 124), (255, 255, 255)
 
@@ -40,14 +40,14 @@ def write_labelled_video(
     """Write a copy of a video as H.264 MP4 without sound, with the predicted labels below the frames.
 
     Without a timeline, the panel below the frames shows the most probable classes of the whole video. With a timeline,
-    it shows the label of the current segment, and a strip of all segments with a cursor. For a multilabel network, it
-    shows all classes that reach their thresholds, or says that there is none. The copy contains the requested part of
-    the video, and ends where the video could not be read any further.
+    it shows the label of the current segment, and a strip of all segments with a cursor. For a multilabel network, the
+    panel shows all classes that reach their thresholds, or "none of the classes". The copy contains the requested part
+    of the video. If a frame cannot be read, the copy ends before it.
 
     Args:
         prediction: prediction for the video.
         path: the file to write.
-        num_labels: number of classes shown without a timeline; a multilabel network ignores it.
+        num_labels: number of classes shown without a timeline; ignored for a multilabel network.
         fps: frame rate of a folder of pictures; ignored for a file.
 
     Raises:
@@ -80,7 +80,7 @@ def write_labelled_video(
 def labelled(
     frames: Iterable[UInt8[np.ndarray, "h w c"]], ranking: list[RankedLabel], *, multilabel: bool = False
 ) -> Iterator[UInt8[np.ndarray, "h2 w2 c"]]:
-    """Enlarge small frames, and add a panel below each frame. It shows a bar and a line of text for each label.
+    """Enlarge small frames, and add a panel below each frame. The panel shows a bar and a line of text for each label.
 
     With `multilabel`, all bars have the same colour, and an empty ranking is shown as "none of the classes".
     """
@@ -96,7 +96,7 @@ def with_timeline(
 ) -> Iterator[UInt8[np.ndarray, "h2 w2 c"]]:
     """Add a panel below each frame: the current segments, and a strip of all segments with a cursor.
 
-    Segments that overlap are in different lanes of the strip, and have a line of text each.
+    Segments that overlap are in different lanes (rows) of the strip, and each has its own line of text.
 
     Args:
         frames: (time in seconds, RGB picture) of each frame.
@@ -185,7 +185,7 @@ def _shortened(items: list[Item]) -> tuple[list[Item], str]:
 
 
 class _Strip:
-    """Strip of segments over time, with a colour for each label. Segments that overlap are in different lanes."""
+    """Strip of segments over time, with a colour for each label. Overlapping segments are in different lanes (rows)."""
 
     def __init__(self, segments: list[Segment], duration_seconds: float) -> None:
         self.segments = segments
@@ -234,7 +234,7 @@ def _timeline_panel(
 def _write(
     draw: ImageDraw.ImageDraw, left: int, middle: int, width: int, label: str, probability: float | None = None
 ) -> None:
-    """Draw a label on one line, truncated if it is too long, and its probability, if it has one, at the right edge."""
+    """Draw a label on one line, truncated if it is too long, and its probability, if given, at the right edge."""
     size = _text_size(width)
     font, whole = pillow_font(" ".join(label.split()), size)
     own, percent = pillow_font("" if probability is None else f"{100 * probability:.1f}%", size)

@@ -39,7 +39,7 @@ class LiveStream:
         fps: frame rate at which frames are yielded: the network's `target_fps` or, without one, the stream's.
         is_recording: whether the source states its length, as a file does. A live stream has no length, and the
             end of its data means that the connection was lost.
-        opening: value of `time.monotonic()` when opening of the connection began.
+        opening: `time.monotonic()` just before the connection was opened.
 
     Args:
         source: a URL that FFmpeg opens (rtsp, http, udp, tcp, ...), a file, or a camera's device such as /dev/video0.
@@ -86,9 +86,9 @@ class LiveStream:
         restart, time continues from the previous frame. Damaged frames are left out.
 
         Args:
-            span: number of frames in a window. In a gap of the stream, the frame before it is repeated at most this
-                often.
-            base: time of the first frame.
+            span: number of frames in a window. The last frame before a gap in the stream is repeated to fill the gap,
+                at most this many times.
+            base: time of the first frame, in seconds.
             on_packet: called with each packet of the stream.
 
         Raises:
@@ -138,7 +138,7 @@ class LiveStream:
         """Decode the packets, and leave out damaged ones.
 
         Raises:
-            ValueError: if no packet can be decoded for as long as the timeout.
+            ValueError: if no packet can be decoded for the duration of the timeout.
         """
         last = time.monotonic()
         for packet in self._container.demux(self.stream):

@@ -1,4 +1,4 @@
-"""Record clips of a camera's stream without encoding it again. A clip begins some seconds before it is requested."""
+"""Record clips of a camera's stream without encoding it again. A clip can begin before it is requested."""
 
 from __future__ import annotations
 
@@ -45,13 +45,13 @@ class RecordedClip:
 class PacketRecorder:
     """Recorder of clips of one camera. The decoding thread adds packets, and another thread begins and ends clips.
 
-    A clip starts with a keyframe, and ends where the connection breaks, since the packets of another connection may
-    not fit its file.
+    A clip starts with a keyframe. It ends at the latest when the connection breaks, because the packets of another
+    connection may not fit into its file.
 
     Args:
-        buffer_seconds: duration of the newest packets that are kept in memory, for clips to begin with.
+        buffer_seconds: duration of the newest packets, which are kept in memory, so that clips can begin with them.
         max_bytes: maximum size of these packets.
-        max_clip_seconds: maximum length of a clip.
+        max_clip_seconds: maximum length of a clip; a clip ends when it is this long.
     """
 
     def __init__(self, buffer_seconds: float, max_bytes: int, max_clip_seconds: float) -> None:
@@ -114,12 +114,13 @@ class PacketRecorder:
                 self._finish(clip)
 
     def extend(self, key: int, until_seconds: float, *, final: bool = False) -> None:
-        """Set a later end of a clip. Nothing happens if the clip has ended.
+        """Move the end of a clip to a later time. Nothing happens if the clip has ended.
 
         Args:
             key: key of the clip.
             until_seconds: time at which the clip should end.
-            final: whether the end is final. The clip is then finished as soon as a packet of that time has arrived.
+            final: whether the clip will not be extended again. It is then finished as soon as a packet of that time has
+                arrived.
         """
         with self._lock:
             clip = self._open.get(key)
@@ -140,7 +141,7 @@ class PacketRecorder:
             return found
 
     def _attempt(self, clip: _OpenClip, step: Callable[[], None]) -> None:
-        """Run `step`, which writes to a clip, and end the clip if it is complete or cannot be written."""
+        """Run `step`, which writes to a clip. End the clip if it is complete or cannot be written."""
         try:
             step()
         except (av.FFmpegError, OSError, ValueError) as error:

@@ -33,11 +33,11 @@ OnProgress = Callable[[int, int], object]
 
 @dataclass(frozen=True)
 class PredictOptions:
-    """Options of a prediction.
+    """Options for predicting a video.
 
     Args:
-        top_k: number of classes in the ranking. In a multilabel task, the ranking also has all others that reach their
-            thresholds.
+        top_k: number of classes in the ranking. In a multilabel task, the ranking also has all other classes that reach
+            their thresholds.
         num_clips: clips spread over the video; None for the network's test setting.
         num_crops: crops of each clip; None for the network's test setting, or for 1 crop if there is a timeline.
         hop: frames from the start of one clip to the next, to cover the whole video. Replaces num_clips.
@@ -48,7 +48,7 @@ class PredictOptions:
         fps: frame rate of videos that are folders of numbered pictures; None if there are none.
 
     Raises:
-        FarfieldError: for a count below 1, for hop together with num_clips, or for one of these two with a timeline.
+        FarfieldError: for a number below 1, for both hop and num_clips, or for one of these two with a timeline.
     """
 
     top_k: int = 5
@@ -117,19 +117,20 @@ def predict(
     """Predict the actions in a video: its most probable classes and, on request, a timeline of its actions.
 
     For the ranking, class probabilities are averaged over views that are spread over the video, as in a test. With a
-    timeline, they are averaged over time instead. If the network's `clip.views_aggregation` is "max", the highest
-    probability of each class is taken.
+    timeline, they are averaged over time instead. If the network's `clip.views_aggregation` is "max", the maximum is
+    taken instead of the average.
 
     Args:
         video: a video file, or a folder of numbered pictures.
         model: a network from `load_model` or `build_model`, on the device to run on, or a path that `load_model` reads.
             The network is put in evaluation mode.
-        top_k: number of classes in the ranking. In a multilabel task, the ranking also has all others that reach their
-            thresholds.
+        top_k: number of classes in the ranking. In a multilabel task, the ranking also has all other classes that reach
+            their thresholds.
         num_clips: clips spread over the video; None for the network's test setting.
         num_crops: crops of each clip; None for the network's test setting, or for 1 crop if there is a timeline.
         hop: frames from the start of one clip to the next, to cover the whole video. Replaces num_clips.
-        timeline: True to slide windows over the video and return segments; `TimelineOptions` to set their options.
+        timeline: True to slide windows over the video and return segments; `TimelineOptions` to set the options of
+            windows and segments; False for no timeline.
         features: whether to also return the features before the classifier.
         view_batch_size: views per forward pass; bounds memory.
         decoder: "pyav" or "decord".
@@ -168,6 +169,8 @@ def predict_file(
     on_progress: OnProgress | None = None,
 ) -> Prediction:
     """Predict the actions in a video file, or in the part of it from start_seconds to end_seconds.
+
+    `path` is a video file or a folder of pictures. The other arguments are those of `predict_video`.
 
     Raises:
         FarfieldError, VideoError: in the same cases as `predict`.

@@ -22,7 +22,7 @@ from farfield.timelines.timeline_segments import timeline_thresholds
 from farfield.timelines.window_scores import score_windows
 
 POLL_SECONDS = 0.2
-"""Maximum time between two checks for finished clips, alarms to end and a request to stop."""
+"""Maximum time, in seconds, between two checks for finished clips, alarms that must end, and a request to stop."""
 
 
 @dataclass(frozen=True)
@@ -33,8 +33,8 @@ class LivePrediction:
         start_seconds: time of the window's first frame, counted from the first frame of the stream. After a stream has
             been interrupted, time continues by this machine's clock.
         end_seconds: time at which the display of the window's last frame ends.
-        ranking: the most probable classes, best first. In a multilabel task also all others that reach their
-            thresholds, which are those of the alarms if there are alarms.
+        ranking: the most probable classes, best first. In a multilabel task, it also has all other classes that reach
+            their thresholds. If alarms are requested, the thresholds of the alarms are used.
         task: task of the network.
         source: name of the camera.
         start_utc: time of day of the window's first frame, in UTC.
@@ -107,12 +107,12 @@ def predict_cameras(
             take turns.
         options: how cameras are read; None for the defaults of `CameraOptions`.
         alarms: when an alarm starts and ends; None for no alarms.
-        clips: where and how the clips of alarms are written; None for no clips.
+        clips: options of the alarms' clips, such as their folder; None for no clips.
         stop: event that stops the iterator when it is set. Open alarms are ended and their clips finished first.
 
     Raises:
         FarfieldError: for options that are out of range, or do not fit each other or the network.
-        VideoError: if the only camera cannot be opened; after all cameras have ended, if one ended with an error.
+        VideoError: if a single camera cannot be opened; or, after all cameras have ended, if one ended with an error.
     """
     if top_k < 1:
         raise FarfieldError(f"top_k is {top_k}; it must be at least 1.")

@@ -1,4 +1,4 @@
-"""Predict many videos: in this process, in worker processes or on a Ray cluster. A failed video stops no others."""
+"""Predict many videos, in this process, in worker processes or on a Ray cluster, even if some of them fail."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from farfield.timelines.timeline_segments import check_timeline_options
 
 @dataclass(frozen=True)
 class PredictionJob:
-    """A video for a worker process to predict, and the network for it to load.
+    """A video that a worker process predicts, and the network that it loads.
 
     Attributes:
         file: absolute path of the video.

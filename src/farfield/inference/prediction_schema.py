@@ -26,7 +26,7 @@ SCHEMA_VERSION = 1
 
 @dataclass(frozen=True)
 class RankedLabel:
-    """A class and its probability.
+    """A class in a ranking, with its probability.
 
     Attributes:
         label: name of the class.
@@ -48,13 +48,14 @@ class Prediction:
     Attributes:
         path: the video file, or the name of an uploaded file.
         ranking: the most probable classes of the whole video, best first; empty if the video could not be read. In a
-            multilabel task it also holds every other class that reaches its threshold. In a multi_head task these are
-            combinations of one class of each head, such as noun:door|verb:open, by the product of their probabilities.
+            multilabel task it also holds every other class that reaches its threshold. In a multi_head task, it holds
+            combinations of one class of each head, such as noun:door|verb:open, ranked by the product of the
+            probabilities.
         task: task of the network. In a multilabel task each class has a probability of its own, so that a video may
             have several classes or none, and segments of different classes may overlap.
         heads: the most probable classes of each head of a multi_head task, by the head's name; None for other tasks.
         model: the network's backbone.
-        duration_seconds: length of the video; None if unknown.
+        duration_seconds: length of the whole video; None if unknown.
         start_seconds: time of the first frame that was scored.
         end_seconds: time of the last frame that was scored; with a timeline or hop, the end of the last window.
         segments: the actions and their times; None without a timeline.
@@ -159,8 +160,8 @@ def rank(
         probabilities: probability of each class.
         model: network with the labels, the task and the thresholds.
         top_k: number of the most probable classes to return.
-        as_in_test: whether the probabilities are averages over the views of a test, like those that thresholds are
-            chosen on. In a single-label task, only these are compared with thresholds.
+        as_in_test: whether the probabilities are averages over the views of a test, as those on which thresholds are
+            chosen. In a single-label task, only such probabilities are compared with thresholds.
         thresholds: thresholds of the classes that replace the network's own; used in a multilabel task only.
     """
     if model.task == "multi_head":

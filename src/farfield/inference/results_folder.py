@@ -149,7 +149,7 @@ class Results:
         return prediction
 
     def finish(self, records: Sequence[VideoRecord], labels: Sequence[str] = ()) -> None:
-        """Write the files of all videos (CSV, features, labelling tools), and remove old lines of predictions.jsonl.
+        """Write the files of all videos (CSV, features, labelling tools); remove outdated lines of predictions.jsonl.
 
         Args:
             records: videos and segments of videos that the files cover.

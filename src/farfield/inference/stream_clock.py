@@ -1,4 +1,4 @@
-"""Clocks for a live stream's packets and frames, which never run backwards."""
+"""Convert the times of a live stream's packets and frames to seconds that never decrease."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ MAX_UNTIMED = 64
 
 
 class StreamClock:
-    """Convert the times of a source's clock to seconds that start at `base`.
+    """Converts the times of a source's clock to seconds that start at `base`.
 
-    If the source's clock jumps back, for example after a restart, time continues from the previous moment.
+    If the source's clock jumps back, for example after a restart, the result continues from the previous one.
 
     Args:
-        base: result for the first moment, in seconds.
-        step: seconds from the previous moment to the next one after the source's clock has jumped back.
+        base: result for the first time, in seconds.
+        step: seconds from the previous result to the next one after the source's clock has jumped back.
     """
 
     def __init__(self, base: float, step: float) -> None:
@@ -28,10 +28,10 @@ class StreamClock:
         self._first: float | None = None
 
     def at(self, time: float) -> float:
-        """Convert a moment to seconds. Moments must be given in the order of the stream.
+        """Convert a time to seconds. Times must be given in the order of the stream.
 
         Args:
-            time: the moment on the source's clock, in seconds.
+            time: time on the source's clock, in seconds.
         """
         if self._first is None:
             self._first = time - self.seconds
@@ -42,7 +42,7 @@ class StreamClock:
 
 
 class PacketClock:
-    """Add missing times to demuxed packets, and convert their times to seconds on the same clock as the frames.
+    """Adds missing times to demuxed packets, and converts their times to seconds on the same clock as the frames.
 
     Args:
         base: time of the first packet's frame, in seconds.

@@ -14,7 +14,7 @@ from farfield.timelines.segments import Segment
 
 
 def as_table(prediction: Prediction) -> str:
-    """Format a prediction as a table, headed by the video's path: the ranking, or the segments of a timeline."""
+    """Format a prediction as a table: the video's path, then the ranking or the segments of a timeline."""
     seen = f"{prediction.start_seconds:.2f} s to {prediction.end_seconds:.2f} s"
     lines = [f"{prediction.title}  ({seen})"]
     multilabel = prediction.task == "multilabel"
@@ -44,14 +44,20 @@ CSV_HEADER = {
     False: ["path", "rank", "label", "probability", "start_seconds", "end_seconds", "error", *_REQUESTED],
     True: ["path", "label", "probability", "start_seconds", "end_seconds", "error", *_REQUESTED, "score"],
 }
-"""CSV columns without a timeline (False, one row per ranked class) and with one (True, one row per segment).
+"""CSV columns. False: without a timeline, one row per ranked class. True: with a timeline, one row per segment.
 
 The ranking of a multilabel network has one more column, above_threshold: true or false.
 """
 
 
 def as_csv(predictions: list[Prediction], *, timeline: bool, header: bool = True) -> str:
-    """Format predictions as CSV. A video that could not be read completely has an additional row with the reason."""
+    """Format predictions as CSV. A video that could not be read completely has an additional row with the reason.
+
+    Args:
+        predictions: predictions to format.
+        timeline: whether rows are segments of timelines; otherwise they are ranked classes.
+        header: whether to begin with a line of column names.
+    """
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     marked = not timeline and any(prediction.task == "multilabel" for prediction in predictions)
@@ -101,7 +107,8 @@ def as_vtt(prediction: Prediction) -> str:
 def _moments(segments: list[Segment]) -> Iterator[tuple[float, float, list[Segment]]]:
     """Cut time where a segment starts or ends. Yield the start, end and segments of each part that has segments.
 
-    Segments that do not overlap are yielded whole. This is needed because players show only one of overlapping cues.
+    Segments that do not overlap are yielded whole. Time is cut because players show only one of several overlapping
+    cues.
     """
     bounds = sorted({bound for each in segments for bound in (each.start_seconds, each.end_seconds)})
     waiting = deque(sorted(segments, key=lambda each: each.start_seconds))
@@ -115,7 +122,10 @@ def _moments(segments: list[Segment]) -> Iterator[tuple[float, float, list[Segme
 
 
 def _cue(segments: list[Segment]) -> str:
-    """Format the text of a cue, a line per segment. Line breaks and "-->" in labels are replaced; they end a cue."""
+    """Format the text of a cue, one line per segment.
+
+    Line breaks and "-->" in labels are replaced, because they would end the cue.
+    """
     return "\n".join(
         f"{' '.join(each.label.split()).replace('-->', '->')} ({100 * each.probability:.0f}%)" for each in segments
     )

@@ -1,4 +1,4 @@
-"""Explanations of attention blocks beyond their attention maps: gates, channel attention, object regions, passes.
+"""Explanations of attention blocks besides maps of one pass: gates, channel attention, object regions, all passes.
 
     coordinate attention   gates along t, h and w, drawn as curves. No position attends to another, so there is no map.
     dual attention         channel attention: the weight of channel d in the output of channel c
@@ -7,7 +7,7 @@
 
 Criss-cross attention with R passes has attention matrices A_1 .. A_R (n x n for n positions, never built). After all
 passes, position i attends to j with weight (A_R ... A_1)_ij. This is the probability that a random walk of R steps from
-i ends at j. The residual connection of each pass, over which a walk has fewer than R steps, is not included.
+i ends at j. The residual connections of the passes are not included.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ REGIONS = 4
 
 
 def missing_map_reason(activation: BlockActivation) -> str | None:
-    """Return a one-line reason why a block has no attention map over positions; None if it has one."""
+    """Return a one-line reason why a block has no attention map over positions; None if it has such a map."""
     if hasattr(activation.block, "attention"):
         return None
     if isinstance(activation.block, CoordinateAttention):
@@ -89,7 +89,7 @@ def attention_after_all_passes(activation: BlockActivation, attention: Attention
 
 @dataclass(frozen=True)
 class Region:
-    """A soft object region.
+    """A soft object region of an `ObjectContext` block.
 
     Attributes:
         name: class name of the region; "region N" if regions do not correspond to classes.

@@ -165,7 +165,7 @@ def most_effective(activation: BlockActivation, position: Position = (None, None
 
     Args:
         activation: recorded input of a block, with its `effect` on the score of a class.
-        position: (t, h, w). A coordinate in [0, 1) is fixed, and one that is None is chosen.
+        position: (t, h, w). A coordinate in [0, 1) is fixed; for None, the coordinate is chosen.
     """
     assert activation.effect is not None
     open_to_choice = [

@@ -1,8 +1,8 @@
 """Record the inputs of a network's inserted blocks, and compute where the blocks' positions lie in the clip.
 
 A block's positions form a grid (t h w) that is coarser than the clip. In space, each position covers an equal part of
-the frame. In time, each covers an equal part of the frames of its pathway. The frames of a slow pathway run from the
-first to the last frame of the clip, for example 0, 4, 8, 13, ... 31 of 32, and are not exactly evenly spaced.
+the frame. In time, each position covers an equal part of the frames of its pathway. The frames of a slow pathway run
+from the first to the last frame of the clip, for example 0, 4, 8, 13, ... 31 of 32, and are not exactly evenly spaced.
 """
 
 from __future__ import annotations
@@ -97,7 +97,7 @@ def record_activations(
 
 
 def grid_middles(backbone: Backbone, stage: str, num_frames: int, size: tuple[int, ...]) -> Middles:
-    """Compute the middles of the positions of a stage's features in the clip.
+    """Compute where the positions of a stage's features lie in the clip: their middles along t, h and w.
 
     Args:
         backbone: backbone of the stage.

@@ -35,17 +35,17 @@ def explain(
 ) -> Explanation:
     """Explain a network's prediction for a video by attention, Grad-CAM and class evidence over time.
 
-    If `out` is given, it gets a page that shows the whole explanation (explanation.html), its numbers
+    If `out` is given, this folder gets a page that shows the whole explanation (explanation.html), its numbers
     (explanation.json), and its pictures and videos. attention.png shows the attention of one position in each inserted
     block as arrows, attention_BLOCK.mp4 as a heat map. part_BLOCK.png shows the gates, channel attention or object
     regions of blocks that have them. grad_cam.png and grad_cam.mp4 show Grad-CAM for the explained class. evidence.png
-    shows the evidence for classes over time. windows.png shows how much each clip contributes to the prediction
-    (for a multilabel network, to the explained class).
+    shows the evidence for classes over time. windows.png shows how much each clip contributes to the prediction (for a
+    multilabel network, to the explained class).
 
     Args:
         video: a video file, or a folder of numbered pictures.
-        model: a checkpoint, or a network from `build_model` or `load_model(for_training=True)`. A network is run on the
-            device that it is on.
+        model: a checkpoint, or a network from `build_model` or `load_model(for_training=True)`. A network runs on its
+            current device.
         out: folder to write the files to; created if it does not exist. None writes nothing.
         time: time of the position whose attention is shown, in seconds from the start of the video. A view that
             contains this time is explained. None explains the view with the highest probability of the class, and

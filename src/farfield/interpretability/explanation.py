@@ -40,7 +40,8 @@ class BlockExplanation:
 
     Attributes:
         shown: attention map of the chosen position.
-        after_passes: attention map after all passes of criss-cross attention; None for other blocks, and for one pass.
+        after_passes: attention map after all passes of criss-cross attention; None for other blocks, and if there is
+            only one pass.
         connections: strongest connections of the chosen position.
         query: spread of the chosen position's attention.
         mean: mean spread over a grid of positions.
@@ -57,7 +58,7 @@ class BlockExplanation:
 
 @dataclass(frozen=True)
 class Explanation:
-    """Explanation of one video.
+    """Explanation of a network's prediction for one video.
 
     Attributes:
         path: video file.
@@ -235,7 +236,7 @@ def _check_request(
 
 
 def _notes(explanation: Explanation) -> list[str]:
-    """List what is missing from the explanation, and what is needed to read it correctly."""
+    """Return a line for each missing part of the explanation, and for each fact that is needed to interpret it."""
     notes = []
     if explanation.thresholds is not None:
         notes.append("a video may have several of the classes or none: each class has a probability of its own.")

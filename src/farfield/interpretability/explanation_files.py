@@ -49,9 +49,10 @@ def check_folder(out: str | Path) -> Path:
 def write_explanation(
     explanation: Explanation, out: str | Path, *, connections: int = 20, top_k: int = 5
 ) -> dict[str, Any]:
-    """Write an explanation's images, videos, page and numbers to a folder. If one cannot be created, none is written.
+    """Write an explanation's images, videos, page and numbers to a folder.
 
-    The files of an earlier explanation in the folder are replaced; other files are kept.
+    No file is written if one cannot be created. The files of an earlier explanation in the folder are replaced; other
+    files are kept.
 
     Args:
         explanation: explanation to write.

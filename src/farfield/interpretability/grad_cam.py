@@ -35,7 +35,7 @@ class GradCam:
     Attributes:
         stage: stage of the features, for example "res5".
         label: class that the regions support.
-        values: the map L, at least 0. Only ratios of its values are meaningful, because its scale depends on the
+        values: the map L, at least 0. Only ratios of the values are meaningful, because their scale depends on the
             scale of the features.
         middles: middles of the map's positions in the clip.
     """
@@ -54,8 +54,9 @@ class GradCam:
 def default_stages(network: ActionNet) -> list[str]:
     """Return the last stage of each pathway, to use for Grad-CAM; an empty list for features without positions.
 
-    It is "top", the features that the head pools, if there are blocks after the last stage, or no stages at all. If the
-    head takes a class token, it is the last layer but one, whose patch tokens that token still attends to.
+    The stage is "top", the features that the head pools, if there are blocks after the last stage or no stages. For a
+    head that takes a class token, the stage is the second-last layer, since the last layer's patch tokens do not affect
+    the class token.
     """
     backbone = network.backbone
     stages = list(backbone.stage_specs)
@@ -88,9 +89,9 @@ def grad_cam(network: ActionNet, clip: Float[Tensor, "1 3 t h w"], *, label: str
         network: network in evaluation mode, on the device of the clip.
         clip: clip, normalised by `network.clip`.
         label: class to explain.
-        stage: stage of the features, or "top" for those that the head pools. A block inserted after the stage's last
-            residual block belongs to the stage. In an encoder of Hugging Face, "layer1", "layer2", ... are the patch
-            tokens after a layer.
+        stage: stage of the features, or "top" for the features that the head pools. A block inserted after the stage's
+            last residual block belongs to the stage. In an encoder of Hugging Face, "layer1", "layer2", ... are the
+            patch tokens after a layer.
 
     Raises:
         FarfieldError: for an unknown class or stage.
@@ -123,7 +124,7 @@ def grad_cam(network: ActionNet, clip: Float[Tensor, "1 3 t h w"], *, label: str
 
 
 def _module_of(backbone: Backbone, stage: str) -> nn.Module:
-    """Return the module whose output are the features of a stage."""
+    """Return the module whose outputs are the features of a stage."""
     if stage in backbone.tops:
         return backbone.top_blocks(stage)
     if stage in backbone.layer_names:

@@ -1,7 +1,8 @@
 """Attentive pooling: a learned query gathers the features of a clip by attention.
 
 V-JEPA 2 (Assran et al., 2025, section 5) classifies the features of frozen encoders in this way: three transformer
-blocks over all positions, then one block in which a learned query attends to them. `depth` counts both kinds.
+blocks over all positions, then one block in which a learned query attends to them. The argument `depth` is the number
+of blocks of both kinds together.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ class AttentivePool3d(nn.Module):
         channels: number of channels, c.
         num_heads: number of attention heads; `channels` must be a multiple of it.
         depth: number of transformer blocks, at least 1. In the last block the query attends to all positions; in the
-            blocks before it each position does.
+            other blocks every position attends to all positions.
         mlp_ratio: width of the hidden layer of each block's MLP, relative to `channels`.
         norm_eps: number that layer norms add to the variance.
 
@@ -40,10 +41,11 @@ class AttentivePool3d(nn.Module):
     ) -> None:
         super().__init__()
         if type(num_heads) is not int or type(depth) is not int:
-            raise TypeError(f"num_heads is {num_heads!r} and depth {depth!r}; both must be integers")
+            raise TypeError(f"num_heads is {num_heads!r} and depth is {depth!r}; both must be integers")
         if num_heads < 1 or channels % num_heads:
             raise ValueError(
-                f"num_heads is {num_heads} and the features have {channels} channels, which must be a multiple of it"
+                f"num_heads is {num_heads} and the number of channels is {channels}; num_heads must be at least 1 and "
+                "divide the number of channels"
             )
         if depth < 1:
             raise ValueError(f"depth is {depth}; it must be at least 1")
@@ -63,7 +65,7 @@ class AttentivePool3d(nn.Module):
         return self.last(self.query.expand(len(x), -1, -1), tokens)[:, 0]
 
     def _init_weights(self) -> None:
-        """Draw random weights as V-JEPA 2 does. Those of the output projections are smaller in later blocks."""
+        """Draw random weights as V-JEPA 2 does: output projections have smaller weights in deeper blocks."""
         for module in self.modules():
             if isinstance(module, nn.Linear):
                 trunc_normal_(module.weight, std=INIT_STD)
@@ -92,7 +94,7 @@ class _Block(nn.Module):
 
 
 class _QueryBlock(nn.Module):
-    """Transformer block from queries to tokens. Its attention has no output projection, and the queries no norm."""
+    """Transformer block in which queries attend to tokens, without an output projection or a norm of the queries."""
 
     def __init__(self, channels: int, num_heads: int, mlp_ratio: float, norm_eps: float) -> None:
         super().__init__()

@@ -8,15 +8,16 @@ Shift", ICML 2015, Algorithm 1. Over all M = b*t*h*w values x of one channel in 
     x_hat  = (x - mu) / sqrt(sigma2 + eps)         normalise
     y      = gamma x_hat + beta                    scale and shift, both learned
 
-With gamma = sqrt(sigma2 + eps) and beta = mu the layer is the identity: normalising takes no expressive power away.
+With gamma = sqrt(sigma2 + eps) and beta = mu the layer is the identity, so normalising does not restrict what a network
+can compute.
 
 In evaluation mu and sigma2 are the running statistics, gathered in training with a momentum m:
 
     running_mean = (1 - m) running_mean + m mu
     running_var  = (1 - m) running_var  + m sigma2 M / (M - 1)      the *unbiased* variance
 
-This is PyTorch's convention (m = 0.1 forgets slowly). Textbooks, Caffe2 and Keras write
-`running = m running + (1 - m) batch`: their 0.9 is PyTorch's 0.1 (`momentum_from_decay`).
+This is PyTorch's convention: m is the weight of the new batch, by default 0.1. Textbooks, Caffe2 and Keras write
+`running = m running + (1 - m) batch`: their 0.9 is PyTorch's 0.1. `momentum_from_decay` converts it.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ def batch_norm(
     momentum: float = 0.1,
     eps: float = 1e-5,
 ) -> tuple[Float[Tensor, "b c *positions"], Float[Tensor, " c"], Float[Tensor, " c"]]:
-    """Compute batch normalisation by the equations above, as a reference for `BatchNorm3d`.
+    """Compute batch normalisation by its equations in plain tensor operations, as a reference for `BatchNorm3d`.
 
     `BatchNorm3d` runs PyTorch's fused kernel, which gives the same result.
 
@@ -49,7 +50,8 @@ def batch_norm(
         beta: shift per channel.
         running_mean: running mean, used in evaluation and updated in training.
         running_var: unbiased running variance, used in evaluation and updated in training.
-        training: normalise by the batch's statistics and update the running ones; False normalises by the running ones.
+        training: True to normalise by the batch's statistics and update the running statistics; False to normalise by
+            the running statistics.
         momentum: weight of the new batch (PyTorch's convention).
         eps: added to the variance.
 
@@ -134,12 +136,12 @@ class _BatchNorm(BatchNormBase):
             nn.init.zeros_(self.weight)
 
     def forward(self, x: Float[Tensor, "b c *positions"]) -> Float[Tensor, "b c *positions"]:
-        """Run PyTorch's batch norm, with a workaround for its gradient on the CPU.
+        """Normalise x with PyTorch's batch norm, and work around a fault of its gradient on the CPU.
 
-        If x is contiguous and the incoming gradient is channels-last, PyTorch's CPU kernel can mistake the gradient for
-        a contiguous tensor. This happens if the gradient's stride in an axis of size 1 is not the canonical one, as
-        after residual sums and pooling (seen in torch 2.14). The gradients of x, gamma and beta are then silently
-        computed from permuted values.
+        PyTorch's CPU kernel can mistake an incoming channels-last gradient for a contiguous tensor if x is contiguous.
+        This happens if the gradient's stride in an axis of size 1 is not the canonical one, as after residual sums and
+        pooling (seen in torch 2.14). The gradients of x, gamma and beta are then silently computed from permuted
+        values.
         """
         y: Tensor = super().forward(x)
         at_risk = y.requires_grad and y.device.type == "cpu" and 1 in y.shape[2:] and x.is_contiguous()

@@ -42,7 +42,8 @@ class NormReport:
         worst_mean_drift: |measured mean - running mean| in running standard deviations, maximum over channels.
         var_ratio: measured variance / running variance, median over channels.
         dead: number of channels whose output is almost constant; 0 if gamma is zero in all channels.
-        exploding: number of channels whose output has a standard deviation that is not finite or above `explodes`.
+        exploding: number of channels whose output has a standard deviation that is not finite, or above the argument
+            `explodes` of `diagnose`.
         problems: descriptions of problems; empty for a healthy norm.
     """
 
@@ -70,7 +71,7 @@ def diagnose(
 ) -> list[NormReport]:
     """Return a report on every batch norm with running statistics, in the order in which the norms run.
 
-    The network is left unchanged. A problem in one norm changes the input of all later norms, so fix the first one
+    The network is left unchanged. A problem in one norm changes the input of all later norms, so fix the first problem
     first.
 
     Args:
@@ -79,8 +80,8 @@ def diagnose(
         forward: function that runs a batch; None for network(batch). For a loader of (clips, labels):
             `forward=lambda network, batch: network(batch[0])`.
         drifts: largest accepted `mean_drift`. Accepted values of `var_ratio` are 1 / (1 + drifts) to 1 + drifts.
-        dies: standard deviation of a channel's output below which it is dead.
-        explodes: standard deviation of a channel's output above which it explodes.
+        dies: standard deviation of a channel's output below which the channel is dead.
+        explodes: standard deviation of a channel's output above which the channel explodes.
 
     Raises:
         ValueError: if there are no batches.
@@ -119,7 +120,7 @@ def diagnose(
             bn.running_mean.copy_(running_mean)
             bn.running_var.copy_(running_var)
     if not count:
-        raise ValueError("there are no batches to diagnose the norms on. Give at least one.")
+        raise ValueError("there are no batches to diagnose the norms on. Give at least one batch.")
 
     reports = []
     for norm, moments in seen.items():

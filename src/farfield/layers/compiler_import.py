@@ -1,7 +1,8 @@
 """Use PyTorch's meta device without importing its compiler.
 
-Many functions of the meta device are written in Python and marked as not to be compiled. On the first call of each, the
-mark imports `torch._dynamo`, which takes about as long as importing PyTorch, although nothing is compiled.
+PyTorch implements many operations of the meta device as Python functions with a decorator that excludes them from
+compilation. On a function's first call, the decorator imports the compiler, `torch._dynamo`. This import takes about as
+long as importing PyTorch, although nothing is compiled.
 """
 
 from __future__ import annotations
@@ -17,15 +18,16 @@ import torch
 
 _NAME = "torch._dynamo"
 _MARK = "__dynamo_disable"
-"""Attribute in which `torch._compile` keeps a marked function."""
+"""Attribute in which that decorator, in `torch._compile`, caches the function excluded from compilation."""
 
 
 @contextmanager
 def without_compiler() -> Iterator[None]:
-    """Leave out marks against compilation in the `with` block, if the compiler is not imported yet.
+    """Keep PyTorch from importing its compiler for operations on the meta device in the `with` block.
 
-    After the block, functions are marked again on their next call. Code in the block, in any thread, that uses the
-    compiler imports it.
+    Functions that are called in the block are excluded from compilation only from their next call after the block on.
+    Code that uses the compiler during the block, in any thread, still imports it. Nothing changes if the compiler is
+    already imported.
     """
     if _NAME in sys.modules:
         yield
@@ -39,7 +41,7 @@ def without_compiler() -> Iterator[None]:
 
 
 class _StandIn(ModuleType):
-    """Stand-in for `torch._dynamo` whose `disable` does nothing. Any other attribute is that of the real module."""
+    """Replacement for `torch._dynamo` whose `disable` does nothing. Other attributes are read from the real module."""
 
     def __init__(self, name: str) -> None:
         super().__init__(name)

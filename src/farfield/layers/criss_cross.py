@@ -1,8 +1,8 @@
 """Criss-cross attention.
 
 Huang et al., "CCNet: Criss-Cross Attention for Semantic Segmentation", ICCV 2019, section 3.2, extended to video. Each
-position attends to the t + h + w - 2 positions on its own lines along t, h and w (itself counted once), with one
-softmax over all three lines:
+position attends to the t + h + w - 2 positions on its lines along t, h and w, which include the position itself once.
+One softmax runs over all three lines:
 
     x'_i = gamma sum_{j on i's lines} softmax_j(query_i^T key_j) value_j + x_i        eq. 2
 

@@ -40,8 +40,8 @@ class DenseConv3d(nn.Module):
         super().__init__()
         if not can_be_dense(conv):
             raise ValueError(
-                f"{conv} cannot be made dense. Give an nn.Conv3d with zero padding, as numbers and not 'same', and "
-                "without groups, dilation or hooks."
+                f"{conv} has no space-to-depth form. Give an nn.Conv3d with zero padding, as numbers and not 'same', "
+                "and without groups, dilation or hooks."
             )
         assert not isinstance(conv.padding, str)  # checked by can_be_dense
         self.kernel_size, self.stride, self.padding = conv.kernel_size, conv.stride, conv.padding
@@ -90,7 +90,7 @@ def axis_padding(size: int, kernel: int, stride: int, padding: int) -> tuple[int
 
 
 def can_be_dense(conv: nn.Module) -> TypeGuard[nn.Conv3d]:
-    """Check for an `nn.Conv3d` without hooks, groups or dilation, and with zero padding given as numbers."""
+    """Return whether `conv` is an `nn.Conv3d` without hooks, groups and dilation, and with numeric zero padding."""
     if type(conv) is not nn.Conv3d or has_forward_hooks(conv):
         return False
     zeros = conv.padding_mode == "zeros" and not isinstance(conv.padding, str)
@@ -98,20 +98,20 @@ def can_be_dense(conv: nn.Module) -> TypeGuard[nn.Conv3d]:
 
 
 def is_stem(conv: nn.Module) -> TypeGuard[nn.Conv3d]:
-    """Check for a convolution that can be made dense and is then faster on matrix units."""
+    """Return whether `conv` has a dense form that is faster on matrix units (AMX)."""
     return can_be_dense(conv) and pays_off(conv.in_channels, conv.stride)
 
 
 def pays_off(in_channels: int, stride: Sequence[int]) -> bool:
-    """Check whether the dense form is faster on matrix units: few input channels, and a spatial stride above 1."""
+    """Return whether a dense form is faster: for at most 4 input channels and a spatial stride above 1."""
     return in_channels <= 4 and stride[1] * stride[2] > 1
 
 
 def has_matrix_units() -> bool:
-    """Check whether this processor has matrix units for bfloat16 (AMX), on which the dense form is faster.
+    """Return whether this processor has matrix units for bfloat16 (AMX), on which the dense form is faster.
 
-    On other processors the added multiplications by zero cancel the gain. Returns False if PyTorch is too old to report
-    matrix units.
+    On other processors the added multiplications by zero cancel the gain. The result is False if PyTorch is too old to
+    report matrix units.
     """
     capabilities = getattr(torch.cpu, "get_capabilities", None)
     return capabilities is not None and bool(capabilities().get("amx_bf16"))

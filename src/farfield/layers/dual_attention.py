@@ -17,6 +17,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from farfield.layers.matrix_product import batched_product
 from farfield.layers.positions import at_least_float32, check_input, from_rows, like_memory, no_autocast, to_rows
 from farfield.layers.self_attention import SelfAttention
 
@@ -47,7 +48,7 @@ class DualAttention(nn.Module):
     def forward(self, x: Float[Tensor, "b c *positions"]) -> Float[Tensor, "b c *positions"]:
         check_input(x, self.position.channels, self.position.ndim, "DualAttention")
         rows = to_rows(x)
-        c = rows @ channel_attention(rows).mT.to(rows.dtype)
+        c = batched_product(rows, channel_attention(rows).mT.to(rows.dtype))
         y = self.position(x) + self.gamma_c * like_memory(from_rows(c, x.shape[2:]), x)
         return y if self.identity_at_init else x + y
 
@@ -66,5 +67,5 @@ def channel_attention(rows: Float[Tensor, "b n c"]) -> Float[Tensor, "b c c"]:
     """Compute softmax_d(max_d' e_cd' - e_cd) with e = rows^T rows: the weight of channel d for channel c."""
     with no_autocast(rows):  # a sum over n positions overflows in half precision
         rows = at_least_float32(rows)
-        energy = rows.mT @ rows
+        energy = batched_product(rows.mT, rows)
         return (energy.amax(-1, keepdim=True) - energy).softmax(-1)

@@ -5,8 +5,8 @@ In evaluation a batch norm is a scale and a shift per channel, and a convolution
     gamma (w * x + b - mean) / sqrt(var + eps) + beta = w' * x + b'
     w' = gamma / sqrt(var + eps) w            b' = gamma / sqrt(var + eps) (b - mean) + beta
 
-is one convolution, and saves a pass over the features. PyTorch computes w' and b'. Tracing one forward pass finds which
-norm follows which convolution, in any network.
+is one convolution, which saves a pass over the features. PyTorch computes w' and b'. One traced forward pass shows
+which norm follows which convolution, in any network.
 """
 
 from __future__ import annotations
@@ -35,20 +35,26 @@ CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 
 @torch.no_grad()
 def fold_batch_norm(
-    network: nn.Module, example: Any, *, forward: Callable[[nn.Module, Any], object] | None = None
+    network: nn.Module,
+    example: Any,
+    *,
+    forward: Callable[[nn.Module, Any], object] | None = None,
+    in_place: bool = False,
 ) -> nn.Module:
     """Return a copy of a network in evaluation mode, with batch norms folded into the convolutions before them.
 
-    A norm with running statistics is folded if it alone reads the output of a convolution, and both run once.
+    A norm is folded if it has running statistics, is the only user of a convolution's output, and both run once.
     Convolutions with a reparametrised weight (weight norm, pruning) are left unchanged. Folded norms are replaced by
     `nn.Identity`; all other norms stay. The outputs of copy and network agree up to rounding.
 
     Args:
-        network: any network. Split batch norms (`SubBatchNorm3d`) are joined first. Frozen norms are folded.
-        example: input for one forward pass, of any valid size. If it is on the meta device, only shapes are computed.
+        network: any network. Split batch norms (`SubBatchNorm3d`) are joined first. Frozen norms are folded, too.
+        example: input for one forward pass, of any valid size. For an input on the meta device, only shapes are
+            computed.
         forward: function that runs the example; None for network(example).
+        in_place: change the given network and return it, instead of a copy.
     """
-    network = join_batch_norm(copy.deepcopy(network)).eval()
+    network = join_batch_norm(network if in_place else copy.deepcopy(network)).eval()
     is_meta = any(tensor.is_meta for tensor in _tensors_in(example))
     with without_compiler() if is_meta else nullcontext():
         traced = meta_copy(network) if is_meta else network

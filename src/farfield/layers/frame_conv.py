@@ -1,7 +1,7 @@
 """A 3D convolution with a temporal kernel of 1, computed as a 2D convolution of frames.
 
 Factorised convolutions have kernels t x 1 x 1 and 1 x d x d. A kernel 1 x d x d mixes no frames: it is a 2D convolution
-of the b t frames of a batch. In channels_last_3d memory the frames are consecutive and each is channels_last, so
+of the b t frames of a batch. In channels_last_3d memory the frames are consecutive and each frame is channels_last, so
 nothing is copied.
 
 PyTorch has faster kernels for the 2D form: on CPUs it computes small 3D convolutions (kernels of at most 3, few clips,
@@ -51,7 +51,7 @@ class FrameConv3d(nn.Conv3d):
 
 
 def spans_one_frame(conv: nn.Module) -> TypeGuard[nn.Conv3d]:
-    """Check for a plain `nn.Conv3d` in which each output frame depends only on the input frame at the same time.
+    """Return whether `conv` is a plain `nn.Conv3d` whose output frame t depends only on input frame t.
 
     Convolutions with hooks, a reparametrised weight or a padding mode other than zeros are not plain.
     """

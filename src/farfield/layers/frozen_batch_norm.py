@@ -63,7 +63,7 @@ class FrozenBatchNorm3d(nn.Module):
 
 
 def freeze_batch_norm(network: nn.Module) -> nn.Module:
-    """Replace every batch norm in `network` by a frozen one with the same state, in place.
+    """Replace every batch norm in `network` by a frozen batch norm with the same state, in place.
 
     Returns:
         `network`, or its replacement if it is a batch norm itself.

@@ -24,7 +24,9 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from farfield.layers.attention_choice import exchanged_is_cheaper
 from farfield.layers.batch_norm import BATCH_NORM
+from farfield.layers.matrix_product import fast_samples, product
 from farfield.layers.pairwise import (
     concatenation,
     concatenation_weights,
@@ -34,7 +36,17 @@ from farfield.layers.pairwise import (
     embedded_gaussian_weights,
 )
 from farfield.layers.pointwise import POINTWISE_CONV, pointwise
-from farfield.layers.positions import check_input, flat_index, from_rows, memory_format, to_rows
+from farfield.layers.positions import (
+    by_columns,
+    check_input,
+    flat_index,
+    from_rows,
+    memory_format,
+    split_samples,
+    stack_samples,
+    to_rows,
+)
+from farfield.layers.torch_private import has_forward_hooks
 
 Pairwise = Literal["gaussian", "embedded_gaussian", "dot_product", "concatenation"]
 Scope = Literal["spacetime", "space", "time"]
@@ -47,7 +59,7 @@ class _NonLocalBlock(nn.Module):
 
     The block keeps the shape. It is exactly the identity at initialisation, so inserting it into a pretrained network
     does not change the network's output: the last norm's gamma starts at 0 (section 4.1), or W_z if there is no norm.
-    No n x n matrix is built; see `pairwise` for the methods and their costs.
+    No n x n matrix is built that is larger than x; see `pairwise` and `attention_choice` for the methods and costs.
 
     Args:
         channels: C, the channels of input and output.
@@ -154,6 +166,11 @@ class _NonLocalBlock(nn.Module):
             nn.init.zeros_(self.w_z.weight)
 
     def forward(self, x: Float[Tensor, "b c *positions"]) -> Float[Tensor, "b c *positions"]:
+        z = self._by_samples(x) if self._goes_by_samples(x) else self._together(x)
+        return x + (z if self.norm is None else self.norm(z))
+
+    def _together(self, x: Tensor) -> Tensor:
+        """Compute W_z y for all clips at once."""
         theta, phi, g = self._rows(x)
         if self.w_f is not None:
             y = concatenation(theta.squeeze(-1), phi.squeeze(-1), g)
@@ -163,8 +180,43 @@ class _NonLocalBlock(nn.Module):
             y = embedded_gaussian(theta, phi, g, scale=self.scale)
         y = _ungroup(y.transpose(1, 2).flatten(2), x.shape[2:], self.scope)
         # In the memory format of x, like the gradient: a batch norm with mixed formats is many times slower.
-        z = self.w_z(from_rows(y, x.shape[2:]), memory_format=memory_format(x))
-        return x + (z if self.norm is None else self.norm(z))
+        return self.w_z(from_rows(y, x.shape[2:]), memory_format=memory_format(x))
+
+    def _goes_by_samples(self, x: Tensor) -> bool:
+        """Check whether `_by_samples` computes W_z y: the usual block, of sizes for which `matrix_product` is fast."""
+        if self.pairwise != "embedded_gaussian" or self.scope != "spacetime" or self.pool_after_projection:
+            return False
+        convs = [conv for conv in (self.theta, self.phi, self.g, self.w_z) if conv is not None]
+        if self.heads > 1 or any(type(c) not in POINTWISE_CONV.values() or has_forward_hooks(c) for c in convs):
+            return False
+        check_input(x, self.channels, self.ndim, type(self).__name__)
+        weights = [conv.weight for conv in convs]
+        return fast_samples(x, *weights, width=len(weights[0]))
+
+    def _by_samples(self, x: Tensor) -> Tensor:
+        """Compute W_z y for one clip after the other, in the memory layout of x and in the cheaper order of products.
+
+        Intermediate results of a clip are small enough to stay in the processor's cache, and are never copied.
+        """
+        keys = self._pool(x)
+        clips = zip(split_samples(to_rows(x)), split_samples(to_rows(keys)), strict=True)
+        return from_rows(stack_samples([self._sample(rows, of_keys) for rows, of_keys in clips]), x.shape[2:])
+
+    def _sample(self, x: Float[Tensor, "n c"], keys: Float[Tensor, "m c"]) -> Float[Tensor, "n c"]:
+        """Compute W_z y for the positions of one clip; `attention_choice` explains the two orders of the products."""
+        (w_theta, b_theta), (w_phi, b_phi), (w_g, b_g), (w_z, b_z) = (
+            (conv.weight.flatten(1), conv.bias) for conv in (self.theta, self.phi, self.g, self.w_z) if conv is not None
+        )
+        columns = by_columns(x)
+        phi, g = product(keys, w_phi.mT, b_phi), product(keys, w_g.mT, b_g)
+        if exchanged_is_cheaper(len(x), len(keys), *w_z.shape):
+            phi = phi * self.scale
+            bias = None if b_theta is None else phi @ b_theta
+            scores = product(x, product(phi, w_theta).mT, bias, columns=False)
+            return product(scores.softmax(-1), product(g, w_z.mT), b_z, columns=columns)
+        theta = product(x, w_theta.mT, b_theta)
+        y = embedded_gaussian(theta, phi, g, scale=self.scale)
+        return product(y, w_z.mT, b_z, columns=columns)
 
     def attention(
         self, x: Float[Tensor, "b c *positions"], queries: Int[Tensor, "q axes"]

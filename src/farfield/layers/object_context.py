@@ -19,15 +19,16 @@ For n positions, attention costs O(n K C), which is linear in n.
 
 from __future__ import annotations
 
-from typing import Literal, overload
+from typing import Any, Literal, overload
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from farfield.layers.batch_norm import BATCH_NORM
+from farfield.layers.matrix_product import batched_product
 from farfield.layers.pairwise import embedded_gaussian, embedded_gaussian_weights
-from farfield.layers.pointwise import POINTWISE_CONV
+from farfield.layers.pointwise import POINTWISE_CONV, suited_format
 from farfield.layers.positions import check_input, check_sizes, flat_index, from_rows, like_memory, to_rows
 
 
@@ -69,11 +70,11 @@ class ObjectContext(nn.Module):
         self.scale = inner**-0.5 if scale else 1.0
         self.regions = POINTWISE_CONV[ndim](channels, num_regions)
         nn.init.zeros_(self.regions.bias)  # type: ignore[arg-type]  # has no effect on a softmax over positions
-        self.phi = _transform(channels, inner, ndim)
-        self.psi = _transform(channels, inner, 1)
-        self.delta = _transform(channels, inner, 1)
-        self.rho = _transform(inner, channels, ndim)
-        self.g = _transform(2 * channels, channels, ndim)
+        self.phi = _Transform(channels, inner, ndim)
+        self.psi = _Transform(channels, inner, 1)
+        self.delta = _Transform(channels, inner, 1)
+        self.rho = _Transform(inner, channels, ndim)
+        self.g = _Transform(2 * channels, channels, ndim)
         self.gamma = nn.Parameter(torch.zeros(1)) if identity_at_init else None
         self.zero_at_init = ("gamma",) if identity_at_init else ()
 
@@ -92,7 +93,7 @@ class ObjectContext(nn.Module):
     ) -> Float[Tensor, "b c *positions"] | tuple[Float[Tensor, "b c *positions"], Float[Tensor, "b k *positions"]]:
         """Compute the output; with return_regions, also return the region logits."""
         check_input(x, self.channels, self.ndim, "ObjectContext")
-        logits = self.regions(x)
+        logits = self.regions(x, memory_format=suited_format(x, self.regions.weight))
         f = self._representations(x, logits)
         context = embedded_gaussian(
             to_rows(self.phi(x)), to_rows(self.psi(f)), to_rows(self.delta(f)), scale=self.scale
@@ -120,9 +121,19 @@ class ObjectContext(nn.Module):
         return weights.unflatten(2, x.shape[2:]).unsqueeze(1)
 
     def _representations(self, x: Tensor, logits: Tensor) -> Float[Tensor, "b c k"]:
-        return (logits.flatten(2).softmax(-1) @ to_rows(x)).mT
+        return batched_product(logits.flatten(2).softmax(-1), to_rows(x)).mT
 
 
-def _transform(channels: int, out_channels: int, ndim: int) -> nn.Sequential:
-    conv = POINTWISE_CONV[ndim](channels, out_channels, bias=False)
-    return nn.Sequential(conv, BATCH_NORM[ndim](out_channels), nn.ReLU())
+class _Transform(nn.Sequential):
+    """1x1 convolution, batch norm and ReLU, in the memory format that suits the input."""
+
+    def __init__(self, channels: int, out_channels: int, ndim: int) -> None:
+        conv = POINTWISE_CONV[ndim](channels, out_channels, bias=False)
+        super().__init__(conv, BATCH_NORM[ndim](out_channels), nn.ReLU())
+
+    def forward(self, x: Float[Tensor, "b c *positions"]) -> Float[Tensor, "b c2 *positions"]:
+        conv, norm, relu = self
+        if not isinstance(conv, tuple(POINTWISE_CONV.values())):  # replaced, for example by a quantised one
+            return relu(norm(conv(x)))
+        weight: Any = conv.weight
+        return relu(norm(conv(x, memory_format=suited_format(x, weight))))

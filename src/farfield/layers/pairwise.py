@@ -26,8 +26,9 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional as F
 
+from farfield.layers.attention_choice import choose_kernel
 from farfield.layers.positions import at_least_float32
-from farfield.layers.tiled_attention import tiled_attention
+from farfield.layers.tiled_attention import explicit_attention, tiled_attention
 
 BLOCK, SLAB = 32, 64
 """Numbers of rows and of columns that `_sum_first` sums at a time: few enough to stay in the processor's cache."""
@@ -40,9 +41,9 @@ def embedded_gaussian(
     *,
     scale: float = 1.0,
 ) -> Float[Tensor, "*b n e"]:
-    """Compute sum_j softmax_j(scale theta_i^T phi_j) g_j with PyTorch's fused attention.
+    """Compute sum_j softmax_j(scale theta_i^T phi_j) g_j, by the kernel that `attention_choice` chooses.
 
-    On a CPU, fused attention needs d = e. `tiled_attention` is used there if d and e differ.
+    The result can be differentiated twice where the n x m matrix is built: on a CPU with m <= d + e.
 
     Args:
         theta: queries, one row per position.
@@ -50,11 +51,13 @@ def embedded_gaussian(
         g: values.
         scale: factor of the affinities theta_i^T phi_j before the softmax; 1 in the paper.
     """
-    d, e = theta.shape[-1], g.shape[-1]
-    if theta.device.type == "cpu" and d != e:
-        batch = theta.shape[:-2]
+    e = g.shape[-1]
+    kernel = choose_kernel(theta, phi, g)
+    if kernel != "fused":
+        attend = explicit_attention if kernel == "explicit" else tiled_attention
         rows = (part.unsqueeze(0) if part.ndim == 2 else part.flatten(0, -3) for part in (theta, phi, g))
-        return tiled_attention(*rows, scale=scale).reshape(*batch, theta.shape[-2], e)
+        y = attend(*rows, scale=scale)
+        return y if theta.ndim == 3 else y.squeeze(0) if theta.ndim == 2 else y.unflatten(0, theta.shape[:-2])
     # The fused kernels need 4 axes, a contiguous last one and, on CUDA, widths that are multiples of 8; otherwise
     # PyTorch silently builds an n x m matrix. Padding with zeros does not change the result.
     pad = 0 if theta.device.type == "cpu" else 8

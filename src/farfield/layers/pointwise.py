@@ -15,6 +15,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from farfield.layers.matrix_product import fast_samples, product
+from farfield.layers.positions import from_rows, split_samples, stack_samples, to_rows
+from farfield.layers.positions import memory_format as memory_format_of
 from farfield.layers.torch_private import ConvBase
 
 
@@ -59,6 +62,10 @@ def pointwise(
         groups: number of separate channel groups.
         memory_format: memory format of the output: channels_last (2D or 3D) or contiguous.
     """
+    if groups == 1 and x.ndim > 3 and fast_samples(x, weight, width=len(weight)):
+        by_columns = memory_format == torch.contiguous_format
+        samples = [product(rows, weight.mT, bias, columns=by_columns) for rows in split_samples(to_rows(x))]
+        return from_rows(stack_samples(samples), x.shape[2:])
     if groups == 1 and memory_format == torch.contiguous_format:
         filters, columns = weight.expand(len(x), -1, -1), x.flatten(2)
         y = filters @ columns if bias is None else torch.baddbmm(bias.view(1, -1, 1), filters, columns)
@@ -73,6 +80,17 @@ def pointwise(
     y = y.movedim(-1, 1)
     wants_copy = memory_format == torch.contiguous_format or y.ndim == 3  # there is no channels_last for one axis
     return y.contiguous() if wants_copy else y
+
+
+def suited_format(x: Float[Tensor, "b c *positions"], weight: Tensor) -> torch.memory_format:
+    """Return the memory format in which a pointwise convolution by `weight` should give its output.
+
+    It is the format of x where products are fast in either layout, so that no later sum mixes formats. Elsewhere it is
+    channels_last, which fused attention needs.
+    """
+    if x.ndim > 3 and fast_samples(x, weight, width=len(weight)):
+        return memory_format_of(x)
+    return torch.channels_last
 
 
 class PointwiseConv1d(_PointwiseConv, nn.Conv1d):

@@ -21,8 +21,8 @@ class GlobalAvgPool3d(nn.Module):
     """Mean over t, h and w: (b c t h w) -> (b c), or (b c 1 1 1) with `keepdim`.
 
     With a mask, only positions where the mask is True count. The mask is (b t), for clips of different lengths (see
-    `frame_mask`), or (b t h w). Positions where it is False have no effect, even if they are NaN. A clip whose mask is
-    False everywhere gives 0.
+    `frame_mask`), or (b t h w). Positions where the mask is False have no effect, even if they are NaN. A clip whose
+    mask is False everywhere gives 0.
 
     Args:
         keepdim: keep the pooled axes with length 1, for a fully convolutional head.
@@ -35,7 +35,7 @@ class GlobalAvgPool3d(nn.Module):
     def forward(
         self, x: Float[Tensor, "b c t h w"], mask: Bool[Tensor, "b t *hw"] | None = None
     ) -> Float[Tensor, "b c *ones"]:
-        """Average over t, h and w; with a mask, over the positions where it is True.
+        """Average over t, h and w; with a mask, only over the positions where the mask is True.
 
         Raises:
             ValueError: if x is not (b c t h w), or the mask is not boolean with shape (b t) or (b t h w).

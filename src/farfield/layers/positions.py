@@ -24,6 +24,23 @@ def from_rows(rows: Float[Tensor, "b n c"], size: Sequence[int]) -> Float[Tensor
     return rows.transpose(1, 2).unflatten(2, tuple(size))
 
 
+def split_samples(rows: Float[Tensor, "b n c"]) -> list[Float[Tensor, "n c"]]:
+    """Split a batch into matrices of rows. The gradient of `rows` gets their memory layout, without a copy to rows."""
+    return [y.mT for y in rows.mT.unbind()] if by_columns(rows) else list(rows.unbind())
+
+
+def stack_samples(samples: Sequence[Float[Tensor, "n c"]]) -> Float[Tensor, "b n c"]:
+    """Stack matrices of rows, in the memory layout of the first: by rows, or by columns."""
+    if len(samples) == 1:
+        return samples[0].unsqueeze(0)
+    return torch.stack([y.mT for y in samples]).mT if by_columns(samples[0]) else torch.stack(list(samples))
+
+
+def by_columns(x: Float[Tensor, "*b n m"]) -> bool:
+    """Check whether the columns of a matrix are contiguous in memory, and not its rows."""
+    return x.stride(-2) == 1 and x.stride(-1) != 1
+
+
 def memory_format(x: Tensor) -> torch.memory_format:
     """Return the memory format of x: channels_last or channels_last_3d if x has it, else contiguous."""
     if x.ndim == 5 and x.is_contiguous(memory_format=torch.channels_last_3d):

@@ -78,7 +78,7 @@ def recalibrate(
             forward(network, batch) if forward is not None else network(batch)
             measured += 1
         if not measured:
-            raise ValueError("there are no batches to compute statistics on. Give at least one.")
+            raise ValueError("there are no batches to compute statistics on. Give at least one batch.")
         done = True
     finally:
         for hook in hooks:

@@ -38,7 +38,7 @@ from farfield.layers.torch_private import (
 
 
 def _swish(x: Tensor, inplace: bool = False) -> Tensor:
-    """Compute PyTorchVideo's Swish as it does; `F.silu` rounds differently."""
+    """Compute Swish, x * sigmoid(x), with PyTorchVideo's rounding, which differs from that of `F.silu`."""
     return torch.sigmoid(x).mul_(x)
 
 
@@ -61,15 +61,15 @@ COMBINATIONS: dict[str, tuple[Callable[..., Tensor], Callable[..., Tensor]]] = {
 def recompute_activations(*, sums_per_kept: int = 0) -> Iterator[None]:
     """Save memory in a forward pass inside the `with` block, by recomputing cheap activations in its backward pass.
 
-    The recomputed tensors are the outputs of batch norms in training mode, of the activations and products
-    (squeeze-and-excitation) after them, and of max-pooling, with the positions of its maxima. On the CPU they are the
-    same bits, and so are the gradients; elsewhere they agree up to rounding. Running statistics are updated once, as
-    usual. The backward pass may run after the block. Compiled
-    code is not affected: `torch.compile` chooses by itself what to recompute.
+    Three kinds of tensors are recomputed: outputs of batch norms in training mode; activations and products
+    (squeeze-and-excitation) after these norms; outputs of max-pooling, with the positions of the maxima. On the CPU,
+    recomputed tensors and gradients are bit-identical to those without recomputation; on other devices they agree up to
+    rounding. Running statistics are updated once, as usual. The backward pass may run after the block. Compiled code is
+    not affected: `torch.compile` chooses by itself what to recompute.
 
     Args:
-        sums_per_kept: number of consecutive residual sums that are recomputed for each sum that is kept. 0 keeps every
-            sum. Larger numbers save more memory, and cost an addition and an activation per recomputed sum.
+        sums_per_kept: number of consecutive residual sums that are recomputed for each sum that stays in memory; 0
+            recomputes none. Larger numbers save more memory, and cost an addition and an activation per recomputed sum.
 
     Raises:
         ValueError: if sums_per_kept is negative.
@@ -117,7 +117,7 @@ class _Recomputed:
 
     Attributes:
         num_sums: number of consecutive residual sums that are recomputed to compute the tensor.
-        unread: how often autograd saved the tensor and has not read it back yet. A computed value is held until 0.
+        unread: number of times that autograd has still to read the tensor. A computed value is kept until this is 0.
     """
 
     def __init__(self, compute: Callable[[], Tensor], num_sums: int = 0) -> None:
@@ -135,16 +135,16 @@ class _Recomputed:
         return value
 
     def scratch(self) -> Tensor | None:
-        """Return the tensor if nothing else holds it, so that it may be overwritten; None otherwise."""
+        """Return the tensor if it may be overwritten, since nothing else needs it; None otherwise."""
         return self.value() if self._value is None and self.unread <= 0 else None
 
     def hold(self, value: Tensor) -> None:
-        """Hold a value that was computed elsewhere, if an operation is still to read it."""
+        """Keep a value that was computed elsewhere, if autograd has still to read the tensor."""
         if self.unread > 0:
             self._value = value
 
     def read(self) -> Tensor:
-        """Return the tensor to one of the operations that saved it, and drop its value after the last of them."""
+        """Return the tensor to an operation that saved it, and free the memory after the last such operation."""
         value = self.value()
         self.unread -= 1
         if self.unread <= 0:
@@ -175,7 +175,7 @@ class _Saved:
 
 
 class _Graph:
-    """Sources of the tensors of a forward pass: kept, or recomputed.
+    """Map of a forward pass's tensors to their sources: kept in memory, or recomputed.
 
     A tensor is identified by the node of autograd's graph (`grad_fn`) that computes it, and by its index among the
     node's outputs.
@@ -218,7 +218,7 @@ class _Graph:
         return self.sources[node, output]
 
     def _recomputed(self, node: Any) -> _Recomputed | None:
-        """Return how the output of a node is recomputed; None if it is kept."""
+        """Return the `_Recomputed` for a node's output; None if the output is kept in memory."""
         name = node.name()
         if name not in (*ACTIVATIONS, *COMBINATIONS, *NORM_NODES, POOL_NODE):
             return None
@@ -264,9 +264,9 @@ def _activation(function: Callable[..., Tensor], source: _Recomputed) -> _Recomp
 
 
 def _pooling(pool: PoolRecord, source: _Source, saved: _Saved | None) -> _Recomputed:
-    """Recompute the output of a max-pooling, and the saved positions of its maxima.
+    """Create the `_Recomputed` for a max-pooling's output, and connect one to the saved positions of its maxima.
 
-    Reading the output computes both. The positions are held until the pooling's own backward pass, which comes later.
+    One computation gives output and positions. The positions are then kept until the pooling's own backward pass.
     """
 
     def compute() -> Tensor:
@@ -285,7 +285,7 @@ def _combine(
 ) -> Tensor:
     """Return `function(first, second)`, a sum or product.
 
-    `in_place` computes it in the memory of an operand that has the result's shape and is not needed afterwards.
+    To save memory, `in_place` writes the result into an operand that has its shape and is not needed afterwards.
     """
     for one, other in ((first, second), (second, first)):
         x = one.scratch()

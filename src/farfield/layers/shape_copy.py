@@ -22,7 +22,7 @@ M = TypeVar("M", bound=nn.Module)
 def shape_copy(module: M) -> M:
     """Copy a module in evaluation mode to the meta device, with `nn.Identity` in place of norms and activations.
 
-    Norms and activations keep the shape of their input, and would take most of the time on the meta device. The copy's
+    Norms and activations do not change the shape, but would take most of the time on the meta device. The copy's
     modules have the same names as the original's.
     """
     return replace_modules(  # type: ignore[return-value]  # the copy itself, unless it is a single norm or activation

@@ -1,11 +1,12 @@
 """Sub-batch normalisation: statistics of small batches inside a large batch.
 
 Wu, Girshick, He, Feichtenhofer, Kraehenbuehl, "A Multigrid Method for Efficiently Training Video Models", CVPR 2020,
-section 3: as the mini-batch grows, batch norm keeps the statistics of a batch of the base size. The batch is split into
-S parts, with sample i in part i mod S. Each part is normalised by its own statistics; gamma and beta are shared. This
-is PySlowFast's `SubBatchNorm3d` (`BN.NORM_TYPE: sub_batchnorm`), with its state-dict keys.
+section 3: in a large mini-batch, batch norm still computes its statistics over as many samples as in a batch of the
+base size. The batch is split into S parts, with sample i in part i mod S. Each part is normalised by its own
+statistics; gamma and beta are shared. This is PySlowFast's `SubBatchNorm3d` (`BN.NORM_TYPE: sub_batchnorm`), with its
+state-dict keys.
 
-For evaluation the S running statistics are aggregated: with equal parts,
+For evaluation, the running statistics of the S equal parts are aggregated:
 
     mean = 1/S sum_s mean_s          var = 1/S sum_s (var_s + (mean_s - mean)^2)
 """
@@ -22,10 +23,10 @@ from farfield.layers.replace_modules import replace_modules
 
 
 class SubBatchNorm3d(nn.Module):
-    """Batch normalisation over b c t h w, separately for S parts of the batch.
+    """Batch normalisation of (b c t h w), separately for each of S parts of the batch.
 
-    The submodule `split_bn` holds the running statistics of the parts, and `bn` the aggregated ones for evaluation.
-    `eval()` updates `bn` from `split_bn`, and so does `state_dict()` in training mode.
+    The submodule `split_bn` holds the running statistics of the parts; `bn` holds the aggregated statistics for
+    evaluation. `eval()` updates `bn` from `split_bn`, and so does `state_dict()` in training mode.
 
     Args:
         num_features: channels c.
@@ -91,7 +92,7 @@ class SubBatchNorm3d(nn.Module):
 
     @torch.no_grad()
     def aggregate(self) -> None:
-        """Compute the running statistics for evaluation from those of the parts."""
+        """Compute the running statistics in `bn` from those of the parts in `split_bn`."""
         means = self.split_bn.running_mean.view(self.num_splits, -1)  # type: ignore[union-attr]
         variances = self.split_bn.running_var.view(self.num_splits, -1)  # type: ignore[union-attr]
         mean = means.mean(0)
@@ -112,8 +113,8 @@ def split_batch_norm(network: nn.Module, num_splits: int) -> nn.Module:
     """Replace every 3D batch norm in `network` by a `SubBatchNorm3d`, in place.
 
     Gamma and beta are kept, and each part starts from the batch norm's running statistics. The state dict then has
-    PySlowFast's keys. So load checkpoints of networks with plain batch norms before the split, and call
-    `join_batch_norm` before saving a checkpoint for such networks.
+    PySlowFast's keys. To load a checkpoint of a network with plain batch norms, load it before the split. To save such
+    a checkpoint, call `join_batch_norm` first.
 
     Returns:
         `network`, or its replacement if it is a batch norm itself.

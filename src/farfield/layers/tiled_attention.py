@@ -1,8 +1,9 @@
-"""Softmax attention for queries and values of different widths on a CPU, by tiles of queries.
+"""Softmax attention on a CPU by matrix products: with the whole matrix of weights, or by tiles of queries.
 
 PyTorch's fused CPU kernel needs the same width for queries, keys and values. Padding with zeros would double the work
-for widths of C/8 and C, as in self-attention and DANet. Here only one tile of rows of the n x m matrix is in memory at
-a time, and the backward pass recomputes it (Dao et al., "FlashAttention", NeurIPS 2022, section 3.1):
+for widths of C/8 and C, as in self-attention and DANet. It also multiplies by MKL (see `matrix_product`). With tiles,
+only one tile of rows of the n x m matrix is in memory at a time, and the backward pass recomputes it (Dao et al.,
+"FlashAttention", NeurIPS 2022, section 3.1):
 
     P = softmax(scale Q K^T),  O = P V
     dV = P^T dO,   dS = P * (dO V^T - rowsum(dO * O)),     dQ = scale dS K,   dK = scale dS^T Q
@@ -17,10 +18,21 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from farfield.layers.positions import at_least_float32, no_autocast
+from farfield.layers.matrix_product import fast_samples, product
+from farfield.layers.positions import at_least_float32, by_columns, no_autocast, split_samples, stack_samples
 
 TILE = 2**21
 """Number of matrix entries in memory at a time: 8 MiB in float32."""
+
+
+def explicit_attention(
+    query: Float[Tensor, "b n d"], key: Float[Tensor, "b m d"], value: Float[Tensor, "b m e"], *, scale: float
+) -> Float[Tensor, "b n e"]:
+    """Compute softmax(scale query key^T) value with the n x m matrix. It can be differentiated any number of times."""
+    if _one_by_one(query, key, value):
+        samples = zip(*(split_samples(part) for part in (query, key * scale, value)), strict=True)
+        return stack_samples([_explicit(*sample) for sample in samples])
+    return _explicit(query, key * scale, value)
 
 
 def tiled_attention(
@@ -30,16 +42,23 @@ def tiled_attention(
 
     The result can be differentiated once, but not twice.
     """
-    inputs = (at_least_float32(part) for part in (query, key, value))
-    return _TiledAttention.apply(*inputs, scale).to(value.dtype)
+    inputs = [at_least_float32(part) for part in (query, key, value)]
+    if _one_by_one(*inputs):
+        samples = zip(*(split_samples(part) for part in inputs), strict=True)
+        y = stack_samples([_TiledAttention.apply(*sample, scale) for sample in samples])
+    else:
+        y = _TiledAttention.apply(*inputs, scale)
+    return y.to(value.dtype)
 
 
 class _TiledAttention(torch.autograd.Function):
+    """Tiled attention of rows (b n d), or of one sample's (n d)."""
+
     @staticmethod
     def forward(ctx: Any, query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:
         with no_autocast(query):
-            tiles = query.split(_tile(key), dim=1)
-            output = torch.cat([_weights(q, key, scale) @ value for q in tiles], 1)
+            tiles = query.split(_tile(key), dim=-2)
+            output = _join([_times(_weights(q, key, scale), value, columns=by_columns(query)) for q in tiles])
         ctx.save_for_backward(query, key, value, output)
         ctx.scale = scale
         return output
@@ -52,18 +71,44 @@ class _TiledAttention(torch.autograd.Function):
             d_key, d_value, d_queries = torch.zeros_like(key), torch.zeros_like(value), []
             inner = (grad * output).sum(-1, keepdim=True)
             size = _tile(key)
-            for q, do, i in zip(*(part.split(size, dim=1) for part in (query, grad, inner)), strict=True):
+            for q, do, i in zip(*(part.split(size, dim=-2) for part in (query, grad, inner)), strict=True):
                 p = _weights(q, key, ctx.scale)
-                d_value += p.mT @ do
-                ds = (do @ value.mT - i) * p
-                d_queries.append(ds @ key)
-                d_key += ds.mT @ q
-            return torch.cat(d_queries, 1) * ctx.scale, d_key * ctx.scale, d_value, None
+                d_value += _times(p.mT, do, columns=by_columns(value))
+                ds = _times(do, value.mT, columns=False).sub_(i).mul_(p)
+                d_queries.append(_times(ds, key, columns=by_columns(query)))
+                d_key += _times(ds.mT, q, columns=by_columns(key))
+            return _join(d_queries) * ctx.scale, d_key * ctx.scale, d_value, None
 
 
-def _weights(query: Float[Tensor, "b tile d"], key: Float[Tensor, "b m d"], scale: float) -> Float[Tensor, "b tile m"]:
-    return ((query * scale) @ key.mT).softmax(-1)
+def _explicit(
+    query: Float[Tensor, "*b n d"], key: Float[Tensor, "*b m d"], value: Float[Tensor, "*b m e"]
+) -> Float[Tensor, "*b n e"]:
+    # Rows of the matrix are contiguous in any layout of the features, since a softmax over columns is slower.
+    weights = _times(query, key.mT, columns=False).softmax(-1)
+    return _times(weights, value, columns=by_columns(query))
+
+
+def _weights(
+    query: Float[Tensor, "*b tile d"], key: Float[Tensor, "*b m d"], scale: float
+) -> Float[Tensor, "*b tile m"]:
+    return _times(query * scale, key.mT, columns=False).softmax(-1)
+
+
+def _times(a: Tensor, b: Tensor, *, columns: bool) -> Tensor:
+    return product(a, b, columns=columns) if a.ndim == 2 else a @ b
+
+
+def _one_by_one(query: Tensor, key: Tensor, value: Tensor) -> bool:
+    """Check whether samples are computed one after the other, as oneDNN's product has no batch."""
+    return fast_samples(query, key, value, width=key.shape[1])
+
+
+def _join(tiles: list[Tensor]) -> Tensor:
+    """Concatenate tiles of rows in their memory layout."""
+    if len(tiles) == 1:
+        return tiles[0]
+    return torch.cat([y.mT for y in tiles], -1).mT if by_columns(tiles[0]) else torch.cat(tiles, -2)
 
 
 def _tile(key: Tensor) -> int:
-    return max(1, TILE // max(1, key.shape[0] * key.shape[1]))
+    return max(1, TILE // max(1, key[..., 0].numel()))

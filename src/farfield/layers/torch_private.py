@@ -147,3 +147,27 @@ def max_pool_record(node: Any) -> PoolRecord:
         return F.max_pool3d_with_indices(x, *sizes, ceil_mode)
 
     return PoolRecord(node._saved_result1.data_ptr(), compute)
+
+
+def has_onednn_product() -> bool:
+    """Check whether PyTorch was built with oneDNN, and with its operator for a fused linear layer."""
+    return torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
+
+
+def onednn_product(a: Tensor, b: Tensor, bias: Tensor | None = None) -> Tensor:
+    """Compute a b + bias for float32 matrices on the CPU, by oneDNN. PyTorch's public products use MKL there.
+
+    The operator has no derivative. `torch.compile` calls it for linear layers.
+    """
+    y: Tensor = torch.ops.mkldnn._linear_pointwise(a, b.mT, bias, "none", [], "")
+    return y
+
+
+def is_transformed() -> bool:
+    """Check whether calls are transformed or observed: by `torch.func`, forward-mode derivatives, or a dispatch mode.
+
+    Dispatch modes count operations or compute only shapes, for example. PyTorch has no public function that tells.
+    """
+    in_function_transform = torch._C._functorch.peek_interpreter_stack() is not None
+    in_forward_mode = torch.autograd.forward_ad._current_level >= 0
+    return in_function_transform or in_forward_mode or torch._C._len_torch_dispatch_stack() > 0

@@ -55,7 +55,7 @@ def unfold(
     padding: int | Sequence[int] = 0,
     dilation: int | Sequence[int] = 1,
 ) -> Float[Tensor, "b c_kernel windows"]:
-    """Return the windows of x as columns, for any number of axes (`torch.nn.functional.unfold` takes two).
+    """Return the windows of x as columns, for any number of axes (`F.unfold` takes only two).
 
     Args:
         x: input (b, c, then the axes to slide over).
@@ -137,7 +137,7 @@ def unfold_conv(
     dilation: int | Sequence[int] = 1,
     groups: int = 1,
 ) -> Float[Tensor, "b c2 *windows"]:
-    """Convolve as a matrix product, (Cout, Cin*kt*kh*kw) @ (Cin*kt*kh*kw, positions).
+    """Convolve x with a matrix product, (Cout, Cin*kt*kh*kw) @ (Cin*kt*kh*kw, positions).
 
     The result agrees with `F.conv2d` and `F.conv3d`. This is a reference for reading and benchmarks, because the
     columns take up to about kt*kh*kw times the memory of x.
@@ -195,5 +195,5 @@ class UnfoldConv3d(_UnfoldConv, nn.Conv3d):
 def _per_axis(value: int | Sequence[int], axes: int) -> tuple[int, ...]:
     values = (value,) * axes if isinstance(value, int) else tuple(value)
     if len(values) != axes:
-        raise ValueError(f"give one value for each of {axes} axes, or one for all; given {value}.")
+        raise ValueError(f"given {value} for {axes} axes; give one value per axis, or a single number for all axes.")
     return values

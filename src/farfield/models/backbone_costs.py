@@ -1,4 +1,4 @@
-"""Costs of every backbone for one clip, without blocks and with five non-local blocks.
+"""Parameters and multiply-adds of every backbone for one clip, without blocks and with five non-local blocks.
 
 The blocks are those of preset nl5 (Wang et al., CVPR 2018). The clip has the size that the backbone was designed for.
 """
@@ -19,7 +19,7 @@ from farfield.models.summary import Row, summarise
 
 @dataclass(frozen=True)
 class Costs:
-    """Costs of a network for one clip.
+    """Parameters and multiply-adds of a network for one clip.
 
     Attributes:
         parameters: number of learned parameters.
@@ -50,14 +50,14 @@ class BackboneCosts:
 
 
 def backbone_costs(num_classes: int) -> list[BackboneCosts]:
-    """Count the costs of every backbone in `BACKBONES`, with a classifier for `num_classes` classes."""
+    """Count the costs of every backbone in `BACKBONES`, with a classifier of `num_classes` classes."""
     return [_costs(name, num_classes) for name in BACKBONES]
 
 
 def _costs(backbone: str, num_classes: int) -> BackboneCosts:
     """Count a backbone's costs with and without blocks.
 
-    Inserted blocks do not change shapes, so the costs without blocks are those of all other parts of the network.
+    The costs without blocks are the sum over all other parts, since inserted blocks do not change shapes.
     """
     plain = NetworkOptions(backbone, num_classes=num_classes)
     with structure_only():

@@ -12,10 +12,10 @@ from farfield.models.operating_point import OPERATING_POINTS
 
 
 def classifier_rows(old: Sequence[str], new: Sequence[str]) -> list[int] | None:
-    """Return the index in `old` of each class in `new`; None if a class has no match, or two classes have the same.
+    """Return the index in `old` of each class name in `new`; None if a name has no match, or two names have the same.
 
-    Names that do not match exactly are compared without case, and with underscores as spaces. A name that then matches
-    several classes in `old` has no match.
+    A name without an exact match is compared again, ignoring case and with underscores as spaces. A name that then
+    matches several names in `old` has no match.
     """
     exact = {label: i for i, label in enumerate(old)}
     normalised: dict[str, int | None] = {}

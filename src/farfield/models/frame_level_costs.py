@@ -1,4 +1,4 @@
-"""Estimate how much faster sliding windows are if the features of shared frames are computed once.
+"""Estimate the speed-up of overlapping windows if the features of each frame are computed only once.
 
 The estimate is a ratio of multiply-adds, which are counted as in `summary.py`.
 """
@@ -21,12 +21,15 @@ from farfield.models.summary import NORMS
 
 @dataclass(frozen=True)
 class LevelCosts:
-    """Multiply-adds of a network for one clip, by level (see `frame_levels.py`).
+    """Multiply-adds of a network for one clip, by level.
+
+    A level is a sequence of layers that computes one feature map from each group of consecutive frames, see
+    `frame_levels.py`.
 
     Attributes:
-        spans: for each level, the number of frames that one map of features is computed from.
-        of_maps: for each level, the multiply-adds of one map.
-        maps: for each level, the number of maps in a clip.
+        spans: for each level, the number of frames that one feature map is computed from.
+        of_maps: for each level, the multiply-adds of one feature map.
+        maps: for each level, the number of feature maps of a clip.
         rest: multiply-adds of the layers after the levels, and of the head.
     """
 
@@ -37,7 +40,7 @@ class LevelCosts:
 
     @property
     def total(self) -> int:
-        """Multiply-adds of one clip that shares no maps with others."""
+        """Multiply-adds of one clip that shares no feature maps with other clips."""
         return self.rest + sum(each * count for each, count in zip(self.of_maps, self.maps, strict=True))
 
     @property
@@ -46,7 +49,7 @@ class LevelCosts:
         return tuple(each * count / self.total for each, count in zip(self.of_maps, self.maps, strict=True))
 
     def times_faster(self, frames: Int[np.ndarray, "windows t"]) -> float:
-        """Return the speed-up: multiply-adds of separate windows, divided by those with each shared map computed once.
+        """Return how many times fewer multiply-adds windows need if their shared feature maps are computed only once.
 
         Args:
             frames: frame indices of each window.
@@ -57,7 +60,7 @@ class LevelCosts:
 
 
 def groups_of(frames: Int[np.ndarray, "windows t"], span: int) -> list[tuple[int, ...]]:
-    """Split the frames of each window into groups of `span` consecutive ones; return the groups of all windows."""
+    """Split the frame indices of each window into groups of `span`, and list the groups of all windows."""
     whole = frames.shape[1] // span * span
     return [tuple(group) for group in frames[:, :whole].reshape(-1, span).tolist()]
 

@@ -1,11 +1,12 @@
-"""Split a network into the part that computes each frame by itself, and the rest.
+"""Split a network into the part that processes each frame separately, and the rest.
 
-Windows of a long video overlap. Where a network mixes no frames up to some depth, a frame's features there are the same
-in every window that holds the frame, so they can be computed once (`farfield/timelines/shared_frames.py`).
+Windows of a long video overlap. Up to the first layer that mixes frames, a frame's features are the same in every
+window with this frame, so they can be computed once (`farfield/timelines/shared_frames.py`).
 
-The layers up to that depth are grouped into *levels*. The first level computes one map of features from each frame. In
-C2D, a pooling over pairs of frames follows, and then more layers that mix no frames. They are the second level, which
-computes one map from each pair of maps of the first. A map thus belongs to a *group* of consecutive frames.
+The layers that do not mix frames are grouped into *levels*. The first level computes one feature map from each frame.
+In C2D, a pooling over pairs of frames follows, and then more layers that mix no frames. This pooling and these layers
+are the second level, which computes one map from each pair of maps of the first level. A map thus belongs to a *group*
+of consecutive frames.
 
     C2D              stem res2 | pool res3 res4 res5 | head       levels of 1 and 2 frames
     C2D with nl5     stem res2 | pool res3[0] res3[1] | non-local block ...
@@ -33,14 +34,14 @@ from farfield.models.insertion import WithBlock
 from farfield.models.network import ActionNet
 
 POSITIONWISE = (nn.Identity, nn.Dropout, nn.ReLU, nn.ReLU6, nn.SiLU, nn.GELU, nn.Sigmoid, FrozenBatchNorm3d)
-"""Layers that, in evaluation, compute each position from the same position of the input alone."""
+"""Types of layers that, in evaluation, compute each output position from only the same input position."""
 POOLS = (nn.MaxPool3d, nn.AvgPool3d)
 PROBE_SIDE_PX = 32
 
 
 @dataclass(frozen=True)
 class FrameLevel:
-    """Layers that compute one map of features from each group of frames.
+    """Layers that compute one feature map from each group of frames.
 
     Attributes:
         layers: the layers, in order. Those of the second and later levels start with a pooling over time.
@@ -56,7 +57,7 @@ class FrameLevel:
     def __call__(self, x: Float[Tensor, "1 c t h w"]) -> Float[Tensor, "1 c2 n h2 w2"]:
         """Compute one map for each of n = t / `group` groups. The groups are concatenated along t.
 
-        They are not along the batch axis, since PyTorch may not recognise channels_last_3d memory if t is 1.
+        The batch axis is not used for the groups, since PyTorch may not recognise channels_last_3d memory if t is 1.
         """
         for layer in self.layers:
             x = layer(x)
@@ -83,17 +84,17 @@ class FrameLevels:
 
 
 class _Part(NamedTuple):
-    """Parts of a backbone that run in sequence: a layer or a residual block."""
+    """One of the parts of a backbone that run in sequence: a layer, a residual block or an inserted block."""
 
     module: nn.Module
     is_inserted: bool
 
 
 def frame_levels(network: ActionNet) -> FrameLevels | None:
-    """Split a network into levels and the rest. The network is put in evaluation mode.
+    """Split a network into levels, whose layers do not mix frames, and the rest. The network is put in evaluation mode.
 
-    A layer belongs to a level if all modules in it are known to compute each frame by itself. A forward pass then
-    checks this: in a small clip with one frame of NaN, no other frame's map may change.
+    A layer belongs to a level if all modules in it are of types that process each frame separately. A forward pass then
+    checks this: a frame of NaN in a small clip must not change the feature maps of the other frames.
 
     Returns:
         The levels and the rest. None if the first residual block already mixes frames, or if the network has several
@@ -109,11 +110,11 @@ def frame_levels(network: ActionNet) -> FrameLevels | None:
 
 
 _CHECKED: WeakKeyDictionary[ActionNet, FrameLevels] = WeakKeyDictionary()
-"""Levels that were checked by a forward pass."""
+"""Levels of networks that a forward pass has already checked."""
 
 
 def find_levels(network: ActionNet) -> FrameLevels | None:
-    """Split a network as `frame_levels` does, by the types of its modules and without the forward pass."""
+    """Split a network like `frame_levels`, but only by the types of its modules, without a check by a forward pass."""
     network.eval()
     backbone = network.backbone
     if type(backbone) is not Backbone or is_compiled(network) or any(has_forward_hooks(m) for m in network.modules()):
@@ -162,7 +163,7 @@ def _parts(module: nn.Module, is_inserted: bool = False) -> Iterator[_Part]:
 
 
 def _pytorchvideo_chain(module: nn.Module) -> Sequence[nn.Module]:
-    """Return the modules that one of PyTorchVideo's containers runs one after the other; none for other modules."""
+    """Return the modules that a container of PyTorchVideo runs in sequence; an empty tuple for other modules."""
     if not type(module).__module__.startswith("pytorchvideo."):  # networks without it must not import it: it is slow
         return ()
     from pytorchvideo.models.net import Net
@@ -173,7 +174,7 @@ def _pytorchvideo_chain(module: nn.Module) -> Sequence[nn.Module]:
 
 
 def _keeps_frames(module: nn.Module) -> bool:
-    """Check that all layers of a module compute each frame by itself in evaluation. A layer has no child modules."""
+    """Return whether all layers of a module (modules without children) process each frame separately in evaluation."""
     return all(_layer_keeps_frames(each) for each in module.modules() if next(each.children(), None) is None)
 
 
@@ -205,7 +206,7 @@ def _time(size: int | Sequence[int]) -> int:
 
 @torch.inference_mode()
 def _keep_frames_apart(levels: FrameLevels, network: ActionNet) -> bool:
-    """Check that each group has the same map alone as together with other groups, one of which is NaN."""
+    """Return whether each group of frames has the same map alone as in a clip in which another group is NaN."""
     shape = 3 * levels.levels[-1].span, PROBE_SIDE_PX, PROBE_SIDE_PX, 3
     noise = torch.randn(1, *shape, generator=torch.Generator().manual_seed(0))
     x = noise.to(network.device, network.dtype).permute(0, 4, 1, 2, 3)
@@ -223,6 +224,6 @@ def _keep_frames_apart(levels: FrameLevels, network: ActionNet) -> bool:
 
 
 def _close(found: Tensor, expected: Tensor) -> bool:
-    """Check that features are equal up to rounding, relative to the largest one; False if any is NaN."""
+    """Return whether features are equal up to rounding, relative to the largest value; False if any value is NaN."""
     tolerance = torch.finfo(expected.dtype).eps ** 0.5 * float(expected.abs().max())
     return torch.allclose(found, expected, rtol=0, atol=tolerance)

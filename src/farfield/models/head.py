@@ -1,7 +1,8 @@
 """Classification head: pooling, dropout, one linear layer.
 
-On clips of the training size three kinds of head give the same class probabilities (see `farfield/task.py`). On
-larger clips, on which many networks are tested, the probabilities differ. A published result is valid for one kind:
+On clips of the training size three kinds of head give the same class probabilities (see `farfield/task.py`). On larger
+clips, on which many networks are tested, the probabilities differ. A published result is valid only for the kind of
+head that it was measured with:
 
 - gap_fc: average-pool all positions, then classify (torchvision's ResNets, MMAction2).
 - window_mean: average-pool a sliding window of the training feature map's size (stride 1), classify each window, and
@@ -37,8 +38,9 @@ class Head(nn.Module):
     Args:
         channels: number of channels that the classifier takes: the sum over pathways, or the embedding's output.
         num_classes: number of classes.
-        dropout: probability of dropping a feature before the classifier.
-        kind: treatment of features that are larger than in training (see the top of this file).
+        dropout: probability of setting a feature to zero before the classifier, in training.
+        kind: how features are pooled, which matters for clips larger than in training: "gap_fc", "window_mean",
+            "window_softmax_mean" or "attentive", see the top of this file.
         windows: for window_mean and window_softmax_mean, the pooling window (t h w) of each pathway in its feature map;
             None for gap_fc and attentive.
         attention: for attentive, the keyword arguments of `AttentivePool3d`.
@@ -48,7 +50,8 @@ class Head(nn.Module):
         embedding: module between pooling and classifier, (b c ...) -> (b c2 ...); None for no such module.
 
     Raises:
-        FarfieldError: if the kind does not exist, or the windows are invalid or do not fit the kind.
+        FarfieldError: if the kind or an option of `attention` does not exist, or the windows or `attention` are invalid
+            or do not fit the kind.
     """
 
     def __init__(
@@ -152,7 +155,7 @@ class Head(nn.Module):
 
 
 def _attentive_pool(channels: int, options: Mapping[str, Any]) -> AttentivePool3d:
-    """Create the pooling of a pathway.
+    """Create the attentive pooling of one pathway.
 
     Raises:
         FarfieldError: for an option that does not exist or has an invalid value.

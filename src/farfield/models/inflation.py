@@ -1,6 +1,6 @@
 """Inflate image networks to video networks: torchvision's ImageNet ResNets to C2D, I3D and Slow; EfficientNet-Lite0.
 
-A 2D kernel is repeated kt times along time and divided by kt, so that on a video of one repeated frame the network
+A 2D kernel is repeated kt times along time and divided by kt. On a video of one repeated frame, the video network then
 gives the image network's output for that frame (Carreira and Zisserman, CVPR 2017, section 2.3; Wang et al., CVPR 2018,
 section 3). This does not hold near the ends of the clip, where kernels reach into the zero padding.
 """
@@ -24,12 +24,12 @@ INFLATABLE = (*RESNETS, EFFICIENTNET_LITE)
 
 
 def is_image_network(state: Mapping[str, Any]) -> bool:
-    """Check for the weights of an image network that `inflate` takes."""
+    """Return whether `state` has weights of an image network that `inflate` takes."""
     return is_image_resnet(state) or is_efficientnet_lite(state)
 
 
 def is_image_resnet(state: Mapping[str, Any]) -> bool:
-    """Check for the weights of a 2D ResNet with torchvision's names."""
+    """Return whether `state` has weights of a 2D ResNet, under torchvision's names."""
     first = state.get("conv1.weight")
     return isinstance(first, Tensor) and first.ndim == 4 and "layer1.0.conv1.weight" in state
 
@@ -47,7 +47,7 @@ def plain_name(name: str) -> str | None:
 
 
 def inflate(state: dict[str, Tensor], backbone: Backbone, *, name: str, source: Any) -> dict[str, Tensor]:
-    """Inflate an image network's weights to a backbone's state dict. Inserted blocks get no weights.
+    """Inflate an image network's 2D weights to a video backbone's state dict, without the weights of inserted blocks.
 
     Args:
         state: state dict of torchvision's ResNet-50 or ResNet-101, or of EfficientNet-Lite0.

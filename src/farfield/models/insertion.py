@@ -20,8 +20,11 @@ from farfield.layers import (
 from farfield.models.backbones import STAGES, TOPS, Backbone
 
 Placement = Mapping[str, Sequence[int] | int]
-"""For each stage, the indices (from 0) of the residual blocks after which a block is inserted. For "top" (and
-"fast_top" in a network of two pathways), the number of blocks on the map after the last stage."""
+"""Places of inserted blocks.
+
+For each stage: the indices (from 0) of the residual blocks after which a block is inserted. For "top" (and "fast_top"
+in a network of two pathways): the number of blocks on the map after the last stage.
+"""
 
 BLOCKS: dict[str, Callable[..., nn.Module]] = {
     "non_local": NonLocalBlock3d,
@@ -96,7 +99,7 @@ PRESETS: dict[str, Callable[[Backbone], Placement]] = {
 
 
 def is_place(name: Any, where: Any) -> bool:
-    """Return whether an entry of a placement is {stage: indices}, or any value for blocks on top (see `_check_top`)."""
+    """Return whether {name: where} can be part of a placement: a stage with a list of indices, or a key of `TOPS`."""
     if name in TOPS:
         return True
     is_list = isinstance(where, Sequence) and not isinstance(where, str)
@@ -104,7 +107,7 @@ def is_place(name: Any, where: Any) -> bool:
 
 
 def resolve_placement(backbone: Backbone, where: str | Placement) -> Placement:
-    """Resolve a preset's name or a mapping to a placement, and check that its places exist.
+    """Return the placement that a preset's name or a mapping stands for, and check that the backbone has its places.
 
     Raises:
         FarfieldError: for a preset, a stage or a residual block that does not exist, a residual block given twice, or
@@ -140,7 +143,7 @@ def _preset_placement(backbone: Backbone, preset: str) -> Placement:
 
 
 def _check_stage(backbone: Backbone, stage: str, indices: Sequence[int] | int, given: str) -> None:
-    """Raise an error if a stage or one of its residual blocks does not exist, or is given twice.
+    """Raise an error if a stage or residual block does not exist, or a residual block is given twice.
 
     Args:
         backbone: backbone to insert blocks into.
@@ -150,7 +153,7 @@ def _check_stage(backbone: Backbone, stage: str, indices: Sequence[int] | int, g
     """
     if stage not in backbone.stage_specs:
         known = [*backbone.stage_specs, *(backbone.tops if backbone.has_map else ())]
-        hint = nearest(stage, known) if known else "This network has none."
+        hint = nearest(stage, known) if known else "This network has no stages."
         raise FarfieldError(f"{given}there is no stage {stage!r}. {hint}")
     assert not isinstance(indices, int)  # NetworkOptions refuses it, by `is_place`
     count = len(backbone.blocks(stage))
@@ -165,12 +168,12 @@ def _check_stage(backbone: Backbone, stage: str, indices: Sequence[int] | int, g
 
 
 def _check_top(backbone: Backbone, name: str, count: Sequence[int] | int) -> None:
-    """Raise an error unless `count` is a number of blocks, and the network's features have positions."""
+    """Raise an error unless `count` is a number of blocks and the network's features have positions to attend to."""
     if not isinstance(count, int) or isinstance(count, bool) or count < 1:
         raise FarfieldError(f"insert has {name}: {count}; give the number of blocks, at least 1, e.g. {name}: 2.")
     if not backbone.has_map:
         raise FarfieldError(
-            f"insert has {name}: {count}, but the features of this network have no positions for a block to relate. "
+            f"insert has {name}: {count}, but the features of this network have no positions to attend to. "
             f"Leave {name} out."
         )
 

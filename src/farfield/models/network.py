@@ -35,11 +35,11 @@ class ActionNet(nn.Module):
     Attributes:
         labels: class names, in the order of the scores.
         clip: sampling, size and normalisation of the input.
-        config: fields of `NetworkOptions` that define this network, as plain types.
+        config: fields of `NetworkOptions` that define this network, as a dict of plain types.
         is_folded: whether batch norms are folded into convolutions for inference. A folded network can be neither
             trained nor saved.
-        operating_point: thresholds of the classes; None if none were chosen.
-        timeline_operating_point: thresholds of the classes on timelines; None if none were chosen.
+        operating_point: probability thresholds of the classes, for videos and clips; None if none were chosen.
+        timeline_operating_point: probability thresholds of the classes, for timelines; None if none were chosen.
     """
 
     is_folded = False
@@ -77,7 +77,7 @@ class ActionNet(nn.Module):
         `farfield.task.class_probabilities(scores, task)` turns the scores into class probabilities.
 
         Raises:
-            ValueError: for input that is not floating-point, or not of five axes with three channels.
+            ValueError: if the clips are not a floating-point tensor (b 3 t h w).
         """
         return self.head(self._features(clips))
 
@@ -105,7 +105,8 @@ class ActionNet(nn.Module):
         """Check that the network is not folded.
 
         Args:
-            purpose: what the network is to be, for the message: "this network ... cannot be {purpose}".
+            purpose: end of the message "this network is folded for inference and cannot be ...", for example
+                "exported".
 
         Raises:
             FarfieldError: if the network is folded. The message says how to load it unfolded.
@@ -220,9 +221,9 @@ def assemble(options: NetworkOptions) -> ActionNet:
 
 
 def assemble_uninitialised(options: NetworkOptions) -> ActionNet:
-    """Build a network with uninitialised weights, into which weights are to be loaded.
+    """Build a network with uninitialised weights, to load weights into.
 
-    This is faster than `assemble`, since drawing random weights takes longer than loading.
+    This is faster than `assemble`, which draws random weights.
 
     Raises:
         FarfieldError: see `assemble`.
@@ -243,7 +244,7 @@ def allocate(network: ActionNet) -> ActionNet:
 
 
 def _make_block(block: str, channels: int, options: Mapping[str, Any]) -> nn.Module:
-    """Create a block.
+    """Create a block to insert, for features of `channels` channels.
 
     Raises:
         FarfieldError: for an option that does not exist or has an invalid value.
@@ -268,7 +269,7 @@ def _make_block(block: str, channels: int, options: Mapping[str, Any]) -> nn.Mod
 
 def _reason(error: Exception) -> str:
     """Return the end of an error message: the text of a ValueError, or a general reason for any other error."""
-    return f": {error}" if isinstance(error, ValueError) else ". One of them has the wrong type or size."
+    return f": {error}" if isinstance(error, ValueError) else ". One of the options has the wrong type or size."
 
 
 def _feature_maps(trunk: Backbone, spec: ClipSpec, given: str) -> list[list[torch.Size]]:
@@ -295,11 +296,11 @@ def _feature_maps(trunk: Backbone, spec: ClipSpec, given: str) -> list[list[torc
 
 
 def _check_windows(windows: Sequence[Sequence[int]], maps: list[torch.Size], given: str) -> None:
-    """Raise an error if the windows are not one per pathway, or one is larger than its pathway's feature map."""
+    """Raise an error unless there is one window per pathway, not larger than the pathway's feature map."""
     if len(windows) != len(maps):
         raise FarfieldError(
-            f"the number of head_windows is {len(windows)}, and that of pathways of {given} is {len(maps)}. Give one "
-            "window per pathway."
+            f"the number of head_windows is {len(windows)}, and the number of pathways of {given} is {len(maps)}. Give "
+            "one window per pathway."
         )
     for window, shape in zip(windows, maps, strict=True):
         if any(side > size for side, size in zip(window, shape[2:], strict=True)):

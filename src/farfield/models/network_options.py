@@ -15,7 +15,7 @@ from farfield.task import DEFAULT_TASK, Task, least_classes
 
 @dataclass(frozen=True)
 class NetworkOptions:
-    """Everything that defines a network except its weights. A checkpoint stores the options as a dict.
+    """Options that define a network's structure, labels and input. A checkpoint stores them as a dict.
 
     The fields are the keyword arguments of `farfield.build_model`, whose docstring explains them. `assemble` builds the
     network and fills in unset options.
@@ -63,8 +63,8 @@ class NetworkOptions:
         """Return the class names: `labels`, or "0", "1", ... for `num_classes` classes.
 
         Raises:
-            FarfieldError: for too few classes (a multilabel network needs one, others two), repeated names, or a
-                num_classes other than the number of labels.
+            FarfieldError: for too few classes (a multilabel network needs one, other networks two), repeated names, or
+                a `num_classes` that differs from the number of labels.
         """
         task = self.task or DEFAULT_TASK
         least = least_classes(task)
@@ -84,13 +84,13 @@ class NetworkOptions:
             raise FarfieldError(f"labels is {names}; a {task} network needs at least {least}. Add labels.")
         if len(set(names)) != len(names):
             repeated = sorted({name for name in names if names.count(name) > 1})
-            raise FarfieldError(f"labels must all differ; repeated: {', '.join(repeated[:5])}.")
+            raise FarfieldError(f"labels has repeated names: {', '.join(repeated[:5])}. Give each class its own name.")
         return names
 
     def to_dict(self) -> dict[str, Any]:
         """Return the options as plain types, as a checkpoint or a YAML file stores them.
 
-        `num_classes` is left out, since it is the number of labels.
+        `num_classes` is left out, since it equals the number of labels.
         """
         return {name: _plain(value) for name, value in vars(self).items() if name != "num_classes"}
 

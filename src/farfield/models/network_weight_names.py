@@ -1,7 +1,7 @@
 """Translate plain weight names to the keys of a network's state dict.
 
-A plain name, such as `res3.1.branch2.conv_a.weight`, does not depend on how a network is implemented. It is described
-in checkpoints/converters/weight_names.py.
+A plain name, such as `res3.1.branch2.conv_a.weight`, does not depend on how a network is implemented. Plain names are
+described in checkpoints/converters/weight_names.py.
 """
 
 from __future__ import annotations
@@ -13,7 +13,10 @@ PATHWAYS = ("", "fast_")
 
 
 def to_network(plain: str, backbone: Backbone) -> str:
-    """Translate a plain name to the key in an `ActionNet`'s state dict, without the `residual.` of `WithBlock`."""
+    """Translate a plain name to the key in the state dict of an `ActionNet` without inserted blocks.
+
+    `WithBlock` adds the part `residual.` to the keys of a residual block with an inserted block.
+    """
     head, _, rest = plain.partition(".")
     fast = head.startswith("fast_")
     if head == "head":

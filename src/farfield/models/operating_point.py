@@ -1,4 +1,4 @@
-"""The operating point of a network: for each class, the probability from which on it is predicted."""
+"""Operating point of a network: for each class, the lowest probability at which the class is predicted."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class OperatingPoint:
     """Thresholds of a network's classes, from `farfield test --choose_threshold`.
 
     A class is predicted if its probability, aggregated over views, is at least its threshold. No temperature is applied
-    to the probability. Thresholds of timelines are compared with the probabilities of each moment instead.
+    to the probability. On timelines, thresholds are compared with the probabilities at each moment instead.
 
     Attributes:
         rule: how the thresholds were chosen, such as "precision=0.95".
@@ -44,7 +44,7 @@ class OperatingPoint:
         object.__setattr__(self, "thresholds", numbers)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain types, as checkpoints, exported files and reports store them."""
+        """Return the operating point as a dict of plain types, for checkpoints, exported files and reports."""
         return {
             "rule": self.rule,
             "thresholds": dict(self.thresholds),
@@ -52,7 +52,7 @@ class OperatingPoint:
         }
 
     def to_dict_for(self, labels: Sequence[str]) -> dict[str, Any] | None:
-        """Return plain types as `to_dict`; None, with a warning in the log, if the labels have been changed."""
+        """Return the operating point as in `to_dict`; None, and log a warning, if `labels` differ from its classes."""
         if list(self.thresholds) == list(labels):
             return self.to_dict()
         log.warning(
@@ -63,7 +63,7 @@ class OperatingPoint:
 
     @classmethod
     def from_dict(cls, content: Any, labels: Sequence[str], path: object) -> OperatingPoint | None:
-        """Rebuild an operating point from untrusted content; None if there is none.
+        """Check untrusted content and rebuild an operating point from it; return None if the content is None.
 
         Args:
             content: result of `to_dict`, unchecked, or None.
@@ -117,11 +117,11 @@ def operating_points_to_dict(network: HasOperatingPoints) -> dict[str, dict[str,
 
 
 def set_operating_points(network: HasOperatingPoints, content: Mapping[str, Any], path: object) -> None:
-    """Set the thresholds of a network to those of an untrusted file, or to None where the file has none.
+    """Set a network's operating points from the content of an untrusted file; None if the file has none.
 
     Args:
         network: network with its final labels.
-        content: what the file holds, with or without the entries of `operating_points_to_dict`.
+        content: content of the file. Entries of `operating_points_to_dict` are used; other entries are ignored.
         path: the file, for messages.
 
     Raises:
@@ -134,7 +134,7 @@ def set_operating_points(network: HasOperatingPoints, content: Mapping[str, Any]
 def class_thresholds(labels: Sequence[str], point: OperatingPoint | None, task: Task) -> list[float | None]:
     """Return the threshold of each class at an operating point.
 
-    A class without one has `DEFAULT_THRESHOLD` in a multilabel task, and None in other tasks.
+    A class without a chosen threshold has `DEFAULT_THRESHOLD` in a multilabel task, and None in other tasks.
     """
     default = DEFAULT_THRESHOLD if task == "multilabel" else None
     found = [None if point is None else point.thresholds.get(label) for label in labels]

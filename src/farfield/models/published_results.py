@@ -1,4 +1,4 @@
-"""Published Kinetics-400 results of other projects' networks. Not measured with farfield."""
+"""Kinetics-400 results that other projects published for their networks. They are not measured with farfield."""
 
 from __future__ import annotations
 
@@ -35,9 +35,10 @@ class PublishedResult:
 
 
 def published_figures(network: ActionNet) -> PublishedResult | None:
-    """Return the published result for a network's backbone and inserted blocks.
+    """Return the published Kinetics-400 result of a network with the same backbone and inserted blocks.
 
-    None if there is none, or if the network's clip length, crop or options differ from the published ones.
+    The result is None if nothing is published, or if the network's clip length, crop or options differ from the
+    published ones.
     """
     insert, config = network.config["insert"], network.config
     if isinstance(insert, dict):

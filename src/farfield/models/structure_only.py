@@ -18,7 +18,7 @@ _DRAWING = (Tensor.normal_, Tensor.uniform_, nn.init.normal_, nn.init.uniform_, 
 
 @contextmanager
 def structure_only() -> Iterator[None]:
-    """Build modules on the meta device in the `with` block, without drawing random weights."""
+    """Create modules on the meta device in the `with` block, without drawing random weights."""
     with torch.device("meta"), _DrawNothing(), without_compiler():
         yield
 

@@ -1,8 +1,8 @@
 """Count a network's parameters, multiply-adds and activation memory, by stage and by inserted block.
 
-Multiply-adds are counted as by fvcore. One multiply-add counts as 1. Convolutions, linear layers and matrix products
-count, including those of attention. A norm layer in evaluation counts 2 per output element. Pooling, sums and softmax
-do not count. The network runs on the meta device, so nothing is computed.
+Multiply-adds are counted as fvcore counts them. One multiply-add counts as 1. Convolutions, linear layers and matrix
+products count, including those of attention. A norm layer in evaluation counts 2 per output element. Pooling, sums and
+softmax do not count. The network runs on the meta device, so nothing is computed.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ class Row:
         output: shape of the part's output for one clip: (c t h w), or (classes,) for the head.
         parameters: number of learned values.
         multiply_adds: multiply-adds for one clip.
-        activation_bytes: total size of the outputs of the part's layers, for one clip in float32. In-place layers,
-            identities and dropout do not count.
+        activation_bytes: total size, in bytes, of the outputs of the part's layers, for one clip in float32. In-place
+            layers, identities and dropout do not count.
     """
 
     part: str

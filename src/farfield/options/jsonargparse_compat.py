@@ -1,7 +1,7 @@
 """Use private parts of jsonargparse, and parse its error messages.
 
 `tests/options/test_jsonargparse_compat.py` has a test for each part. When a jsonargparse release changes a part, the
-name of the failing test says which. Tested with jsonargparse 4.48 to 4.53; older releases have other messages.
+name of the failing test tells which part. Tested with jsonargparse 4.48 to 4.53; older releases have other messages.
 """
 
 from __future__ import annotations
@@ -126,15 +126,16 @@ def surplus_word(text: str) -> str | None:
 
 
 def missing_value(text: str) -> str | None:
-    """Return the name of the option that a message reports to have no value; None for other messages."""
+    """Return the name of the option that has no value, according to a message; None for other messages."""
     missing = re.search(r'[Pp]arser key "([\w.]+)": Expected a .* Got value: None$', text)
     return missing[1] if missing else None
 
 
 def error_in_group(text: str) -> tuple[str, str] | None:
-    """Return the option and what is wrong inside of it, for an option that takes a group of options or true or false.
+    """Return the option and the mistake from a message about an option that takes true, false or a group of options.
 
-    None for other messages. For such an option, jsonargparse says why its value is neither.
+    Return None for other messages. jsonargparse reports why the value is no group, and why it is not true or false. The
+    mistake is the first of the two.
     """
     found = re.search(
         r"[Pp]arser key \"(\w+)\": Does not validate against any of the Union subtypes "

@@ -54,7 +54,7 @@ class CommandParser(jsonargparse.ArgumentParser):
             return super().parse_object(*args, **kwargs)
 
     def format_help(self, *args: Any, **kwargs: Any) -> str:
-        """Format the help, with Python's `str | Path` and `None` replaced by what a user types: str and null."""
+        """Format the help. Python's `str | Path` and `None` are replaced by what a user types: str and null."""
         text = re.sub(r"Union\[str,\s+Path,\s+null\]", "str | null", super().format_help(*args, **kwargs))
         text = re.sub(r"Optional\[dict\[str,\s+str\]\]", "name=value,... | null", text)
         text = re.sub(r"Optional\[list\[(\w+)\]\]|list\[(\w+)\]", r"one or more \1\2", text)
@@ -89,14 +89,16 @@ def runs(function: Callable[..., Any], *, replaced: Sequence[str] = ()) -> Calla
     """Declare the library function that a command runs.
 
     The function's parameters become options of the command, and its docstring becomes the help. The command receives
-    the options as `**options`, and names the parameters that it reads itself. It can add options of its own:
+    the options as `**options`. To read an option itself, the command declares it as a parameter. The command can add
+    options of its own:
 
         @runs(write_subset)
         def subset(*, json: bool = False, **options: Any) -> int: ...
 
     Args:
         function: the library function.
-        replaced: parameters of the function that the command replaces by its own, with another name or type.
+        replaced: names of the function's parameters that do not become options, because the command has its own
+            parameters for them.
     """
 
     def declare(command: Command) -> Command:
@@ -164,10 +166,12 @@ def parse(
 
 
 def _declaration(function: Callable[..., Any], hidden: set[str], *, drop_kwargs: bool) -> Callable[..., Any]:
-    """Return a function with the docstring and the parameters that become options, whose types are resolved.
+    """Return a function that has `function`'s docstring, and only the parameters that become options.
 
-    jsonargparse resolves types by running the module's TYPE_CHECKING block, which imports more than `--help` needs. A
-    function that passes its `**kwargs` on is returned unchanged, because jsonargparse reads its source code.
+    The types of the parameters are resolved.
+
+    jsonargparse would resolve them by running the module's TYPE_CHECKING block, which imports more than `--help` needs.
+    A function that passes its `**kwargs` on is returned unchanged, because jsonargparse reads its source code.
 
     Args:
         function: a command, or the library function that it runs.
@@ -207,7 +211,7 @@ def _is_list(kind: Any) -> bool:
 def _join_lists(words: Sequence[str], lists: Mapping[str, bool]) -> list[str]:
     """Write the words after an option that takes a list as one JSON list: `--fractions 0.7 0.3` as [0.7, 0.3].
 
-    A list that is written as one, and null, stay as they are.
+    A value that is a JSON list already, and null, are not changed.
 
     Args:
         words: the command's arguments.
@@ -236,7 +240,7 @@ def _join_lists(words: Sequence[str], lists: Mapping[str, bool]) -> list[str]:
 def _join_mappings(words: Sequence[str], mappings: set[str]) -> list[str]:
     """Write the word after an option that takes a mapping of text as JSON: `--columns path=file,label=action`.
 
-    A mapping that is written as JSON, and null, stay as they are.
+    A value that is JSON already, and null, are not changed.
     """
     joined: list[str] = []
     for previous, word in zip(["", *words], words, strict=False):
@@ -322,7 +326,7 @@ def explain(message: str, options: Sequence[str], required: Sequence[str] = ()) 
 
 
 def _explain_in_group(group: str, message: str) -> str:
-    """Rewrite an error message about an option of a group, whose name is without the group's."""
+    """Rewrite an error message that names an option of a group without the group's name."""
     if "arser key" in message:
         named = re.sub(r'([Pp]arser key ")', rf"\g<1>{group}.", message)
         return _explain_value(named) or named

@@ -1,1 +1,1 @@
-"""Probes: train heads on the cached features of a frozen trunk."""
+"""Probes: train heads on the cached features of a frozen network."""

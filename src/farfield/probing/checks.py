@@ -1,4 +1,4 @@
-"""Check the videos of a probe: that they suit it, that none are in two sets, and that enough can be read."""
+"""Check a probe's data: suitable options, no video in two sets, and enough readable videos."""
 
 from __future__ import annotations
 
@@ -19,17 +19,20 @@ log = logging.getLogger("farfield")
 
 
 def check_probe(data: VideoDataModule, settings: ProbeSettings) -> Manifest | None:
-    """Check, before anything is written, that the data suit a probe; return the test manifest.
+    """Check a probe's data and options before anything is written.
+
+    Returns:
+        The test manifest; None if `probe.test` is not set.
 
     Raises:
-        FarfieldError: without validation videos, for values out of range, for options that do not apply to a probe, or
-            a test manifest that cannot be read, has unknown labels or, for a multilabel task, none.
+        FarfieldError: if there are no validation videos, a value is out of range, or an option does not apply to a
+            probe; if the test manifest cannot be read, has unknown labels, or has no labels in a multilabel task.
     """
     settings.check()
     if data.val_manifest is None:
         raise FarfieldError(
             "a probe chooses the head, learning rate and weight decay on validation videos, but data.val is not set. "
-            "Set data.val; `farfield data split` makes training, validation and test manifests of one."
+            "Set data.val; `farfield data split` splits one manifest into training, validation and test manifests."
         )
     augmentation = data.augmentation
     conflicts = {
@@ -42,8 +45,8 @@ def check_probe(data: VideoDataModule, settings: ProbeSettings) -> Manifest | No
     }
     if given := [name for name, value in conflicts.items() if value]:
         raise FarfieldError(
-            f"{', '.join(given)} cannot be combined with a probe, which computes the features of single clips of "
-            "trimmed videos once. Leave it out; probe.train_views sets the number of clips of a video."
+            f"{', '.join(given)} cannot be combined with a probe, which uses single clips of trimmed videos. Leave "
+            f"{'it' if len(given) == 1 else 'them'} out. To use more clips of each video, set probe.train_views."
         )
     of_validation = count_videos(row_targets(data.val_manifest, data.labels, data.task), len(data.labels))
     missing = [
@@ -53,8 +56,8 @@ def check_probe(data: VideoDataModule, settings: ProbeSettings) -> Manifest | No
     ]
     if missing:
         log.warning(
-            "%d of %d classes have no validation video (%s), so that heads are chosen without them. Add videos of them "
-            "to data.val.",
+            "classes without validation videos: %d of %d (%s). They do not count when the best head is chosen. Add "
+            "videos of them to data.val.",
             len(missing),
             len(data.labels),
             _some(missing),
@@ -77,7 +80,7 @@ def check_probe(data: VideoDataModule, settings: ProbeSettings) -> Manifest | No
 def check_readable(
     training: FeatureSet, validation: FeatureSet, test: FeatureSet | None, *, labels: Sequence[str], task: Task
 ) -> None:
-    """Check that the videos that could be read suffice, and name classes of which no training video could be read.
+    """Check that enough videos could be read. Log a warning that names classes without a readable training video.
 
     Raises:
         FarfieldError: for a multilabel task whose readable validation or test videos have no label.
@@ -85,7 +88,8 @@ def check_readable(
     counts = count_videos(training.video_targets.numpy(), len(labels))
     if missing := [label for label, count in zip(labels, counts, strict=True) if not count]:
         log.warning(
-            "%d of %d classes have no readable training video (%s), so that heads cannot learn them.",
+            "classes without a readable training video: %d of %d (%s). Heads cannot learn them. Add or repair videos "
+            "of them.",
             len(missing),
             len(labels),
             _some(missing),
@@ -93,13 +97,21 @@ def check_readable(
     for option, videos in {"data.val": validation, "probe.test": test}.items():
         if task == "multilabel" and videos is not None and not videos.video_targets.any():
             raise FarfieldError(
-                f"none of the {len(videos)} videos of {option} that can be read has a label, so mean average precision "
-                "cannot be measured. Repair the videos that were left out, or add videos of the classes."
+                f"no readable video of {option} has a label ({len(videos)} can be read), so mean average precision "
+                "cannot be measured. Repair the videos that were left out, or add videos with labels."
             )
 
 
 def _warn_if_shared(name: str, videos: Manifest, of: str, others: Manifest, use: str) -> None:
-    """Log a warning if some videos, or overlapping segments of them, are also among others."""
+    """Log a warning if a manifest has videos, or overlapping segments of videos, that another manifest has, too.
+
+    Args:
+        name: option of the manifest, such as data.val.
+        videos: the manifest.
+        of: option of the other manifest.
+        others: the other manifest.
+        use: what the other manifest is used for, as a relative clause.
+    """
     seen: dict[str, list[tuple[float, float]]] = {}
     for row in range(len(others)):
         path, *segment = _segment(others, row)
@@ -112,14 +124,14 @@ def _warn_if_shared(name: str, videos: Manifest, of: str, others: Manifest, use:
     ]
     if shared:
         log.warning(
-            "%d of the %d videos of %s, such as %s, are also in %s, %s, so that figures on them look better than they "
-            "are. Remove them from one of the two.",
-            len(shared),
-            len(videos),
+            "videos of %s that are also in %s, %s: %d of %d, such as %s. The metrics on them are too high. Remove them "
+            "from one of the two manifests.",
             name,
-            shared[0],
             of,
             use,
+            len(shared),
+            len(videos),
+            shared[0],
         )
 
 

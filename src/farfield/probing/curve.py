@@ -21,12 +21,12 @@ from farfield.probing.training_set import FeatureSet, training_rows
 
 @dataclass(frozen=True)
 class CurvePoint:
-    """Accuracy with a number of training videos per class.
+    """Accuracy of heads trained with a limited number of videos per class.
 
     Attributes:
-        videos_per_class: most videos of each class; classes with fewer have all of theirs.
-        videos: mean number of training videos of a draw.
-        values: accuracy, or mean average precision, of each draw.
+        videos_per_class: maximum number of training videos of each class. Of a class with fewer, all are used.
+        videos: number of training videos, averaged over the random draws of videos.
+        values: for each draw, the accuracy or mean average precision of the head that was trained on it, in [0, 1].
     """
 
     videos_per_class: int
@@ -40,10 +40,11 @@ class CurvePoint:
 
 
 def videos_per_class(targets: Tensor) -> list[int]:
-    """Return the points of a curve: 1, 2, 4, ... below the number of videos of the largest class, then this number.
+    """Return the numbers of videos per class to train with: 1, 2, 4, ... and, last, the size of the largest class.
 
     Args:
-        targets: class of each video, or 1 for each class that it has, see `Batch.labels`.
+        targets: class of each video; for a multilabel task, a row for each video with 1 for the classes that it has
+            (see `Batch.labels`).
     """
     counts = torch.bincount(targets) if targets.ndim == 1 else (targets > 0).sum(0)
     largest = max(int(counts.max()), 1)
@@ -53,8 +54,13 @@ def videos_per_class(targets: Tensor) -> list[int]:
 def choose_videos(targets: Tensor, count: int, *, seed: int, draw: int) -> Int[np.ndarray, " n"]:
     """Choose `count` videos of each class at random, or all videos of a class that has fewer.
 
+    `targets` are as in `videos_per_class`.
+
     `count` videos without a class are chosen, too. With the same seed and draw, the videos chosen for a smaller count
     are among those for a larger one.
+
+    Returns:
+        Indices of the chosen videos, ascending.
     """
     rng = generator(Purpose.REPLACEMENT, seed, draw)
     classes = targets.numpy()
@@ -75,16 +81,16 @@ def learning_curve(
     *,
     seed: int,
 ) -> list[CurvePoint]:
-    """Train a head on a few videos of each class, and measure it; the draws of a point are trained at once.
+    """Train a head on 1, 2, 4, ... videos of each class, and measure it; several random draws for each number.
 
-    The last point, with all videos, is not trained again, and left out. All points have the standardisation of all
-    training videos, of which no labels are used.
+    The heads of all draws of one number are trained at once. The last point, with all videos, is left out, because that
+    head has been trained already. Features are always standardised by all training videos, which needs no labels.
 
     Args:
-        make: makes the head with its first weights.
-        configuration: hyperparameters of all points.
+        make: returns a new head with its initial weights.
+        configuration: hyperparameters, the same for all points.
         training: all training videos.
-        evaluate: measures all configurations of a grid.
+        evaluate: returns the accuracy or mean average precision of each configuration of a grid.
         settings: options of the probe.
         loss: training loss.
         seed: seed of the run.
@@ -125,7 +131,13 @@ def _stacked_batches(
 
 
 def plot_curve(points: Sequence[CurvePoint], *, metric: str, measured_on: str) -> Figure:
-    """Plot the mean and the range of the draws against the videos per class."""
+    """Plot the mean and the range of the draws against the videos per class.
+
+    Args:
+        points: points of the curve.
+        metric: name of the metric.
+        measured_on: "test" or "validation": the videos that the metric is measured on.
+    """
     figure = Figure(figsize=(6, 3.6), layout="constrained")
     axes = figure.add_subplot()
     counts = [each.videos_per_class for each in points]

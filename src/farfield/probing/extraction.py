@@ -38,9 +38,10 @@ class Extractor:
         network: network with the head gap_fc. It is not changed.
         device: where to compute.
         forward_context: makes the context of a forward pass, such as autocast.
-        with_maps: whether maps are needed.
+        with_maps: whether to compute the maps, too.
         dtype: number format of the maps.
-        pool: largest size (t h w) of the maps of training clips; None for whole maps.
+        pool: maximum size (t h w) of the maps of training clips; larger maps are average-pooled to it. None for whole
+            maps.
     """
 
     def __init__(
@@ -62,10 +63,13 @@ class Extractor:
 
     @torch.no_grad()
     def __call__(self, clips: Float[Tensor, "b 3 t h w"], *, training: bool) -> dict[str, Tensor]:
-        """Return "vectors" (b c) in float32 and, if maps are needed, "map0" (b c t h w), and "map1" of a 2nd pathway.
+        """Compute the features of normalised clips; `training` says whether they are training clips, see `pool`.
+
+        Returns:
+            "vectors" (b c) in float32. With maps, also "map0" (b c t h w) and, for a second pathway, "map1".
 
         Raises:
-            FarfieldError: if features are not numbers, or too large for float16.
+            FarfieldError: if a feature is NaN or infinite, or too large for float16.
         """
         with self.forward_context():
             maps = self.network.backbone(clips)
@@ -84,7 +88,7 @@ class Extractor:
         return found
 
     def row_bytes(self, *, views: int, training: bool) -> int:
-        """Return the number of bytes of the features of `views` views."""
+        """Return the size, in bytes, of the features of `views` views, of training clips or of test clips."""
         clip = self.network.clip
         side = clip.crop_px if training else clip.test_side_px
         example = torch.zeros(1, 3, clip.num_frames, side, side, device=self.device)
@@ -102,7 +106,7 @@ def fill_cache(
     batch_size: int,
     num_workers: int,
 ) -> list[Failure]:
-    """Compute the features of all samples that the cache lacks. After an interrupt, what is computed is kept.
+    """Compute the features of all samples that the cache lacks. After an interrupt, computed features are kept.
 
     Args:
         cache: cache to fill.
@@ -154,7 +158,7 @@ def fill_cache(
 
 
 def weights_hash(network: ActionNet) -> str:
-    """Return a hash of the weights that determine features: of all but the classifier."""
+    """Return a hash of all weights on which features depend, that is, all except the classifier's."""
     digest = hashlib.sha256()
     for name, value in network.state_dict().items():
         if not name.startswith("head.fc."):

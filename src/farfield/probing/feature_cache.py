@@ -1,8 +1,8 @@
-"""Cache of computed features on disk: safetensors shards in a folder whose name is a hash of what determines them.
+"""Cache of features on disk: safetensors files (shards) in a folder that is named by a hash of the settings.
 
-A row holds the features of all views of one sample: of one augmented view of a training video, or of all test views of
-a video. Rows are found by key, so that several manifests share them. A shard is written atomically after some rows. A
-run that was killed has lost half a minute at most.
+A sample is one augmented view of a training video, or all test views of a video. A row holds the features of one
+sample, and is found by a key that does not depend on the manifest, so that several manifests can share rows. Rows are
+collected for up to half a minute, then written atomically to a new shard; only these rows are lost if a run is killed.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ SHARD_SECONDS = 30.0
 
 
 class FeatureCache:
-    """Features with equal settings, by key.
+    """Cached features that were computed with the same settings, found by key.
 
     Args:
-        folder: folder of the caches of all settings.
-        kind: start of the name of this cache's folder, for people.
-        settings: everything that determines the features of a key, as plain types.
+        folder: folder that holds a subfolder for each combination of settings.
+        kind: start of the subfolder's name, such as "training".
+        settings: everything besides the key that features depend on, in plain types.
 
     Raises:
         FarfieldError: if the folder cannot be created or read.
@@ -71,7 +71,7 @@ class FeatureCache:
         self._rows.update({key: (path, row) for row, key in enumerate(keys)})
 
     def add(self, key: str, features: Mapping[str, Tensor]) -> None:
-        """Add a row; it is on disk after the next `flush`.
+        """Add the features of one sample under its key. They are on disk after the next `flush`.
 
         Raises:
             FarfieldError: if the folder cannot be written, or the disk is full.
@@ -82,7 +82,7 @@ class FeatureCache:
             self.flush()
 
     def flush(self) -> None:
-        """Write the rows that were added to a shard.
+        """Write the rows that are not on disk yet to a new shard.
 
         Raises:
             FarfieldError: if the folder cannot be written, or the disk is full.
@@ -106,8 +106,8 @@ class FeatureCache:
         if needed_bytes > free:
             raise FarfieldError(
                 f"the features need {as_gigabytes(needed_bytes)} in {self.folder}, but the disk has "
-                f"{as_gigabytes(free)} left. Set probe.cache to another disk, probe.dtype to float16, probe.heads to "
-                "[linear], which needs pooled features only, or probe.pool for smaller training maps."
+                f"{as_gigabytes(free)} left. Set probe.cache to a folder on another disk. Or save space: set "
+                "probe.dtype to float16, probe.heads to [linear] (no maps), or probe.pool to a small size (small maps)."
             )
 
     def read(self, keys: Sequence[str]) -> CachedFeatures:
@@ -116,10 +116,10 @@ class FeatureCache:
 
 
 class CachedFeatures:
-    """Features of several samples. Shards are mapped into memory, and read from disk when they are needed.
+    """Features of several samples. Shards are memory-mapped, so that features are read from disk when needed.
 
     Args:
-        rows: shard and row of each sample.
+        rows: for each sample, the path of its shard and its row there.
     """
 
     def __init__(self, rows: Sequence[tuple[Path, int]]) -> None:
@@ -134,12 +134,12 @@ class CachedFeatures:
         return len(self._rows)
 
     def get(self, name: str, samples: Sequence[int]) -> Tensor:
-        """Return a feature of some samples, stacked."""
+        """Return the feature `name`, such as "vectors", of the samples at these indices, stacked along a first axis."""
         return torch.stack([self._shards[path][name][row] for path, row in (self._rows[i] for i in samples)])
 
 
 def _write_once(path: Path, text: str) -> None:
-    """Write a file unless it exists: a complete cache may be in a folder that can only be read."""
+    """Write a file unless it exists, so that a complete cache also works in a read-only folder."""
     if path.exists():
         return
     try:
@@ -150,7 +150,7 @@ def _write_once(path: Path, text: str) -> None:
 
 
 def as_gigabytes(count: int) -> str:
-    """Format a number of bytes."""
+    """Format a number of bytes, as "3.10 GB" or "0.25 MB"."""
     return f"{count / 1e9:.2f} GB" if count >= 1e7 else f"{count / 1e6:.2f} MB"
 
 
@@ -158,5 +158,5 @@ def _not_writable(folder: Path, error: Exception) -> FarfieldError:
     reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
     return FarfieldError(
         f"features cannot be written to {folder}: {reason}. Free space, or set probe.cache to a folder that can be "
-        "written. What is computed so far is kept."
+        "written. Features computed so far are kept."
     )

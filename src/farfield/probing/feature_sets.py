@@ -1,4 +1,4 @@
-"""Compute or read from the cache the features of training, validation and test videos."""
+"""Compute the features of training, validation and test videos, or read them from the cache."""
 
 from __future__ import annotations
 
@@ -28,20 +28,20 @@ from farfield.probing.views import AugmentedViews, video_key
 log = logging.getLogger("farfield")
 
 FORMAT = 1
-"""Incremented when features or keys change, so that older features are not used."""
+"""Version of features and keys. It is increased when they change, so that older cached features are not used."""
 
 
 @dataclass
 class Planned:
-    """Features of the videos of a manifest, some of which may be in the cache.
+    """Plan of the features that a manifest's videos need. Some of them may be in the cache already.
 
     Attributes:
-        name: what the videos are for, for messages.
+        name: what the videos are for ("training", "validation" or "test"), for messages.
         manifest: the videos.
         keys: key of each sample.
-        cache: files of the computed features.
+        cache: cache for these features.
         views: number of views of a sample.
-        samples_per_video: number of samples of a video, which follow each other.
+        samples_per_video: number of samples of each video; samples of a video are consecutive.
         is_training: whether the samples are augmented training clips; otherwise they are test views.
     """
 
@@ -59,20 +59,20 @@ class Planned:
         return sum(key not in self.cache for key in self.keys)
 
     def missing_bytes(self, extractor: Extractor) -> int:
-        """Return the number of bytes that the cache lacks."""
+        """Return the size, in bytes, of the features that the cache lacks."""
         missing = self.num_missing
         return missing * extractor.row_bytes(views=self.views, training=self.is_training) if missing else 0
 
 
 class FeatureMaker:
-    """Makes the feature sets of a probe.
+    """Makes the feature sets of a probe's training, validation and test videos.
 
     Args:
         data: training and validation videos, and how clips are read.
         extractor: computes features.
         folder: folder of the cache.
-        num_views: number of views of each training video.
-        precision: number format in which the network runs, as Lightning names it.
+        num_views: number of augmented views of each training video.
+        precision: number format in which the network runs, such as "bf16-mixed", see Lightning's Trainer.
         weights: hash of the network's weights, from `weights_hash`.
 
     Raises:
@@ -102,7 +102,7 @@ class FeatureMaker:
         self.failures: list[Failure] = []
 
     def plan_training(self) -> Planned:
-        """Return what is needed of the training videos."""
+        """Plan the features of the training videos."""
         data = self.data
         settings = self._settings | {
             "seed": data.seed,
@@ -117,18 +117,25 @@ class FeatureMaker:
         return Planned("training", data.train_manifest, keys, cache, 1, self.num_views, True)
 
     def plan_test(self, name: str, manifest: Manifest, *, num_clips: int, num_crops: int) -> Planned:
-        """Return what is needed of validation or test videos."""
+        """Plan the features of validation or test videos.
+
+        Args:
+            name: "validation" or "test".
+            manifest: the videos.
+            num_clips: number of clips per video.
+            num_crops: number of crops per clip.
+        """
         settings = self._settings | {"num_clips": num_clips, "num_crops": num_crops}
         keys = [video_key(manifest, row) for row in range(len(manifest))]
         cache = FeatureCache(self.folder, f"views_{num_clips}x{num_crops}", settings)
         return Planned(name, manifest, keys, cache, num_clips * num_crops, 1, False)
 
     def check_space(self, planned: Sequence[Planned]) -> None:
-        """Log how much is to be computed, and check that the disk has room for it."""
+        """Log how many features must be computed. Raise `FarfieldError` if the disk has too little space for them."""
         needed = [each.missing_bytes(self.extractor) for each in planned]
         for each, count in zip(planned, needed, strict=True):
             log.info(
-                "%s: %d videos, features of %d of %d samples to compute, %s in %s",
+                "%s: %d videos; features to compute: %d of %d samples, %s in %s",
                 each.name,
                 len(each.manifest),
                 each.num_missing,
@@ -139,7 +146,7 @@ class FeatureMaker:
         planned[0].cache.check_space(sum(needed))
 
     def make_training(self, planned: Planned) -> FeatureSet:
-        """Compute the features of the training videos that the cache lacks.
+        """Return the features of the training videos; compute those that the cache lacks.
 
         Raises:
             FarfieldError: if no video can be read, or the cache cannot be written.
@@ -163,7 +170,9 @@ class FeatureMaker:
         return self._feature_set(planned, rows, features, targets, of_videos)
 
     def make_test(self, planned: Planned, *, num_clips: int, num_crops: int) -> FeatureSet:
-        """Compute the features of validation or test videos that the cache lacks.
+        """Return the features of validation or test videos; compute those that the cache lacks.
+
+        `planned` is from `plan_test` with the same `num_clips` and `num_crops`.
 
         Raises:
             FarfieldError: if no video can be read, or the cache cannot be written.
@@ -226,8 +235,8 @@ class FeatureMaker:
         if not rows:
             path, reason, *_ = self.failures[-1]
             raise FarfieldError(
-                f"none of the {len(planned.manifest)} {planned.name} videos can be read. The last failure is {path}: "
-                f"{reason}. Check the manifest's paths and the videos."
+                f"none of the {planned.name} videos can be read ({len(planned.manifest)} in all). The last failure is "
+                f"{path}: {reason}. Check the manifest's paths and the videos."
             )
         return rows, [key for row in rows for key in of_rows[row]]
 

@@ -1,15 +1,16 @@
-"""Train several configurations of a head at once.
+"""Train one head with several configurations (learning rate and weight decay) at once.
 
-The parameters of all configurations are stacked along a first axis k. All begin with the same random weights and see
-the same clips, so that a batch is read once for all of them, and an optimiser's step is a few operations on the stacks.
+The parameters of all configurations are stacked along a first axis k. All configurations begin with the same random
+weights and see the same clips. A batch is therefore read once for all, and an optimiser's step is a few operations on
+the stacks.
 
 Linear heads run together, as one matrix product, so that 24 cost little more than one. Heads with attention run one
-after the other in each step: their time is spent in large matrix products, which are no faster when stacked (on the
-CPU, slower: `torch.vmap` makes grouped convolutions of a non-local block's), and the activations of one are freed
-before the next.
+after the other in each step, because their large matrix products are no faster when stacked. On the CPU, they would
+even be slower: `torch.vmap` turns the convolutions of a non-local block into grouped ones. Running one after the other
+also frees the activations of one head before the next.
 
-AdamW (Loshchilov and Hutter, ICLR 2019), with a learning rate and a weight decay for each configuration, is written
-out here, since torch's optimisers have one for a whole tensor:
+The optimiser is AdamW (Loshchilov and Hutter, ICLR 2019) with a learning rate and a weight decay for each
+configuration. It is implemented here, because torch's optimisers have one learning rate for a whole tensor:
 
     m = b1 m + (1 - b1) g,    v = b2 v + (1 - b2) g^2
     p = p - lr wd p - lr m / (1 - b1^step) / (sqrt(v / (1 - b2^step)) + eps)
@@ -30,16 +31,16 @@ from farfield.probing.options import Configuration
 from farfield.progress import ProgressBar
 
 Loss = Callable[[Tensor, Tensor], Tensor]
-"""Computes the mean loss of a batch from scores (b classes) and targets."""
+"""Function that computes the mean loss of a batch from scores (b classes) and targets."""
 
 BETA1, BETA2, EPS = 0.9, 0.999, 1e-8  # torch's defaults
 
 
 class Grid:
-    """Several configurations of a head.
+    """Several configurations of one head, which are trained together.
 
     Args:
-        head: the head; its weights are those that all configurations begin with. It is not changed.
+        head: the head, with the weights that all configurations begin with. Training does not change them; `take` does.
         configurations: hyperparameters of each configuration.
         loss: training loss.
 
@@ -65,7 +66,12 @@ class Grid:
         self._decays = {name for name, each in trained.items() if each.ndim > 1 and not name.endswith(".query")}
 
     def scores(self, inputs: Sequence[Tensor], *, own_inputs: bool = False) -> Float[Tensor, "k b classes"]:
-        """Score clips by all configurations. With `own_inputs`, inputs are (k b ...), one batch for each."""
+        """Score clips by all configurations.
+
+        Args:
+            inputs: inputs of the head, each (b ...).
+            own_inputs: whether each configuration has its own batch; inputs are then (k b ...).
+        """
         if not self.head.takes_maps:
             return self._linear_scores(inputs[0], self.parameters)
         return torch.stack(
@@ -88,7 +94,7 @@ class Grid:
         return functional_call(self.head, {**self.shared, **parameters, **buffers}, features)
 
     def _of(self, stacks: Mapping[str, Tensor], place: int) -> dict[str, Tensor]:
-        """Return the parameters or buffers of one configuration. They share memory with the stacks."""
+        """Return the parameters or buffers of configuration `place`. They share memory with the stacks."""
         return {name: value[place] for name, value in stacks.items()}
 
     def _inputs(self, inputs: Sequence[Tensor], own_inputs: bool) -> list[Sequence[Tensor]]:
@@ -126,15 +132,15 @@ class Grid:
         after_step: Callable[[int], Sequence[int] | None] | None = None,
         description: str,
     ) -> None:
-        """Train all configurations.
+        """Train all configurations for `num_steps` steps.
 
         Args:
-            batches: inputs of the head and targets, at least `num_steps`.
+            batches: (inputs of the head, targets) of each batch; at least `num_steps` batches.
             num_steps: number of steps.
-            own_inputs: whether each configuration has its own batch: inputs (k b ...), targets (k b ...).
-            after_step: called with the number of steps taken; returns the places of the configurations that go on, or
-                None for all. The others are removed from the grid.
-            description: text of the progress bar.
+            own_inputs: whether each configuration has its own batch; inputs and targets are then (k b ...).
+            after_step: called with the number of steps taken. It returns the indices of the configurations to keep in
+                the grid, or None for all.
+            description: text beside the progress bar.
         """
         self.head.train()
         state = {name: (torch.zeros_like(each), torch.zeros_like(each)) for name, each in self.parameters.items()}
@@ -154,7 +160,7 @@ class Grid:
         self.head.eval()
 
     def _keep(self, places: Sequence[int]) -> None:
-        """Remove all configurations but those at `places`."""
+        """Remove all configurations except those at the indices `places`."""
         self.configurations = [self.configurations[place] for place in places]
         self.parameters = {name: each[places] for name, each in self.parameters.items()}
         self.buffers = {name: each[places] for name, each in self.buffers.items()}
@@ -177,7 +183,7 @@ class Grid:
 
     @torch.no_grad()
     def take(self, place: int) -> ProbeHead:
-        """Copy the weights of a configuration into the head, and return the head."""
+        """Copy the weights of configuration `place` into the head, and return the head."""
         own: dict[str, nn.Parameter | Tensor] = {
             **dict(self.head.named_parameters()),
             **dict(self.head.named_buffers()),

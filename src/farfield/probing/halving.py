@@ -1,8 +1,9 @@
-"""Successive halving: drop the configurations of a grid that are behind, before they are trained to the end.
+"""Successive halving: drop the worst configurations of a grid before they are trained to the end.
 
-Jamieson and Talwalkar, "Non-stochastic Best Arm Identification and Hyperparameter Optimization", AISTATS 2016. The
-best quarter of k configurations goes on from each round to the next, and all steps of a round are four times those
-until its beginning: every round costs about the same, and the last configurations are trained to the end. With k = 24:
+Jamieson and Talwalkar, "Non-stochastic Best Arm Identification and Hyperparameter Optimization", AISTATS 2016. After
+each round, the best quarter of the configurations goes on. A round ends after four times as many steps as the round
+before it, so that all rounds cost about the same. The configurations of the last round are trained to the end. With 24
+configurations:
 
     until 1/16 of the steps     24 configurations
     until 1/4                    6
@@ -12,11 +13,11 @@ until its beginning: every round costs about the same, and the last configuratio
 from __future__ import annotations
 
 RATE = 4
-"""One of so many configurations goes on."""
+"""Factor by which each round reduces the number of configurations."""
 
 
 def rounds(num_configurations: int, num_steps: int) -> dict[int, int]:
-    """Return the ends of the rounds but the last: number of steps taken -> number of configurations that go on."""
+    """Return the end of each round except the last: {number of steps taken: number of configurations that go on}."""
     count = 0
     while RATE ** (count + 1) <= num_configurations:
         count += 1

@@ -1,4 +1,4 @@
-"""The heads of a probe: what is trained on the features of a frozen network, and how it becomes a network again."""
+"""Heads of a probe: trained on the features of a frozen network, then joined with it into one network."""
 
 from __future__ import annotations
 
@@ -20,23 +20,25 @@ from farfield.probing.options import HeadName
 log = logging.getLogger("farfield")
 
 ATTENTION_HEADS = 16
-"""Attention heads of the attentive head, as in V-JEPA 2's probe."""
+"""Number of attention heads of the `attentive` head, as in V-JEPA 2's probe."""
 MIN_STD = 0.1
-"""Least standard deviation by which a channel is divided, relative to the mean over channels. A channel that hardly
-varies would otherwise get a large weight, with which fine-tuning from the checkpoint diverges."""
+"""Minimum standard deviation that a channel is divided by, relative to the mean over channels.
+
+Otherwise a channel that hardly varies would get a large weight, and fine-tuning from the checkpoint would diverge.
+"""
 
 
 class ProbeHead(nn.Module):
-    """The part of a network that is trained: blocks on top of the trunk, pooling and classifier.
+    """The part of a network that a probe trains: new blocks after the last stage, pooling and classifier.
 
     The classifier sees standardised vectors, so that one grid of learning rates suits every network. `finish` folds
     the standardisation into the classifier, which changes scores by rounding only. Dropout is not applied.
 
     Args:
         network: network of which the head is a part; its weights are shared.
-        name: which head it is.
-        old_blocks: number of blocks on top of each pathway that belong to the frozen network.
-        vectors: average-pooled vectors of training clips, for the standardisation.
+        name: kind of head: linear, attentive or non_local.
+        old_blocks: for each pathway, the number of blocks after the last stage that belong to the frozen network.
+        vectors: average-pooled features of training clips, for the standardisation.
     """
 
     mean: Tensor
@@ -77,7 +79,7 @@ class ProbeHead(nn.Module):
         return self
 
     def forward(self, *features: Tensor) -> Float[Tensor, "b classes"]:
-        """Score clips by their vectors (b c), or by the maps (b c t h w) of each pathway."""
+        """Score clips, given their vectors (b c), or the maps (b c t h w) of each pathway."""
         vectors = features[0]
         if self.takes_maps:
             maps = [top(each) for top, each in zip(self.tops, features, strict=True)]
@@ -86,7 +88,7 @@ class ProbeHead(nn.Module):
 
     @torch.no_grad()
     def finish(self) -> ActionNet:
-        """Fold the standardisation into the classifier, and return the network, which no longer needs this module."""
+        """Fold the standardisation into the classifier, and return the complete network in evaluation mode."""
         fc, network = self.head.fc, self.network[0]
         weight = fc.weight.double() / self.std.double()
         fc.bias.copy_(fc.bias.double() - weight @ self.mean.double())
@@ -97,16 +99,19 @@ class ProbeHead(nn.Module):
 
 
 def pooled_network(network: ActionNet) -> ActionNet:
-    """Return the network with the head gap_fc, whose features are cached. Trunk and embedding are shared."""
+    """Return a copy of the network with the head gap_fc (average pooling), for computing features to cache.
+
+    The copy shares the weights of all other layers with the network.
+    """
     return _variant(network, {"head": "gap_fc", "head_windows": None, "head_options": None})
 
 
 def check_heads(network: ActionNet, heads: Sequence[HeadName]) -> None:
-    """Raise `FarfieldError` if a head needs feature maps, and the network has none."""
+    """Raise `FarfieldError` if one of the heads needs feature maps and the network has none."""
     if set(heads) != {"linear"} and not network.backbone.has_map:
         raise FarfieldError(
-            f"probe.heads is {list(heads)}, but the features of {network.config['backbone']} have no positions, which "
-            "attentive and non_local heads relate. Set probe.heads to [linear]."
+            f"probe.heads is {list(heads)}, but the features of {network.config['backbone']} have no positions. Heads "
+            "other than linear need positions. Set probe.heads to [linear]."
         )
 
 
@@ -119,13 +124,13 @@ def make_head(
     head_options: dict[str, Any] | None,
     seed: int,
 ) -> ProbeHead:
-    """Make a head with random weights, which depend on the seed only, on top of a frozen network.
+    """Make a head with random weights for a frozen network. The weights depend on the seed only.
 
     Args:
         network: network from `pooled_network`.
-        name: which head.
-        vectors: average-pooled vectors of training clips.
-        map_shapes: size (c t h w) of each pathway's smallest map.
+        name: kind of head: linear, attentive or non_local.
+        vectors: average-pooled features of training clips.
+        map_shapes: for each pathway, size (c t h w) of the cached maps of training clips.
         head_options: options of the attentive head that differ from V-JEPA 2's.
         seed: seed of the random weights.
 
@@ -154,7 +159,7 @@ def _attention_options(map_shapes: Sequence[Sequence[int]], given: dict[str, Any
         if fitting[-1] < ATTENTION_HEADS:
             channels = " and ".join(str(shape[0]) for shape in map_shapes)
             log.info(
-                "the attentive head has %d attention heads, since %s channels are not a multiple of %d",
+                "the attentive head has %d attention heads, because the channels (%s) are not a multiple of %d",
                 fitting[-1],
                 channels,
                 ATTENTION_HEADS,
@@ -169,7 +174,7 @@ def _non_local_options(
     if config["insert"] and config["block"] != "non_local":
         raise FarfieldError(
             f"probe.heads has non_local, but the network's inserted blocks are {config['block']}, and all blocks of a "
-            "network are of one kind. Leave non_local out of probe.heads."
+            "network must be of one kind. Leave non_local out of probe.heads."
         )
     placement = dict(resolve_placement(network.backbone, config["insert"])) if config["insert"] else {}
     tops = {top: old + 1 for top, old in zip(network.backbone.tops, old_blocks, strict=True)}
@@ -180,7 +185,7 @@ def _non_local_options(
 
 
 def _variant(network: ActionNet, changes: dict[str, Any]) -> ActionNet:
-    """Build a network with other options of the head and blocks on top, which shares trunk and embedding."""
+    """Build a network with changed options, which shares the weights of all layers that the options do not affect."""
     fields = {**network.config, "clip": network.clip.to_dict(), "labels": network.labels, **changes}
     made = assemble(replace(NetworkOptions(network.config["backbone"]), **fields))
     made.backbone.trunk = network.backbone.trunk

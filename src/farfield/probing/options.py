@@ -14,7 +14,7 @@ FeatureType = Literal["float32", "float16"]
 
 
 class Configuration(NamedTuple):
-    """Hyperparameters of one head."""
+    """Hyperparameters with which a head is trained."""
 
     lr: float
     weight_decay: float
@@ -24,33 +24,34 @@ class Configuration(NamedTuple):
 class ProbeSettings:
     """Settings of a probe: heads that are trained on the features of a frozen network.
 
-    Each head is trained with every pair of a learning rate and a weight decay, all at once: by default 24
-    configurations, of 6 learning rates and 4 weight decays.
+    Each head is trained with every pair of a learning rate and a weight decay (a configuration), all at once. By
+    default, 6 learning rates and 4 weight decays give 24 configurations.
 
     Args:
-        heads: heads to train. linear averages the features and classifies them, which takes seconds; attentive pools
-            them by a learned query, as V-JEPA 2's probe does; non_local puts one non-local block before the average.
-            The last two need the features of all positions on the disk, and are meant for a GPU.
-        learning_rates: learning rates of AdamW, each of which falls to 0 along half a cosine.
-        weight_decays: weight decays of AdamW, for all weights but biases and those of norms.
-        head_options: options of the attentive head, as in model.head_options. By default it has 4 blocks, the
-            last of which is the learned query, and 16 attention heads, or fewer if the number of channels is not a
+        heads: heads to train. linear averages the features and classifies the average, which takes seconds. attentive
+            pools the features by attention with a learned query, as in V-JEPA 2's probe. non_local puts one non-local
+            block before the average. The last two need the features of all positions on disk, and are meant for a GPU.
+        learning_rates: learning rates of AdamW at the first step. Each falls to 0 along half a cosine.
+        weight_decays: weight decays of AdamW. Biases, weights of norms and the learned query are not decayed.
+        head_options: options of the attentive head, as in model.head_options. By default it has 4 blocks, the last of
+            which attends with the learned query. It has 16 attention heads, or fewer if the number of channels is not a
             multiple of 16.
-        halving: whether configurations of heads on maps are dropped that are behind on the validation videos after 1/16
-            and 1/4 of the steps (successive halving): 24 take about as long as 4. Linear heads always train to the end.
+        halving: whether to drop the configurations of attentive and non_local heads that are worst on the validation
+            videos after 1/16 and 1/4 of the steps (successive halving). 24 configurations then take about as long as 4.
+            All configurations of linear heads are trained to the end.
         train_views: number of augmented clips of each training video whose features are computed.
-        epochs: number of times that a head sees each training video, each time one of its views.
-        min_steps: least number of training steps, for small sets, of which `epochs` would be too few.
+        epochs: number of times that a head sees each training video; each time, one of its views is drawn.
+        min_steps: minimum number of training steps. It applies to small data sets, on which `epochs` gives fewer.
         batch_size: number of clips in a training step.
-        test: manifest of test videos, on which each head's best configuration is measured, with the network's test
-            views. Validation videos choose the configuration.
-        curve_draws: number of random choices of videos at each point of the curve of accuracy against videos per class;
-            0 for no curve.
-        cache: folder of computed features, which several runs may share; null for `features` in the run folder.
-            Features of other weights, clips or augmentation are kept apart.
+        test: manifest of test videos, on which each head's best configuration is measured with the network's test
+            views; null for no test. Which configuration is best is decided on the validation videos.
+        curve_draws: number of random draws of training videos at each point of the curve that shows accuracy against
+            training videos per class; 0 for no curve.
+        cache: folder for computed features, which several runs may share; null for `features` in the run folder.
+            Features of different weights, clip settings or augmentations are stored separately.
         dtype: number format of cached feature maps. float16 needs half the space. Pooled features are always float32.
-        pool: largest size [t, h, w] of the maps of training clips; larger maps are average-pooled to it. Validation and
-            test take whole maps. null keeps all maps whole.
+        pool: maximum size [t, h, w] of the maps of training clips; larger maps are average-pooled to it. null keeps
+            them whole. Maps of validation and test videos are always whole.
     """
 
     heads: tuple[str, ...] = ("linear",)
@@ -71,7 +72,7 @@ class ProbeSettings:
     def check(self) -> None:
         """Raise `FarfieldError` for a value out of range.
 
-        It is not checked at construction, where the parser would take the message for that of a wrong type.
+        The check is not part of the construction, because the parser would report its error as a wrong type.
         """
         for name in self.heads:
             if name not in get_args(HeadName):
@@ -79,7 +80,7 @@ class ProbeSettings:
         for name in ("heads", "learning_rates", "weight_decays"):
             given = getattr(self, name)
             if not given or len(set(given)) < len(given):
-                raise FarfieldError(f"probe.{name} is {list(given)}; give at least one value, and each once.")
+                raise FarfieldError(f"probe.{name} is {list(given)}; give at least one value, and each value once.")
         if not all(0 < lr < math.inf for lr in self.learning_rates):
             raise FarfieldError(f"probe.learning_rates is {list(self.learning_rates)}; all must be above 0.")
         if not all(0 <= decay < math.inf for decay in self.weight_decays):
@@ -103,5 +104,5 @@ class ProbeSettings:
         return [Configuration(*pair) for pair in product(self.learning_rates, self.weight_decays)]
 
     def num_steps(self, num_videos: int) -> int:
-        """Return the number of training steps for a number of training videos."""
+        """Return the number of training steps on `num_videos` training videos."""
         return max(self.epochs * -(-num_videos // self.batch_size), self.min_steps)

@@ -1,4 +1,4 @@
-"""Run a probe: features, heads, choice on the validation videos, test, curve, checkpoint and report."""
+"""Run a probe: compute features, train heads, choose the best, test it, and save it as a checkpoint."""
 
 from __future__ import annotations
 
@@ -38,15 +38,15 @@ log = logging.getLogger("farfield")
 
 @dataclass(frozen=True)
 class Measure:
-    """How heads are trained and compared, as the network itself would be.
+    """Loss and metrics that heads are trained and compared with: those with which the network itself is trained.
 
     Attributes:
         loss: training loss.
-        figures: computes validation figures from class probabilities and targets.
-        monitor: figure that chooses.
-        mode: whether the figure is to be high or low.
-        loss_figure: name of the validation loss, which decides between equal figures.
-        curve_figure: figure of the curve.
+        figures: function that computes the validation metrics, by name, from class probabilities and targets.
+        monitor: name of the metric by which the best head and configuration are chosen.
+        mode: "max" if a higher value of `monitor` is better, "min" if a lower one is.
+        loss_figure: name of the validation loss, which breaks ties.
+        curve_figure: name of the metric of the learning curve.
     """
 
     loss: Loss
@@ -57,7 +57,7 @@ class Measure:
     curve_figure: str
 
     def rank(self, figures: Mapping[str, float]) -> tuple[float, float]:
-        """Return a key by which better figures are higher. Figures of a head that has diverged are the lowest."""
+        """Return a sort key for validation metrics: higher for better metrics, lowest for a head that has diverged."""
         if not math.isfinite(figures[self.loss_figure]):
             return -math.inf, -math.inf
         value = figures[self.monitor]
@@ -74,7 +74,7 @@ class _Sets:
 
 @dataclass(frozen=True)
 class _TrainedHead:
-    """A head with the weights of its best configuration, and a row of `ProbeResult.configurations` for each."""
+    """A head with the weights of its best configuration, and its rows of `ProbeResult.configurations`."""
 
     head: ProbeHead
     result: HeadResult
@@ -93,22 +93,22 @@ def run_probe(
     forward_context: Callable[[], AbstractContextManager[Any]],
     precision: str,
 ) -> ProbeResult:
-    """Train heads on the features of a network, choose the best on the validation videos, and save it as a checkpoint.
+    """Train heads on a network's features, choose the best on the validation videos, and save it as a checkpoint.
 
     Args:
-        network: network whose trunk stays as it is.
+        network: the network; all layers up to the head are frozen.
         data: training and validation videos.
         settings: options of the probe.
-        measure: loss and figures.
+        measure: loss and metrics.
         test_manifest: test videos, from `farfield.probing.checks.check_probe`.
         run_dir: run folder.
-        device: where trunk and heads run.
-        forward_context: makes the context of the trunk's forward pass, such as autocast.
-        precision: number format of the trunk, as Lightning names it.
+        device: device that the network and the heads run on.
+        forward_context: function that makes the context of the network's forward pass, such as autocast.
+        precision: number format of the network, such as "bf16-mixed", see Lightning's Trainer.
 
     Raises:
         FarfieldError: for options that do not fit the network, or if files cannot be read or written.
-        KeyboardInterrupt: if interrupted. Features that are computed are kept.
+        KeyboardInterrupt: if interrupted. Features computed so far are kept.
     """
     base = pooled_network(network)
     heads = settings.head_names
@@ -185,7 +185,7 @@ def _make_sets(maker: FeatureMaker, data: VideoDataModule, test_manifest: Manife
 def _head_maker(
     network: ActionNet, training: FeatureSet, settings: ProbeSettings, seed: int
 ) -> Callable[[HeadName], ProbeHead]:
-    """Return a function that makes a head with its first weights, on the features' device."""
+    """Return a function that makes a head with its initial weights, on the features' device."""
     vectors = training.vectors[:, 0].cpu()
     shapes = [list(training.features.get(f"map{place}", [0]).shape[2:]) for place in range(training.num_maps)]
 
@@ -201,7 +201,7 @@ def _head_maker(
 def _train_head(
     head: ProbeHead, sets: _Sets, settings: ProbeSettings, measure: Measure, data: VideoDataModule
 ) -> _TrainedHead:
-    """Train all configurations of a head, choose one on the validation videos, and test it."""
+    """Train all configurations of a head, choose the best on the validation videos, and test it."""
     grid = Grid(head, settings.configurations, measure.loss)
     num_steps = settings.num_steps(len(sets.training))
     ends = rounds(len(grid.configurations), num_steps) if head.takes_maps and settings.halving else {}
@@ -237,7 +237,7 @@ def _train_head(
 def _batches(
     training: FeatureSet, data: VideoDataModule, settings: ProbeSettings, *, maps: bool
 ) -> Iterator[tuple[tuple[Tensor, ...], Tensor]]:
-    """Yield the inputs of a head and targets of batches of training clips, without end."""
+    """Yield endless batches of training clips, each as (inputs of a head, targets)."""
     classes = training.video_targets.tolist() if data.class_balanced else None
     videos = np.arange(len(training))
     size = min(settings.batch_size, len(videos))

@@ -18,10 +18,10 @@ class HeadResult:
     """The best configuration of one head, chosen on the validation videos.
 
     Attributes:
-        name: which head.
+        name: kind of head: linear, attentive or non_local.
         configuration: learning rate and weight decay.
-        figures: its validation figures, by name, as those of `farfield fit`.
-        test: its test; None without test videos.
+        figures: its metrics on the validation videos, by the names that `farfield fit` uses, too.
+        test: its result on the test videos; None without test videos.
     """
 
     name: HeadName
@@ -32,20 +32,20 @@ class HeadResult:
 
 @dataclass(frozen=True)
 class ProbeResult:
-    """The result of a probe.
+    """Trained heads, metrics and checkpoint of a probe.
 
     Attributes:
-        checkpoint: the frozen network with the best head.
-        head: the best head.
-        heads: the best configuration of each head, by name.
-        configurations: a row for each configuration: head, lr, weight_decay, steps that it was trained for, train/loss,
-            figures, and whether it is the best of its head.
-        monitor: validation figure that chose.
-        curve: accuracy against videos per class, of the best head's configuration; empty without one.
+        checkpoint: file with the frozen network and the best head.
+        head: kind of the best head.
+        heads: result of each head, by the head's name.
+        configurations: a row for each configuration: head, lr, weight_decay, steps (number of training steps),
+            train/loss, the validation metrics, and best (whether it is the best of its head).
+        monitor: name of the validation metric by which the best head was chosen.
+        curve: accuracy against training videos per class, for the best head and configuration; empty if not measured.
         curve_on: "test" or "validation": the videos on which the curve is measured.
-        num_videos: number of training, validation and test videos that could be read.
+        num_videos: number of videos that could be read, for "training", "validation" and "test".
         failures: (path, reason) of every video that could not be read.
-        seconds: time that features, heads and the curve took.
+        seconds: time that "features", "heads" and "curve" took.
     """
 
     checkpoint: Path
@@ -61,12 +61,12 @@ class ProbeResult:
 
     @property
     def best(self) -> HeadResult:
-        """The best head."""
+        """Result of the best head."""
         return self.heads[self.head]
 
     @property
     def test(self) -> EvaluationResult | None:
-        """The test of the best head; None without test videos."""
+        """Result of the best head on the test videos; None without test videos."""
         return self.best.test
 
     def to_dict(self) -> dict[str, Any]:
@@ -86,7 +86,7 @@ class ProbeResult:
 
 
 def headline(test: EvaluationResult) -> tuple[str, Estimate]:
-    """Return the name and the value, with its interval, of a test's main metric."""
+    """Return the name of a test's main metric, and its value with an interval."""
     if test.task == "multilabel":
         return "mean average precision", test.multilabel_metrics().mean_average_precision
     if test.task == "multi_head":

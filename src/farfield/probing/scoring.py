@@ -1,4 +1,4 @@
-"""Score test views by all configurations of a head, or by one head."""
+"""Score the views of validation or test videos by all configurations of a head, or by one head."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from farfield.probing.training_set import FeatureSet
 from farfield.scoring.aggregation import aggregate_views, view_probabilities
 
 VIEWS_AT_ONCE = 64
-"""Views that all configurations score together; bounds memory."""
+"""Number of views that are scored at once; bounds memory."""
 
 
 def score_videos(grid: Grid, videos: FeatureSet) -> Float[Tensor, "k n views classes"]:
@@ -47,14 +47,21 @@ def _score(
 
 
 def aggregated(probabilities: Float[Tensor, "k n views classes"], network: ActionNet) -> Float[Tensor, "k n classes"]:
-    """Aggregate probabilities over views, as the network's clip settings say."""
+    """Aggregate probabilities over views by the method in the network's clip settings (mean or max)."""
     return aggregate_views(probabilities, method=network.clip.views_aggregation)
 
 
 def as_scores(
     probabilities: Float[Tensor, "n views classes"], videos: FeatureSet, manifest: Manifest, network: ActionNet
 ) -> Scores:
-    """Return probabilities as the scores of a test."""
+    """Convert the class probabilities of test views to the `Scores` of a test.
+
+    Args:
+        probabilities: class probabilities of each view of each video.
+        videos: the scored videos.
+        manifest: manifest that these videos are from.
+        network: network with the labels and the task.
+    """
     return video_scores(
         manifest,
         videos.manifest_rows,

@@ -19,16 +19,17 @@ from farfield.probing.feature_cache import CachedFeatures
 
 @dataclass(frozen=True)
 class FeatureSet:
-    """Cached features of videos.
+    """Cached features of videos, with their targets.
 
     Attributes:
         features: for each video, rows of features: one for each training view, or a single one with all test views.
-        targets: target of each row, `Batch.labels`, on the CPU; that of a mirrored view follows `data.flip_labels`.
-        video_targets: target of each video as its manifest has it, on the CPU.
-        rows_per_video: rows of each video; 1 for test views.
+        targets: target of each row (see `Batch.labels`), on the CPU. A mirrored view has the class that
+            `data.flip_labels` gives.
+        video_targets: target of each video according to its manifest, on the CPU.
+        rows_per_video: number of rows of each video; 1 for test views.
         manifest_rows: row of each video in its manifest.
         num_maps: number of feature maps of a view; 0 if only vectors are cached.
-        device: where heads run.
+        device: device that heads run on.
     """
 
     features: CachedFeatures
@@ -49,7 +50,10 @@ class FeatureSet:
         return self.features.get(VECTORS, range(len(self.features))).to(self.device)
 
     def inputs(self, rows: Int[np.ndarray, " b"], *, maps: bool) -> tuple[Tensor, ...]:
-        """Return the input of a head for all views of some rows: each (b views ...), on the device, float32."""
+        """Return a head's inputs for all views of the given rows, each (b views ...), in float32 on the device.
+
+        The inputs are the feature maps of each pathway if `maps` is True, else the pooled vectors.
+        """
         if not maps:
             return (self.vectors[torch.from_numpy(rows).to(self.device)],)
         chosen = rows.tolist()
@@ -58,7 +62,7 @@ class FeatureSet:
         )
 
     def targets_of(self, rows: Int[np.ndarray, " b"]) -> Tensor:
-        """Return the targets of some rows, on the device."""
+        """Return the targets of the given rows, on the device."""
         return self.targets[torch.from_numpy(rows)].to(self.device)
 
 
@@ -71,15 +75,15 @@ def training_rows(
     draw: int = 0,
     classes: Sequence[int] | None = None,
 ) -> Iterator[Int[np.ndarray, " b"]]:
-    """Yield batches of rows without end. Each video comes once in an epoch, as a view chosen at random.
+    """Yield endless batches of rows. Each video comes once in an epoch, as one of its views, drawn at random.
 
     Args:
-        videos: numbers of the videos to train on.
+        videos: indices of the videos to train on.
         batch_size: rows in a batch; a batch may begin in one epoch and end in the next.
         rows_per_video: rows of each video.
         seed: seed of the run.
-        draw: number of a choice of videos; each has its own order.
-        classes: class of each of `videos`, to draw all classes equally often.
+        draw: number of the random draw of `videos`; each draw has its own order.
+        classes: class of each of `videos`, to draw all classes equally often; None to take each video once per epoch.
     """
     waiting = np.empty(0, dtype=np.int64)
     epoch = 0

@@ -1,4 +1,4 @@
-"""Views whose features are computed: augmented clips of training videos, and the keys by which features are found."""
+"""Augmented clips of training videos, whose features a probe computes, and the keys of cached features."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ from farfield.video.decoder_names import Decoder
 class AugmentedViews(Dataset[Batch]):
     """Augmented clips of training videos. Sample i is view `i % num_views` of row `i // num_views` of the manifest.
 
-    The random numbers of a view are a function of (seed, number of the view, file name, segment), so that they do not
-    depend on what else is in the manifest. A video that cannot be read is left out, and listed in `Batch.failures`.
+    The random numbers of a view are a function of (seed, number of the view, file name, segment). They do not depend on
+    the other rows of the manifest. A video that cannot be read is left out, and listed in `Batch.failures`.
 
     Args:
         manifest: training videos.
-        spec: input of the network.
+        spec: the network's clip settings.
         augmentation: random variation of the clips, without MixUp and CutMix.
-        keep_direction: for each row, whether its clips must not be mirrored.
+        keep_direction: for each row of the manifest, whether its clips must not be mirrored.
         num_views: number of views of each video.
         seed: seed of the run.
         decoder: "pyav" or "decord".
@@ -88,7 +88,7 @@ class AugmentedViews(Dataset[Batch]):
 
 
 class Batches(Sampler[list[int]]):
-    """Given samples in batches, in their order."""
+    """Sampler that yields the given samples in batches of at most `size`, in their order."""
 
     def __init__(self, samples: Sequence[int], size: int) -> None:
         self.samples, self.size = samples, size
@@ -102,14 +102,14 @@ class Batches(Sampler[list[int]]):
 
 
 def video_key(manifest: Manifest, row: int, *more: int) -> str:
-    """Return the key of a row's features: a hash of the file, its size and time of change, the segment, and `more`."""
+    """Return the key of a row's features: a hash of the file's path, size and modification time, segment and `more`."""
     path, record = manifest.path(row), manifest[row]
     about = [str(path.absolute()), _version(path), record.start_seconds, record.end_seconds, record.fps, *more]
     return hashlib.sha256(json.dumps(about).encode()).hexdigest()[:24]
 
 
 def _version(path: Path) -> list[Any]:
-    """Return size and time of change of a video file, or name, size and time of change of each picture of a folder."""
+    """Return the size and modification time of a video file, or the name, size and time of each picture in a folder."""
     try:
         if path.is_dir():  # whose own time of change stays the same when a picture is overwritten
             with os.scandir(path) as entries:

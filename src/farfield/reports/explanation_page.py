@@ -1,4 +1,4 @@
-"""HTML page that explains a prediction, explanation.html. The page embeds all of its pictures and videos."""
+"""Explanation of a prediction: explanation.html, an HTML page. The page embeds all of its pictures and videos."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def explanation_html(
 
 
 def ranking_table(ranking: Sequence[Mapping[str, Any]]) -> Table:
-    """Tabulate the classes and their probabilities and, for a multilabel network, thresholds and which are reached."""
+    """Tabulate classes and probabilities and, for a multilabel network, thresholds and whether each is reached."""
     columns = ["class", "probability"]
     rows = [[each["label"], percent(each["probability"])] for each in ranking]
     if any("threshold" in each for each in ranking):

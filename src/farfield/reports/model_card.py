@@ -1,6 +1,6 @@
 """Model card of a published folder: the network, its use, its accuracy, and the command that measured the accuracy.
 
-The card states only what the checkpoint and its test report contain. It names no licence.
+The card states only what the checkpoint and its test report contain. The card names no licence.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ def _training_data(data: dict[str, Any] | None) -> dict[str, Any] | None:
 
 
 def _model_index(name: str, report: dict[str, Any] | None) -> list[dict[str, Any]] | None:
-    """Build the front matter's model-index; None without a test report, or if it scored only some of the classes."""
+    """Build the front matter's model-index; None without a test report, or if only some of the classes were scored."""
     if report is None or "scored_among" in report:  # among some of the classes, accuracy is higher
         return None
     metrics = [
@@ -96,7 +96,7 @@ def _model_index(name: str, report: dict[str, Any] | None) -> list[dict[str, Any
 
 
 def _metric_type(key: str) -> str:
-    """Return the type of a metric as model hubs name it."""
+    """Return the name that model hubs use for the type of a metric."""
     if key.endswith("average_precision"):
         return key if key == "mean_average_precision" else "average_precision"
     return "accuracy"
@@ -121,7 +121,7 @@ def _test_settings(report: dict[str, Any], clip: ClipSpec) -> dict[str, Any]:
 
 
 def _test_command(report: dict[str, Any], clip: ClipSpec) -> str:
-    """Rebuild the command line of the test, on one line. `clip` has the settings that the command may leave out."""
+    """Rebuild the command line of the test, on one line, without options that equal the network's own (`clip`)."""
     words = ["farfield", "test", "--checkpoint", report.get("checkpoint"), "--data.manifest", report.get("manifest")]
     words += ["--data.root", report["root"]] if "root" in report else []
     words += ["--data.whole_videos", "true"] if report.get("whole_videos") else []

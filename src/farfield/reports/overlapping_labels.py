@@ -1,4 +1,4 @@
-"""Display of several labels at once, or of none: lanes for overlapping segments, and the text for no label."""
+"""Lanes in which overlapping segments are drawn, and the text that is shown for no label."""
 
 from __future__ import annotations
 

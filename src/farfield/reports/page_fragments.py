@@ -15,7 +15,7 @@ COLOURS = ("#0072b2", "#d55e00", "#009e73", "#a0508c", "#8a6d00", "#3f7fb5", "#7
 OTHER_COLOUR = "#6b7280"
 MAX_TICKS = 8
 LANE_REM, BAR_REM, MIN_LANE_REM = 1.6, 20, 0.4
-"""Heights in rem for overlapping segments: usual lane, maximum of all lanes together, and thinnest lane."""
+"""Heights in rem (CSS): usual height of a lane of segments, maximum of all lanes together, minimum of a lane."""
 
 
 def timeline_html(segments: Sequence[dict[str, Any]], duration: float) -> str:
@@ -69,7 +69,7 @@ def ranking_html(ranking: Sequence[dict[str, Any]], *, multilabel: bool = False)
 
     Args:
         ranking: entries with label, probability and, with `multilabel`, above_threshold, in the order to show.
-        multilabel: whether to list the labels that reach their thresholds first, or to say that no label does.
+        multilabel: whether to list the labels that reach their thresholds first, or to state that no label does.
     """
     if not multilabel:
         return render("ranking.html.j2", ranking=ranking)

@@ -1,4 +1,4 @@
-"""Probe report: an HTML page with the heads of a probe, report.html. The page embeds its pictures."""
+"""Probe report: report.html, an HTML page about the heads that a probe trained on fixed features."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ def write_probe_page(
     about: Mapping[str, Any],
     config: str,
 ) -> None:
-    """Render the page, and write it atomically.
+    """Render the probe report as HTML, and write it to `path` atomically.
 
     Args:
         path: file to write.
         title: name of the run.
         heads: the best configuration of each head.
-        figures: pictures by heading.
-        configurations: every configuration with its figures.
+        figures: plots by heading; the page embeds them.
+        configurations: every configuration of the heads with its results.
         about: provenance of the run.
         config: every value of the config, as YAML.
     """

@@ -28,7 +28,7 @@ MULTI_HEAD_METRICS = {"top1": "top-1 of all heads together", "top5": "top-5 of a
 
 
 def metrics_of(report: Mapping[str, Any]) -> dict[str, str]:
-    """Return the metrics that a report has, by its task, and the names that are shown for them."""
+    """Return the metrics of a report's task: for each key in report.json, the name that reports show."""
     return {"multilabel": MULTILABEL_METRICS, "multi_head": MULTI_HEAD_METRICS}.get(str(_task(report)), METRICS)
 
 
@@ -46,7 +46,7 @@ def find_report(checkpoint: str | Path, weights: str) -> Path | None:
         weights: the checkpoint's `network_hash`.
 
     Returns:
-        The path of the report; None if it is missing, cannot be read, or is of other weights.
+        The path of the report; None if the report is missing, cannot be read, or is of a network with other weights.
     """
     folder = Path(checkpoint).absolute().parent
     run = folder.parent if folder.name == "checkpoints" else folder
@@ -69,7 +69,7 @@ def read_report(path: str | Path) -> dict[str, Any]:
     path = Path(path)
     if not path.is_file():
         raise FarfieldError(
-            f"there is no test report at {path}. Give one that `farfield test` wrote, such as <run>/test/report.json."
+            f"there is no test report at {path}. Give a report of `farfield test`, such as <run>/test/report.json."
         )
     try:
         content = parse_json(path.read_bytes())
@@ -88,7 +88,7 @@ def read_report(path: str | Path) -> dict[str, Any]:
 
 
 def check_report(report: dict[str, Any], network: ActionNet, path: str | Path, weights: str) -> None:
-    """Check that a report is of this network with these weights.
+    """Check that a test report belongs to a network and its weights.
 
     Args:
         report: content of report.json.

@@ -28,13 +28,13 @@ def render(template: str, **values: Any) -> str:
 
 @cache
 def html_environment() -> Environment:
-    """Build the environment of the HTML templates."""
+    """Build the Jinja2 environment of the HTML templates."""
     return _environment(autoescape=True)
 
 
 @cache
 def markdown_environment() -> Environment:
-    """Build the environment of the Markdown templates.
+    """Build the Jinja2 environment of the Markdown templates.
 
     Filters: `code` (a code span), `fenced` (a line of a fenced code block), `json` (a value of the YAML front matter).
     """
@@ -59,7 +59,7 @@ def _environment(**options: Any) -> Environment:
 
 
 def percent(share: float, digits: int = 2) -> str:
-    """Format a share as a percentage."""
+    """Format a share, such as 0.5, as a percentage, such as "50.00%"."""
     return f"{100 * share:.{digits}f}%"
 
 
@@ -82,8 +82,8 @@ def estimate(found: Mapping[str, float | None]) -> str:
 class Markdown(str):
     """Text that is valid Markdown and is not escaped again.
 
-    markupsafe's `Markup` is unsuitable, because its `+`, `%` and `join` escape for HTML. Those of this class return a
-    plain `str`, which a template then escapes as a whole.
+    markupsafe's `Markup` is unsuitable, because its `+`, `%` and `join` escape for HTML. The same methods of this class
+    return a plain `str`, which a template then escapes as a whole.
     """
 
     __slots__ = ()

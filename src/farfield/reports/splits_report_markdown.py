@@ -1,4 +1,4 @@
-"""Markdown version, splits.md, of splits.json, the average over a data set's splits."""
+"""Render splits.md, the Markdown version of splits.json, which holds averages over a data set's splits."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Markdown version, report.md, of the test report report.json."""
+"""Render report.md, the Markdown version of the test report report.json."""
 
 from __future__ import annotations
 

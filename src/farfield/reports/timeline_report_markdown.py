@@ -1,4 +1,4 @@
-"""Markdown version, report.md, of report.json, the report of tested timelines."""
+"""Render report.md, the Markdown version of the report.json of a timeline test (`farfield test --timeline`)."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def render_timeline_report(report: Mapping[str, Any], shown_names: Mapping[str, 
 
 
 def headline(report: Mapping[str, Any]) -> dict[str, Mapping[str, float | None]]:
-    """Return the headline metrics, as shares with intervals, by the name that reports and the console show."""
+    """Return the main metrics, as shares with intervals, by the name that reports and the console show."""
     detection, segments, frames = report["average_precision"], report["segments"], report["frames"]
     at = _by_tiou(report)
     return {

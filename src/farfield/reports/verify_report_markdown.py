@@ -1,4 +1,4 @@
-"""Markdown version, report.md, of report.json, the report of `farfield data verify`."""
+"""Render report.md, the Markdown version of the report.json of `farfield data verify`."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ from farfield.layers.dense_conv import axis_padding, dense_weight, pays_off
 
 
 def make_stem_dense(model: Any) -> None:
-    """Replace strided convolutions of few channels by space-to-depth ones, in place in an OpenVINO graph."""
+    """Replace strided convolutions of few channels by space-to-depth convolutions, in place in an OpenVINO graph."""
     from openvino.utils import replace_node
 
     for node in model.get_ordered_ops():

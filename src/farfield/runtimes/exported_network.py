@@ -38,8 +38,8 @@ class ExportedNet:
         clip: sampling, size and normalisation of the input.
         task: task of the network: single_label, multilabel or multi_head, see `farfield.task`.
         config: `NetworkOptions` of the exported network, as a dict.
-        operating_point: thresholds of the classes; None if none were chosen.
-        timeline_operating_point: thresholds of the classes on timelines; None if none were chosen.
+        operating_point: probability thresholds of the classes, for videos and clips; None if none were chosen.
+        timeline_operating_point: probability thresholds of the classes, for timelines; None if none were chosen.
         description: metadata of the file.
         path: path of the file.
         device: the CPU.
@@ -104,7 +104,7 @@ class ExportedNet:
         return frames.to(torch.uint8).permute(0, 2, 3, 4, 1)
 
     def _check_size(self, t: int, height: int, width: int) -> None:
-        """Raise for clips of a size that the graph does not accept."""
+        """Raise for clips of a size that the graph does not accept: frames, height and width in pixels."""
         side = self.clip.test_side_px
         if (height, width) != (side, side):
             raise FarfieldError(

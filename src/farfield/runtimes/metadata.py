@@ -32,8 +32,8 @@ class ExportMetadata:
         int8: whether weights and activations are quantised to 8 bits.
         opset: ONNX opset of .onnx files and of .xml files, which are converted from ONNX; None for .pt2 files.
         farfield: version of farfield that wrote the file.
-        operating_point: `OperatingPoint` of the network, as a dict; None if no thresholds were chosen.
-        timeline_operating_point: the same for timelines.
+        operating_point: `OperatingPoint` for videos and clips, as a dict; None if no thresholds were chosen.
+        timeline_operating_point: `OperatingPoint` for timelines, as a dict; None if no thresholds were chosen.
     """
 
     labels: list[str]

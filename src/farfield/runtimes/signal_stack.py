@@ -1,9 +1,9 @@
 """Preserve the thread's alternate signal stack while OpenVINO loads its CPU plugin.
 
-OpenVINO's CPU plugin sets an alternate signal stack for the thread that loads it; when unloaded, it frees that stack
-and restores the previous one. If two plugins are loaded and the first is unloaded before the second, the second
-restores the first one's stack, which is already freed. The next signal that Python handles (Ctrl-C, the end of a child
-process) then kills the process.
+OpenVINO's CPU plugin sets an alternate signal stack for the thread that loads the plugin. When the plugin is unloaded,
+it frees this stack and restores the previous stack. If two plugins are loaded and the first is unloaded first, the
+second plugin later restores the first plugin's stack, which is already freed. The next signal that Python handles
+(Ctrl-C, the end of a child process) then kills the process.
 """
 
 from __future__ import annotations
@@ -22,7 +22,10 @@ class _Stack(ctypes.Structure):
 
 @contextmanager
 def keep_signal_stack() -> Iterator[None]:
-    """Restore the thread's signal stack on exit, so that no plugin later restores the stack of another plugin."""
+    """Restore the thread's signal stack after the `with` block.
+
+    Otherwise a plugin that is loaded later would save this plugin's stack, and restore that stack after it was freed.
+    """
     if sys.platform != "linux":  # on other systems the plugin does not change it
         yield
         return

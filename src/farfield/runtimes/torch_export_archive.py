@@ -7,7 +7,8 @@ must have no guards. Everything else is refused before PyTorch reads it. PyTorch
 members, since PyTorch's zip reader and Python's could find different members in the same file.
 
 Two private attributes, `ExportedProgram._guards_code` and `_example_inputs`, are cleared, since there is no public way
-to save without guards and example inputs. tests/runtimes/test_torch_export_private.py fails if they are gone.
+to save without guards and example inputs. tests/runtimes/test_torch_export_private.py fails if these attributes are
+gone.
 """
 
 from __future__ import annotations
@@ -56,7 +57,7 @@ OPERATORS = re.compile(
     |math\.\w+|torch\.sym_\w+""",
     re.VERBOSE,
 )
-"""Operators that a graph may call. They only compute with numbers; others can access files or call functions."""
+"""Operators that a graph may call. They only compute with numbers; others can access files or run code."""
 FORMULA = re.compile(r"[\w\s+\-*/%(),.<>=!&|~]*")
 WORDS = {
     *("FloorDiv", "ModularIndexing", "Where", "PythonMod", "Mod", "CleanDiv", "CeilToInt", "FloorToInt", "CeilDiv"),
@@ -73,7 +74,7 @@ CONTAINERS = {"builtins.tuple", "builtins.list", "builtins.dict"}
 def write_pt2(program: ExportedProgram, description: str, path: Path) -> None:
     """Write a graph and its metadata to a .pt2 file, without guards, source lines and example inputs.
 
-    The guards would refuse sizes for which the graph is correct. The exporter tests for which sizes it is correct.
+    Guards would reject input sizes for which the graph is correct. The exporter tests instead which sizes are correct.
     """
     program = copy.copy(program)
     program._guards_code = []

@@ -20,7 +20,10 @@ def rank_jointly(
 
     Args:
         heads: class probabilities of each head.
-        top_k: number of combinations to return; fewer if there are not so many.
+        top_k: number of combinations to return; fewer if fewer exist.
+
+    Returns:
+        Combinations, as the index of the class of each head, and the probability of each combination.
     """
     # sort, not topk, which orders equal ones at random: of equal classes, the first is the best one everywhere
     ordered = [each.sort(dim=1, descending=True, stable=True) for each in heads]
@@ -41,11 +44,11 @@ def rank_jointly(
 def joint_hits(
     heads: Sequence[Float[Tensor, "n _"]], targets: Int[Tensor, "n heads"], top_k: int
 ) -> Bool[Tensor, "n k"]:
-    """Return whether each of a video's `top_k` most probable combinations has the right class of every head.
+    """Return whether each of a video's `top_k` most probable combinations has the true class of every head.
 
     Args:
         heads: class probabilities of each head.
-        targets: class of each head.
+        targets: index of the true class of each head, for each video.
         top_k: number of combinations, see `rank_jointly`.
     """
     return (rank_jointly(heads, top_k)[0] == targets[:, None]).all(2)

@@ -21,7 +21,7 @@ from farfield.task import Task
 
 
 class InferenceModel(Protocol):
-    """Interface that networks from checkpoints and from exported files have in common, for inference."""
+    """Interface for inference that networks from checkpoints and from exported files share."""
 
     labels: list[str]
     clip: ClipSpec
@@ -54,21 +54,22 @@ def load_model(
 ) -> InferenceModel:
     """Load a network, by default optimised for inference.
 
-    The optimisation folds a checkpoint's batch norms into its convolutions. The scores are the same up to rounding, in
-    less time. A folded network can be neither trained nor saved.
+    To save time, the optimisation folds a checkpoint's batch norms into its convolutions. This changes scores by
+    rounding only. The optimised network can be neither trained nor saved.
 
     Args:
         path: a .ckpt file, a folder written by `farfield export --to_folder`, or an exported .onnx, .xml (OpenVINO) or
             .pt2 (torch.export) file.
         device: "auto" (a GPU if there is one), "cpu", "cuda", "cuda:1", ...
-        precision: number format of weights and features. "bfloat16" keeps 3 significant digits and is about twice as
-            fast on processors that support it (GPUs since Ampere, AVX512-BF16, AMX); "float16" is for GPUs. Exported
-            files support "float32", and OpenVINO's .xml files "bfloat16", too.
-        for_training: return the unoptimised `ActionNet`, which can be trained, saved, converted and exported.
+        precision: number format of weights and features. "bfloat16" has about 3 significant digits, and is about twice
+            as fast on processors that support it (GPUs since Ampere, CPUs with AVX512-BF16 or AMX). "float16" is for
+            GPUs. Exported files support only "float32", except that OpenVINO's .xml files also support "bfloat16".
+        for_training: whether to return the network without the optimisation, as an `ActionNet` that can be trained,
+            saved, converted and exported.
 
     Raises:
-        FarfieldError: if the file cannot be read, the device does not exist, or the file does not support the device,
-            the precision or training.
+        FarfieldError: if the file cannot be read, the device does not exist, or the file cannot be used with this
+            device, with this precision or for training.
 
     Example:
         >>> from farfield import build_model, load_model, save_model
@@ -92,7 +93,7 @@ def load_model(
         return load_exported(Path(path), precision=precision)
     network = load_network(path).to(chosen)
     if not for_training:
-        return optimize_for_inference(network, getattr(torch, precision))
+        return optimize_for_inference(network, getattr(torch, precision), in_place=True)  # nothing else uses it
     if precision != "float32":
         raise FarfieldError(f"precision is {precision!r}; with for_training it must be 'float32'. Leave precision out.")
     return network

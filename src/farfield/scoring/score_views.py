@@ -17,7 +17,7 @@ from farfield.scoring.load import InferenceModel
 
 
 class ViewScores(NamedTuple):
-    """Scores of views.
+    """Logits of views and, if requested, the features before the classifier.
 
     Attributes:
         logits: one row per view, float32 for every precision, on the network's device.
@@ -42,7 +42,7 @@ def score_views(
     features: bool = False,
     progress: bool = False,
 ) -> ViewScores:
-    """Score uint8 views in batches of `batch_size`, to bound memory.
+    """Score uint8 views in batches of `batch_size`, which bounds memory.
 
     Args:
         model: from `load_model` or `build_model`; it is put in evaluation mode.
@@ -67,10 +67,10 @@ def score_views(
 
 
 def checked(scores: ViewScores) -> ViewScores:
-    """Return the scores, or raise `FarfieldError` if some are not numbers (NaN)."""
+    """Return the scores unchanged; raise `FarfieldError` if one is NaN."""
     if scores.logits.isnan().any():
         raise FarfieldError(
-            "the network's scores are not numbers (NaN). Check that its training has not diverged, and, in float16, "
-            "whether precision float32 gives numbers."
+            "the network's scores are not numbers (NaN). Check that its training has not diverged. If precision is "
+            "float16, use float32."
         )
     return scores

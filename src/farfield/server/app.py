@@ -111,7 +111,9 @@ def build_app(
     hosts: frozenset[str] | None = None,
     names: frozenset[str] = frozenset(),
 ) -> RequestFilter:
-    """Build the server as an ASGI application. Its shutdown ends its worker processes and deletes its private folder.
+    """Build the server as an ASGI application.
+
+    When the application shuts down, it ends the worker processes and deletes the private folder.
 
     Args:
         settings: network, its inference settings, and limits.

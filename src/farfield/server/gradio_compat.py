@@ -1,7 +1,7 @@
 """The undocumented parts of Gradio that the server depends on; no other file uses them.
 
-tests/server/test_gradio_compat.py checks that the installed Gradio still has each of them. This file does not import
-Gradio, so that a server without a page does not need Gradio.
+tests/server/test_gradio_compat.py checks that the installed Gradio still has each of these parts. This file does not
+import Gradio, so that a server without a page does not need Gradio.
 """
 
 from __future__ import annotations
@@ -38,8 +38,8 @@ TRIM_BUTTON = 'button[aria-label="Trim video to selection"]'
 HIDDEN_STATUS = '[data-testid="status-tracker"].hide'
 """CSS selector of a component's status overlay while it is hidden. Gradio only makes the overlay transparent.
 
-Where a browser cannot play a video and reports so after the server's answer, this overlay holds a button "Clear". It is
-invisible and lies below the player's own "Clear", but the keyboard and screen readers reach it.
+The overlay holds a button "Clear" if a browser reports, after the server's answer, that it cannot play a video. The
+button is invisible and lies below the player's own "Clear", but keyboard and screen readers reach it.
 """
 
 

@@ -12,11 +12,11 @@ import time
 from farfield.server.uvicorn_compat import HttpConnection
 
 HEAD_SECONDS = 10.0
-"""Time limit for the head of a request to arrive."""
+"""Time limit, in seconds, for the head of a request to arrive."""
 MAX_CONNECTIONS = 256
 """Number of open connections at which uvicorn begins to answer requests with status 503."""
 MAX_IDLE = MAX_CONNECTIONS // 2
-"""Maximum number of connections without a request in progress. A further one closes the longest idle connection."""
+"""Maximum number of connections without a request in progress. Each further connection closes the longest idle one."""
 
 
 class TimedConnection(HttpConnection):

@@ -13,7 +13,7 @@ from farfield.server.limits import format_bytes
 from farfield.server.refusals import Refused
 
 DRAIN_SECONDS = 2.0
-"""Time to read on after a refusal. Many clients read the response only after they have sent the whole body."""
+"""Seconds to continue reading a refused body. Many clients read the response only after sending the whole body."""
 _HEADERS = {
     # The page loads nothing from other origins, and no other origin may embed it in a frame.
     "content-security-policy": "default-src 'self' data: blob: 'unsafe-inline' 'unsafe-eval'; frame-ancestors 'self'",
@@ -93,7 +93,7 @@ class LimitedBody:
         return b"".join(parts)
 
     def replay(self, body: bytes) -> None:
-        """Make the next call return `body`, which has been received already."""
+        """Make the next call of this object return `body`, which has been received already."""
         self._replay = body
 
     async def drain(self) -> None:
@@ -128,4 +128,4 @@ class HeaderAddingSend:
 def too_large(max_bytes: int) -> Refused:
     """Return the refusal for a request with a body larger than `max_bytes`."""
     limit = format_bytes(max_bytes - max_bytes % 2**20 or max_bytes)
-    return Refused(f"The request is larger than the limit of {limit}. Send a smaller one.", "too_large")
+    return Refused(f"The request is larger than the limit of {limit}. Send a smaller request.", "too_large")

@@ -26,7 +26,8 @@ class Limits:
             and only if the network runs on the CPU: a GPU driver reserves very large address ranges.
         keep_seconds: time for which the page's videos are kept, for playback and for clicks on their frames.
         kept_bytes: maximum disk space of all videos that are kept or being uploaded.
-        timeline_windows: approximate maximum number of windows in a timeline. They are further apart in long videos.
+        timeline_windows: approximate maximum number of windows in a timeline. In long videos, windows are further
+            apart.
 
     Raises:
         FarfieldError: for a limit that is not positive (max_waiting may be 0), or a `kept_bytes` below `upload_bytes`.

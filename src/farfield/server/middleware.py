@@ -1,8 +1,8 @@
 """Middleware in front of the whole server. It checks the host, origin, route, file paths and size of each request.
 
-Gradio has routes that the server's page does not use: they fetch URLs for a client, or edit recordings. A mounted
-Gradio app also does not check the file paths in a client's events. The middleware lets through only the routes that the
-page needs, and refuses file paths outside of the server's private folder.
+Gradio has routes that the server's page does not use, such as routes that fetch URLs for a client or edit uploads. A
+mounted Gradio app also does not check the file paths in a client's events. The middleware lets through only the routes
+that the page needs, and refuses file paths outside of the server's private folder.
 """
 
 from __future__ import annotations
@@ -39,9 +39,9 @@ class RequestFilter:
         app: the application to protect.
         folder: the private folder in which the paths of a client's events must lie.
         limits: limits on sizes and times.
-        hosts: host names that the server answers to; None for any. Set for a server on the loopback interface: another
-            name in the Host header is a sign of DNS rebinding, an attack by which a foreign page reads from a local
-            server.
+        hosts: host names that the server answers to; None for any. Set for a server on the loopback interface. There,
+            another name in the Host header is a sign of DNS rebinding, an attack in which a foreign web page reads from
+            a local server.
         names: host names of a reverse proxy in front of the server. Requests to these names, and from pages that were
             loaded from these names, are accepted, too.
     """
@@ -147,7 +147,7 @@ class RequestFilter:
         self._uploads.add(body)
 
     def _checked_event(self, body: bytes) -> bytes:
-        """Return the body of a Gradio event, or raise `Refused` if it names a file outside of the private folder."""
+        """Return a Gradio event's body; raise `Refused` if the event names a file outside of the private folder."""
         try:
             paths = list(gradio_compat.file_paths(parse_json(body)))
         except JsonError as error:

@@ -22,7 +22,7 @@ from filelock import FileLock, Timeout
 
 _PREFIX, _LOCK = "farfield-serve-", "lock"
 _YOUNG_SECONDS = 10.0
-"""A lock file younger than this may belong to a server that is about to acquire it."""
+"""Age in seconds. A younger lock file may belong to a server that is about to acquire the lock."""
 
 
 class PrivateFolder:

@@ -37,12 +37,14 @@ def open_upload(path: Path, name: str, settings: ServerSettings, spec: ClipSpec)
     with open_video(path, settings.decoder, deinterlace=spec.deinterlace, tone_map=spec.tone_map) as video:
         if len(video.times) > limits.frame_count:
             raise Refused(
-                f"{name}: it has {len(video.times)} frames; the limit is {limits.frame_count}. Cut it.", "too_long"
+                f"{name}: it has {len(video.times)} frames; the limit is {limits.frame_count}. Cut the video.",
+                "too_long",
             )
         seconds = duration_seconds(video.times)
         if seconds > limits.clip_seconds:
             raise Refused(
-                f"{name}: it is {seconds:.0f} s long; the limit is {limits.clip_seconds:g} s. Cut it.", "too_long"
+                f"{name}: it is {seconds:.0f} s long; the limit is {limits.clip_seconds:g} s. Cut the video.",
+                "too_long",
             )
         yield video
 
@@ -57,7 +59,7 @@ def _check_frame_size(path: Path, name: str, limits: Limits) -> None:
     if width * height > limits.frame_pixels:
         raise Refused(
             f"{name}: its frames are {width} x {height}; the limit is {limits.frame_pixels / 1e6:.3g} million pixels. "
-            "Scale it down.",
+            "Scale the video down.",
             "too_large",
         )
 

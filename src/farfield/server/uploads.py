@@ -52,7 +52,7 @@ def _no_file() -> Refused:
 
 
 async def _save_first_file(body: AsyncIterator[bytes], boundary: bytes, file: BinaryIO) -> str | None:
-    """Write the first part with a file name, and skip all other parts. Return the name; None if no part has one."""
+    """Write the first part with a file name, and skip all other parts. Return the name; None if no part has a name."""
     parts = _FormParts(file)
     if not boundary:
         raise FormParserError("the boundary is missing")

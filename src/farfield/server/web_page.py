@@ -105,7 +105,7 @@ PAGE_OPTIONS: dict[str, Any] = {
 
 
 def _heading(description: dict[str, Any], limits: Limits) -> str:
-    subtitle = f"Network {description['network']}, {len(description['labels'])} labels."
+    subtitle = f"Network {description['network']}, number of labels: {len(description['labels'])}."
     limit_note = (
         f"At most {format_bytes(limits.upload_bytes)} and {limits.clip_seconds:g} s. The server deletes a video "
         f"{max(limits.keep_seconds / 60, 0.1):.2g} minutes after its upload."
@@ -176,7 +176,7 @@ class _Handlers:
             return [None, note_html(str(refused), failed=True)]
 
     async def attend_to_click(self, state: dict[str, Any] | None, frame: float, event: gr.SelectData) -> list[Any]:
-        """Show what the point that the user clicked attends to."""
+        """Show the attention map of the point that the user clicked."""
         try:
             sides = _picture_size(_require_video(state))
         except Refused as refused:
@@ -195,7 +195,7 @@ class _Handlers:
         return await self._attend(state, frame, (y, x))
 
     async def attend_to_any(self, state: dict[str, Any] | None, frame: float) -> list[Any]:
-        """Choose the point of a frame with the least spread-out attention, and show what that point attends to."""
+        """Choose the point of a frame whose attention has the lowest entropy, and show its attention map."""
         return await self._attend(state, frame, None)
 
     async def _attend(self, state: dict[str, Any] | None, frame: float, point: tuple[float, float] | None) -> list[Any]:
@@ -217,7 +217,7 @@ class _Handlers:
 
 
 def _headline(found: dict[str, Any]) -> str:
-    """Return the most probable label of a prediction, or those that a multilabel network found, at most three."""
+    """Return the most probable label of a prediction; for a multilabel network, at most three of the labels found."""
     if found["task"] != "multilabel":
         return str(found["ranking"][0]["label"])
     labels = [each["label"] for each in found["ranking"] if each["above_threshold"]]

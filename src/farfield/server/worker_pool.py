@@ -50,7 +50,7 @@ class WorkerPool:
 
     @property
     def alive(self) -> bool:
-        """Whether the pool accepts tasks. If an idle process dies, the pool ends until the next request restarts it."""
+        """Whether the pool accepts tasks. After an idle process has died, it accepts none until the next request."""
         return bool(self._pool.active)
 
     @property
@@ -110,7 +110,7 @@ class WorkerPool:
             arguments: arguments of the function, of plain types.
 
         Raises:
-            Refused: if the function raises it, takes longer than the time limit or crashes its process, or if no
+            Refused: if the function raises `Refused`, takes longer than the time limit or crashes its process, or if no
                 process can be started. Any other exception of the function is a bug: it is logged, and raised as
                 `Refused` with the reason "internal".
         """

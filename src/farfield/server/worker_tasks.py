@@ -161,7 +161,7 @@ def draw_point_attention(frames_file: str, position: Position, title: str = "") 
 
 @contextmanager
 def _refusals(path: str, name: str) -> Iterator[None]:
-    """Convert errors that an upload causes to `Refused`. Messages contain its display name in place of its path."""
+    """Raise errors caused by an upload as `Refused`, with the upload's display name in place of its path."""
     try:
         yield
     except Refused:

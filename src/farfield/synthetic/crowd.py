@@ -1,4 +1,4 @@
-"""Task *crowd*: up to three figures, some of which perform an action each. A video has the labels of all actions."""
+"""Task *crowd*: up to three figures, each of which may perform an action. A video has the labels of all actions."""
 
 from __future__ import annotations
 

@@ -27,7 +27,7 @@ RECORD = "synthesis.json"
 """File that describes a finished data set. It is written last."""
 SPLITS = ("train", "val", "test")
 VERSION = 1
-"""Incremented when a task's frames change, so that older data sets are recognised."""
+"""Version of the tasks' frames, incremented when frames change, so that older data sets are recognised."""
 
 
 Frames = Iterator[UInt8[np.ndarray, "h w 3"]]
@@ -114,7 +114,7 @@ TASKS: dict[str, Task] = {
         keyframe_every=2 * untrimmed.FPS,  # as cameras do
     ),
 }
-"""Tasks by name. Their order is part of the seeds: append new ones."""
+"""Tasks by name. Their order is part of the seeds: append new tasks."""
 
 
 def synthesize(
@@ -134,8 +134,9 @@ def synthesize(
     of frames distinguishes. In recall, the class says whether an early and a late cue have the same colour, which needs
     long-range dependencies. In recall_shape, the class says whether the two cues have the same shape. In crowd, up to
     three persons are seen, and a video has the labels of all actions that they perform, or none. In untrimmed, videos
-    last one to three minutes, except that every fourth is shorter. The actions of figures are segments between pauses.
-    A manifest has a row for each segment, and a row without a label for a video in which no action is performed.
+    last one to three minutes, except that every fourth video is shorter. Segments show the actions of figures, with
+    pauses between them. A manifest has a row for each segment, and a row without a label for a video in which no action
+    is performed.
 
     Args:
         task: figures, recall, recall_shape, crowd or untrimmed.
@@ -225,7 +226,7 @@ def _write_one(job: tuple[str, int, str, int, Path]) -> tuple[list[VideoRecord],
 
 
 class _Measured:
-    """Pass frames on one at a time; count, measure and hash them."""
+    """Iterable that yields given frames one at a time, and records their number, size and hash."""
 
     def __init__(self, frames: Frames) -> None:
         self.frames = frames
@@ -246,9 +247,11 @@ def _is_finished(folder: Path, wanted: Mapping[str, object]) -> bool:
         found = json.loads((folder / RECORD).read_text())
         if {key: found.get(key) for key in wanted} == wanted:
             return True
+        changed = "; ".join(
+            f"{key} was {found.get(key)}, now {value}" for key, value in wanted.items() if found.get(key) != value
+        )
         raise FarfieldError(
-            f"{folder} already has a different data set: {found}. The requested data set is {dict(wanted)}. Choose "
-            "another folder, or delete this one."
+            f"{folder} already has a different data set: {changed}. Choose another folder, or delete this one."
         )
     if folder.exists() and any(folder.iterdir()) and not (folder / (RECORD + ".partial")).is_file():
         raise FarfieldError(

@@ -84,9 +84,10 @@ def poses(part: Part, num_frames: int) -> Iterator[tuple[Pose, bool]]:
 
 
 def _in_movement(movement: Movement, number: int, in_hand: bool) -> tuple[Pose, bool]:
-    """Return the pose in frame `number`, from the movement's start to its end, and whether the box is in the hand.
+    """Return a person's pose in frame `number`, which lies in [start, end] of the movement, and whether the box is
+    held.
 
-    `in_hand` says whether the box is in the hand before the movement.
+    `in_hand` says whether the person holds the box before the movement.
     """
     progress = (number - movement.start + 1) / (movement.end - movement.start + 1)
     if movement.name in FIDGETS:

@@ -18,7 +18,7 @@ SHORT_VIDEO_SECONDS = (20, 60)
 ACTION_SECONDS = (1.8, 3.6)
 PAUSE_SECONDS = (1.2, 5.0)
 QUIET_SECONDS = (12, 30)
-"""Shortest and longest stretch without any action; half of the videos have one."""
+"""Shortest and longest time without any action, in seconds; half of the videos have such a time."""
 CROSSING_SECONDS = (3, 8)
 BETWEEN_CROSSINGS_SECONDS = (4, 20)
 
@@ -101,9 +101,9 @@ class Schedule:
 def draw_schedule(index: int, rng: np.random.Generator) -> Schedule:
     """Choose the schedule of a video at random.
 
-    In every sixth video (index 5, 11, ...), nobody performs an action. In the other videos, one person does, or
-    two do so independently of each other, so that their actions may overlap. Every fourth video (index 3, 7, ...) is
-    short.
+    In every sixth video (index 5, 11, ...), nobody performs an action. In the other videos, one person or two persons
+    perform actions. Two persons act independently of each other, so that their actions may overlap. Every fourth video
+    (index 3, 7, ...) is short.
 
     Args:
         index: index of the video in its split.
@@ -127,7 +127,10 @@ def _draw_quiet(num_frames: int, rng: np.random.Generator) -> tuple[int, int]:
 
 
 def _draw_part(num_frames: int, acts: bool, quiet: tuple[int, int], rng: np.random.Generator) -> Part:
-    """Choose at random what a person does: actions in pairs (forward, reversed), fidgets, and pauses in between."""
+    """Choose at random what a person does: actions in pairs (forward, reversed), fidgets, and pauses in between.
+
+    Without `acts`, and in the frames `quiet` [start, end), there are no actions.
+    """
     names = list(FORWARD_ACTIONS)
     before = names[rng.integers(len(names))] if rng.random() < 0.5 else None
     pose_of = before

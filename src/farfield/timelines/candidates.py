@@ -1,9 +1,9 @@
 """Candidate segments at several levels of probability, as in weakly supervised temporal action localisation.
 
-With a single threshold, the length of a segment depends on it. A high threshold finds only the most certain part of an
-action. A low one includes frames around the action, or joins two actions. Therefore candidates are found at several
-levels, and a score chooses among them. The score is the outer-inner contrast of AutoLoc (Shou et al., ECCV 2018). CoLA
-(Zhang et al., CVPR 2021) and others also apply several thresholds and non-maximum suppression.
+The length of a segment depends on the threshold. A high threshold finds only the most certain part of an action. A low
+threshold includes frames around the action, or joins two actions. Therefore candidates are found at several thresholds
+(levels), and the best are chosen by a score: the outer-inner contrast of AutoLoc (Shou et al., ECCV 2018). CoLA (Zhang
+et al., CVPR 2021) and others also apply several thresholds and non-maximum suppression.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from farfield.timelines.overlaps import merge_overlapping, soft_nms
 from farfield.timelines.segments import TOLERANCE_SECONDS, Segment, class_runs
 
 FLANK_SHARE = 0.25
-"""Length of each flank of a candidate as a share of the candidate's length, AutoLoc's value."""
+"""Time on each side of a candidate that `contrast` uses, as a share of the candidate's length; AutoLoc's value."""
 
 
 def find_candidates(
@@ -34,21 +34,21 @@ def find_candidates(
 ) -> Int[np.ndarray, "candidates 3"]:
     """Find the runs of cells in which a class reaches a level: 1/n, 2/n, ..., or n/n of its threshold.
 
-    A run in which the class never reaches the full threshold is no candidate. So lower levels change where an action
-    starts and ends, but not whether it is found.
+    Only runs in which the class reaches its full threshold somewhere are candidates. So lower levels change where an
+    action starts and ends, but not whether it is found.
 
     Args:
         times: bounds of the cells in seconds.
         cells: class probabilities of each cell.
         thresholds: minimum probability of each class.
         num_levels: n, the number of levels.
-        hysteresis: see `find_segments_of_each_class`; here a share of each level.
+        hysteresis: as in `find_segments_of_each_class`, but as a share of each level.
         min_seconds: minimum length of a candidate, one number or one per class.
-        max_gap_seconds: length up to which gaps are closed at each level, one number or one per class.
+        max_gap_seconds: maximum length of a gap that is closed, at each level; one number or one per class.
 
     Returns:
-        A row (class, first cell, end cell (excluded)) for each candidate, sorted. A run that is found at several levels
-        has several rows.
+        A row for each candidate: index of the class, first cell, and the cell after the last one. Rows are sorted. A
+        run that is found at several levels has several rows.
     """
     found = []
     for level in np.arange(1, num_levels + 1) / num_levels:
@@ -63,7 +63,7 @@ def find_candidates(
 
 
 class ClassOverTime:
-    """The probability of one class over time, to average it over any time span.
+    """The probability of one class over time. It can be averaged over any time span.
 
     Args:
         times: bounds of the cells in seconds.
@@ -75,20 +75,20 @@ class ClassOverTime:
         self.sums = np.concatenate([[0.0], np.cumsum(probabilities * np.diff(times))])
 
     def integral(self, start: Float[np.ndarray, " n"], end: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
-        """Return the integral of the probability over each time span, in seconds."""
+        """Return the integral of the probability from each `start` to its `end` (in seconds)."""
         low, high = (np.interp(each, self.times, self.sums) for each in (start, end))
         return high - low
 
     def mean(self, start: Float[np.ndarray, " n"], end: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
-        """Return the mean probability over each time span, clipped to [0, 1] against rounding."""
+        """Return the mean probability from each `start` to its `end` (in seconds), clipped to [0, 1]."""
         return np.clip(self.integral(start, end) / (end - start), 0.0, 1.0)
 
     def contrast(self, start: Float[np.ndarray, " n"], end: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
-        """Return the mean probability inside each time span minus the mean in its two flanks, at least 0.
+        """Return the mean probability from each `start` to its `end` minus the mean around this span, at least 0.
 
-        The flanks are the time just before and after the span, and are cut at the video's start and end. If nothing of
-        them is left, the result is the mean inside. The mean inside alone would be highest for the shortest candidate,
-        the peak of an action.
+        "Around" is the time just before and just after the span, as far as it is inside the video. If no such time is
+        inside the video, the result is the mean inside the span. The mean inside alone is not used as the score,
+        because it is highest for the shortest candidate, at the peak of an action.
         """
         flank = FLANK_SHARE * (end - start)
         left, right = np.maximum(start - flank, self.times[0]), np.minimum(end + flank, self.times[-1])
@@ -107,9 +107,12 @@ def suppress_overlaps(
     *,
     sigma: float,
 ) -> list[Segment]:
-    """Turn candidates into segments, and lower the scores of overlapping ones of the same class by `soft_nms`.
+    """Turn candidates into segments, and lower the scores of segments that overlap others of the same class.
 
-    Scores start as the contrast of each candidate. Duplicates are removed. Segments are sorted by start, class and end.
+    A segment's score is the contrast of its candidate, lowered by `soft_nms` with the width `sigma`. Duplicates are
+    removed. Segments are sorted by start, class and end.
+
+    `candidates` are rows from `find_candidates`.
     """
     found: list[_Row] = []
     for label, start, end in _by_class(times, np.unique(candidates, axis=0)):
@@ -129,9 +132,11 @@ def merge_candidates(
     *,
     num_levels: int,
 ) -> list[Segment]:
-    """Average overlapping candidates of the same class, weighted by their contrast, see `merge_overlapping`.
+    """Average overlapping candidates of the same class into segments, weighted by their contrast.
 
-    Segments are sorted by start, class and end.
+    See `merge_overlapping`. Segments are sorted by start, class and end.
+
+    `candidates` are rows from `find_candidates` with `num_levels` levels.
     """
     found: list[_Row] = []
     for label, start, end in _by_class(times, candidates):
@@ -156,7 +161,10 @@ def _by_class(
 
 
 def _overlapping(start: Float[np.ndarray, " n"], end: Float[np.ndarray, " n"]) -> list[slice]:
-    """Divide candidates, sorted by start, into groups. Candidates of different groups do not overlap."""
+    """Divide candidates into groups, so that candidates of different groups do not overlap.
+
+    The candidates must be sorted by start.
+    """
     firsts = np.flatnonzero(start[1:] >= np.maximum.accumulate(end)[:-1]) + 1
     return [slice(low, high) for low, high in pairwise([0, *firsts.tolist(), len(start)])]
 
@@ -168,7 +176,7 @@ def _rows(
     end: Float[np.ndarray, " n"],
     scores: Float[np.ndarray, " n"],
 ) -> list[_Row]:
-    """Return the rows of the segments of one class."""
+    """Make a `_Row` for each segment of one class."""
     columns = (each.tolist() for each in (start, end, line.mean(start, end), scores))
     return [(begin, label, stop, probability, score) for begin, stop, probability, score in zip(*columns, strict=True)]
 

@@ -20,8 +20,9 @@ def to_cells(
     """Cut time into cells, and compute their class probabilities from the windows that overlap them.
 
     With "mean", a cell begins at the start of each window. Its probabilities are the average over all windows that
-    overlap the cell, weighted by the length of the overlap. The last window is cut into cells of the median hop. With
-    "nearest", there is one cell around the middle of each window, with the window's probabilities.
+    overlap the cell, weighted by the length of the overlap. The last window is cut into cells whose length is the
+    median time between the starts of consecutive windows. With "nearest", there is one cell around the middle of each
+    window, with the window's probabilities.
 
     Args:
         starts: start of each window in seconds, ascending.
@@ -64,7 +65,7 @@ def smooth(
 ) -> Float[np.ndarray, "cells k"]:
     """Average probabilities over a span of `seconds` around each cell's middle.
 
-    A cell that is only partly in the span counts in proportion.
+    A cell that is only partly in the span counts in proportion to that part.
     """
     if seconds == 0:
         return cells

@@ -1,8 +1,8 @@
-"""Hysteresis: a state that starts with one condition and lasts while another one holds, as in a Schmitt trigger.
+"""Hysteresis: a state is switched on by one condition, and stays on while another, weaker condition holds.
 
 With two thresholds, an event starts when a probability reaches the higher one, and ends when it falls below the lower
-one, so that noise around a single threshold does not cut an event into pieces. pyannote.audio calls the two onset and
-offset (`Binarize`).
+one, so that noise around a single threshold does not cut an event into pieces. pyannote.audio calls the two thresholds
+onset and offset (`Binarize`).
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from jaxtyping import Bool
 
 
 def hold(starts: Bool[np.ndarray, "cells ..."], lasts: Bool[np.ndarray, "cells ..."]) -> Bool[np.ndarray, "cells ..."]:
-    """Return where the state is on: where `starts` is True, and after such a cell for as long as `lasts` is True.
+    """Return where the state is on: where `starts` is True, and from there on for as long as `lasts` is True.
 
     on[t] = starts[t] or (on[t - 1] and lasts[t]), along the first axis.
     """

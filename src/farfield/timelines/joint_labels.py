@@ -1,4 +1,4 @@
-"""Combinations of one class of each head of a multi_head network, such as actions of a verb and a noun, as classes."""
+"""Classes that combine one class of each head of a multi_head network, such as actions from a verb and a noun."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from farfield.task import head_columns, split_heads
 def rank_labels_jointly(
     probabilities: Float[np.ndarray, " classes"], labels: Sequence[str], top_k: int
 ) -> list[tuple[str, float]]:
-    """Return the most probable combinations, such as "noun:door|verb:open", and their probabilities, best first."""
+    """Return the `top_k` most probable combinations, such as "noun:door|verb:open", with probabilities, best first."""
     heads = _split(probabilities[None], labels)
     places, scores = rank_jointly([torch.from_numpy(each) for each in heads], top_k)
     names = _names(places[0].numpy(), labels)
@@ -26,7 +26,7 @@ def rank_labels_jointly(
 def joint_cells(
     cells: Float[np.ndarray, "cells classes"], labels: Sequence[str]
 ) -> tuple[Float[np.ndarray, "cells combinations"], list[str]]:
-    """Return the probabilities and labels of the combinations that are the most probable one of at least one cell."""
+    """Return the probabilities and labels of each combination that is the most probable one in at least one cell."""
     heads = _split(cells, labels)
     best = np.unique(np.stack([each.argmax(1) for each in heads], 1), axis=0)
     joint = np.prod([each[:, best[:, place]] for place, each in enumerate(heads)], axis=0)

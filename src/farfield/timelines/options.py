@@ -18,35 +18,36 @@ CHOICES = {"overlaps": get_args(Overlaps), "windows_aggregation": get_args(Windo
 
 @dataclass(frozen=True)
 class TimelineOptions:
-    """Options of a timeline. docs/guides/untrimmed_segments.md says which to use when.
+    """Options of a timeline. docs/guides/untrimmed_segments.md explains their use.
 
     Args:
-        hop_seconds: time from the start of one window to the next; None for half a window. It limits the resolution:
-            gaps and segments are at least about as long as a hop.
+        hop_seconds: time from the start of one window to the next; None for half a window. Gaps and segments cannot be
+            much shorter than a hop.
         window_seconds: length of a window; None for the network's own.
         windows_aggregation: how the probabilities at a moment are computed from the windows that overlap it. "mean"
             averages them. "nearest" takes the window whose middle is nearest, which gives sharper starts and ends of
-            actions. It suits networks trained with `data.untrimmed`, whose probability of a class is the share of the
-            window in which the class happens.
+            actions. Use "nearest" for networks trained with `data.untrimmed`: their probability of a class is the share
+            of the window in which the class happens.
         smooth_seconds: duration around each moment over which probabilities are averaged; 0 for no smoothing.
         min_seconds: minimum length of a segment; one number, or a number for each label, with 0 for missing labels.
             Shorter segments are merged into a neighbour or, if the network is multilabel, dropped.
         threshold: minimum probability of a moment's most probable class. Moments below it belong to no segment. For a
             multi_head network, it applies to the most probable combination, whose probability is the product over the
-            heads. For a multilabel network, it is the threshold of every class. 0 takes the thresholds that were chosen
-            on timelines and are stored in the network. If there are none, a multilabel network takes those chosen on
-            clips, or 0.5 for a class without one, and other networks use no threshold.
+            heads. For a multilabel network, it is the threshold of every class. With 0, the thresholds that were chosen
+            on timelines and are stored in the network are used. If there are none, a multilabel network uses the
+            thresholds chosen on clips, or 0.5 for a class without one. Other networks then use no threshold.
         hysteresis: threshold at which a segment ends, as a share of the threshold at which it starts, above 0 and at
             most 1. A segment starts when the class reaches its threshold, and lasts while the class stays at or above
-            this share of it. Unless the network is multilabel, the class must also remain the most probable one. 1 for
-            a single threshold.
+            this share of its threshold. Unless the network is multilabel, the class must also remain the most probable
+            one. 1 for a single threshold.
         max_gap_seconds: two segments of a class are joined if the gap between them is at most this long; one number, or
             a number for each label as for `min_seconds`. Unless the network is multilabel, only gaps without any class
             are closed. Gaps are closed before short segments are merged or dropped.
-        overlaps: "none" finds the segments of a class at its threshold, so that they do not overlap. "soft_nms" and
-            "merge" need a multilabel network. They find candidates at several levels up to the threshold, each with a
-            score: its mean probability minus that just before and after it. "soft_nms" keeps all candidates, and lowers
-            the score of a candidate that overlaps one with a higher score; "merge" averages overlapping candidates.
+        overlaps: "none" finds the segments of a class at its threshold only; segments of a class then do not overlap.
+            "soft_nms" and "merge" need a multilabel network. They find candidates at several levels up to the
+            threshold. The score of a candidate is its mean probability minus the mean probability just before and after
+            it. "soft_nms" keeps all candidates, and lowers the score of a candidate that overlaps one with a higher
+            score; "merge" averages overlapping candidates.
         num_levels: number of levels at which "soft_nms" and "merge" find candidates, from 1 to 100.
         soft_nms_sigma: width of the Gaussian by which "soft_nms" lowers scores. A smaller width lowers them more.
         min_score: minimum score of a segment, from 0 to 1. Segments below it are dropped.
@@ -96,7 +97,8 @@ class TimelineOptions:
     def settings(self) -> dict[str, Any]:
         """Return the options for the settings file of a results folder, in plain types.
 
-        Newer options are left out at their defaults, so that results folders of earlier versions can be resumed.
+        Options that earlier versions did not have are left out if they have their defaults, so that the results folders
+        of those versions can be resumed.
         """
         always = {name: getattr(self, name) for name in ("smooth_seconds", "min_seconds", "threshold")}
         return always | self.changed()
@@ -125,8 +127,8 @@ def check_thresholds(threshold: float, hysteresis: float) -> None:
         raise FarfieldError(f"threshold is {threshold}; it must be a probability, at least 0 and below 1.")
     if not 0 < hysteresis <= 1:
         raise FarfieldError(
-            f"hysteresis is {hysteresis}; it must be above 0 and at most 1. Give the probability at which a class "
-            "ends, divided by its threshold."
+            f"hysteresis is {hysteresis}; it must be above 0 and at most 1. Give the probability at which a "
+            "segment or alarm ends, divided by the probability at which it starts."
         )
 
 

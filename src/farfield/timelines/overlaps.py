@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import Float
 
 MERGE_OVERLAP = 0.55
-"""tIoU above which candidates are merged: the default of the paper's authors (`iou_thr` of ensemble-boxes)."""
+"""Temporal IoU above which candidates are merged: the default in the authors' package, ensemble-boxes (`iou_thr`)."""
 
 
 def temporal_iou(
@@ -53,16 +53,16 @@ def merge_overlapping(
 ) -> tuple[Float[np.ndarray, " m"], Float[np.ndarray, " m"], Float[np.ndarray, " m"]]:
     """Average candidates that overlap: weighted boxes fusion, Solovyev et al., Image and Vision Computing 2021.
 
-    In the order of their scores, each candidate joins the group whose average it overlaps most, if their tIoU is above
-    `MERGE_OVERLAP`, or starts a group of its own. The average is weighted by the scores. A group's score is the mean
-    score of its candidates times the share of the levels that found it, so that a segment that is found at one level
-    only gets a low score. Ties go to the first candidate.
+    Candidates are taken by score, highest first. Each candidate joins the group whose average it overlaps most, if
+    their tIoU is above `MERGE_OVERLAP`; otherwise it starts a new group. The average is weighted by the scores. A
+    group's score is the mean score of its candidates, times its number of candidates divided by `num_levels` (at most
+    1). A segment that is found at one level only thus gets a low score. Ties go to the first candidate.
 
     Args:
         starts: start of each candidate in seconds.
         ends: end of each candidate in seconds, later than its start.
         scores: score of each candidate, at least 0.
-        num_levels: number of levels from which the candidates come.
+        num_levels: number of levels of probability at which candidates were searched.
 
     Returns:
         Start, end and score of each group, in the order in which the groups were started.

@@ -23,7 +23,8 @@ class Segment:
         end_seconds: end of the action.
         label: class of the action.
         probability: average probability of the class over the segment.
-        score: number in [0, 1] by which segments are ranked; the probability, unless `TimelineOptions.overlaps` is set.
+        score: number in [0, 1] by which segments are ranked. It is the probability if `TimelineOptions.overlaps` is
+            "none".
     """
 
     start_seconds: float
@@ -56,8 +57,8 @@ def find_segments(
             gaps between segments.
         hysteresis: after a cell that reaches the threshold, the following cells with the same most probable class need
             only this share of the threshold.
-        max_gap_seconds: two segments of the same class are joined if the gap between them is at most this long, before
-            short segments are merged; one number or one per class.
+        max_gap_seconds: two segments of the same class are joined if the gap between them is at most this long; one
+            number or one per class. Gaps are closed before short segments are merged.
     """
     if len(cells) == 0:
         return []
@@ -88,9 +89,10 @@ def _merge_short_runs(
     chosen: Int[np.ndarray, " runs"],
     least: Float[np.ndarray, " k"],
 ) -> tuple[Int[np.ndarray, " _+1"], Int[np.ndarray, " _"]]:
-    """Merge runs shorter than `least` seconds, shortest first, into the neighbour whose class is more probable there.
+    """Merge runs shorter than `least` seconds into a neighbouring run, the shortest run first.
 
-    A run without a neighbour that has a class becomes a gap (-1).
+    Of the two neighbours, the one whose class is more probable during the short run is taken. A run without a neighbour
+    that has a class becomes a gap (-1).
     """
     chosen = chosen.copy()
     while len(chosen) > 1:
@@ -149,8 +151,8 @@ def find_segments_of_each_class(
         thresholds: minimum probability of each class.
         min_seconds: minimum length of a segment, one number or one per class. Shorter segments are dropped.
         hysteresis: after a cell that reaches the threshold, the following cells need only this share of the threshold.
-        max_gap_seconds: two segments of a class are joined if the gap between them is at most this long, before short
-            segments are dropped; one number or one per class.
+        max_gap_seconds: two segments of a class are joined if the gap between them is at most this long; one number or
+            one per class. Gaps are closed before short segments are dropped.
 
     Returns:
         Segments in order of their starts, then of the classes. Segments of different classes may overlap.
@@ -170,9 +172,10 @@ def class_runs(
     min_seconds: float | Float[np.ndarray, " k"] = 0.0,
     max_gap_seconds: float | Float[np.ndarray, " k"] = 0.0,
 ) -> Int[np.ndarray, "runs 3"]:
-    """Return (class, first cell, end cell (excluded)) of each run of cells in which a class is on, class by class.
+    """Return the runs of cells in which each class is on, as rows (class, first cell, cell after the last one).
 
-    Gaps of a class up to `max_gap_seconds` are closed, then runs shorter than `min_seconds` are dropped.
+    First, gaps of a class up to `max_gap_seconds` are closed. Then, runs shorter than `min_seconds` are dropped. Rows
+    are sorted by class.
     """
     least, closed = (np.broadcast_to(np.asarray(each), on.shape[1]) for each in (min_seconds, max_gap_seconds))
     outside = np.zeros((1, on.shape[1]), bool)
@@ -190,6 +193,9 @@ def class_runs(
 
 
 def make_segment(times: np.ndarray, cells: np.ndarray, labels: list[str], label: int, start: int, stop: int) -> Segment:
-    """Build the segment of a class from cell `start` to before cell `stop`. Its score is its probability."""
+    """Build a segment from cell `start` to cell `stop` (excluded). Its score is its probability.
+
+    `label` is the index of the class in `labels`.
+    """
     probability = float(np.average(cells[start:stop, label], weights=np.diff(times[start : stop + 1])))
     return Segment(float(times[start]), float(times[stop]), labels[label], probability, probability)

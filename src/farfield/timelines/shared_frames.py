@@ -1,11 +1,12 @@
-"""Score the windows of one video, and compute the features that overlapping windows share only once.
+"""Score the windows of one video without recomputing the features that overlapping windows have in common.
 
 If a network's first layers do not mix frames (`farfield/models/frame_levels.py`), their features of a frame are the
 same in every window that contains the frame. The features of all new frames in a batch of windows are computed
-together, and kept until no later window can need them. Memory holds the features of one batch of windows.
+together, and kept until no later window can need them. At any time, only the features of about one batch of windows are
+in memory.
 
-Frames are recognised by their index in the video. A window whose frames are in no earlier window, as may be the case
-for the last one of a video, shares nothing and is computed anew.
+Frames are identified by their index in the video. A window with no frame of an earlier window, as the last window of a
+video may be, is computed in full.
 """
 
 from __future__ import annotations
@@ -29,24 +30,25 @@ Key = tuple[tuple[int, ...], int]
 """Identifies a feature map by its input: indices of the frames, and number of the crop."""
 
 MIN_REPEATED = 0.05
-"""Minimum share of repeated frames. With fewer, copying features takes about the time that sharing saves."""
+"""Minimum share of repeated frames in the windows. With fewer, copying features takes as long as sharing saves."""
 
 MAX_GROWTH = 4
 """Maximum of `views_at_once` as a multiple of `batch_size`. It bounds memory."""
 
 
 class SharedFrames:
-    """Scorer of the windows of one video, in order. Features that overlapping windows share are computed once.
+    """Scorer of the windows of one video, in order. It computes the features of frames in several windows only once.
 
     Args:
         network: network to score with.
-        split: the network from `frame_levels`: layers that compute groups of frames by themselves, and the rest.
+        split: the network, divided by `frame_levels` into layers that process groups of frames independently of other
+            frames, and the remaining layers.
         batch_size: views per forward pass.
         indices: indices of all windows' frames in the video.
 
     Attributes:
-        views_at_once: number of views to pass to a call of `score`. It is larger than batch_size, because only some of
-            their frames are new, and fewer calls have less overhead.
+        views_at_once: number of views to pass to a call of `score`. It may be larger than batch_size, because many of
+            their frames are in earlier windows, and fewer calls have less overhead.
     """
 
     def __init__(
@@ -102,7 +104,7 @@ class SharedFrames:
         return checked(ViewScores(torch.cat(logits), torch.cat(vectors) if features else None))
 
     def _hold(self, depth: int, keys: Sequence[Key]) -> None:
-        """Compute the maps of a level that are not in memory yet, and keep them."""
+        """Compute the feature maps of level `depth` that are not in memory yet, and keep them."""
         held, span = self._held[depth], self.split.levels[depth].span
         missing = [key for key in dict.fromkeys(keys) if key not in held.rows]
         step = max(self._max_frames // span, 1)
@@ -110,7 +112,7 @@ class SharedFrames:
         held.add(missing, [self._compute(depth, part)[0].permute(1, 2, 3, 0) for part in parts])
 
     def _compute(self, depth: int, keys: Sequence[Key]) -> Float[Tensor, "1 c n h w"]:
-        """Compute the maps of a level for `keys`, as n consecutive time steps of one clip."""
+        """Compute the feature maps of level `depth` for `keys`, as n consecutive time steps of one clip."""
         level = self.split.levels[depth]
         if depth == 0:
             pictures = torch.stack([self._pictures[frame][crop] for (frame,), crop in keys])
@@ -125,7 +127,7 @@ class SharedFrames:
 
 
 class _HeldMaps:
-    """Feature maps of a level that are kept in memory.
+    """Feature maps of one level that are kept in memory.
 
     Attributes:
         rows: row of each map in the array of all maps.
@@ -162,7 +164,7 @@ class _HeldMaps:
 
 
 def _frames_of_several_groups(indices: Int[np.ndarray, "windows t"], span: int) -> set[int]:
-    """Return the frames that are in several different groups of `span` frames. Their maps are needed again."""
+    """Return the frames that are in several different groups of `span` frames, so that their maps are needed again."""
     whole = indices.shape[1] // span * span
     groups = np.unique(indices[:, :whole].reshape(-1, span), axis=0)
     frames, counts = np.unique(groups, return_counts=True)
@@ -170,7 +172,7 @@ def _frames_of_several_groups(indices: Int[np.ndarray, "windows t"], span: int) 
 
 
 def share_frames(windows: Windows, model: InferenceModel, batch_size: int) -> SharedFrames | None:
-    """Return a scorer of a video's windows that computes shared features once, or None if it would not save time.
+    """Return a `SharedFrames` scorer of a video's windows, or None if it would not save time.
 
     Args:
         windows: the windows of the video.
@@ -178,7 +180,8 @@ def share_frames(windows: Windows, model: InferenceModel, batch_size: int) -> Sh
         batch_size: views per forward pass.
 
     Returns:
-        None if the windows have hardly any frames in common, the network is exported, or its first layer mixes frames.
+        The scorer. None if the windows have hardly any frames in common, the network is exported, or its first layer
+        mixes frames.
     """
     if not isinstance(model, ActionNet) or len(windows) < 2:
         return None

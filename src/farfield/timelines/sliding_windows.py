@@ -32,7 +32,7 @@ class Window:
     """One window of a long video.
 
     Attributes:
-        frames: v crops of the clip, of the network's input size; uint8 RGB.
+        frames: v square crops of the window's frames, of the network's input size; uint8 RGB.
         start_seconds: time at which the display of the first frame starts.
         end_seconds: time at which the display of the last frame ends.
 
@@ -95,7 +95,7 @@ def sliding_windows(
     Raises:
         FarfieldError: see `check_window_lengths`.
         VideoError: if the file cannot be opened, or if window_seconds is None, the video is shorter than a clip and
-            `short_clip` is "refuse". Iterating over the windows raises it if a frame cannot be decoded.
+            `short_clip` is "refuse". Iterating over the windows raises this error if a frame cannot be decoded.
     """
     check_window_lengths(spec, hop_seconds, window_seconds)
     with open_video(path, decoder, deinterlace=spec.deinterlace, tone_map=spec.tone_map, fps=fps) as video:
@@ -201,7 +201,7 @@ def window_indices(
 def _crop(
     pictures: Iterable[tuple[int, np.ndarray]], spec: ClipSpec, num_crops: int
 ) -> Iterator[tuple[int, UInt8[Tensor, "v h w c"]]]:
-    """Resize and crop one frame at a time, so that no full-size frames pile up in memory."""
+    """Resize and crop one frame at a time, so that full-size frames do not accumulate in memory."""
     for index, picture in pictures:
         resized = resize_short_side(torch.from_numpy(picture.copy())[None], spec.test_short_side_px, spec.resize)
         yield (
@@ -217,8 +217,8 @@ def assemble_windows(
 
     Args:
         frames: index and crops of each frame, by ascending index.
-        windows: frame indices of each window, by ascending start. They are read one window at a time, so the iterable
-            may be endless.
+        windows: frame indices of each window, by ascending start. The iterable is read one window at a time, so it may
+            be endless.
     """
     held: dict[int, Tensor] = {}
     waiting = iter(windows)

@@ -32,11 +32,11 @@ class Timeline:
         times: bounds of the cells (time intervals) in seconds, see `to_cells`.
         probabilities: probability of each class in each cell.
         segments: runs of cells of the same class, in order of their starts, with gaps where no class reaches the
-            threshold. Segments of a multilabel network may overlap, with `TimelineOptions.overlaps` also segments of
-            the same class.
+            threshold. Segments of a multilabel network may overlap: those of different classes and, if
+            `TimelineOptions.overlaps` is not "none", also those of the same class.
         windows: start and end of each window, in seconds.
         error: why the video could not be read to its end; None if it was read to its end.
-        features: features of each window before the classifier; None if not requested.
+        features: the classifier's input for each window; None if not requested.
         views_aggregation: how `whole_video` is aggregated over time: "mean" or "max".
         window_probabilities: probability of each class in each window, before windows are averaged in cells.
     """
@@ -53,7 +53,7 @@ class Timeline:
 
     @property
     def whole_video(self) -> Float[np.ndarray, " classes"]:
-        """Class probabilities of the whole video: the mean or the maximum over time, as `views_aggregation` says."""
+        """Class probabilities of the whole video: the mean or maximum over time, depending on `views_aggregation`."""
         return self._aggregated(self.views_aggregation)
 
     @property
@@ -80,7 +80,7 @@ def make_timeline(
     on_progress: Callable[[int, int], object] | None = None,
     sharing: bool = True,
 ) -> Timeline:
-    """Score sliding windows over an open video, and find its segments. Only the frames of a few windows are in memory.
+    """Score sliding windows over an open video, and find its segments. Memory holds the frames of a few windows only.
 
     Args:
         video: an open video from `open_video`.
@@ -93,8 +93,8 @@ def make_timeline(
         start_seconds: start of the part of the video to score; None for the start of the video.
         end_seconds: end of that part, excluded; None for the end of the video.
         on_progress: called with (windows done, windows in all).
-        sharing: compute features that overlapping windows share only once, if the network allows it, see
-            `score_windows`.
+        sharing: whether to compute the features of frames that are in several windows only once, if the network allows
+            it; see `score_windows`.
 
     Raises:
         FarfieldError: if `options.window_seconds` is None and the network samples segments of a whole video, or for

@@ -21,8 +21,8 @@ def check_timeline_options(options: TimelineOptions, model: InferenceModel) -> N
     """Check the options that depend on the network, before a video is opened.
 
     Raises:
-        FarfieldError: for a label in `min_seconds` or `max_gap_seconds` that the network does not have. Unless the
-            network is multilabel, also for `overlaps`, and for `hysteresis` or `max_gap_seconds` without a threshold.
+        FarfieldError: for a label in `min_seconds` or `max_gap_seconds` that the network does not have. If the network
+            is not multilabel, also for `overlaps`, and for `hysteresis` or `max_gap_seconds` without a threshold.
     """
     for name in PER_CLASS:
         given = getattr(options, name)
@@ -46,18 +46,19 @@ def check_timeline_options(options: TimelineOptions, model: InferenceModel) -> N
         if name in options.changed():
             raise FarfieldError(
                 f"{name} is {options.changed()[name]}, but there is no threshold, so that every moment belongs to a "
-                "segment. Set threshold, or choose thresholds on timelines."
+                "segment. Set threshold, or choose thresholds with farfield test --timeline --choose_threshold."
             )
 
 
 def timeline_thresholds(model: InferenceModel, labels: Sequence[str], threshold: float) -> Float[np.ndarray, " k"]:
     """Return the threshold of each class on a timeline.
 
-    If `threshold` is positive, it is the threshold of every class. Otherwise, by task:
+    A positive `threshold` is the threshold of every class. With 0, the thresholds depend on the task:
     - multilabel: the thresholds of the network's `timeline_operating_point` or, without one, of its `operating_point`.
       A class without a threshold has `DEFAULT_THRESHOLD`.
     - single_label: the thresholds of the network's `timeline_operating_point`. A class without a threshold has
-      `DEFAULT_THRESHOLD`. Without a `timeline_operating_point`, all thresholds are 0, which every moment reaches.
+      `DEFAULT_THRESHOLD`. Without a `timeline_operating_point`, all thresholds are 0, so that every moment reaches
+      them.
     - multi_head: 0, since no thresholds of combinations can be chosen.
 
     Args:
@@ -88,7 +89,7 @@ def timeline_segments(
     Args:
         times: bounds of the cells in seconds.
         cells: class probabilities of each cell.
-        model: network that the probabilities are from.
+        model: network that gave the probabilities.
         options: options that `check_timeline_options` accepts.
     """
     labels = model.labels
@@ -112,9 +113,9 @@ def segments_at(
         times: bounds of the cells in seconds.
         cells: probabilities of the classes or, of a multi_head network, of combinations, in each cell.
         labels: names of the classes or combinations.
-        thresholds: threshold of each class or combination; infinity for one that is never found.
+        thresholds: threshold of each class or combination; infinity if it must never be found.
         task: task of the network.
-        options: options of the segments. Their threshold is not used.
+        options: options of the segments; `options.threshold` is not used.
     """
     limits = {name: per_class(getattr(options, name), labels) for name in PER_CLASS}
     if task != "multilabel":
@@ -134,6 +135,6 @@ def segments_at(
 
 
 def per_class(given: float | Mapping[str, float], labels: Sequence[str]) -> Float[np.ndarray, " k"]:
-    """Return the value of each class: `given`, or the value of the class's label in it; 0 for a missing label."""
+    """Return a value for each class: `given` itself if it is a number, else its entry for the label, or 0."""
     values = [given.get(label, 0.0) for label in labels] if isinstance(given, Mapping) else [given] * len(labels)
     return np.array(values, dtype=float)

@@ -18,7 +18,10 @@ from farfield.timelines.sliding_windows import Window, Windows
 
 
 class WindowScore(NamedTuple):
-    """Class probabilities of one window, aggregated over crops, and, if requested, features averaged over them."""
+    """Class probabilities of one window, and its features before the classifier (None if not requested).
+
+    Probabilities are aggregated over the window's crops, and features are averaged over them.
+    """
 
     probabilities: Float[np.ndarray, " classes"]
     features: Float[np.ndarray, " c"] | None
@@ -32,7 +35,7 @@ def score_windows(
     *,
     sharing: bool = True,
 ) -> Iterator[WindowScore]:
-    """Yield the scores of each window. Windows are scored in batches.
+    """Yield the class probabilities of each window and, if requested, its features. Windows are scored in batches.
 
     If a frame cannot be decoded, the scores of the windows before it are yielded before the error is raised.
 
@@ -41,8 +44,8 @@ def score_windows(
         model: a network from `load_model` or `build_model`.
         view_batch_size: windows x crops per forward pass; bounds memory.
         features: whether to also return the features of each window.
-        sharing: compute features that overlapping windows share only once, if `windows` are `Windows` and the network
-            allows it (see `shared_frames.py`). The scores are the same up to rounding.
+        sharing: whether to compute the features of frames that are in several windows only once. This needs `Windows`
+            and a suitable network (see `shared_frames.py`), and changes scores by rounding only.
     """
     shared = share_frames(windows, model, view_batch_size) if sharing and isinstance(windows, Windows) else None
     for batch in _batches(windows, view_batch_size if shared is None else shared.views_at_once):
@@ -65,7 +68,10 @@ def score_windows(
 
 
 def _batches(windows: Iterable[Window], view_batch_size: int) -> Iterator[list[Window]]:
-    """Group windows into batches of at least `view_batch_size` views. A decoding error is raised after all batches."""
+    """Group windows into batches of at least `view_batch_size` views.
+
+    If a window cannot be decoded, the windows before it are yielded before the error is raised.
+    """
     batch: list[Window] = []
     try:
         for window in windows:

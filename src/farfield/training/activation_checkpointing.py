@@ -1,8 +1,8 @@
 """Activation checkpointing: residual blocks store only their input, and are recomputed in the backward pass.
 
 This saves memory and costs time (Chen et al., "Training Deep Nets with Sublinear Memory Cost", 2016). The recomputation
-repeats the forward pass exactly, dropout included, except that it does not update the norms' running statistics, which
-would otherwise be updated twice per step.
+repeats the forward pass exactly, including dropout. Running statistics of norms are not updated in the recomputation,
+since each step should update them once.
 """
 
 from __future__ import annotations
@@ -56,8 +56,8 @@ def keep_running_statistics(module: nn.Module) -> Iterator[None]:
     """Keep batch norms from updating their running statistics within a `with` block.
 
     They still normalise by the statistics of the batch. Their momentum is set to 0. Turning `track_running_stats` off
-    instead would select a different operation, which saves different tensors for the backward pass than the original
-    forward pass did.
+    instead would select a different operation, which saves other tensors for the backward pass than the original
+    forward pass.
     """
     norms: list[Any] = [norm for norm in module.modules() if isinstance(norm, BATCH_NORMS) and norm.training]
     names = ("momentum", "running_mean", "running_var", "num_batches_tracked")

@@ -79,7 +79,7 @@ class BestCheckpoint(ModelCheckpoint):
         return super().state_key.replace(type(self).__qualname__, self.STATE_KEY, 1)
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Warn if `monitor` has changed: best.ckpt's value of the new metric is unknown, so it will be overwritten."""
+        """Warn if `monitor` has changed, since the next validation will then overwrite best.ckpt."""
         best = best_metric(checkpoint)
         if best is not None and best.name != self.monitor:
             log.warning(
@@ -120,8 +120,8 @@ def best_metric(checkpoint: Mapping[str, Any]) -> BestMetric | None:
 class AtomicCheckpointIO(TorchCheckpointIO):
     """Write each checkpoint to a temporary file next to its target, then rename it.
 
-    Lightning writes to the system's temporary folder; if that is on another file system, the final move is a copy, and
-    a run killed during the copy loses its only checkpoint.
+    Lightning writes to the system's temporary folder. If that folder is on another file system, the final move is a
+    copy. A run that is killed during the copy loses its only checkpoint.
     """
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:

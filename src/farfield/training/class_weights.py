@@ -1,6 +1,6 @@
 """Weights of the classes in the loss, from the number of training videos of each class or from the config.
 
-A single-label loss weights the videos of a class, a multilabel loss its positives.
+In a single-label loss, a weight multiplies the loss of a class's videos; in a multilabel loss, of a class's positives.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def compute_class_weights(
     Args:
         settings: how to weight the classes.
         labels: class names in the network's order.
-        counts: number of training videos of each class; None only if `settings.class_weights` is.
+        counts: number of training videos of each class; may be None if `settings.class_weights` is None.
 
     Returns:
         float32; None without `settings.class_weights`.

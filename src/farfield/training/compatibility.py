@@ -17,7 +17,7 @@ LEAST = {
     "log_every_n_steps": 0,
     "gradient_clip_val": 0,
 }
-"""Least values of trainer options that Lightning does not check."""
+"""Smallest valid values of trainer options that Lightning does not check."""
 
 
 def check_seed(seed: int | None) -> None:
@@ -58,7 +58,7 @@ def check_compatible(config: Any, module: TrainingModule) -> None:
         )
     if config.data.unlabelled is not None and module.distiller is None:
         raise FarfieldError(
-            "data.unlabelled is set, but nothing can be learnt from videos without label unless a teacher scores them. "
+            "data.unlabelled is set, but training on videos without labels needs a teacher, which scores them. "
             "Set model.teacher or model.teacher_scores, or leave out data.unlabelled."
         )
     if config.data.class_balanced and module.loss.class_weights is not None:

@@ -1,4 +1,4 @@
-"""Turn a training config into a run: parser, run folder, callbacks, trainer, module and data."""
+"""Build a run from a training config: parser, run folder, callbacks, trainer, module and data."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def _with_value(words: list[str]) -> list[str]:
 
 
 def _configs_first(words: list[str]) -> list[str]:
-    """Move --config and its values to the front, so that options override them whatever their order."""
+    """Move --config and its values to the front, so that all other options override the config, in any order."""
     configs: list[str] = []
     others: list[str] = []
     rest = iter(words)
@@ -118,10 +118,10 @@ class TrainingRun(LightningCLI):
             "--probe",
             type=ProbeSettings | bool,
             default=False,
-            help="train heads on the features of the frozen network, which are computed once, instead of the network: "
-            "true for the default heads, or options, such as --probe.heads [linear]; --probe.help lists them. The best "
-            "head becomes checkpoints/best.ckpt. Options of the optimiser, of Weights & Biases and of the report have "
-            "no effect then",
+            help="freeze the network, compute its features once, and train only heads on them: true for the default "
+            "heads, or options, such as --probe.heads [linear]; --probe.help lists the options. The best head becomes "
+            "checkpoints/best.ckpt. Options of the optimiser, of Weights & Biases and of the report then have no "
+            "effect",
         )
         parser.add_class_arguments(WandbSettings, "wandb")
         parser.add_class_arguments(ReportSettings, "report")
@@ -188,7 +188,7 @@ class TrainingRun(LightningCLI):
         return {"code": code_version(), "weights": weights_provenance(self.config.model.weights)}
 
     def provenance(self) -> dict[str, Any]:
-        """Return the provenance of code, weights and manifests."""
+        """Return the provenance of the run: the code's version, and hashes of weights and manifests."""
         return self._about() | self.config_init.data.provenance()
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
@@ -289,7 +289,7 @@ def clip_values(
     backbone_options: dict[str, Any] | None,
     block_options: dict[str, Any] | None,
 ) -> dict[str, Any]:
-    """Merge clip settings: the config's override those of the weights, which override the backbone's defaults."""
+    """Merge clip settings. The config overrides the settings of the weights; both override the backbone's defaults."""
     return resolve_clip(backbone, clip, weights, backbone_options, block_options).to_dict()
 
 

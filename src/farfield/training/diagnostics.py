@@ -39,7 +39,7 @@ class Diagnostics:
         epoch: epoch after which the validation ran, counted from 0.
         step: number of optimiser steps done before the validation.
         validation: metrics with their confidence intervals, and the expected calibration error.
-        expected_calibration_error: in [0, 1].
+        expected_calibration_error: expected calibration error of the probabilities, in [0, 1].
         tables: tables by name.
         pictures: plots by name.
         clips: clips by name.
@@ -71,7 +71,7 @@ def gather_diagnostics(
     Returns None if no video could be read. The network's task must not be multi_head.
 
     Args:
-        trainer: trainer whose data module reads the clips to show again.
+        trainer: trainer of the run. Its data module reads the shown clips once more.
         module: module with the validated weights.
         training_clips: clips of the last training batch, on the network's device, for the batch-norm diagnostics; None
             to leave these diagnostics out.
@@ -159,7 +159,7 @@ def training_report(found: Diagnostics, *, run_dir: Path, about: dict[str, Any],
 
 
 def norm_table(module: TrainingModule, clips: Float[Tensor, "b 3 t h w"]) -> Table:
-    """Tabulate the batch-norm diagnostics on a training batch."""
+    """Run the batch-norm diagnostics on a training batch, and return them as a table, one row per norm."""
     columns = ["norm", "channels", "mean drift", "variance ratio", "dead", "exploding", "problems"]
     reports = diagnose(module.network, [clips])
     rows: list[list[Any]] = [

@@ -1,5 +1,6 @@
-"""Distillation: a student learns a teacher's probabilities (Hinton et al., "Distilling the Knowledge in a Neural
-Network", arXiv 1503.02531).
+"""Distillation: a student learns a teacher's probabilities.
+
+Hinton et al., "Distilling the Knowledge in a Neural Network", arXiv 1503.02531:
 
     loss = (1 - w) hard loss + w T^2 KL(teacher at temperature T || student at temperature T)
 
@@ -63,14 +64,15 @@ def soft_losses(
 ) -> Float[Tensor, " b"]:
     """Compute T^2 KL(teacher || student) of each clip, with both scores divided by the temperature T.
 
-    single_label: the divergence of the two distributions over the classes. multilabel: the mean over the classes of
-    the divergence of the two distributions over having the class or not. multi_head: the mean over the heads.
+    For single_label, the KL divergence is between the distributions over the classes. For multilabel, it is between the
+    two probabilities of each class (a Bernoulli distribution), averaged over the classes. For multi_head, it is between
+    the distributions over each head's classes, averaged over the heads.
 
     Args:
         student: scores of the student.
         teacher: scores of the teacher, for the same classes in the same order. No gradient flows into them.
         task: task of both networks.
-        temperature: T. High temperatures compare all classes, low ones only the most probable.
+        temperature: T. At a high temperature all classes count; at a low one mainly the most probable classes.
         head_sizes: number of classes of each head, for multi_head.
 
     Returns:
@@ -92,7 +94,7 @@ def _divergences(s: Float[Tensor, "b c"], t: Float[Tensor, "b c"]) -> Float[Tens
 
 
 def logits_of(probabilities: Float[Tensor, "b classes"], task: Task) -> Float[Tensor, "b classes"]:
-    """Return logits whose `class_probabilities` are the given ones: logarithms or, for multilabel, log odds."""
+    """Convert probabilities to logits: logarithms, or log odds for multilabel. Inverse of `class_probabilities`."""
     if task == "multilabel":
         return torch.logit(probabilities, eps=1e-6)
     return probabilities.clamp_min(torch.finfo(probabilities.dtype).tiny).log()

@@ -1,4 +1,4 @@
-"""The soft loss of a training step: compare the student's scores with its teacher's."""
+"""Soft loss of a training step in distillation: compare the student's scores with its teacher's."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from farfield.training.teacher_scores import StoredTeacher
 
 
 class Distiller:
-    """A teacher and the settings of its distillation. It is no `nn.Module`, see `Teacher`.
+    """Teacher of a distillation, with the weight and temperature of its scores. Not an `nn.Module`, see `Teacher`.
 
     Args:
         settings: weight and temperature.
         teacher: scores of the teacher.
-        student: the network that learns from it, for its task and heads.
+        student: network that learns from the teacher; its task and heads determine the loss.
     """
 
     def __init__(self, settings: Distillation, teacher: Teacher, student: ActionNet) -> None:
@@ -32,7 +32,7 @@ class Distiller:
 
     @classmethod
     def make(cls, settings: Distillation | None, student: ActionNet) -> Distiller | None:
-        """Load the teacher; return None without one.
+        """Load the teacher that `settings` name, and create its `Distiller`; None without a teacher.
 
         Raises:
             FarfieldError: see `NetworkTeacher` and `StoredTeacher`.
@@ -52,7 +52,7 @@ class Distiller:
         return self.teacher.provenance | chosen
 
     def find_videos(self, data: VideoDataModule) -> None:
-        """Find the teacher's scores of the training videos, if they were stored, see `StoredTeacher`."""
+        """Look up the stored scores of the training videos, for a `StoredTeacher`; do nothing for other teachers."""
         if isinstance(self.teacher, StoredTeacher):
             self.teacher.find_videos(data)
 
@@ -65,7 +65,7 @@ class Distiller:
         return mean_over_clips(losses, weights)
 
     def total(self, hard: Float[Tensor, ""], soft: Float[Tensor, ""]) -> Float[Tensor, ""]:
-        """Return (1 - w) hard + w soft."""
+        """Return the total loss (1 - w) hard + w soft, with the teacher's weight w."""
         w = self.settings.teacher_weight
         return (1 - w) * hard + w * soft
 

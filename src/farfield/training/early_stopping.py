@@ -32,7 +32,7 @@ class StopEarly(EarlyStopping):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Restore the best value and the number of validations since then.
 
-        The patience remains that of the current config, and an earlier stop is ignored.
+        The patience is that of the current config. An earlier stop is ignored.
         """
         super().load_state_dict(state_dict | {"patience": self.patience, "stopped_epoch": -1})
 

@@ -25,8 +25,8 @@ class Execution:
         recompute_norms: recompute the outputs of batch norms and activations in the backward pass, which saves about a
             quarter of the memory of a step, see `farfield.layers.recompute_activations`. A compiled network does so by
             itself.
-        recompute_sums: number of consecutive sums of residual blocks that are also recomputed for each sum that is
-            kept. Larger numbers save more memory; 0 keeps all sums. Needs recompute_norms.
+        recompute_sums: number of consecutive sums of residual blocks that are also recomputed for each sum that stays
+            in memory. Larger numbers save more memory; 0 recomputes no sums. Needs recompute_norms.
 
     Raises:
         FarfieldError: if recompute_sums is negative, or set without recompute_norms.
@@ -46,14 +46,14 @@ class Execution:
             )
 
     def forward_context(self) -> AbstractContextManager[None]:
-        """Return the context of the forward pass of a training step."""
+        """Return a context manager for a training step's forward pass, which recomputes activations if so set."""
         if self.compile or not self.recompute_norms:
             return nullcontext()
         return recompute_activations(sums_per_kept=self.recompute_sums)
 
 
 def apply_execution(network: ActionNet, execution: Execution, *, has_region_loss: bool) -> None:
-    """Apply the settings to a network, in place.
+    """Compile a network, or turn on activation checkpointing, as set by `execution`, in place.
 
     Raises:
         FarfieldError: if the network lacks one of the stages, or the settings are incompatible.

@@ -108,7 +108,7 @@ StrategyRegistry.register(FullySharded.NAME, FullySharded, description="fully sh
 
 
 def _rename_parameters(state: dict[str, Any], names: dict[Any, Any]) -> dict[str, Any]:
-    """Replace the parameter identifiers in an optimiser's state dict."""
+    """Replace each parameter identifier in an optimiser's state dict by its value in `names`."""
     groups = [{**group, "params": [names[each] for each in group["params"]]} for group in state["param_groups"]]
     return {"state": {names[each]: value for each, value in state["state"].items()}, "param_groups": groups}
 

@@ -40,7 +40,7 @@ class GradientNorms(Callback):
 
 
 def stages_of(network: ActionNet) -> list[str]:
-    """List the parts whose gradients are measured: "stem", "res2", ..., "top" if it has blocks, and "head"."""
+    """List the parts whose gradients are measured: "stem", "res2", ..., "top" (if it has blocks) and "head"."""
     backbone = network.backbone
     return [
         *(backbone.depth_names or ["stem"]),

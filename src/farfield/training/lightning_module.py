@@ -102,7 +102,7 @@ class TrainingModule(LightningModule):
         apply_execution(network, self.execution, has_region_loss=has_region_loss)
         self.view_batch_size = view_batch_size
         self.distiller = Distiller.make(distillation, network)
-        """The teacher, which is no module of this one; None without a teacher."""
+        """Teacher, which is not registered as a submodule; None without a teacher."""
         self.previous_schedule: PreviousSchedule | None = None
         """Schedule of the run up to the checkpoint that it is resumed from; None for a new run."""
         self._schedule: dict[str, Any] = {}
@@ -128,7 +128,7 @@ class TrainingModule(LightningModule):
         return self.network(clips)
 
     def on_train_start(self) -> None:
-        """Restore the config's optimiser settings, which resuming has replaced by those of the checkpoint."""
+        """Restore the config's optimiser settings, which Lightning replaces by the checkpoint's when a run resumes."""
         optimizer, scheduler = self.trainer.optimizers[0], self.trainer.lr_scheduler_configs[0].scheduler
         assert isinstance(scheduler, LambdaLR)
         for group, settings, factor in zip(
@@ -283,9 +283,9 @@ def build_training_module(
         num_training_videos: number of training videos, from the training manifest.
         optimisation: learning rate, schedule and regularisation.
         execution: settings that change speed and memory, but not results.
-        loss: class weights and focal loss, for classes of uneven size.
-        teacher: distil this network: a checkpoint, or a folder or file that `farfield export` wrote. It scores the same
-            seconds and regions of the videos, in its own input size. It needs every class of the student.
+        loss: class weights and focal loss, for classes with uneven numbers of videos.
+        teacher: distil this network: a checkpoint, or a folder or file that `farfield export` wrote. The teacher scores
+            the same seconds and regions of the videos, at its own input size. It must have every class of the student.
         teacher_scores: distil stored scores instead, one for each video: scores.npz of `farfield test`, or
             predictions.jsonl of `farfield predict --out FOLDER --top_k N` with N classes.
         teacher_weight: weight w of the teacher's probabilities in the loss, 0 to 1; the labels have 1 - w.
@@ -308,7 +308,7 @@ def build_training_module(
 
 
 def _check_loss(loss: LossSettings, network: ActionNet) -> None:
-    """Raise `FarfieldError` if the loss has class weights or positive weights that do not fit the network's task."""
+    """Raise `FarfieldError` if the loss has `class_weights` or `pos_weight`, but the network has another task."""
     if network.task != "single_label" and loss.class_weights is not None:
         raise FarfieldError(
             f"loss.class_weights weights videos by their one class, but the network's task is {network.task}. Leave "

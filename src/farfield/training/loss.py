@@ -1,4 +1,4 @@
-"""The training loss for one class per clip: cross entropy or focal loss, and its class weights and mixed labels."""
+"""Training loss for one class per clip: cross entropy or focal loss, with class weights and labels of mixed clips."""
 
 from __future__ import annotations
 
@@ -16,16 +16,17 @@ from farfield.errors import FarfieldError
 
 @dataclass(frozen=True)
 class LossSettings:
-    """Settings of the training loss for classes of uneven size. The validation loss, val/loss, ignores them.
+    """Settings of the training loss for classes with uneven numbers of videos.
 
-    class_weights and effective_beta are for single-label tasks, pos_weight is for multilabel tasks.
+    The validation loss, val/loss, ignores these settings. class_weights and effective_beta are for single-label tasks,
+    pos_weight for multilabel tasks.
 
     Args:
         class_weights: weight of each class in the loss. "inverse" is proportional to 1 / videos of the class.
             "effective" is proportional to 1 / the effective number of samples of the class (Cui et al., CVPR 2019), see
             `effective_beta`. {name: weight} sets the weights of some classes; those of the others are 1. The weights
-            are then scaled so that their mean over the training videos is 1, which keeps the learning rate's meaning.
-            None weights all classes equally.
+            are then scaled so that their mean over the training videos is 1, which keeps the size of the loss. None
+            weights all classes equally.
         effective_beta: beta of "effective", in [0, 1): the effective number of n videos is (1 - beta^n) / (1 - beta).
             0 gives equal weights; near 1, the weights approach those of "inverse". The effective number cannot exceed
             1 / (1 - beta), so that classes with many more videos than that have nearly equal weights.
@@ -72,8 +73,10 @@ class ClipBatch(Protocol):
 
     clips: Float[Tensor, "b*v 3 t h w"]
     labels: Int[Tensor, " b"] | Float[Tensor, "b classes"]
-    """Class of each clip; for a multilabel or multi_head task, 1 for each class that the clip has, else 0. For clips of
-    untrimmed videos, the share of the time that each class covers."""
+    """Class index of each clip; for a multilabel or multi_head task, 1 for each class of the clip and 0 for the others.
+
+    For clips of untrimmed videos, the share of the clip's time, in [0, 1], that each class covers.
+    """
     draw: Any
     """Random draws of the augmentation; None without augmentation.
 
@@ -83,7 +86,7 @@ class ClipBatch(Protocol):
 
 
 def mixed_targets(batch: ClipBatch) -> Float[Tensor, "b classes"]:
-    """Return the targets of a batch; those of mixed clips are weighted by the shares of the two clips."""
+    """Return the targets of a batch. The target of a mixed clip is the weighted mean of the two clips' targets."""
     mix = None if batch.draw is None else batch.draw.mix
     if mix is None:
         return batch.labels
@@ -93,14 +96,15 @@ def mixed_targets(batch: ClipBatch) -> Float[Tensor, "b classes"]:
 def labelled_part(
     batch: ClipBatch, is_labelled: Bool[Tensor, " b"] | None
 ) -> tuple[ClipBatch, Float[Tensor, " b"] | None]:
-    """Return a batch whose mixed clips have the labels of their labelled parts, and the weight of each clip.
+    """Restrict the targets of a batch to labelled clips, and return each clip's weight in the loss.
 
-    A clip that is mixed of a labelled one and one without label counts by the share of the labelled one, and a clip
-    without any label not at all.
+    If a labelled and an unlabelled clip were mixed, the target is that of the labelled clip, and the weight is its
+    share. Clips without any label get the weight 0.
 
     Args:
-        batch: a batch; `labels` may hold any valid values for clips without label.
-        is_labelled: which clips have a label; None if all have, which returns the batch itself and no weights.
+        batch: batch of clips; `labels` may hold any valid values for clips without label.
+        is_labelled: whether each clip has a label. None if all clips have labels; the batch is then returned unchanged,
+            with None as weights.
     """
     if is_labelled is None:
         return batch, None
@@ -115,7 +119,7 @@ def labelled_part(
 
 
 def mean_over_clips(losses: Float[Tensor, "b ..."], weights: Float[Tensor, " b"] | None) -> Float[Tensor, ""]:
-    """Return the mean of the losses, each clip's times its weight; None for weights of 1."""
+    """Multiply each clip's losses by its weight, and return the mean over all losses; None for weights of 1."""
     if weights is None:
         return losses.mean()
     return (losses * weights.to(losses.dtype).view(-1, *[1] * (losses.ndim - 1))).mean()
@@ -171,8 +175,8 @@ def focal_loss(
     and 0 for all others. Label smoothing multiplies q by 1 - label_smoothing, and then adds label_smoothing / classes
     to the target of every class. With a gamma of 0, this is torch's `cross_entropy(reduction="none")`.
 
-    Source: Lin et al., "Focal Loss for Dense Object Detection", ICCV 2017, eq. 5. The paper calls the extension
-    to several classes straightforward; like `torchvision.ops.sigmoid_focal_loss`, it uses sigmoids.
+    Source: Lin et al., "Focal Loss for Dense Object Detection", ICCV 2017, eq. 5. The paper and
+    `torchvision.ops.sigmoid_focal_loss` use sigmoids; the paper calls the extension to several classes straightforward.
 
     Returns:
         float32, or float64 for float64 logits.

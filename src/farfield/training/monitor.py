@@ -20,11 +20,11 @@ EARLY_STOPPING: Monitor = "val/loss"
 """Metric for early stopping if none is chosen."""
 
 UNEVEN = 3
-"""Classes are uneven if the largest has more than this many times the videos of the smallest."""
+"""Classes are called uneven if the largest class has more than this many times the videos of the smallest."""
 
 
 def best_monitor(given: Monitor | None, task: Task) -> Monitor:
-    """Return the metric that chooses best.ckpt: the given one, or top-1 or, for a multilabel task, mAP.
+    """Return the metric that chooses best.ckpt: `given`, or by default top-1 (mAP for a multilabel task).
 
     Raises:
         FarfieldError: for a metric that the task does not have.

@@ -22,7 +22,7 @@ def multilabel_loss(
     """Compute the mean loss over clips and classes.
 
     Clips mixed by MixUp or CutMix, and clips of untrimmed videos, have soft targets between 0 and 1. With weights of 1
-    and gamma 0, the loss is least where each probability equals its target.
+    and gamma 0, the loss is smallest if each probability equals its target.
 
     The loss of a target t and a probability p is (1 - p_t)^gamma times -(w t log p + (1 - t) log (1 - p)), where
     p_t = p t + (1 - p) (1 - t) and w is the class's weight.

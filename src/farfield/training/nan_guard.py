@@ -25,8 +25,9 @@ class NaNGuard(Callback):
     """Check each step's loss and gradients before they change the weights, and each validation's loss.
 
     In 16-mixed precision, gradients are not checked: the gradient scaler skips steps with infinite gradients. In
-    distributed training, all processes stop when one finds a NaN or infinite value, since the averaged gradients would
-    spread it to the weights of all processes. Reading the loss synchronises the host with the device once per step.
+    distributed training, all processes stop when one process finds a NaN or infinite value, since the averaged
+    gradients would spread it to the weights of all processes. Reading the loss synchronises the host with the device
+    once per step.
     """
 
     def __init__(self) -> None:
@@ -121,13 +122,13 @@ def first_non_finite_layer(network: nn.Module, clips: Tensor) -> str | None:
     names = {module: name for name, module in network.named_modules()}
 
     def check_weights(module: nn.Module, inputs: tuple[Any, ...]) -> None:
-        """Check a module's own weights before it runs, and therefore before its submodules' weights."""
+        """Check a module's own weights before the module runs, and so before the weights of its submodules."""
         weights = [name for name, p in module.named_parameters(recurse=False) if not is_finite(p)]
         if weights and not found:
             found.append(f"The first layer with NaN or infinite weights is {names[module]} (in its {weights[0]}).")
 
     def check_output(module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
-        """Check a module's output after it has run. Of nested modules, the innermost is therefore checked first."""
+        """Check a module's output after the module has run, and so after the outputs of its submodules."""
         given, returned = _tensors(inputs), _tensors(output)
         if found or all(map(is_finite, returned)) or not all(map(is_finite, given)):
             return

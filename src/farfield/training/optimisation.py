@@ -165,7 +165,9 @@ def make_optimizer(
     """
     groups = parameter_groups(module, settings, scales)
     if not groups:
-        raise FarfieldError("all parameters of the module are frozen. Set requires_grad = True for those to train.")
+        raise FarfieldError(
+            "all parameters of the module are frozen. Set requires_grad = True for the parameters to train."
+        )
     if settings.optimizer == "adamw":
         return torch.optim.AdamW(groups, lr=settings.lr)
     return torch.optim.SGD(groups, lr=settings.lr, momentum=settings.momentum, nesterov=settings.nesterov)

@@ -61,7 +61,7 @@ def _norms(module: nn.Module) -> list[Any]:
 
 
 def average_over_processes(norm: Any) -> None:
-    """Replace a batch norm's running mean and variance by those over all processes, in place.
+    """Combine a batch norm's running mean and variance over all processes, in place.
 
     Each process must have computed its statistics from the same number of values.
     """

@@ -1,4 +1,4 @@
-"""Run a probe that `make_run` has set up, with the losses and figures of training."""
+"""Run a probe that `make_run` has set up: train heads on features of a frozen network, with the losses of training."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ log = logging.getLogger("farfield")
 
 
 def train_probe(run: TrainingRun) -> ProbeResult:
-    """Run a probe, and write its files to the run folder.
+    """Run a probe: train heads on features of the frozen network, and write the files to the run folder.
 
     Raises:
         FarfieldError: see `run_probe`.
@@ -64,7 +64,7 @@ def train_probe(run: TrainingRun) -> ProbeResult:
 
 @dataclass
 class _Features:
-    """A batch whose clips have become features."""
+    """A batch with the clips' features in place of the clips."""
 
     labels: Tensor
     clips: Any = None

@@ -1,4 +1,4 @@
-"""Check the options of a probe's run, and say on which device and in which precision the frozen network runs."""
+"""Check the options of a probe, and create the trainer that sets the device and precision of the frozen network."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from farfield.precision import check_mixed_precision
 
 
 def check_probe_options(config: Any) -> None:
-    """Check that no option asks for what a probe does not do, before anything is written.
+    """Check that no option is set that a probe does not support, before anything is written.
 
     Raises:
         FarfieldError: for an option that does not apply to a probe.
@@ -25,7 +25,7 @@ def check_probe_options(config: Any) -> None:
     }
     if given := [name for name, value in conflicts.items() if value]:
         raise FarfieldError(
-            f"{', '.join(given)} cannot be combined with a probe, which runs on one device. Leave it out."
+            f"{', '.join(given)} cannot be combined with a probe, which runs on one device. Remove {_these(given)}."
         )
     of_students = {
         "model.teacher": config.model.teacher,
@@ -34,13 +34,17 @@ def check_probe_options(config: Any) -> None:
     }
     if given := [name for name, value in of_students.items() if value]:
         raise FarfieldError(
-            f"{', '.join(given)} cannot be combined with a probe, whose heads learn from labels only. Leave it out, or "
-            "train without --probe."
+            f"{', '.join(given)} cannot be combined with a probe, whose heads learn from labels only. "
+            f"Remove {_these(given)}, or train without --probe."
         )
 
 
+def _these(options: list[str]) -> str:
+    return "these options" if len(options) > 1 else "this option"
+
+
 def probe_trainer(given: Any) -> Trainer:
-    """Return a trainer that only has the device and the precision.
+    """Create a Lightning trainer that sets only the device and the precision.
 
     Args:
         given: options of Lightning's Trainer.

@@ -66,7 +66,7 @@ def prepare_resume(checkpoint: Path, model: TrainingModule) -> int:
 
 
 def _check_teacher(checkpoint: Path, before: dict[str, Any], now: dict[str, Any]) -> None:
-    """Raise `FarfieldError` if the teacher's content has changed, which would bend the curve."""
+    """Raise `FarfieldError` if the teacher's content has changed, since the loss curve would then change abruptly."""
     if before.get("teacher_hash") == now.get("teacher_hash"):
         return
     shown = [f"{each['teacher']} ({each['teacher_hash']})" if each else "no teacher" for each in (before, now)]

@@ -1,7 +1,7 @@
 """The learning-rate schedule, and how it continues in a resumed run.
 
 The cosine schedule reaches 0 at the end of the run. If a run is resumed with more epochs, stretching the cosine over
-all of them would raise the learning rate abruptly, and the loss would rise at first. A resumed run therefore keeps its
+all epochs would raise the learning rate abruptly, and the loss would rise at first. A resumed run therefore keeps its
 old schedule, unless `schedule_length` is "extend".
 """
 
@@ -56,7 +56,7 @@ class PreviousSchedule:
     Attributes:
         step: optimiser steps done.
         total_steps: step at which the schedule ends; None if unknown, or if the run has no end.
-        steps_per_epoch: optimiser steps in an epoch; None if unknown. It is then assumed not to have changed.
+        steps_per_epoch: optimiser steps in an epoch; None if unknown, in which case it is assumed unchanged.
         run_steps: step at which the run was to end. It differs from `total_steps` if an earlier resume changed the end
             of the run and kept the schedule. None if unknown, or if the run has no end.
     """
@@ -96,7 +96,7 @@ def resumed_total_steps(
     """Return the step at which the learning-rate schedule of a resumed run ends.
 
     If the run now ends at another step, the schedule keeps its previous end or moves to the new one, as
-    `settings.schedule_length` says. The log tells which.
+    `settings.schedule_length` says. The choice is logged.
 
     Args:
         previous: schedule before the resume.
@@ -105,7 +105,7 @@ def resumed_total_steps(
         total_steps: step at which the run now ends.
 
     Raises:
-        FarfieldError: if the schedule has ended and `schedule_length` is None, so that the run would learn nothing.
+        FarfieldError: if the schedule has ended at a learning rate of 0, and `schedule_length` is None.
     """
     if settings.schedule != "cosine" or previous.total_steps in (None, total_steps):
         return total_steps

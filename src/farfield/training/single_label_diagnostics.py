@@ -70,7 +70,7 @@ class SingleLabelDiagnostics:
         return Table(["class", "videos", "accuracy", "most often taken for"], sorted(rows, key=lambda row: row[2]))
 
     def confusion_table(self) -> Table | None:
-        """Tabulate the most frequently confused pairs of classes; None for few classes, which the plot names."""
+        """Tabulate the most frequently confused pairs of classes; None if the plot shows all class names."""
         if len(self.labels) <= NAMED_CLASSES:
             return None
         pairs = confused_pairs(self.metrics.confusion, self.labels)

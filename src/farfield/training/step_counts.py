@@ -12,7 +12,7 @@ log = logging.getLogger("farfield")
 
 
 def optimizer_steps(trainer: Trainer) -> tuple[int, int | None]:
-    """Return the optimiser steps per epoch and per run; the latter is None for a run without an end.
+    """Return the optimiser steps per epoch and per run (None for a run without an end).
 
     `trainer.estimated_stepping_batches` is not used: it would start the data loader's workers before a resumed run has
     restored its position in the epoch.

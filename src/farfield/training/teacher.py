@@ -24,27 +24,27 @@ log = logging.getLogger("farfield")
 
 
 class Teacher(Protocol):
-    """Scores of the student's clips, in the order of the student's classes.
+    """Source of scores for the student's clips, in the order of the student's classes.
 
-    A teacher is no `nn.Module`, and copies of it are the teacher itself: it is no part of the student's checkpoint, and
-    optimiser, DDP and the exponential moving average do not see it.
+    A teacher is not an `nn.Module`, and copying it returns the same object. Therefore the student's checkpoint,
+    optimiser, DDP and exponential moving average do not include it.
     """
 
     @property
     def provenance(self) -> dict[str, Any]:
-        """Path and content hash, for the student's checkpoint."""
+        """Path and content hash of the teacher, to store in the student's checkpoint."""
 
     def scores(self, batch: Batch) -> tuple[Float[Tensor, "b classes"], Float[Tensor, " b"] | None]:
-        """Return the scores of a batch's clips, and the weight of each clip; None if all count."""
+        """Return the scores of a batch's clips, and each clip's weight in the loss (None for weights of 1)."""
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Teacher: ...
 
 
 def load_teacher(path: str) -> InferenceModel:
-    """Load a teacher, folded for inference, on the CPU. Another call for the same file returns the same network.
+    """Load a teacher, folded for inference, on the CPU. Further calls for the same file return the same network.
 
     Raises:
-        FarfieldError: if there is no such file, or see `load_model`.
+        FarfieldError: if the file does not exist, or as for `load_model`.
     """
     exists = Path(path).exists()
     if not exists and not is_hugging_face(path):
@@ -73,8 +73,8 @@ class NetworkTeacher:
 
     Args:
         path: see `load_model`.
-        labels: classes of the student. The teacher may have more classes: its probabilities are then those given that
-            the video shows one of the student's classes.
+        labels: classes of the student. If the teacher has more classes, its probabilities are conditional on the video
+            showing one of the student's classes.
         task: task of the student.
 
     Raises:
@@ -91,7 +91,7 @@ class NetworkTeacher:
 
     @property
     def clip(self) -> ClipSpec:
-        """Input of the teacher."""
+        """Clip settings of the teacher."""
         return self.network.clip
 
     @property
@@ -113,7 +113,7 @@ class NetworkTeacher:
 
 
 def student_columns(of_teacher: Sequence[str], labels: Sequence[str], name: str) -> Int[Tensor, " classes"]:
-    """Return the teacher's column of each class of the student. Log how many classes of the teacher are left out.
+    """Return the teacher's column of each class of the student. Log the numbers of classes if the teacher has more.
 
     Raises:
         FarfieldError: for a class that the teacher lacks.
@@ -123,12 +123,13 @@ def student_columns(of_teacher: Sequence[str], labels: Sequence[str], name: str)
     if missing:
         raise FarfieldError(
             f"{name} lacks {len(missing)} of the student's {len(labels)} classes, such as {missing[0]!r}. "
-            f"{nearest(missing[0], of_teacher)} Write the classes alike in the manifest and in the teacher, or use a "
-            "teacher of these classes."
+            f"{nearest(missing[0], of_teacher)} Use the teacher's class names in the manifest, or a teacher of these "
+            "classes."
         )
     if len(of_teacher) > len(labels):
         log.info(
-            "%s has %d classes; the student learns its probabilities given that a video shows one of %d of them.",
+            "%s has %d classes, and the student %d of them; the student learns the teacher's probabilities given that "
+            "a video shows one of its classes.",
             name,
             len(of_teacher),
             len(labels),
@@ -140,6 +141,6 @@ def check_task(of_teacher: Task, task: Task, name: str) -> None:
     """Raise `FarfieldError` unless the teacher has the student's task."""
     if of_teacher != task:
         raise FarfieldError(
-            f"{name} has task {of_teacher}, but the student's task is {task}, whose probabilities mean something else. "
-            f"Train the student with --model.task {of_teacher}, or use a teacher of task {task}."
+            f"{name} has task {of_teacher}, but the student's task is {task}, so their probabilities cannot be "
+            f"compared. Train the student with --model.task {of_teacher}, or use a teacher of task {task}."
         )

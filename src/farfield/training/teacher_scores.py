@@ -1,4 +1,4 @@
-"""Stored scores of a teacher: one for each video, the mean over the clips that the teacher saw.
+"""Stored scores of a teacher: class probabilities of each video, averaged over the clips that the teacher scored.
 
 `farfield test` writes them as scores.npz, `farfield predict --out FOLDER --top_k N` as predictions.jsonl.
 """
@@ -31,7 +31,7 @@ Segment = tuple[str, float, float]
 """Absolute path of a video, and the start and end of its segment in seconds; 0 and infinity for the whole video."""
 
 SAME = 1e-3
-"""Largest difference of probabilities that count as equal; those of `farfield test` and of its batches are rounded."""
+"""Largest difference at which two stored probabilities of a video count as equal, since they were rounded."""
 
 
 class StoredScores(NamedTuple):
@@ -40,7 +40,7 @@ class StoredScores(NamedTuple):
     Attributes:
         labels: class names.
         task: task of the network.
-        probabilities: those of each video; None for one that could not be read.
+        probabilities: class probabilities of each video or segment; None for a video that could not be read.
     """
 
     labels: list[str]
@@ -49,10 +49,10 @@ class StoredScores(NamedTuple):
 
 
 class StoredTeacher:
-    """A teacher whose scores of the training videos were stored before. Call `find_videos` before the first batch.
+    """Teacher with stored scores of the training videos. Call `find_videos` before the first batch.
 
-    All clips of a video have the same score. It follows what was done to the clip: a mirrored clip has the scores of
-    the mirrored classes, and a mixed clip the mixture of both videos' probabilities.
+    All clips of a video have the same scores, adapted to the augmentation: a mirrored clip has the scores of the
+    mirrored classes, and a mixed clip the mean of both videos' probabilities, weighted by their shares.
 
     Args:
         path: scores.npz or predictions.jsonl.
@@ -72,7 +72,7 @@ class StoredTeacher:
         self._columns = student_columns(self._stored.labels, labels, name).numpy()
         self._hash = _file_hash(path)
         self.table: Float[Tensor, "rows classes"] | None = None
-        """Probabilities of each training video, by its row; NaN for one that the teacher could not read."""
+        """Probabilities of each training video, one row per video; NaN for a video that the teacher could not read."""
         self._mirrored = torch.arange(len(labels))
 
     @property
@@ -80,7 +80,7 @@ class StoredTeacher:
         return {"teacher": self._path, "teacher_hash": self._hash}
 
     def find_videos(self, data: VideoDataModule) -> None:
-        """Find the scores of all training videos.
+        """Look up the stored scores of all training videos.
 
         Raises:
             FarfieldError: if a video has no score, or the training videos are untrimmed.
@@ -119,7 +119,7 @@ class StoredTeacher:
         return logits_of(p, self._task), known.float()
 
     def _of_mirrored(self, p: Float[Tensor, "b classes"]) -> Float[Tensor, "b classes"]:
-        """Return the probabilities of mirrored clips. Several classes may be mirrored to one."""
+        """Convert probabilities of clips to those of the mirrored clips. Several classes may map to the same one."""
         places = self._mirrored.to(p.device).expand_as(p)
         return torch.zeros_like(p).scatter_reduce(1, places, p, "amax" if self._task == "multilabel" else "sum")
 
@@ -128,7 +128,7 @@ class StoredTeacher:
 
 
 def segment_key(path: Path, start_seconds: float | None, end_seconds: float | None) -> Segment:
-    """Return the key of a video's segment; None and NaN stand for the start and the end of the video."""
+    """Return the key of a segment. None or NaN as start or end stands for the start or end of the video."""
     start = 0.0 if start_seconds is None or math.isnan(start_seconds) else float(start_seconds)
     end = math.inf if end_seconds is None or math.isnan(end_seconds) else float(end_seconds)
     # Times as the file of `farfield test` has them, in float32, to the millisecond.
@@ -137,7 +137,7 @@ def segment_key(path: Path, start_seconds: float | None, end_seconds: float | No
 
 
 def describe(key: Segment) -> str:
-    """Return a video's path and, unless it is the whole video, its segment."""
+    """Format a key for messages: the video's path and, unless the key is a whole video, the segment."""
     path, start, end = key
     return path if (start, end) == (0, math.inf) else f"{path} [{start:g}, {end:g}) s"
 
@@ -161,10 +161,10 @@ def _add(
     chances: Float[np.ndarray, " classes"] | None,
     path: Path,
 ) -> None:
-    """Add the probabilities of a video; None, for one that could not be read, does not replace probabilities.
+    """Add the probabilities of a video to `found`. None, for an unreadable video, does not replace probabilities.
 
     Raises:
-        FarfieldError: if the video has other probabilities already.
+        FarfieldError: if `found` already has other probabilities of the video.
     """
     before = found.setdefault(key, chances)
     if before is None:
@@ -193,8 +193,9 @@ def _read_predictions(path: Path) -> StoredScores:
             labels, task = sorted(chances), of_video
         if sorted(chances) != labels:
             raise FarfieldError(
-                f"{path} has {len(chances)} classes of {describe(key)}, but {len(labels)} of other videos, or others. "
-                "Run farfield predict --out with --top_k set to the number of the teacher's classes."
+                f"{path} has other classes for {describe(key)} (number: {len(chances)}) than for earlier videos "
+                f"(number: {len(labels)}). Run farfield predict --out with --top_k set to the number of the teacher's "
+                "classes."
             )
         _add(found, key, np.array([chances[label] for label in labels], dtype=np.float32), path)
     whole = {"single_label": 1, "multilabel": 0, "multi_head": len({each.partition(":")[0] for each in labels})}[task]
@@ -209,7 +210,7 @@ def _read_predictions(path: Path) -> StoredScores:
 
 
 def _chances(entry: Mapping[str, Any]) -> dict[str, float]:
-    """Return the probability of each class of a video; empty if it could not be read."""
+    """Return the probability of each class of a video; an empty dict if the video could not be read."""
     if entry.get("heads"):
         pairs = ((f"{head}:{each['label']}", each) for head, ranking in entry["heads"].items() for each in ranking)
     else:
@@ -221,7 +222,7 @@ def _chances(entry: Mapping[str, Any]) -> dict[str, float]:
 
 
 def _entries(path: Path) -> Iterator[tuple[Segment, Task, dict[str, float]]]:
-    """Yield the key, the task and the probabilities of each video; these are empty if it could not be read."""
+    """Yield each video's segment key, task and class probabilities (an empty dict if the video could not be read)."""
     try:
         with path.open(encoding="utf-8") as file:
             for line in file:

@@ -26,7 +26,7 @@ log = logging.getLogger("farfield")
 
 @dataclass(frozen=True)
 class TrainResult:
-    """A finished run.
+    """Result of a training run.
 
     Attributes:
         run_dir: folder with everything that the run wrote.
@@ -41,7 +41,8 @@ class TrainResult:
         was_complete: whether the run was resumed but had nothing left to train.
         monitor: metric that chose the best checkpoint, for example "val/top1"; None without validation.
         best_value: value of `monitor` of the best checkpoint; None without validation.
-        probe: what a probe found; None if the network itself was trained. A probe has no last checkpoint and no epochs.
+        probe: result of a probe (heads trained on a frozen network); None if the network itself was trained. A probe
+            has no last checkpoint and no epochs.
     """
 
     run_dir: Path
@@ -112,7 +113,7 @@ def _as_word(value: Any) -> str:
 
 
 def train_run(run: TrainingRun) -> TrainResult:
-    """Run the training set up by `make_run`, from its last checkpoint if it has one.
+    """Run the training that `make_run` has set up, from its last checkpoint if there is one.
 
     Raises:
         FarfieldError: if the run cannot be resumed from its last checkpoint, or an option is not supported.

@@ -1,4 +1,4 @@
-"""Metrics of a validation, by which a run chooses its best checkpoint and stops early."""
+"""Metrics of a validation, which choose a run's best checkpoint and stop it early."""
 
 from __future__ import annotations
 
@@ -29,7 +29,10 @@ def validation_figures(
     probabilities: Float[Tensor, "n classes"],
     targets: Int[Tensor, " n"] | Float[Tensor, "n classes"],
 ) -> tuple[dict[str, float], Tensor | None]:
-    """Compute the metrics of a network's task, by name, and the confusion matrix; None unless it is single_label."""
+    """Compute the metrics of a network's task, by name, and the confusion matrix.
+
+    The confusion matrix is None unless the task is single_label.
+    """
     if network.task == "multilabel":
         return multilabel_figures(probabilities, targets), None
     if network.task == "multi_head":
@@ -41,7 +44,7 @@ def validation_figures(
 def single_label_figures(
     probabilities: Float[Tensor, "n classes"], targets: Int[Tensor, " n"]
 ) -> tuple[dict[str, float], Metrics]:
-    """Compute loss, accuracies and mean average precision, and the metrics with the confusion matrix.
+    """Compute loss, accuracies and mean average precision by name, and a `Metrics` with the confusion matrix.
 
     The loss is the cross entropy, infinite if a probability is NaN.
     """
@@ -79,8 +82,9 @@ def multi_head_figures(
 ) -> dict[str, float]:
     """Compute the loss, the accuracies of the combination of all heads, and top-1 of each head.
 
-    The loss is the cross entropy, averaged over heads, infinite if a probability is NaN. A combination is a class of
-    each head. It is ranked by the product of their probabilities, and is correct if all of them are.
+    The loss is the cross entropy, averaged over heads, infinite if a probability is NaN. A combination has one class of
+    each head. Combinations are ranked by the product of their classes' probabilities. A combination is correct if all
+    its classes are correct.
     """
     sizes = [len(names) for names in heads.values()]
     of_heads, classes = probabilities.split(sizes, 1), [each.argmax(1) for each in targets.split(sizes, 1)]

@@ -1,1 +1,1 @@
-"""Video files to frames: decoders, packet index, frame conversion, writer."""
+"""Read frames from video files, and write them: decoders, packet index, frame conversion, writer."""

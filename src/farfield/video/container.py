@@ -52,7 +52,7 @@ def open_container(source: Source) -> InputContainer:
 def video_stream(container: InputContainer) -> VideoStream | None:
     """Return the stream that a player would show; None if there is none.
 
-    Cover pictures are never shown, and still pictures only if there is no moving stream.
+    Cover pictures are never chosen, and still pictures only if there is no moving stream.
     """
     streams = [each for each in container.streams.video if not each.disposition & Disposition.attached_pic]
     moving = [each for each in streams if not (each.codec_context and each.codec_context.name in _STILL_CODECS)]
@@ -62,7 +62,7 @@ def video_stream(container: InputContainer) -> VideoStream | None:
 
 
 def independent_source(source: Source) -> Source:
-    """Return a source with the same content; reading it from the beginning does not disturb readers of `source`."""
+    """Return a second source of the same content, at its beginning; its read position is independent of `source`."""
     if isinstance(source, Path):
         return source
     if isinstance(source, io.BytesIO):

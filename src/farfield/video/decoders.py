@@ -1,9 +1,9 @@
 """Open a video: a file with PyAV or decord, a folder of numbered pictures with Pillow.
 
-PyAV decodes only the packets that the requested frames need (see `pyav_decoder.py`). If decord is requested, it
-decodes only files for which it returns exactly the requested frames (see `decord_decoder.py`). PyAV decodes all other
-files, and a warning is logged. Damaged files and files that cannot be opened raise a `DecodeError` with the path and
-the reason. A video is opened in the process that uses it, with one thread, and closed there.
+PyAV decodes only the packets that the requested frames need (see `pyav_decoder.py`). If decord is requested, it is used
+only for files of which it returns exactly the requested frames (see `decord_decoder.py`). PyAV decodes all other files,
+and a warning is logged. Damaged files and files that cannot be opened raise a `DecodeError` with the path and the
+reason. A video is opened in the process that uses it, with one thread, and closed there.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class DecodeError(VideoError):
 
 
 class Video(Protocol):
-    """An open video."""
+    """Interface of an open video."""
 
     times: Float[np.ndarray, " frames"]
     """Display time of each frame, in seconds after the first frame, ascending."""
@@ -119,7 +119,7 @@ def open_video(
             frames.
         deinterlace: "auto" deinterlaces frames that are marked as interlaced; "off" leaves them as they are.
         tone_map: "auto" converts HDR frames (HLG and PQ) to BT.709; "off" leaves them as they are.
-        fps: frame rate of a folder of pictures, which needs it; ignored for a file, which has its own times.
+        fps: frame rate of a folder of pictures, required for a folder; ignored for a file, which has its own times.
 
     Raises:
         DecodeError: if the file is missing, empty or cannot be opened; if a folder is not one sequence of pictures, or

@@ -23,7 +23,7 @@ from farfield.video.packet_index import FURTHEST_REORDERING
 from farfield.video.packet_reader import PacketReader
 
 DROP_ON_REQUEST = frozenset(["h264", "mpeg4", "mpeg1video", "mpeg2video"])
-"""Decoders that obey `skip_frame` per packet. Other decoders ignore it, or keep its first value."""
+"""Decoders that apply `skip_frame` to each packet. Other decoders ignore `skip_frame`, or keep its first value."""
 
 
 class ExactFrames:
@@ -65,7 +65,7 @@ class ExactFrames:
     # --- only needed frames ---------------------------------------------------------------------------------------
 
     def _decode_needed(self, left: deque[int], jump: bool) -> Iterator[tuple[int, VideoFrame]]:
-        """Yield the requested frames, decoding only what they need; stop at the first doubtful timestamp."""
+        """Yield the frames at the places in `left`, decoding little else; stop at the first doubtful timestamp."""
         index = self._reader.index
         if index.by_number:
             return
@@ -198,7 +198,7 @@ class ExactFrames:
         yield from held
 
     def _is_certain(self, held: deque[tuple[int, VideoFrame]], begin: int, released: int) -> bool:
-        """Return whether the first held frame certainly follows place `released` in display order."""
+        """Return whether the first frame in `held` certainly follows place `released`; decoding began at `begin`."""
         place = held[0][0]
         if place == begin and begin > 0 and not self._reader.is_order_known:
             return len(held) > 1 and held[1][0] == begin + 1  # an open group's frames would come before the keyframe

@@ -20,7 +20,7 @@ _WIDEST_PIXEL = 8
 """Largest plausible ratio of a pixel's sides; a larger ratio comes from a broken header."""
 
 _ROUNDING = 0.01
-"""Pixel aspect ratios nearer to 1 than this count as 1: FFmpeg's scale filter writes them when it rounds sizes."""
+"""Pixel aspect ratios nearer to 1 than this count as 1; FFmpeg's scale filter writes them when it rounds sizes."""
 
 
 class RgbConverter:

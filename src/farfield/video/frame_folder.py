@@ -42,7 +42,7 @@ class FrameFolder(PictureSequence):
 
     Args:
         folder: folder of the pictures.
-        fps: frame rate; None if it is unknown, which is an error.
+        fps: frames per second; None, for an unknown frame rate, raises an error.
 
     Attributes:
         times: display time of each frame, in seconds after the first frame, ascending.
@@ -78,7 +78,7 @@ class FrameFolder(PictureSequence):
         with _opened(self._folder, name) as image:
             _check_size(name, _upright_size(image), self._names[0], self.stored_size)
             if image.mode.startswith(("I", "F")):  # Pillow would clip the values at 255
-                raise ValueError(f"{name} has more than 8 bits a pixel; convert the pictures to 8 bits")
+                raise ValueError(f"{name} has more than 8 bits per channel; convert the pictures to 8 bits")
             return VideoFrame.from_ndarray(_to_rgb(image), format="rgb24")
 
 
@@ -86,7 +86,7 @@ class _Numbered(NamedTuple):
     number: int
     name: str
     form: tuple[str, str]
-    """The name before and after the number."""
+    """Parts of the name before and after the number."""
 
 
 def list_pictures(folder: Path) -> list[str]:

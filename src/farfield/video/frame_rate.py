@@ -1,4 +1,4 @@
-"""A video's average frame rate and its duration."""
+"""Compute a video's average frame rate and its duration."""
 
 from __future__ import annotations
 

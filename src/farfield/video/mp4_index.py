@@ -1,4 +1,4 @@
-"""Composition offsets of an MP4's frames: display time minus decoding time (ISO/IEC 14496-12, box `ctts`).
+"""Read the composition offsets of an MP4's frames: display time minus decoding time (ISO/IEC 14496-12, `ctts`).
 
 FFmpeg's index holds decoding times only.
 """

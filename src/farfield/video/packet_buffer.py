@@ -41,7 +41,7 @@ class _Group:
 
 
 class PacketBuffer:
-    """Ring buffer of packets. Whole groups of pictures are dropped, so that it always starts with a keyframe.
+    """Ring buffer of packets. Whole groups of pictures are dropped, so that the buffer always starts with a keyframe.
 
     Args:
         max_seconds: packets are kept if they are at most this much older than the newest packet. The oldest group of
@@ -75,7 +75,7 @@ class PacketBuffer:
             self._drop()
 
     def since(self, seconds: float) -> list[StoredPacket]:
-        """Return the packets from the last keyframe at or before `seconds` on, or all if every keyframe is later."""
+        """Return the packets from the last keyframe at or before `seconds`; all packets if every keyframe is later."""
         start = 0
         for place, group in enumerate(self._groups):
             if group.packets[0].seconds <= seconds:

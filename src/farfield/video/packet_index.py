@@ -237,7 +237,7 @@ def _frame_rate(stream: VideoStream, shown: list[_PacketInfo], *, has_times: boo
     """Return the average frames per second of a stream.
 
     For a stream without timestamps, FFmpeg always reports an average rate of 25, and its guessed rate is twice the true
-    one for slow H.264. The packet durations that it reports are correct.
+    rate for H.264 with few frames per second. The packet durations that it reports are correct.
     """
     duration = float(np.median([packet.duration for packet in shown])) * float(stream.time_base or 0)
     if not has_times and duration > 0:

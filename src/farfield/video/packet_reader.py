@@ -74,7 +74,7 @@ class PacketReader:
 
     @property
     def is_order_known(self) -> bool:
-        """Whether timestamps give the display order: they show reordering, or the codec cannot reorder frames."""
+        """Whether timestamps give the display order: if they show reordering, or if the codec cannot reorder frames."""
         return self.index.is_reordered or not self.codec.has_b_frames
 
     def place_of(self, keyframe: int) -> int:
@@ -99,10 +99,10 @@ class PacketReader:
                 return
 
     def _attempts_to_reach(self, first: Keyframe) -> Iterator[Iterator[av.Packet]]:
-        """Yield up to two sequences of packets in which to look for a keyframe.
+        """Yield up to two sequences of packets in which to look for the keyframe `first`.
 
-        The first sequence begins where seeking lands; it is left out if the stream cannot be sought. The last has all
-        packets, in case seeking lands after the keyframe.
+        The first sequence begins where seeking lands; it is left out if the stream is not seekable. The last sequence
+        has all packets, in case seeking lands after the keyframe.
         """
         if self.index.packets is None and not self.index.carries_state:
             try:

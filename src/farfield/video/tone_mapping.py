@@ -17,7 +17,7 @@ from PIL import Image, ImageFilter
 ToneMap = Literal["auto", "off"]
 
 PQ, HLG = 16, 18
-"""Codes of two transfer characteristics in ITU-T H.273."""
+"""Codes of the transfer characteristics PQ and HLG in ITU-T H.273."""
 BT709 = 1
 """Code of the BT.709 colour primaries in ITU-T H.273."""
 WHITE_NITS = 203.0
@@ -68,7 +68,7 @@ def _nits(signal: Float[np.ndarray, "*places 3"], transfer: int) -> Float[np.nda
 
 
 def _signal_709(nits: Float[np.ndarray, "*places 3"]) -> Float[np.ndarray, "*places 3"]:
-    """Return the BT.709 signal in [0, 1] that a BT.1886 display shows as this light. `WHITE_NITS` is shown as white.
+    """Return the BT.709 signal in [0, 1] that a BT.1886 display shows as the light `nits`, with `WHITE_NITS` as white.
 
     Args:
         nits: linear light in cd/m2; light above `WHITE_NITS` is clipped.

@@ -70,6 +70,7 @@ def test_lists_of_frames_are_refused(word: str, source: AnnotationSource) -> Non
             "path,label\n",
             r"train\.csv lacks the columns id, subject, actions, length\. Give Charades_v1",
         ),
+        ("id,subject,actions\n", r"train\.csv lacks the column length\. Give Charades_v1"),
         ("id,subject,actions,length\nA,B,c1 0 2,5\n", r"line 2: 'c1 0 2' must be `class start end` with"),
         ("id,subject,actions,length\nA,B,c001 0 2;c002 1,5\n", r"line 2: 'c002 1' must be `class start end`"),
         ("id,subject,actions,length\n\nA,B,c001 0 two,5\n", r"line 3: 'c001 0 two' must be `class start end`"),

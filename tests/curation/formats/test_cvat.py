@@ -139,7 +139,7 @@ def test_the_source_of_earlier_versions_stands_beside_the_task(tmp_path: Path) -
             about(5, "a.mp4"),
             '<track id="3" label="x"><box frame="-1"/></track>',
             {},
-            "track 3: '-1' must be a whole num",
+            "track 3: the frame number is '-1'; it must be a whole num",
         ),
         (about(5, "a.mp4"), '<track id="3"><box frame="1"/></track>', {}, "track 3 has no label"),
         (

@@ -56,7 +56,7 @@ def test_numbers_without_a_vocabulary_and_what_is_left_out(tmp_path: Path) -> No
         (
             [entry("a_1", 2)],
             VOCABULARY,
-            r"the label is 2, but the vocabulary has only 2 classes, counted from 0\. Give",
+            r"the label is 2; it must be below the number of classes in the vocabulary, 2\. Give",
         ),
         ([entry("a_1", 0)], ["Back"], "vocab.json must be a JSON list with a list of words for each class"),
         ([entry("a_1", 0)], VOCABULARY[:1] * 2, "vocab.json has a class more than once: Back 15som 05Twis FREE"),

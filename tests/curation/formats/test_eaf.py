@@ -153,7 +153,7 @@ def test_mistakes_are_named(tmp_path: Path) -> None:
     with pytest.raises(FarfieldError, match="is not a file of ELAN: it has no <ANNOTATION_DOCUMENT> with <HEADER>"):
         list(read_eaf(given))
     (tmp_path / "x.eaf").write_text("<!DOCTYPE a [<!ENTITY b 'c'>]><ANNOTATION_DOCUMENT/>")
-    with pytest.raises(FarfieldError, match="declares a document type or entities, which ELAN never does"):
+    with pytest.raises(FarfieldError, match="declares a document type or entities, which files of ELAN never do"):
         list(read_eaf(given))
     given.annotations = tmp_path / "videos"
     with pytest.raises(FarfieldError, match=r"there is no \.eaf file in"):

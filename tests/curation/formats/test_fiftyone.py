@@ -122,7 +122,7 @@ def test_temporal_detection_datasets_have_names_without_suffix(tmp_path: Path) -
         (
             {"classes": ["jump"], "labels": {"a": [{"label": 1}]}},
             {},
-            "the label is 1, but there are 1 classes, counted f",
+            "the label is 1; it must be below the number of classes, 1",
         ),
         (
             {"labels": {"a": [{"label": "j", "timestamps": [2, 2]}]}},
@@ -132,12 +132,12 @@ def test_temporal_detection_datasets_have_names_without_suffix(tmp_path: Path) -
         (
             {"labels": {}},
             {"subset": "train"},
-            "is in a format without tags and fields, which subset needs. Leave subset out",
+            "is in a format without tags and fields. Leave subset out",
         ),
         (
             {"type": "eta.core.datasets.LabeledImageDataset", "index": []},
             {},
-            "has type, index; it needs 'samples', 'labels'",
+            "has the keys type, index; it needs 'samples', 'labels'",
         ),
     ],
 )

@@ -100,7 +100,9 @@ def test_mistakes_are_named(entry: dict[str, Any], options: dict[str, Any], mess
 def test_a_missing_file_of_labels_is_named(tmp_path: Path) -> None:
     given = source(tmp_path, {"a": labels()})
     (tmp_path / "export/labels/a.json").unlink()
-    with pytest.raises(FarfieldError, match=r"there is no file .*a\.json\. Give manifest\.json of an export"):
+    with pytest.raises(
+        FarfieldError, match=r"there is no file .*a\.json\. Give manifest\.json in the folder of an export"
+    ):
         list(read_fiftyone(given))
 
 

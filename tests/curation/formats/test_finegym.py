@@ -74,7 +74,7 @@ def test_whole_videos_need_the_exact_times(tmp_path: Path) -> None:
     assert list(read_finegym(source)) == []
     assert source.left_out[0] == (
         FLIGHT,
-        "only the whole video was found; put finegym_annotation_info_v1.1.json with its times beside the list",
+        "its times are unknown; put finegym_annotation_info_v1.1.json into the folder of the list",
     )
     source.left_out.clear()
     (tmp_path / "finegym_annotation_info_v1.1.json").write_text(json.dumps(TIMES))
@@ -85,7 +85,7 @@ def test_whole_videos_need_the_exact_times(tmp_path: Path) -> None:
     assert source.left_out == [
         (
             "_a_E_b-c_d-_E_000200_000230_A_0001_0002",
-            "finegym_annotation_info*.json beside the list has no times of this element",
+            "finegym_annotation_info*.json in the folder of the list has no times of this element",
         )
     ]
     (tmp_path / "finegym_annotation_info_v1.0.json").write_text("{}")
@@ -121,7 +121,7 @@ def test_an_id_with_several_labels_is_left_out(tmp_path: Path) -> None:
             "c.txt",
             r"c\.txt, line 1: '\(BB\) a' must be `Clabel: <number>; set: <number>; G",
         ),
-        (f"{FLIGHT} 1\n", CATEGORIES, "gym288_categories.txt", r"are of different sets, judging by their names\. Give"),
+        (f"{FLIGHT} 1\n", CATEGORIES, "gym288_categories.txt", r"are of different sets, Gym99 and Gym288\. Give"),
         (f"{FLIGHT} 1\n", CATEGORIES + CATEGORIES[:80], "c.txt", r"c\.txt, line 5: Clabel 0 occurs twice"),
     ],
 )

@@ -75,7 +75,7 @@ def test_mmaction2_folders_of_frames(source: AnnotationSource) -> None:
         ("frames/gone", "1"),
     ]
     assert source.left_out == [
-        ("frames/two", "the list says 4 frames, but the folder has 5"),
+        ("frames/two", "the number of frames is 4 in the list, but 5 in the folder"),
         ("frames/two", "it has no label"),
     ]
 
@@ -85,7 +85,7 @@ def test_mmaction2_folders_with_offset(source: AnnotationSource) -> None:
     assert read(source, read_mmaction2, text) == [("frames/one", "3"), ("frames/gone", "2")]
     assert source.left_out == [
         ("frames/one", "the list labels only 3 of the folder's 5 frames, from frame 2 on"),
-        ("frames/two", "neither `offset total` nor `total` fits the folder's 5 frames: 7 9"),
+        ("frames/two", "the numbers 7 9 fit the folder's 5 frames neither as `offset total` nor as `total label`"),
     ]
     assert read(source, read_mmaction2, "frames/one 5 3 1\n") == [("frames/one", "3|1")]
 
@@ -99,7 +99,7 @@ def test_pyslowfast_forms_of_a_line(source: AnnotationSource) -> None:
         ("no suffix", "5"),
     ]
     assert source.left_out == [
-        ("run/c d.mp4", "it has no label (PySlowFast takes class 0; write `path 0` if you mean it)")
+        ("run/c d.mp4", "it has no label (PySlowFast uses class 0; for this class, write `path 0`)")
     ]
 
 
@@ -126,7 +126,7 @@ def test_a_line_that_names_two_existing_paths_is_refused(source: AnnotationSourc
 def test_class_numbers_come_from_a_numbered_file(source: AnnotationSource) -> None:
     numbered = "1 Jump Rope\r\n2 Run\r\n"
     assert read(source, read_mmaction2, "a.mp4 1\nb.mp4 2\n", numbered) == [("a.mp4", "Jump Rope"), ("b.mp4", "Run")]
-    with pytest.raises(FarfieldError, match=r"line 2: the label is 0, .* counted from 1\. .* first_label=0 if"):
+    with pytest.raises(FarfieldError, match=r"line 2: the label is 0, .* are 1 to \d+\. .* first_label=0 if"):
         read(source, read_mmaction2, "b.mp4 1\na.mp4 0\n", numbered)
     source.first_label = 0
     assert read(source, read_mmaction2, "a.mp4 1\nb.mp4 0\n", numbered) == [("a.mp4", "Run"), ("b.mp4", "Jump Rope")]
@@ -141,7 +141,7 @@ def test_the_first_number_of_plain_class_names_is_not_guessed(source: Annotation
     source.first_label = 1
     assert read(source, read_pyslowfast, text, names) == [("a.mp4", "jump"), ("b.mp4", "run")]
     source.first_label = 0
-    with pytest.raises(FarfieldError, match="line 2: the label is 2, but there are class names only for 2 labels"):
+    with pytest.raises(FarfieldError, match="line 2: the label is 2, but the labels with class names are"):
         read(source, read_pyslowfast, text, names)
     source.first_label = 2
     with pytest.raises(FarfieldError, match="first_label is 2; it must be 0 or 1"):

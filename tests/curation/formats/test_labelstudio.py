@@ -167,16 +167,20 @@ def test_label_column_chooses_a_control(root: Path) -> None:
         ([task("plain.mp4", annotation(timeline("run", 0, 2)))], {"fps": 9}, r"is \[0, 2\]; frames are counted from 1"),
         ([task("plain.mp4", annotation(timeline("a|b", 1, 2)))], {"fps": 9}, "the label 'a|b' contains '|'"),
         ([task("plain.mp4", annotation({"type": "choices", "from_name": "w"}))], {}, "is None; it must be an object"),
-        ([{"video": "plain.mp4", "whole": "run"}], {}, "lacks 'data' or 'annotations', like the exports JSON-MIN"),
+        (
+            [{"video": "plain.mp4", "whole": "run"}],
+            {},
+            "lacks 'data' or 'annotations', as in exports in the formats JSON-MIN",
+        ),
         (
             [{"data": {"video": "plain.mp4"}, "predictions": []}],
             {},
-            "no annotations: it is a file to import. Import it",
+            "no annotations. Import the file",
         ),
         (
             [{"data": {"clip": "a.mp4"}, "annotations": []}],
             {},
-            "data has no key 'video', but clip. Name the key of the video",
+            "data has no key 'video'; its keys are clip. Name the key of the video",
         ),
         ({"tasks": []}, {}, "its content is .*; it must be a list"),
         ([], {"columns": {"pth": "clip"}}, "columns has an unknown field 'pth'. Known: path, group, fps"),

@@ -137,9 +137,9 @@ def test_mistakes_of_the_columns_are_named(
         ("a.mp4,x,nan,", "line 3: begin is 'nan'"),
         ("a.mp4,x,2,1.5", r"line 3: the segment \[2, 1\.5\) is empty\. The end must be after the start\."),
         ("a.mp4,x,,0", r"line 3: the segment \[0, 0\) is empty"),
-        (",x,1,2", r"line 3: the path is empty\. Every row needs one\."),
-        ("a.mp4,x,1", "line 3: 3 values for 4 columns"),
-        ("a.mp4,x,1,5,2,5", "line 3: 6 values for 4 columns"),
+        (",x,1,2", r"line 3: the path is empty\. Every row needs a path\."),
+        ("a.mp4,x,1", r"line 3: the row has more or fewer values than the header \(3 instead of 4\)"),
+        ("a.mp4,x,1,5,2,5", r"line 3: the row has more or fewer values than the header \(6 instead of 4\)"),
         ('a.mp4,"x,1,2', r"line 3 cannot be read: unexpected end of data"),
     ],
 )
@@ -170,7 +170,7 @@ def test_mistakes_of_json_lines_are_named(row: str, message: str, source: Annota
 
 def test_other_suffixes_are_refused(source: AnnotationSource) -> None:
     with pytest.raises(
-        FarfieldError, match=r"a\.txt has the suffix '\.txt'; a table is a \.csv, \.tsv, \.jsonl file\."
+        FarfieldError, match=r"a\.txt has the suffix '\.txt'; it must be one of \.csv, \.tsv, \.jsonl\."
     ):
         given(source, "path,label\n", ".txt")
 

@@ -97,7 +97,7 @@ def test_other_folders_and_subsets_are_refused(source: AnnotationSource) -> None
         list(read_thumos14(source))
     source.annotations = source.annotations.parent
     with pytest.raises(
-        FarfieldError, match=r"no files <class>\.txt in .*\. There are some in .*annotation\. Give the folder"
+        FarfieldError, match=r"no files <class>\.txt in .*\. There are such files in .*annotation\. Give the folder"
     ):
         list(read_thumos14(source))
 

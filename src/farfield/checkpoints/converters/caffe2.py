@@ -1,7 +1,7 @@
-"""Describe Caffe2's pickles in farfield's terms.
+"""Derive network options and renamed weights from Caffe2's pickles.
 
-They come from the paper's own code (video-nonlocal-net) and from PySlowFast's model zoo. They hold named blobs but no
-config, so the user has to state some settings.
+The pickles come from the paper's own code (video-nonlocal-net) and from PySlowFast's model zoo. They hold named blobs
+but no config, so the user has to state some settings.
 """
 
 from __future__ import annotations
@@ -32,7 +32,9 @@ ASK_PADDING = (
 
 
 def describe_caffe2(blobs: Mapping[str, Any], options: ConversionOptions, path: Any) -> SourceCheckpoint:
-    """Describe a Caffe2 checkpoint of C2D, I3D, Slow or SlowFast, with or without non-local blocks.
+    """Derive network options and renamed weights from a Caffe2 checkpoint of C2D, I3D, Slow or SlowFast.
+
+    The network may have non-local blocks.
 
     Args:
         blobs: arrays by blob name.
@@ -59,8 +61,8 @@ def describe_caffe2(blobs: Mapping[str, Any], options: ConversionOptions, path: 
         found.questions.append(ASK_ALPHA)
     if found.arguments["backbone"].startswith("c2d") and "temporal_pool" not in options.backbone_options:
         found.questions.append(
-            "whether time is halved after res2: --backbone_options '{temporal_pool: true}' (the paper's C2D) or "
-            "false (PySlowFast's C2D_NOPOOL)"
+            "whether the number of frames is halved after res2: --backbone_options '{temporal_pool: true}' (the "
+            "paper's C2D) or false (PySlowFast's C2D_NOPOOL)"
         )
     places = inserted_places(shapes)
     if places:
@@ -69,8 +71,8 @@ def describe_caffe2(blobs: Mapping[str, Any], options: ConversionOptions, path: 
             "block_options": pyslowfast_block_options(shapes, None, options, found, path),
         }
         found.notes.append(
-            "non-local keys are assumed to be pooled by (1, 2, 2) before the projection, which is the default of "
-            "video-nonlocal-net and PySlowFast"
+            "the keys of non-local blocks are assumed to be pooled by (1, 2, 2) before the projection, which is the "
+            "default of video-nonlocal-net and PySlowFast"
         )
     found.arguments |= pyslowfast_clip_and_head(None, None, found)
     if not two and "stem_pool_padding" not in options.backbone_options:

@@ -11,22 +11,22 @@ from farfield.models.head_kinds import HeadKind
 
 @dataclass
 class ConversionOptions:
-    """Settings of a conversion, most of which are needed only if the checkpoint does not contain them.
+    """Settings of a conversion. Most are needed only if the checkpoint does not contain them.
 
     Args:
         backbone: name of the backbone, needed if the weights fit several networks.
         backbone_options: backbone options that the file does not state, such as {alpha: 4}.
         block_options: options of the non-local blocks that the file does not state, such as {pairwise: dot_product}.
-        task: single_label or multilabel, if the file does not state whether the probabilities of the classes are the
-            softmax of the scores or the sigmoid of each. Default: single_label.
+        task: single_label (softmax over the classes) or multilabel (sigmoid of each class), if the file does not state
+            it. Default: single_label.
         head: how clips larger than in training are scored: gap_fc, window_mean or window_softmax_mean. Default: as in
             the original project.
         clip: changes to the clip settings (sampling, crops, normalisation, test views) that the file states or that its
             project uses.
-        take: which network to convert if the file holds several, or holds other weights, too. Give the name of the
+        take: network to convert, if the file holds several networks or also other weights. Give the name of the
             network's state dict, such as ema_state_dict, or the prefix of its weights' names, such as model_ema.
-            Default: the trained network, not an average of its weights. The state_dict of MMAction2 and Lightning
-            contains averaged weights, if there are any.
+            Default: the trained network, not an average of its weights. In checkpoints of MMAction2 and Lightning with
+            averaged weights, state_dict contains the averaged weights.
     """
 
     backbone: str | None = None

@@ -35,7 +35,7 @@ from farfield.models.structure_only import structure_only
 
 @dataclass
 class ConversionReport:
-    """What the conversion did with each weight.
+    """How each weight was converted, or why it was left out.
 
     Attributes:
         origin: project that wrote the checkpoint.
@@ -77,16 +77,16 @@ def convert_file(
         if isinstance(error, FarfieldError):
             raise
         raise FarfieldError(
-            f"{path} cannot be converted: the names of its weights are those of a project that farfield reads, but "
-            "its config or the shapes of its weights are not. Check that the network was not changed and that the "
-            "config is its own. Nothing was converted."
+            f"{path} cannot be converted: its weights have the names of a project that farfield can convert, but their "
+            "shapes or the config do not describe such a network. Check that the network was not changed and that the "
+            "config belongs to it. Nothing was converted."
         ) from error
 
 
 _MALFORMED = (
     TypeError, ValueError, LookupError, AttributeError, ArithmeticError, RecursionError, RuntimeError, MemoryError,
 )  # fmt: skip
-"""Exceptions that malformed configs and weights with unexpected axes cause."""
+"""Exceptions caused by malformed configs and by weights with unexpected axes."""
 
 
 def _convert(
@@ -118,7 +118,9 @@ def _convert(
 
 
 def describe_file(path: str | Path, options: ConversionOptions) -> SourceCheckpoint:
-    """Read a checkpoint and describe it in farfield's terms. Its project is recognised by the names of its weights.
+    """Read another project's checkpoint, and derive network options and renamed weights from it.
+
+    The project is recognised by the names of the weights.
 
     Raises:
         FarfieldError: for a file that cannot be read, an unknown origin, or further weights beside the network.
@@ -152,7 +154,7 @@ def describe_file(path: str | Path, options: ConversionOptions) -> SourceCheckpo
 def _describe_network(
     found: NetworkState, content: Mapping[Any, Any], options: ConversionOptions, path: Any
 ) -> SourceCheckpoint:
-    """Describe the network in a PyTorch checkpoint, using the converter of its project.
+    """Derive network options and renamed weights from a PyTorch checkpoint, using the converter of its project.
 
     Raises:
         FarfieldError: for an unknown project, an image network, or weights of a farfield network.
@@ -189,7 +191,10 @@ def _describe_network(
 def _describe_wrapped_pytorchvideo(
     state: dict[str, Tensor], cfg: dict[str, Any] | None, options: ConversionOptions, path: Any
 ) -> SourceCheckpoint:
-    """Describe a PyTorchVideo network in PySlowFast's wrapper, which averages the probabilities of all windows."""
+    """Derive network options and renamed weights for a PyTorchVideo network in PySlowFast's wrapper.
+
+    The wrapper averages the probabilities of all windows.
+    """
     if cfg is None:
         return describe_pytorchvideo(state, options, path, softmax_inside=True)
     options = replace(options, backbone_options={**slowfast_alpha(cfg), **options.backbone_options})
@@ -210,10 +215,12 @@ def _is_stem(name: str, value: Tensor) -> bool:
 
 
 def _check_no_contradiction(found: SourceCheckpoint, options: ConversionOptions, path: Any) -> None:
-    """Raise for options that contradict the file. Options may only add settings that the file does not state.
+    """Raise for backbone options, block options or a task that contradict the file.
+
+    These options may only add settings that the file does not state.
 
     Raises:
-        FarfieldError: naming the option and the file's value.
+        FarfieldError: with the option and the file's value.
     """
     reasons = {
         "pool_after_projection": "pooling the keys after the projection and pooling them before it give different "
@@ -240,7 +247,7 @@ def _match(network: ActionNet, found: SourceCheckpoint, path: Any) -> tuple[dict
     """Map every weight of the file to its key in the network. Returns the state dict and a report.
 
     Raises:
-        FarfieldError: listing weights that are missing, unexpected, or of another shape.
+        FarfieldError: with a list of weights that are missing, unexpected, or of another shape.
     """
     shapes = {key: (value.shape, value.dtype) for key, value in network.state_dict().items()}
     wanted = {key.replace(".residual.", "."): key for key in shapes}

@@ -16,12 +16,13 @@ from farfield.models.network import ActionNet
 def convert_hugging_face(
     path: str | Path, *, labels: Sequence[str] | None = None, options: ConversionOptions | None = None
 ) -> tuple[ActionNet, ConversionReport]:
-    """Convert a folder, or the model of a name on huggingface.co, to a network in evaluation mode.
+    """Convert a folder of `transformers`, or a model on huggingface.co, to a network in evaluation mode.
 
     Args:
-        path: the folder or name.
+        path: the folder, or the model's name on huggingface.co.
         labels: class names in place of the folder's.
-        options: `clip` overrides settings of the folder and of the publication. The others do not apply.
+        options: `clip` overrides settings of the folder and of the publication. All other options do not apply. None
+            for no options.
 
     Raises:
         FarfieldError: if the folder cannot be read, is not of a supported family, or has no classifier, or if an option

@@ -1,4 +1,4 @@
-"""Describe MMAction2's Recognizer3D checkpoints: ResNet3d (I3D) and ResNet3dSlowOnly with an I3D head.
+"""Derive network options from MMAction2's Recognizer3D checkpoints: ResNet3d (I3D) and ResNet3dSlowOnly, I3D head.
 
 The non-local blocks are mmcv's. If sub_sample is set, keys are pooled after the projection. The convolution before the
 norm has no bias. Softmax affinities are scaled only if use_scale is set; dot products are always divided by the number
@@ -39,7 +39,9 @@ ASK_STRIDES = (
 
 
 def describe_mmaction2(state: dict[str, Tensor], meta: Any, options: ConversionOptions, path: Any) -> SourceCheckpoint:
-    """Describe a checkpoint of MMAction2's I3D or SlowOnly, with or without non-local blocks.
+    """Derive network options and renamed weights from a checkpoint of MMAction2's I3D or SlowOnly.
+
+    The network may have non-local blocks.
 
     Args:
         state: weights by MMAction2's names.
@@ -91,7 +93,7 @@ def read_meta(meta: Any) -> dict[str, Any]:
 
 
 def _section(config: Any, *names: str) -> dict[str, Any]:
-    """Return the nested dict under these names; empty if there is none."""
+    """Return the nested dict at the path `names`; an empty dict if there is none."""
     for name in names:
         config = config.get(name) if isinstance(config, Mapping) else None
     return config if isinstance(config, dict) else {}
@@ -131,7 +133,7 @@ def _block_options(
 ) -> dict[str, Any]:
     """Return the options of the non-local blocks.
 
-    If neither the config nor the weights' shapes nor the user determines an option, add a question to `found`.
+    A question for the user is added to `found` if the config, the weights' shapes and the user leave an option open.
     """
     block_options = block_options_by_shape(shapes, path)
     # With sub_sample, g is a Sequential of projection and pooling, which shows in its names.

@@ -1,10 +1,10 @@
-"""Describe PySlowFast's checkpoints (.pyth) in farfield's terms.
+"""Derive network options and renamed weights from PySlowFast's checkpoints (.pyth).
 
 The weights do not show how PySlowFast computes blocks and scores (facebookresearch/SlowFast,
 slowfast/models/nonlocal_helper.py and head_helper.py). Keys are pooled before the projection. Softmax affinities are
 divided by the square root of the number of inner channels, and dot products by the number of keys. The classifier runs
-on windows of the training feature map's size, and the windows' probabilities, the softmax or the sigmoid of their
-scores (MODEL.HEAD_ACT), are averaged.
+on windows of the training feature map's size. The probabilities of the windows are averaged; they are the softmax or
+sigmoid of the scores (MODEL.HEAD_ACT).
 """
 
 from __future__ import annotations
@@ -59,7 +59,9 @@ ASK_X3D = "which X3D it is: --backbone x3d_xs, x3d_s or x3d_m, which differ only
 def describe_pyslowfast(
     state: dict[str, Tensor], cfg: dict[str, Any] | None, options: ConversionOptions, path: Any
 ) -> SourceCheckpoint:
-    """Describe a checkpoint of PySlowFast's C2D, I3D, Slow, SlowFast or X3D, with or without non-local blocks.
+    """Derive network options and renamed weights from a checkpoint of PySlowFast's C2D, I3D, Slow, SlowFast or X3D.
+
+    The network may have non-local blocks.
 
     Args:
         state: weights by PySlowFast's names.
@@ -155,7 +157,7 @@ def pyslowfast_block_options(
 ) -> dict[str, Any]:
     """Return the options of the non-local blocks.
 
-    If neither config nor user states the pairwise function, a question for the user is added to `found`.
+    A question for the user is added to `found` if the config and the user do not state the pairwise function.
 
     Raises:
         FarfieldError: for blocks that `NonLocalBlock3d` cannot compute.

@@ -34,7 +34,7 @@ class _Loader(yaml.SafeLoader):
         return node
 
     def flatten_mapping(self, node: Any) -> None:
-        """Refuse merge keys: each merge of a merge would double the number of values."""
+        """Refuse YAML merge keys, since each level of nested merges would double the number of values."""
         if any(key.tag == "tag:yaml.org,2002:merge" for key, _ in node.value):
             raise _RefusedYaml("has merge keys, which PySlowFast never writes")
         super().flatten_mapping(node)
@@ -48,7 +48,7 @@ _Loader.add_constructor("tag:yaml.org,2002:python/tuple", _sequence)
 
 
 def read_cfg(text: Any, path: Any) -> dict[str, Any] | None:
-    """Parse PySlowFast's config, which its checkpoints hold as YAML text. None if it is not text or not a mapping.
+    """Parse the config that PySlowFast's checkpoints hold as YAML text; None if it is not text or not a mapping.
 
     Raises:
         FarfieldError: for a config that is not YAML, is nested too deeply, or is too large.
@@ -62,7 +62,9 @@ def read_cfg(text: Any, path: Any) -> dict[str, Any] | None:
     except (yaml.YAMLError, ValueError, KeyError, TypeError) as error:
         mark = getattr(error, "problem_mark", None)
         where = "" if mark is None else f": line {mark.line + 1}, column {mark.column + 1}"
-        raise FarfieldError(f"the config inside {path} cannot be read as YAML{where}.") from error
+        raise FarfieldError(
+            f"the config inside {path} cannot be read as YAML{where}. Copy or download the file again."
+        ) from error
     _refuse_large(cfg, path)
     return cfg if isinstance(cfg, dict) else None
 
@@ -129,7 +131,7 @@ def _flat(value: Any) -> list[Any]:
 
 
 def refuse_other_networks(cfg: dict[str, Any], path: Any) -> None:
-    """Raise if a setting makes the network differ from every network that farfield can build.
+    """Raise if a setting describes a network that farfield cannot build.
 
     Raises:
         FarfieldError: with the setting, its value and the supported values.

@@ -1,7 +1,7 @@
 """How PySlowFast's data loaders choose frames and order the colour channels, for each data set.
 
-The sources are files of facebookresearch/SlowFast, at the given commits. TRAIN.DATASET is the name of a class. Its case
-does not matter, since `build_dataset` capitalises it (slowfast/datasets/build.py).
+The sources are files of facebookresearch/SlowFast, at the given commits. TRAIN.DATASET is the name of a class. Upper
+and lower case do not matter, since `build_dataset` capitalises the name (slowfast/datasets/build.py).
 
 - Kinetics and Ptvkinetics decode videos to RGB frames (kinetics.py). Kinetics repeats the last frame of a video that is
   shorter than a clip (`temporal_sampling` in decoder.py at 163ad2e).
@@ -58,8 +58,9 @@ LOADERS = {
     "ptvcharades": Loader(bgr=True, list_fps=CHARADES_FPS, short_clip="clamp"),
 }
 REFUSED = {
-    "ava": "it detects the actions of persons in boxes, and only networks that classify whole clips can be converted",
-    "imagenet": "it classifies single images, and only networks that classify clips can be converted",
+    "ava": "such a network detects the actions of persons in boxes, and only networks that classify whole clips can be "
+    "converted",
+    "imagenet": "such a network classifies single images, and only networks that classify clips can be converted",
 }
 _PTV_CHARADES = (
     "PyTorchVideo's loader of Charades takes other test clips than PySlowFast's: the last of n clips starts at "
@@ -68,20 +69,20 @@ _PTV_CHARADES = (
 )
 """Difference of pytorchvideo 0.1.5's data/charades.py and data/clip_sampling.py (ConstantClipsPerVideoSampler)."""
 _FIRST_CROPS = (
-    "with fewer than three crops, PySlowFast's Charades takes the left or upper crop first; farfield takes a single "
-    "crop at the centre, and two crops at both ends"
+    "with fewer than three crops, PySlowFast's Charades loader takes the left or upper crop first; farfield takes a "
+    "single crop at the centre, and two crops at both ends"
 )
 
 
 def dataset_loader(cfg: dict[str, Any], path: Any, notes: list[str]) -> Loader:
-    """Return the loader that the config's TRAIN.DATASET names.
+    """Return the data loader for the data set in the config's TRAIN.DATASET.
 
     For a data set that PySlowFast does not have, return the loader of Kinetics and add a note.
 
     Args:
         cfg: PySlowFast's config.
         path: path of the checkpoint, for messages.
-        notes: notes for the user, to which one may be added.
+        notes: notes for the user; notes about assumptions are appended.
 
     Raises:
         FarfieldError: for a data set whose networks cannot be converted.
@@ -114,7 +115,7 @@ def dataset_loader(cfg: dict[str, Any], path: Any, notes: list[str]) -> Loader:
 
 
 def dataset_labels(cfg: dict[str, Any], shapes: Shapes) -> list[str] | None:
-    """Return Charades' class codes, c000 to c156, for a network of its classes; None for another network."""
+    """Return Charades' class codes, c000 to c156, for a network with Charades' classes; None for other networks."""
     name = str(setting(cfg, "TRAIN.DATASET", "")).lower()
     if name not in ("charades", "ptvcharades") or shapes.get("head.fc.weight", (0,))[0] != CHARADES_CLASSES:
         return None

@@ -1,4 +1,7 @@
-"""Describe PyTorchVideo's and torchvision's checkpoints. The network is identified by the shapes of its weights."""
+"""Derive network options and renamed weights from PyTorchVideo's and torchvision's checkpoints.
+
+The network is identified by the shapes of its weights.
+"""
 
 from __future__ import annotations
 
@@ -33,7 +36,7 @@ SOFTMAX_INSIDE = ("x3d_xs", "x3d_s", "x3d_m", "x3d_l", "r2plus1d_r50")
 def describe_pytorchvideo(
     state: dict[str, Tensor], options: ConversionOptions, path: Any, *, softmax_inside: bool = False
 ) -> SourceCheckpoint:
-    """Describe a checkpoint of one of PyTorchVideo's hub networks.
+    """Derive network options and renamed weights from a checkpoint of one of PyTorchVideo's hub networks.
 
     Args:
         state: weights by PyTorchVideo's names.
@@ -68,10 +71,10 @@ FUSION = "backbone.trunk.blocks.0.multipathway_fusion.conv_fast_to_slow.weight"
 
 
 def _fusion_options(found: SourceCheckpoint, name: str, options: ConversionOptions) -> dict[str, Any]:
-    """Return the option fusion_kernel of a SlowFast whose fusion kernel is not SlowFast 8x8's; else an empty dict.
+    """Return a SlowFast's option fusion_kernel if it differs from that of SlowFast 8x8; an empty dict otherwise.
 
-    Such a SlowFast may also have another alpha, which its weights do not show. If the user does not give alpha, a
-    question for the user is added to `found`.
+    If fusion_kernel differs, alpha may differ, too, but the weights do not show alpha. If the user does not give alpha,
+    a question for the user is added to `found`.
     """
     kernel = found.state[FUSION].shape[2] if FUSION in found.state else None
     if name != "slowfast_r50" or kernel in (None, 7):
@@ -100,7 +103,7 @@ def _pytorchvideo_key(name: str, last: int) -> str:
 
 
 def describe_torchvision(state: dict[str, Tensor], options: ConversionOptions, path: Any) -> SourceCheckpoint:
-    """Describe a checkpoint of one of torchvision's video networks."""
+    """Derive network options and renamed weights from a checkpoint of one of torchvision's video networks."""
     transformer = any(name.startswith(("conv_proj.", "patch_embed.")) for name in state)
     names, weights = {}, {}
     for name, value in state.items():
@@ -143,7 +146,7 @@ def _identify(found: SourceCheckpoint, candidates: tuple[str, ...], options: Con
         raise FarfieldError(
             f"{path} looks like a network of {found.origin}, but its weights fit none of {', '.join(candidates)}. The "
             f"nearest is {nearest}; weights that are missing, unexpected or of another shape: "
-            f"{len(differing[nearest])}, such as {', '.join(some)}."
+            f"{len(differing[nearest])}, such as {', '.join(some)}. Give a checkpoint of an unchanged network."
         )
     if len(fitting) > 1:
         found.questions.append(

@@ -1,14 +1,14 @@
 """Read any project's checkpoint without running code from it.
 
 `torch.load(weights_only=True)` is tried first. It refuses files that hold more than tensors and plain types, such as
-Caffe2's pickles of numpy arrays and MMEngine's logs. Those are read by an unpickler that builds arrays, tensors and
-plain types, and replaces every other object by an inert placeholder. Of the classes and functions that the file names,
-it imports and calls only those in `_ALLOWED`.
+Caffe2's pickles of numpy arrays and MMEngine's logs. Such files are read by an unpickler that builds arrays, tensors
+and plain types, and replaces every other object by an inert placeholder. The unpickler imports and calls a class or
+function that the file names only if it is in `_ALLOWED`.
 
 This module uses two private APIs, each with a test in test_private_apis.py: `pickle._Unpickler`, the unpickler written
-in Python, and functions of `torch._utils`, which pickled tensors name. The public unpickler, written in C, is
-unsuitable: a subclass cannot override single instructions, and it allocates as much memory as an index in the file asks
-for.
+in Python, and functions of `torch._utils`, to which pickles of tensors refer. The public unpickler, written in C, is
+unsuitable: a subclass cannot override single instructions, and a large index in the file makes it allocate any amount
+of memory.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _DAMAGED = (
 
 
 class Placeholder:
-    """Inert stand-in for an object whose class the unpickler does not allow.
+    """Inert replacement for an object whose class the unpickler does not allow.
 
     It accepts every operation that unpickling performs on an object, and does nothing.
     """
@@ -190,7 +190,7 @@ class _Unpickler(_PythonUnpickler):
 
 
 def _restricted_pickle() -> types.ModuleType:
-    """Return a stand-in for the module `pickle` whose functions use the restricted unpickler, for `torch.load`."""
+    """Return a replacement for the module `pickle` that uses the restricted unpickler, for `torch.load`."""
     module = types.ModuleType("restricted_pickle")
     module.Unpickler = _Unpickler  # type: ignore[attr-defined]
     module.load = lambda file, **options: _Unpickler(file, **options).load()  # type: ignore[attr-defined]

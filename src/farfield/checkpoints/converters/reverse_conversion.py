@@ -124,13 +124,14 @@ def _check_head(network: ActionNet, kind: str) -> None:
 
 
 def _check_segments(network: ActionNet) -> None:
-    """Raise if the network samples segments, and PySlowFast would take other frames of them."""
+    """Raise if the network takes one frame per segment of the video, but PySlowFast would take other frames."""
     clip = network.clip
     if clip.sampling == "segments" and (clip.segment_offsets, clip.target_fps) != ("pyslowfast", SEGMENT_FPS):
         raise FarfieldError(
             f"the network samples segments with segment_offsets {clip.segment_offsets!r} and target_fps "
-            f"{clip.target_fps}, but PySlowFast's only loader of segments, that of Something-Something, takes frames "
-            f"as segment_offsets 'pyslowfast' and target_fps {SEGMENT_FPS:g} do. Only such networks can be converted."
+            f"{clip.target_fps}, but PySlowFast's loader of segments (Something-Something) corresponds to "
+            f"segment_offsets 'pyslowfast' and target_fps {SEGMENT_FPS:g}. Only networks with these settings can be "
+            "converted."
         )
 
 
@@ -204,7 +205,7 @@ def _pyslowfast_name(plain: str, *, x3d: bool) -> str:
 
 
 def _key(values: Mapping[str, str], value: str) -> str:
-    """Return the key of a value."""
+    """Return the key whose value is `value`."""
     return next(key for key, each in values.items() if each == value)
 
 

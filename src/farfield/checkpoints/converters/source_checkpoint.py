@@ -1,4 +1,4 @@
-"""Description of another project's checkpoint, and functions that derive it from the shapes of the weights."""
+"""Network options of another project's checkpoint, and functions that derive them from the shapes of the weights."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ ASK_ALPHA = (
 
 @dataclass
 class SourceCheckpoint:
-    """Another project's checkpoint, described in farfield's terms.
+    """Network options and weights that were derived from another project's checkpoint.
 
     Attributes:
         origin: name of the project.
@@ -30,7 +30,7 @@ class SourceCheckpoint:
             `own_keys` is set.
         own_names: the name of each weight in the file, by its key in `state`.
         own_keys: whether the keys of `state` are those of the network's state dict, instead of plain names.
-        labels: class names in the order of the scores, if the file's data set determines them.
+        labels: class names in the order of the scores, if the file's data set determines them; None otherwise.
         ignored: name of each weight that is left out on purpose, and the reason.
         unknown: names of weights that no network of this project has.
         notes: information for the user, such as assumptions about what the file does not state.
@@ -76,7 +76,7 @@ def renamed(
         if plain is None:
             unknown.append(name)
         elif plain in own:
-            raise FarfieldError(f"{path} has two weights that both mean {plain}: {own[plain]} and {name}. Remove one.")
+            raise FarfieldError(f"{path} has two weights that map to {plain}: {own[plain]} and {name}. Remove one.")
         else:
             plain_state[plain], own[plain] = value, name
     return plain_state, own, unknown
@@ -94,7 +94,9 @@ def resnet_arguments(shapes: Shapes, *, family: str | None, path: Any) -> dict[s
         FarfieldError: for a network that no farfield backbone can represent.
     """
     if not any(name.startswith("res2.") for name in shapes) or "stem.conv.weight" not in shapes:
-        raise FarfieldError(f"{path} holds no ResNet: weights of the stem or of res2 are missing.")
+        raise FarfieldError(
+            f"{path} holds no ResNet: weights of the stem or of res2 are missing. Give a whole network."
+        )
     two = "fast_stem.conv.weight" in shapes
     counts = tuple(_count(shapes, f"res{k}") for k in (2, 3, 4, 5))
     depth = next((layers for layers, blocks in DEPTHS.items() if blocks == counts), None)
@@ -136,7 +138,7 @@ def resnet_arguments(shapes: Shapes, *, family: str | None, path: Any) -> dict[s
 
 
 def given_family(options: ConversionOptions) -> str | None:
-    """Return the family of the backbone that the user gives: c2d, i3d or slow; None for no or another backbone."""
+    """Return the family, c2d, i3d or slow, of the backbone that the user gives; None for any other or no backbone."""
     family = options.backbone.rsplit("_r", 1)[0] if options.backbone else None
     return family if family in FAMILIES else None
 
@@ -198,8 +200,8 @@ def block_options_by_shape(shapes: Shapes, path: Any) -> dict[str, Any]:
         found = {f"{stage}.{i}.inserted.{suffix}" in shapes for stage, i in places}
         if len(found) > 1:
             raise FarfieldError(
-                f"{path} cannot be converted: some of its non-local blocks have {suffix} and others do not, but all "
-                "must have the same options."
+                f"{path} cannot be converted: some of its non-local blocks have weights {suffix} and others do not, "
+                "but all must have the same options."
             )
         return found.pop()
 

@@ -14,7 +14,7 @@ from farfield.models.network_weight_names import PATHWAYS
 
 
 def from_pyslowfast(name: str) -> str | None:
-    """Translate a weight name of PySlowFast's ResNets, SlowFast or X3D to a plain name; None if it is unknown."""
+    """Translate a weight name of PySlowFast's ResNets, SlowFast or X3D to a plain name; None for an unknown name."""
     if match := re.fullmatch(r"s1\.pathway([01])_stem\.(conv|conv_xy|bn)\.(\w+)", name):
         return f"{PATHWAYS[int(match[1])]}stem.{'norm' if match[2] == 'bn' else match[2]}.{match[3]}"
     if match := re.fullmatch(r"s([2-5])\.pathway([01])_res([0-9]{1,3})\.(.+)", name):
@@ -44,7 +44,7 @@ def _pyslowfast_residual(rest: str) -> str | None:
 
 
 def x3d_from_pyslowfast(name: str) -> str | None:
-    """Translate a weight name of PySlowFast's X3D to a plain name; None if it is unknown.
+    """Translate a weight name of PySlowFast's X3D to a plain name; None for an unknown name.
 
     In PyTorchVideo, the stem and squeeze-and-excitation of X3D have other names.
     """
@@ -63,7 +63,7 @@ _CAFFE2_CONV = {"w": "weight", "b": "bias"}
 
 
 def from_caffe2(name: str) -> str | None:
-    """Translate a Caffe2 blob name to a plain name; None if it is unknown.
+    """Translate a Caffe2 blob name to a plain name; None for an unknown name.
 
     The blobs are those of the paper's own code (video-nonlocal-net) and of PySlowFast's Caffe2 models.
     """
@@ -92,7 +92,7 @@ def _caffe2(place: str, part: str, suffix: str) -> str | None:
 
 
 def from_mmaction2(name: str) -> str | None:
-    """Translate a weight name of MMAction2 to a plain name; None if it is unknown.
+    """Translate a weight name of MMAction2 to a plain name; None for an unknown name.
 
     The networks are ResNet3d and ResNet3dSlowOnly with an I3D head and mmcv's non-local blocks.
     """

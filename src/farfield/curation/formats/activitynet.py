@@ -1,4 +1,4 @@
-"""ActivityNet's JSON of segments, in which HACS Segments and THUMOS14 are published, too.
+"""Read ActivityNet's JSON of segments. HACS Segments and THUMOS14 are published in this form, too.
 
     {"database": {"ID": {"subset": "training", "duration": 12.5, "annotations": [{"label": "L", "segment": [0.5, 3]}]}}}
 
@@ -6,12 +6,12 @@
   empty or last 0.01 s, such as [0, 0] and [0.01, 0.02] (activitynet/ActivityNet, issue 56, 2019-09).
 - HACS Segments v1.1: `duration` is text ("92.166667"); 37,618 training, 5,982 validation and 5,988 testing videos,
   `<class>/v_<id>.mp4` (README of hangzhaomit/HACS-dataset at 02b5af4).
-- THUMOS14 in this form comes from several projects, which name the subsets differently: "Validation" and "Test" with
-  further keys `fps`, `segment(frames)` and `label_id` in one (sazzadadib/CSE499A--BBFormer at 54e3a7c), "training" for
-  the videos video_validation_* in another (dangtna1/THUMOS-14_TAD at 54dd759). Some segments begin after the end of
-  their video: the last two each of video_validation_0000364 and _0000856, the last three of video_test_0000814, the
-  last one of _0001081 and most of _0000270 (my_data/thumos14/annotations/louis/thumos14_readme.md of makecent/mmtad
-  at c217270). A class "Ambiguous", if a file has one, is read like any other class.
+- Several projects publish THUMOS14 in this form, with different names of the subsets. One has "Validation" and "Test",
+  with the further keys `fps`, `segment(frames)` and `label_id` (sazzadadib/CSE499A--BBFormer at 54e3a7c). Another has
+  "training" for the videos video_validation_* (dangtna1/THUMOS-14_TAD at 54dd759). Some segments begin after the end of
+  their video: in video_validation_0000364 and _0000856 the last two, in video_test_0000814 the last three, in _0001081
+  the last one, and in _0000270 most (my_data/thumos14/annotations/louis/thumos14_readme.md of makecent/mmtad at
+  c217270). A class "Ambiguous", if a file has one, is read like any other class.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ NEEDED = "Give ActivityNet's JSON, for example activity_net.v1-3.min.json."
 
 
 def read_activitynet(source: AnnotationSource) -> Iterator[VideoRecord]:
-    """Read ActivityNet's JSON; yield a row for each segment, with the video's id as group.
+    """Read ActivityNet's JSON; yield a row for each segment, with the video's id as `group`.
 
     Videos are named `v_<id>` or `<id>`, with any video suffix, anywhere under `root`. Segments are clipped to
     [0, duration). A segment that is empty, or empty after clipping, is left out and reported.
 
     Raises:
-        FarfieldError: for a file of another form, an invalid segment, or a subset that the file does not have.
+        FarfieldError: for a file in another format, an invalid segment, or a subset that the file does not have.
     """
     database = read_database(source.annotations)
     source.skip_not_annotated({f"{prefix}{video_id}" for video_id in database for prefix in ("", "v_")})
@@ -83,7 +83,7 @@ def choose_subset(database: dict[str, dict[str, Any]], source: AnnotationSource)
 
 
 def find_video(source: AnnotationSource, video_id: str) -> str | None:
-    """Find the video `v_<id>` or `<id>` with `AnnotationSource.find_video`; None if both exist."""
+    """Return the path of the video `v_<id>` or `<id>`, see `AnnotationSource.find_video`; None if both exist."""
     stems = [stem for stem in (f"v_{video_id}", video_id) if stem in source.files_by_stem]
     if len(stems) > 1:
         source.left_out.append((video_id, f"two videos have this id: {' and '.join(stems)}"))

@@ -1,4 +1,4 @@
-"""Input of the readers of annotation formats: files and options, and records of what a reader leaves out."""
+"""Input of an annotation reader: files, options, and the lists to which the reader adds what it leaves out."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ class AnnotationSource:
         root: folder of the videos.
         annotations: annotation file or folder; `root` if the format has none.
         labels: file of class names, in the form that the format uses; None if none was given.
-        subset: part of the collection to read, such as "validation", where one file holds several; None for all.
+        subset: part of the collection to read, such as "validation", if the annotations hold several; None for all.
         split: number of the official split, where there are several; None if none was given.
         label_column: column, attribute or field that holds the label, where there are several; None if none was given.
-        columns: column, or key, of the annotations for each field of a manifest, for formats without fixed columns.
+        columns: for formats without fixed columns: name of the column (or JSON key) that holds each manifest field.
         fps: frame rate of folders of pictures, and for converting frame numbers to seconds; None if none was given.
         first_label: number of the first class, where labels are numbers; None to find out from `labels`.
-        unlabelled_as_none: whether an annotated video without a label shows none of the classes; otherwise it is left
-            out.
+        unlabelled_as_none: keep an annotated video without a label, as one that shows none of the classes; otherwise
+            the video is left out.
         skipped: record of files that the scan of `root` skips. Readers add videos that they do not use.
         left_out: (name, reason) of each annotated video or row that cannot be used. Readers add to it.
     """
@@ -50,7 +50,7 @@ class AnnotationSource:
 
     @cached_property
     def files_by_stem(self) -> dict[str, list[str]]:
-        """Paths of the videos under `root`, relative to it, by file name without suffix. Scans the folder once."""
+        """Paths of the videos under `root`, relative to `root`, by file name without suffix. Scans the folder once."""
         found: dict[str, list[str]] = defaultdict(list)
         for file in scan_folder(self.root, self.skipped, frame_folders=self.fps is not None):
             stem = file.stem if has_video_suffix(file) else file.name  # a folder of pictures may have a dot in its name
@@ -75,7 +75,7 @@ class AnnotationSource:
         return found[0] if found else stem + suffix
 
     def without_label(self, name: str, path: str) -> list[VideoRecord]:
-        """Return the row of an annotated video without a label if `unlabelled_as_none`; otherwise leave the video out.
+        """Return a row with an empty label if `unlabelled_as_none`; otherwise no row, and add the video to `left_out`.
 
         Args:
             name: name of the video in the annotations.
@@ -87,11 +87,11 @@ class AnnotationSource:
         return []
 
     def leave_out_ambiguous(self, name: str, found: Sequence[str]) -> None:
-        """Add an annotated name that fits several videos, `found`, to `left_out`."""
+        """Add a name to `left_out`, because several videos have it; `found` are their paths."""
         self.left_out.append((name, f"several videos have this name: {', '.join(found[:3])}"))
 
     def skip_not_annotated(self, stems: Set[str]) -> None:
-        """Add the videos under `root` whose file name without suffix is not in `stems` to `skipped`."""
+        """Add to `skipped` the videos under `root` whose file name without suffix is not in `stems`."""
         for stem in self.files_by_stem.keys() - stems:
             for path in self.files_by_stem[stem]:
                 self.skipped.add(Reason.NOT_ANNOTATED, self.root / path)
@@ -104,7 +104,8 @@ class Format:
     Attributes:
         read: reader; yields a row for each annotated video or segment, with a path relative to the root or absolute.
             A video that does not exist is yielded, too: `index_videos` reports it as missing.
-        annotations: what to give as annotations, as the end of a sentence; None if the format has none.
+        annotations: what the user must give as annotations, as the end of a message "Give ..."; None if the format has
+            none.
         options: options that the format uses: any of labels, subset, split, label_column, columns, fps, first_label and
             unlabelled_as_none.
     """

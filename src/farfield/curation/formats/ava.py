@@ -2,7 +2,7 @@
 
 Published at https://research.google.com/ava as CSV files without a header, for example `ava_train_v2.2.csv`, with
 `video_id, middle_frame_timestamp, x1, y1, x2, y2, action_id, person_id`. Coordinates are fractions of the frame. A row
-says what one person in a box does; several rows share a second of a video.
+gives one action of one person at one second of a video; several rows may give the same second.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from farfield.data.manifest import VideoRecord
 from farfield.errors import FarfieldError
 
 _LINES = 20
-"""Number of lines that are searched for a box. One is not enough: AVA-Kinetics also has rows without a box."""
+"""Number of lines that are searched for a box. One line is not enough: AVA-Kinetics also has rows without a box."""
 
 
 def read_ava(source: AnnotationSource) -> Iterator[VideoRecord]:
-    """Raise the error of `refuse_ava`."""
+    """Raise the error that explains why AVA is not supported, see `refuse_ava`."""
     refuse_ava()
 
 
@@ -63,6 +63,6 @@ def _is_box(line: str) -> bool:
 def _refusal(subject: str) -> FarfieldError:
     return FarfieldError(
         f"{subject} boxes of persons at single times (video_id, middle_frame_timestamp, x1, y1, x2, y2, action_id, "
-        "person_id): spatio-temporal detection is another task than classifying videos, so give annotations of whole "
-        "videos or of segments."
+        "person_id), for spatio-temporal detection. farfield classifies videos and segments. Give annotations of "
+        "whole videos or of segments."
     )

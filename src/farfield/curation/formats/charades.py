@@ -1,14 +1,14 @@
-"""Charades' CSV: one row per video with its actions and their times.
+"""Read Charades' CSV: one row per video with its actions and their times.
 
     id,subject,scene,quality,relevance,verified,script,objects,descriptions,actions,length
     A1B2C,XY12,Kitchen,6,7,Yes,"A person cooks, then leaves.",stove,...,c092 11.90 21.20;c147 0.00 12.60,24.83
 
 Charades.zip (prior.allenai.org/projects/charades) holds Charades_v1_train.csv, Charades_v1_test.csv and
 Charades_v1_classes.txt with 157 lines `c000 Holding some clothes` to `c156 Someone is eating something`, line 135 with
-a trailing blank (copy in YuqiZhang2020/SEAD at 3475c34; other copies word c002 differently). Both CSVs have actions.
-9,848 videos of 267 people have 66,500 actions (dataset card HuggingFaceM4/charades). Texts with commas are quoted,
-`actions` may be empty, and `relevance`, too (train.csv in DhanashreeA/KRProject at 09a3090). Many actions end after
-`length`, for example at 32.00 s of 31.38 s: the authors clip them (gsig/charades-algorithms, issue 5).
+a trailing space (copy in YuqiZhang2020/SEAD at 3475c34; other copies word c002 differently). Both CSVs have actions.
+9,848 videos of 267 people have 66,500 actions (dataset card HuggingFaceM4/charades). Texts with commas are quoted, and
+`actions` and `relevance` may be empty (train.csv in DhanashreeA/KRProject at 09a3090). Many actions end after `length`,
+for example at 32.00 s of 31.38 s: the authors clip them (gsig/charades-algorithms, issue 5).
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ NEEDED = "Give Charades_v1_train.csv or Charades_v1_test.csv of Charades.zip."
 def read_charades(source: AnnotationSource) -> Iterator[VideoRecord]:
     """Read Charades' CSV; yield a row for each action.
 
-    A video without actions has one row with an empty label. Labels are codes such as c092, or the names that `labels`
-    gives them. The group is the person in the video. Actions are clipped to the video's length. An action that is
-    empty, or empty after clipping, is left out and reported.
+    A video without actions has one row with an empty label. Labels are class names if `labels` is given, otherwise
+    codes such as c092. The row's `group` is the person in the video. Actions are clipped to the video's length. An
+    action that is empty, or empty after clipping, is left out and reported.
 
     Raises:
-        FarfieldError: for a file of another form, a malformed action, or a class that `labels` lacks.
+        FarfieldError: for a file in another format, a malformed action, or a class that `labels` lacks.
     """
     names = None if source.labels is None else read_classes(source.labels)
     rows = list(read_rows(source.annotations))

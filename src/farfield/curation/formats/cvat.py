@@ -1,4 +1,4 @@
-"""CVAT's XML: tracks of "CVAT for video 1.1", and tags of "CVAT for images 1.1" that was exported from a video.
+"""Read CVAT's XML: tracks from "CVAT for video 1.1", and tags from "CVAT for images 1.1" exported from a video.
 
     <annotations><version>1.1</version>
       <meta><task><id>5</id><start_frame>0</start_frame><frame_filter>step=2</frame_filter><source>a.mp4</source>...
@@ -11,14 +11,16 @@ cvat/apps/dataset_manager/bindings.py, @da71018):
 - Frame numbers are those of the video, from 0, even if a task takes every n-th frame (`frame_filter`) or starts later.
 - In the export of a project, the tasks of a subset share one count of frames: a task's numbers are offset by the sum of
   start + step x size of the tasks before it (`_init_task_frame_offsets`). The offsets are subtracted here.
-- A shape with outside="1" marks the frame from which the object is not seen. Shapes between key frames are exported.
+- A shape with outside="1" marks the frame from which the object is not seen. The export also has the shapes between key
+  frames.
 - "CVAT for video" contains no tags (cvat-ai/cvat#7198 and #2923, where the documentation says otherwise); "CVAT for
   images" holds the tags of each frame: <image id="4" name="frame_000004"><tag label="jump"/></image>.
 - The file does not contain the frame rate, so it is read from the video. The export of a single job names no video.
 
-Read as segments: the frames in which a track, or one of its attributes (label_column), has a label, and the frames that
-have a tag. Frames of one label that follow each other, and overlapping tracks, form one segment. Coordinates of boxes,
-polygons, points, cuboids, masks and skeletons are not read, and neither are shapes of single images.
+Segments are made from the frames in which a track, or the attribute label_column of a track, has a label, and from the
+frames that have a tag. Consecutive frames with the same label form one segment, as do overlapping tracks with the same
+label. Coordinates of boxes, polygons, points, cuboids, masks and skeletons are not read, and neither are shapes of
+single images.
 """
 
 from __future__ import annotations
@@ -48,7 +50,8 @@ Interval = tuple[int, int]
 class _Video:
     """A task of a CVAT file: its video, and the frames of each label.
 
-    `offset` is what the export adds to the frame numbers of the video. `end` is the frame after the task's last one.
+    `offset` is the number that the export adds to the frame numbers of the video. `end` is the frame after the task's
+    last.
     """
 
     name: str
@@ -65,7 +68,7 @@ def read_cvat(source: AnnotationSource) -> Iterator[VideoRecord]:
     Labels are those of the tracks and tags, or the values of the attribute that label_column names.
 
     Raises:
-        FarfieldError: for a file of another form, a file that names no video, or an unknown attribute.
+        FarfieldError: for a file in another format, a file that names no video, or an unknown attribute.
     """
     files = sorted(source.annotations.rglob("*.xml")) if source.annotations.is_dir() else [source.annotations]
     if not files:
@@ -115,7 +118,10 @@ def _segments(video: _Video) -> Iterator[tuple[int, int, str]]:
 
 
 def _read_file(path: Path, attribute: str | None, attributes: set[str]) -> list[_Video]:
-    """Read the tasks of a file; add the names of the file's attributes to `attributes`."""
+    """Read the tasks of a file and the labels of their frames; add the names of the file's attributes to `attributes`.
+
+    `attribute` names the attribute that holds the labels; None for the labels of the tracks and tags.
+    """
     root = _parse(path)
     videos = _tasks(root, path)
     for node in [*root.iterfind("track"), *root.iterfind("image")]:
@@ -135,7 +141,7 @@ def _parse(path: Path) -> ElementTree.Element:
 
 
 def _tasks(root: ElementTree.Element, path: Path) -> dict[str, _Video]:
-    """Return the tasks that have a video, by id: all of a project, or the only task of the file."""
+    """Return the tasks that have a video, by task id. The export of a project has several, any other has one."""
     project = root.findall("meta/project/tasks/task")
     videos: dict[str, _Video] = {}
     offset, last_subset = 0, None
@@ -173,7 +179,7 @@ def _task_of(node: ElementTree.Element, videos: dict[str, _Video], path: Path) -
 def _add_track(
     track: ElementTree.Element, video: _Video, attribute: str | None, attributes: set[str], path: Path
 ) -> None:
-    """Add the frames of a track to its labels: from each shape to the next, unless the shape is outside."""
+    """Add a track's frames to `video.frames`: from each shape to the next, unless the object is outside the picture."""
     where = f"{path}, track {track.get('id')}"
     shapes = sorted(((_frame(shape.get("frame"), where, video), shape) for shape in track), key=lambda each: each[0])
     stops = [next_frame for (_, _), (next_frame, _) in pairwise(shapes)]
@@ -185,7 +191,7 @@ def _add_track(
 
 
 def _is_outside(shape: ElementTree.Element) -> bool:
-    """Return whether a shape has outside="1" (the object is not seen); for a skeleton, whether all its points have."""
+    """Return whether a shape has outside="1" (the object is not seen). Of a skeleton, all points must have it."""
     parts = [shape] if "outside" in shape.attrib else [part for part in shape if part.tag != "attribute"]
     return bool(parts) and all(part.get("outside") == "1" for part in parts)
 
@@ -193,7 +199,7 @@ def _is_outside(shape: ElementTree.Element) -> bool:
 def _add_image(
     image: ElementTree.Element, video: _Video, attribute: str | None, attributes: set[str], path: Path
 ) -> None:
-    """Add the frame of an image to each label of its tags."""
+    """Add an image's frame to `video.frames`, once for the label of each tag."""
     where = f"{path}, image {image.get('name')}"
     tags = image.findall("tag")
     if not tags:
@@ -208,21 +214,24 @@ def _add_image(
 def _label(
     node: ElementTree.Element, label: str | None, attribute: str | None, attributes: set[str], where: str
 ) -> str:
-    """Return the label of a shape or tag: the value of the named `attribute` ("" for none), or without one, `label`."""
+    """Return the label of a shape or tag: the value of its attribute named `attribute`; "" if it lacks the attribute.
+
+    If `attribute` is None, the result is `label`. The names of all attributes are added to `attributes`.
+    """
     values = {each.get("name", ""): (each.text or "").strip() for each in node.iterfind("attribute")}
     attributes.update(values)
     if attribute is not None:
         value = values.get(attribute, "")
         return "" if value == "__undefined__" else join_labels([value], where)
     if not label:
-        raise FarfieldError(f"{where} has no label. Every track and tag needs one: export the task again.")
+        raise FarfieldError(f"{where} has no label. Every track and tag needs a label: export the task again.")
     return join_labels([label], where)
 
 
 def _frame(text: str | None, where: str, video: _Video | None = None) -> int:
     """Parse a frame number; if `video` is given, subtract the offset and check that the frame is in the task."""
     if text is None or not text.isdecimal():
-        raise FarfieldError(f"{where}: {text!r} must be a whole number. Export the task again.")
+        raise FarfieldError(f"{where}: the frame number is {text!r}; it must be a whole number. Export the task again.")
     frame = int(text) - (video.offset if video else 0)
     if video and not 0 <= frame <= video.end:
         raise FarfieldError(

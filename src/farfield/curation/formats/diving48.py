@@ -1,4 +1,4 @@
-"""Diving48: JSON lists of cut videos, with the number of the class.
+"""Read Diving48: JSON lists of cut videos, each with the number of its class.
 
 Published at http://www.svcl.ucsd.edu/projects/resound/dataset.html as `Diving48_train.json` and `Diving48_test.json`
 (version 1), `Diving48_V2_train.json` and `Diving48_V2_test.json` (version 2, with corrected labels): a list of objects
@@ -26,8 +26,8 @@ _NEEDED_LABELS = "Give Diving48_vocab.json."
 def read_diving48(source: AnnotationSource) -> Iterator[VideoRecord]:
     """Read a list of Diving48; yield a row for each video.
 
-    `labels` is the vocabulary; without it, labels are the numbers of the classes. The group is the YouTube id of the
-    video from which a file was cut.
+    `labels` is the vocabulary; without it, labels are the numbers of the classes. The row's `group` is the YouTube id
+    of the video from which a file was cut.
 
     Raises:
         FarfieldError: for a missing file, a malformed entry, or a number without a class name.
@@ -62,14 +62,14 @@ def _label_of(label: object, class_names: list[str] | None, where: str) -> str:
         return str(label)
     if label >= len(class_names):
         raise FarfieldError(
-            f"{where}: the label is {label}, but the vocabulary has only {len(class_names)} classes, counted from 0. "
-            f"{_NEEDED_LABELS}"
+            f"{where}: the label is {label}; it must be below the number of classes in the vocabulary, "
+            f"{len(class_names)}. {_NEEDED_LABELS}"
         )
     return class_names[label]
 
 
 def _read_vocabulary(path: Path) -> list[str]:
-    """Return the class names of the vocabulary: the words of each entry, joined by blanks."""
+    """Return the class names of the vocabulary: the words of each entry, joined by spaces."""
     entries = read_json(path, _NEEDED_LABELS)
     if not isinstance(entries, list) or not all(
         isinstance(words, list) and words and all(isinstance(word, str) for word in words) for words in entries

@@ -1,4 +1,4 @@
-"""ELAN's annotation files (.eaf), one for each video.
+"""Read ELAN's annotation files (.eaf), one for each video.
 
     <ANNOTATION_DOCUMENT ...><HEADER TIME_UNITS="milliseconds"><MEDIA_DESCRIPTOR MEDIA_URL="file:///data/a.mp4"
         MIME_TYPE="video/mp4" RELATIVE_MEDIA_URL="./a.mp4"/></HEADER>
@@ -16,8 +16,8 @@ According to the format's schema (EAFv3.0.xsd) and ELAN's code:
   those of its parent. With Symbolic_Subdivision, it is a part of its parent, and is left out.
 - Several tiers, such as those of several persons, may have one type (LINGUISTIC_TYPE, "tier type" in ELAN). The labels
   are the values of the annotations on the tiers of one type.
-- ELAN does not percent-encode blanks and letters in URLs of files (`pathToURLString` in FileUtility.java); other
-  programs do.
+- ELAN does not percent-encode spaces and non-ASCII letters in URLs of files (`pathToURLString` in FileUtility.java);
+  other programs do.
 """
 
 from __future__ import annotations
@@ -72,12 +72,12 @@ class _Document:
 
 
 def read_eaf(source: AnnotationSource) -> Iterator[VideoRecord]:
-    """Read ELAN's .eaf file, or all in a folder; yield a row for each annotation on the tiers of one type.
+    """Read an .eaf file of ELAN, or all in a folder; yield a row for each annotation on the tiers of one type.
 
-    `label_column` names the type, or one tier. Without it, tiers that depend on another tier are not read.
+    `label_column` names the tier type, or a single tier. Without it, tiers that depend on another tier are not read.
 
     Raises:
-        FarfieldError: for a file of another form, times in other units, or several types without label_column.
+        FarfieldError: for a file in another format, times in other units, or several tier types without label_column.
     """
     given = source.annotations
     files = sorted(given.rglob("*.eaf")) if given.is_dir() else [given]
@@ -98,7 +98,7 @@ def read_eaf(source: AnnotationSource) -> Iterator[VideoRecord]:
 
 
 def _rows(source: AnnotationSource, document: _Document, wanted: str | None) -> set[tuple[float, float, str]]:
-    """Return (start, end, label) of each annotation on tiers of the name or type `wanted`, in seconds.
+    """Return (start, end, label), in seconds, of each annotation on the tiers whose name or type is `wanted`.
 
     Annotations without usable times or text are added to `left_out`.
     """
@@ -124,9 +124,10 @@ def _rows(source: AnnotationSource, document: _Document, wanted: str | None) -> 
 
 
 def _times(key: str, everything: dict[str, tuple[_Tier, _Annotation]]) -> tuple[int, int] | None:
-    """Return start and end of an annotation in milliseconds, without TIME_ORIGIN; None if they are unknown.
+    """Return start and end of the annotation with id `key`, in milliseconds; None if they are unknown.
 
-    An annotation that is associated with a parent has the times of the parent.
+    TIME_ORIGIN is not added. An annotation that is associated with a parent has the times of the parent; `everything`
+    holds all annotations with their tiers, by id.
     """
     for _ in range(len(everything)):  # no more, if a file's references form a circle
         tier, annotation = everything[key]

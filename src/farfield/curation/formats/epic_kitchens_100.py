@@ -1,7 +1,7 @@
-"""EPIC-Kitchens-100: CSV files with a row for each segment of a video, with classes of its verb and of its noun.
+"""Read EPIC-Kitchens-100: CSV files with one row per segment, which gives a verb class and a noun class.
 
 Published in epic-kitchens/epic-kitchens-100-annotations on GitHub (read at commit 9a0d870) as `EPIC_100_train.csv`,
-`EPIC_100_validation.csv` and `EPIC_100_test_timestamps.csv`, which has neither verbs nor nouns. Columns used:
+`EPIC_100_validation.csv` and `EPIC_100_test_timestamps.csv`; this last file has neither verbs nor nouns. Columns used:
 `narration_id`, `participant_id` (P01), `video_id` (P01_101), `start_timestamp` and `stop_timestamp` (00:01:05.16), and
 `verb_class` or `noun_class`, numbers from 0. The columns `verb` and `noun` hold words of the narration, not classes:
 "pick-up" and "grab" are both of verb class 0, take. `EPIC_100_verb_classes.csv` (97 classes) and
@@ -29,13 +29,13 @@ _NUM_CLASSES = {"verb": (97, 97), "noun": (300, 304)}
 def read_epic_kitchens_100(source: AnnotationSource) -> Iterator[VideoRecord]:
     """Read a CSV file of EPIC-Kitchens-100; yield a row for each segment.
 
-    `label_column` is "verb", "noun" or "verb+noun". With both, the label of a segment is written
-    `verb:take|noun:cup`, as a multi_head network needs it. Without `labels`, labels are the numbers of the classes. The
-    group is the participant.
+    `label_column` is "verb", "noun" or "verb+noun". With "verb+noun", a label has the form `verb:take|noun:cup`, which
+    multi_head networks need. Without `labels`, labels are the numbers of the classes. The row's `group` is the
+    participant.
 
     Raises:
-        FarfieldError: without `label_column`; for a missing file or column, a malformed time or class, or class names
-            of nouns for verbs or the reverse.
+        FarfieldError: without `label_column`; for a missing file or column, a malformed time or class, or a file of
+            noun classes given for verbs, or the reverse.
     """
     kinds = (source.label_column or "").split("+")
     if not set(kinds) <= _NUM_CLASSES.keys() or len(set(kinds)) < len(kinds):
@@ -85,7 +85,7 @@ def _class_names(labels: Path | None, kind: str, *, only: bool) -> dict[str, str
     Args:
         labels: file of the classes of this kind or, if `only` is False, the folder of the files of both kinds.
         kind: "verb" or "noun".
-        only: whether the label is only of this kind, not of verb and noun.
+        only: whether labels have this kind alone; False if they have a verb and a noun.
     """
     if labels is None:
         return None
@@ -101,8 +101,8 @@ def _read_class_names(path: Path, kind: str) -> dict[str, str]:
     """Read a file of class names; return the name of each class (column `key`) by its id.
 
     Raises:
-        FarfieldError: for a missing file, an id or name that occurs twice, or a number of classes that shows that the
-            file is of the other kind.
+        FarfieldError: for a missing file, an id or name that occurs twice, or a number of classes that only files of
+            the other kind have.
     """
     needed = f"Give EPIC_100_{kind}_classes.csv."
     rows = [row for _, row in read_csv(path, ("id", "key"), needed)]
@@ -110,7 +110,8 @@ def _read_class_names(path: Path, kind: str) -> dict[str, str]:
     smallest, largest = _NUM_CLASSES[kind]
     if not smallest <= len(rows) <= largest:
         raise FarfieldError(
-            f"{path} has {len(rows)} classes, but EPIC-Kitchens-100 has {smallest} {kind} classes. {needed}"
+            f"the number of classes in {path} is {len(rows)}, but EPIC-Kitchens-100 has {smallest} {kind} classes. "
+            f"{needed}"
         )
     if len(names) < len(rows) or len(set(names.values())) < len(rows):
         raise FarfieldError(f"{path} has an id or a key twice, which would merge classes. {needed}")

@@ -1,4 +1,4 @@
-"""FiftyOne's JSON exports of videos: FiftyOneDataset (samples.json) and FiftyOneTemporalDetectionDataset (labels.json).
+"""Read FiftyOne's JSON exports: FiftyOneDataset (samples.json), FiftyOneTemporalDetectionDataset (labels.json).
 
 FiftyOneVideoLabelsDataset (manifest.json) is recognised here, and read by `fiftyone_video_labels.py`.
 
@@ -12,11 +12,11 @@ According to FiftyOne's own code and documentation:
 
 - `support` is "the [first, last] frame numbers, inclusive" (`TemporalDetection` in fiftyone/core/labels.py,
   voxel51/fiftyone@00c7f10), counted from 1 (`timestamp_to_frame_number` in eta/core/frameutils.py of voxel51/eta).
-  Hence it is [(first - 1)/fps, last/fps) seconds. FiftyOne itself maps frame 1 to 0 and the last frame of
-  a video to its duration.
+  Hence a support is [(first - 1)/fps, last/fps) seconds. FiftyOne itself maps frame 1 to 0 and the last frame of a
+  video to its duration.
 - labels.json has `timestamps` in seconds in place of `support` if it was exported with use_timestamps=True; with
   `classes`, a label is the number of its class, from 0; a video without labels is null or missing (FiftyOne's user
-  guide, FiftyOneTemporalDetectionDataset). It names videos without suffix, and holds no frame rate.
+  guide, FiftyOneTemporalDetectionDataset). labels.json names videos without suffix, and holds no frame rate.
 - samples.json holds each sample's fields and a `filepath` relative to the export (`FiftyOneDatasetExporter` in
   fiftyone/utils/data/exporters.py); the frame rate is included if metadata was computed (`VideoMetadata.frame_rate`).
 
@@ -45,8 +45,8 @@ from farfield.data.manifest import VideoRecord
 from farfield.errors import FarfieldError
 
 NEEDED = (
-    "Give samples.json of an export as FiftyOneDataset, labels.json of one as FiftyOneTemporalDetectionDataset, "
-    "manifest.json of one as FiftyOneVideoLabelsDataset, or the folder of the export."
+    "Give the folder of an export, or its file: samples.json (FiftyOneDataset), labels.json "
+    "(FiftyOneTemporalDetectionDataset) or manifest.json (FiftyOneVideoLabelsDataset)."
 )
 
 FILES = ("samples.json", "labels.json", "manifest.json")
@@ -57,7 +57,7 @@ FIELDS = {
     "TemporalDetection": None,
     "TemporalDetections": "detections",
 }
-"""Classes of fields that are read; for a class that holds several labels, the key of their list, otherwise None."""
+"""FiftyOne's label classes that are read, and the key of the class's list of labels; None for a single label."""
 
 
 def read_fiftyone(source: AnnotationSource) -> Iterator[VideoRecord]:
@@ -67,7 +67,7 @@ def read_fiftyone(source: AnnotationSource) -> Iterator[VideoRecord]:
     samples by tag. `label_column` chooses the field if several have labels.
 
     Raises:
-        FarfieldError: for a file of another form, or several fields without label_column.
+        FarfieldError: for a file in another format, or several fields without label_column.
     """
     path = _labels_file(source.annotations)
     content = checked(read_json(path, NEEDED), dict, f"{path}: its content")
@@ -79,8 +79,7 @@ def read_fiftyone(source: AnnotationSource) -> Iterator[VideoRecord]:
         yield from read_video_labels(source, path, content)
     else:
         raise FarfieldError(
-            f"{path} has {', '.join(content) or 'nothing'}; it needs 'samples', 'labels', or an 'index' of videos. "
-            f"{NEEDED}"
+            f"{path} has the keys {', '.join(content) or 'none'}; it needs 'samples', 'labels' or 'index'. {NEEDED}"
         )
 
 
@@ -122,7 +121,7 @@ def _is_read(value: Any) -> bool:
 def _rows_of_field(
     source: AnnotationSource, video: str, sample: dict[str, Any], value: Any, where: str
 ) -> list[VideoRecord]:
-    """Return the rows of a sample's field whose value is `value`; none if its class is not in `FIELDS`."""
+    """Return the rows for `value`, the value of a sample's field; no rows if the value's class is not in `FIELDS`."""
     if not _is_read(value):
         return []
     key = FIELDS[value["_cls"]]
@@ -166,7 +165,7 @@ def _read_labels(source: AnnotationSource, path: Path, content: dict[str, Any]) 
     for option, value in (("subset", source.subset), ("label_column", source.label_column)):
         if value is not None:
             raise FarfieldError(
-                f"{path} is in a format without tags and fields, which {option} needs. Leave {option} out, or export "
+                f"{option} is given, but {path} is in a format without tags and fields. Leave {option} out, or export "
                 "the data set from FiftyOne as a FiftyOneDataset."
             )
     given = content.get("classes")
@@ -189,8 +188,8 @@ def _row_of_detection(
         number = checked(item.get("label"), int, f"{where}: label")
         if not 0 <= number < len(classes):
             raise FarfieldError(
-                f"{where}: the label is {number}, but there are {len(classes)} classes, counted from 0. Add the names "
-                "of the missing classes."
+                f"{where}: the label is {number}; it must be below the number of classes, {len(classes)}. Add the "
+                "names of the missing classes."
             )
         label = checked(classes[number], str, f"{where}: class {number}")
     label = join_labels([label], where)

@@ -1,4 +1,4 @@
-"""FiftyOne's export as FiftyOneVideoLabelsDataset: manifest.json, and a file of labels for each video, in ETA's format.
+"""Read FiftyOneVideoLabelsDataset of FiftyOne: manifest.json, and a file of labels per video, in ETA's format.
 
     {"type": "eta.core.datasets.LabeledVideoDataset", "description": "",
      "index": [{"data": "data/a.mp4", "labels": "labels/a.json"}]}
@@ -11,8 +11,8 @@ According to FiftyOne's own code (`to_video_labels` in fiftyone/utils/eta.py and
 fiftyone/utils/data/exporters.py, both of version 1.22.1, with voxel51-eta 0.17.0):
 
 - An attribute is a classification of the whole video, an event a temporal detection; both have the name of their field.
-- `ranges` is a text such as "1-50,60,71-80", or a list of pairs; frames are those of `support` in samples.json: counted
-  from 1, the last one included.
+- `ranges` is a string such as "1-50,60,71-80", or a list of pairs; frames are counted from 1 and include the last, as
+  for `support` in samples.json.
 - The format holds no frame rate, so it is read from the video.
 - Without labels, a file holds no `attrs` and `events`.
 
@@ -39,7 +39,7 @@ from farfield.curation.formats.tool_export import (
 from farfield.data.manifest import VideoRecord
 from farfield.errors import FarfieldError
 
-NEEDED = "Give manifest.json of an export as FiftyOneVideoLabelsDataset, in its folder."
+NEEDED = "Give manifest.json in the folder of an export as FiftyOneVideoLabelsDataset."
 
 EVENTS = "events"
 """Name under which FiftyOne imports events without a name."""
@@ -54,7 +54,7 @@ def read_video_labels(source: AnnotationSource, path: Path, content: dict[str, A
     """Yield the rows of a FiftyOneVideoLabelsDataset, whose manifest.json has been read.
 
     Raises:
-        FarfieldError: for a missing file, a file of another form, or several fields without label_column.
+        FarfieldError: for a missing file, a file in another format, or several fields without label_column.
     """
     if source.subset is not None:
         raise FarfieldError(f"{path} has no tags. Leave subset out, or export a FiftyOneDataset.")
@@ -73,7 +73,7 @@ def read_video_labels(source: AnnotationSource, path: Path, content: dict[str, A
 
 
 def _named(labels: dict[str, Any], path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Yield (field name, entry) for each attribute of a whole video, and for each of its events."""
+    """Yield (field name, entry) for each attribute and each event of a video; `path` names the file in messages."""
     for key in ("attrs", "events"):
         group = checked(labels.get(key) or {}, dict, f"{path}: {key}")
         for entry in checked(group.get(key) or [], list, f"{path}: {key}"):

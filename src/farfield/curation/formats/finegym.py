@@ -1,12 +1,12 @@
-"""FineGym (Gym99, Gym288): lists of elements, one line `<YouTube id>_E_<start>_<end>_A_<start>_<end> <label>`.
+"""Read FineGym (Gym99, Gym288): lists of elements, lines `<YouTube id>_E_<start>_<end>_A_<start>_<end> <label>`.
 
 Published at https://sdolivia.github.io/FineGym (SDOlivia/FineGym on GitHub, read at commit 0331d05) as
 `gym99_train_element_v1.1.txt`, `gym99_val_element.txt`, and the same for gym288. Version 1.0 has 20,484 and 8,521
 elements in Gym99, 22,671 and 9,646 in Gym288; version 1.1 appends elements to the training lists, some of them from
-videos in the validation lists. After E come start and end of the event in the video, after A start and end of the
-element in the event. They are in seconds, truncated to whole numbers, so an element may begin and end in one second.
-`finegym_annotation_info_v1.1.json` has the exact times. An element has one pair of times, or in vault three, one for
-each stage; they count from the start of the event.
+videos in the validation lists. After E come start and end of the event in the video; after A come start and end of the
+element in the event. The times are in seconds, truncated to whole numbers, so an element may begin and end in the same
+second. `finegym_annotation_info_v1.1.json` has the exact times. An element has one pair of times; a vault has three,
+one for each stage. Times count from the start of the event.
 
 `gym99_categories.txt` names the classes, counted from 0: `Clabel:  57; set: 33; Glabel: 289; (BB) salto backward tucked
 with 1 twist`. Names are not unique: a flight element of the beam and a dismount share a name once in Gym99 (Clabel 58
@@ -39,7 +39,7 @@ _NEEDED_TIMES = "Give finegym_annotation_info_v1.1.json."
 
 @dataclass
 class _Element:
-    """An element of the list: its id, the id's three parts, its first line number, and the labels of its lines."""
+    """An element of the list: its id, the id's three parts, the number of its first line, and its lines' labels."""
 
     name: str
     video: str
@@ -54,10 +54,11 @@ def read_finegym(source: AnnotationSource) -> Iterator[VideoRecord]:
 
     Videos are cut files `<id of the element>.mp4`, or whole videos `<YouTube id>.mp4`. Segments of whole videos come
     from `finegym_annotation_info*.json` in the folder of the list. `labels` is the file of FineGym's categories;
-    without it, labels are the numbers of the classes. The group is the YouTube id.
+    without it, labels are the numbers of the classes. The row's `group` is the YouTube id.
 
     Raises:
-        FarfieldError: for a missing file, a malformed line, a number without a category, or categories of another set.
+        FarfieldError: for a missing file, a malformed line, a number without a category, or categories of the other set
+            (Gym99, Gym288).
     """
     elements = _read_elements(source.annotations)
     names = None if source.labels is None else _read_categories(source.labels, source.annotations)
@@ -96,15 +97,16 @@ def _read_elements(path: Path) -> list[_Element]:
 
 
 def _read_categories(path: Path, annotations: Path) -> dict[int, str]:
-    """Return the name of each class by its number. If several classes have a name, their Glabel is appended to it.
+    """Return the name of each class by its number. If several classes share a name, the Glabel of each class is
+    appended to it.
 
     Raises:
-        FarfieldError: for a missing file, a malformed line, a repeated number, or categories of another set
-            than the list's.
+        FarfieldError: for a missing file, a malformed line, a repeated number, or categories of the other set (Gym99,
+            Gym288) than the list's.
     """
     sets = {found[0] for name in (path.name, annotations.name) if (found := re.search(r"gym\d+", name.lower()))}
     if len(sets) > 1:
-        raise FarfieldError(f"{path} and {annotations} are of different sets, judging by their names. {_NEEDED_LABELS}")
+        raise FarfieldError(f"{path} and {annotations} are of different sets, Gym99 and Gym288. {_NEEDED_LABELS}")
     categories: dict[int, tuple[str, str]] = {}
     for number, line in enumerate(read_text(path, _NEEDED_LABELS).splitlines(), start=1):
         if not line.strip():
@@ -142,8 +144,8 @@ def _find_times(folder: Path) -> dict[str, Any] | None:
     found = sorted(folder.glob(_TIMES))
     if len(found) > 1:
         raise FarfieldError(
-            f"{folder} holds several files of exact times: {', '.join(each.name for each in found)}. Keep only the one "
-            "of the list's version in the folder."
+            f"{folder} holds several files of exact times: {', '.join(each.name for each in found)}. Keep only the "
+            "file of the same version as the list."
         )
     times = read_json(found[0], _NEEDED_TIMES) if found else None
     if times is not None and not isinstance(times, dict):
@@ -154,9 +156,12 @@ def _find_times(folder: Path) -> dict[str, Any] | None:
 def _segment(
     element: _Element, times: Mapping[str, Any] | None, source: AnnotationSource
 ) -> tuple[float, float] | None:
-    """Return start and end of an element in its whole video, in seconds; if unknown, add to `left_out`; return None."""
+    """Return start and end of an element in its whole video, in seconds.
+
+    If they are unknown, the element is added to `left_out`, and the result is None.
+    """
     if times is None:
-        reason = "only the whole video was found; put finegym_annotation_info_v1.1.json with its times beside the list"
+        reason = "its times are unknown; put finegym_annotation_info_v1.1.json into the folder of the list"
         source.left_out.append((element.name, reason))
         return None
     try:
@@ -165,7 +170,7 @@ def _segment(
         stages = event["segments"][element.action]["timestamps"]
         start, end = offset + float(stages[0][0]), offset + float(stages[-1][1])
     except (KeyError, IndexError, TypeError, ValueError):
-        source.left_out.append((element.name, f"{_TIMES} beside the list has no times of this element"))
+        source.left_out.append((element.name, f"{_TIMES} in the folder of the list has no times of this element"))
         return None
     if not 0 <= start < end:
         source.left_out.append((element.name, f"its segment [{start:g}, {end:g}) is empty"))

@@ -1,4 +1,4 @@
-"""Folder trees `root/label/.../video`: the folders directly below the root are the classes.
+"""Read folder trees `root/label/.../video`: the folders directly below the root are the classes.
 
 A video may be a folder of numbered pictures, if their frame rate is given.
 """
@@ -19,14 +19,17 @@ SPLITS = {"train", "training", "val", "valid", "validation", "test", "testing"}
 
 
 def read_folders(source: AnnotationSource) -> Iterator[VideoRecord]:
-    """Read a folder tree; see `classes_of_folder`."""
+    """List the videos of a folder tree, see `classes_of_folder`."""
     yield from classes_of_folder(source.root, source.skipped, frame_folders=source.fps is not None)
 
 
 def videos_of_folder(
     root: Path, skipped: SkippedFiles, *, exclude: Path | None = None, frame_folders: bool = False
 ) -> list[VideoRecord]:
-    """List all videos under a folder, without labels; paths are relative to the folder."""
+    """List all videos under a folder, without labels; paths are relative to the folder.
+
+    The other arguments are those of `classes_of_folder`.
+    """
     files = scan_folder(root, skipped, exclude=exclude, frame_folders=frame_folders)
     return [VideoRecord(file.relative_to(root).as_posix(), "") for file in files]
 
@@ -39,7 +42,7 @@ def classes_of_folder(
     Args:
         root: folder that holds the class folders.
         skipped: record to which skipped files, videos outside the class folders and empty class folders are added.
-        exclude: folder inside `root` that is not part of the collection; None for none.
+        exclude: folder inside `root` that is not part of the collection; None excludes nothing.
         frame_folders: list folders of numbered pictures, too; see `scan_folder`.
 
     Raises:

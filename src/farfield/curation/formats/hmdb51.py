@@ -1,11 +1,11 @@
-"""HMDB51's official splits: a folder of files `<class>_test_split1.txt` to 3 with lines `NAME.avi 1`.
+"""Read HMDB51's official splits: a folder of files `<class>_test_split1.txt` to 3 with lines `NAME.avi 1`.
 
 Published as test_train_splits.rar (folder testTrainMulti_7030_splits) at serre-lab.clps.brown.edu: 153 files for 51
 classes. The number is 1 for training (70 videos of each class), 2 for testing (30), 0 for unused (1,666 in a split);
-lines end in a blank. Names contain characters such as # & ( [ ; + ! ~ @ and may begin with a hyphen.
+lines end in a space. Names contain characters such as # & ( [ ; + ! ~ @ and may begin with a hyphen.
 
-A name is `<film>_<class>_<body parts>_<camera>_<people>_<view>_<quality>_<clip>`. The film is the group. One film
-occurs in several classes, and in training as well as in testing.
+A name is `<film>_<class>_<body parts>_<camera>_<people>_<view>_<quality>_<clip>`. The film is the `group` in the
+manifest. One film occurs in several classes, and in training as well as in testing.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def film_of(name: str, label: str) -> str | None:
 
 
 def _names(file: Path, code: str) -> Iterator[str]:
-    """Yield the file names in a split file whose number is `code`."""
+    """Yield the video names that a split file lists with the number `code`."""
     for line, text in enumerate(read_text(file, "Give HMDB51's split files.").splitlines(), start=1):
         if not text.strip():
             continue

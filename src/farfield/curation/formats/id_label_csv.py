@@ -1,4 +1,4 @@
-"""CSV files without a header, one line `id;label` per video, as Twenty Billion Neurons published them.
+"""Read CSV files without a header, one line `id;label` per video, as published by Twenty Billion Neurons.
 
 Jester and Something-Something use this form. Lists of test videos hold the `id` alone.
 """
@@ -16,11 +16,11 @@ from farfield.errors import FarfieldError
 
 
 def read_id_label_csv(path: Path, needed: str) -> Iterator[tuple[str, str]]:
-    """Yield (id, label) for each line; the label is "" for a line without one.
+    """Yield (id, label) for each line; the label is "" for a line that has only an id.
 
     Args:
         path: file to read.
-        needed: sentence of the error message for a missing file that says what file to give.
+        needed: sentence that says what file to give, for the error message about a missing file.
 
     Raises:
         FarfieldError: for a missing file, or a line that is neither `id;label` nor `id`.

@@ -1,4 +1,4 @@
-"""Jester: CSV files of lines `id;label`, and a folder of JPEG frames for each id.
+"""Read Jester: CSV files of lines `id;label`, and a folder of JPEG frames for each id.
 
 Published at https://www.qualcomm.com/developer/software/jester-dataset as `jester-v1-train.csv` (118,562 lines),
 `jester-v1-validation.csv` (14,787) and `jester-v1-test.csv` (14,743), which holds ids alone. The lists name the 27

@@ -1,9 +1,9 @@
-"""Kinetics-400, -600, -700 and -700-2020: a CSV of YouTube ids, times and labels, and videos `<id>_<start>_<end>`.
+"""Read Kinetics-400 to -700-2020: a CSV of YouTube ids, times and labels, and videos `<id>_<start>_<end>`.
 
 The CSV has the header `label,youtube_id,time_start,time_end,split`, in Kinetics-400 also `is_cc`. `split` is train,
 val (19,906 rows of Kinetics-400 and 30,000 of Kinetics-600 in activitynet/ActivityNet, commit 82304fa), validate
 (DeepMind's Kinetics-700) or test; kinetics-600_test.csv there has no column `label`. Kinetics-400 quotes each label
-that contains a blank. A video may have several clips with different starts. In file names, times have six digits.
+that contains a space. A video may have several clips with different starts. In file names, times have six digits.
 """
 
 from __future__ import annotations
@@ -73,15 +73,16 @@ def _of_subset(
     found = [(clip, row) for clip, row in clips if _subset_name(row.get("split")) == _subset_name(source.subset)]
     if not found:
         known = sorted({row.get("split") or "" for _, row in clips} - {""})
-        has = f"has {', '.join(known)}. Give one of these, or leave" if known else "is missing or empty. Leave"
+        values = f"has the values {', '.join(known)}" if known else "is missing or empty"
+        other = "Give one of these values as subset, or leave subset out." if known else "Leave subset out."
         raise FarfieldError(
-            f"{source.annotations} has no clips of the subset {source.subset!r}: the column split {has} subset out."
+            f"{source.annotations} has no clips of the subset {source.subset!r}: the column split {values}. {other}"
         )
     return found
 
 
 def _subset_name(name: str | None) -> str:
-    """Return a value of the column `split` in lower case; all names of the validation part become the same."""
+    """Return a value of the column `split` in lower case; the different names of the validation part become one."""
     plain = (name or "").strip().casefold()
     return "validation" if plain in VALIDATION else plain
 
@@ -114,8 +115,9 @@ def _clips(path: Path, needed: set[str]) -> Iterator[tuple[ClipKey, dict[str, st
     reader = csv.DictReader(io.StringIO(content, newline=""))
     missing = needed - set(reader.fieldnames or ())
     if missing:
+        columns = "column" if len(missing) == 1 else "columns"
         raise FarfieldError(
-            f"{path} lacks the columns {', '.join(sorted(missing))}. Give Kinetics' CSV, for example train.csv."
+            f"{path} lacks the {columns} {', '.join(sorted(missing))}. Give Kinetics' CSV, for example train.csv."
         )
     for row in reader:
         try:
@@ -149,9 +151,11 @@ def read_rows(path: Path) -> tuple[list[str], list[dict[str, str]]]:
             rows = list(reader)
             for line, row in enumerate(rows, start=2):
                 if None in row or None in row.values():
-                    raise FarfieldError(f"{path}, line {line}: the row has more or fewer values than the header.")
+                    raise FarfieldError(
+                        f"{path}, line {line}: the row has more or fewer values than the header. Correct the row."
+                    )
                 if not row["label"].strip():
                     raise FarfieldError(f"{path}, line {line}: the clip has no label. Leave the row out.")
             return list(reader.fieldnames or ()), rows
     except (UnicodeDecodeError, csv.Error) as error:
-        raise FarfieldError(f"{path} is not a CSV file: {error}") from error
+        raise FarfieldError(f"{path} is not a CSV file: {error}. Give a manifest, or Kinetics' CSV.") from error

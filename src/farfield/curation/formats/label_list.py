@@ -1,7 +1,7 @@
-"""Lists with one line per video: a path, then numbers. The formats `pyslowfast` and `mmaction2` share this.
+"""Read lists with one line per video: a path, then numbers. The formats `pyslowfast` and `mmaction2` use this module.
 
-Both projects split a line at blanks (or at a separator that their configuration names), and so cannot read a path that
-contains blanks. Here, such a path is accepted if the video exists or the path ends in a video suffix.
+Both projects split a line at spaces (or at a separator that their configuration names), and so cannot read a path that
+contains spaces. Here, such a path is accepted if the video exists or the path ends in a video suffix.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class ListLine:
 
     Attributes:
         place: file and line number, for messages.
-        path: path of the video or of its folder of frames, relative to the root if it is inside.
+        path: path of the video or of its folder of frames, relative to the root if it lies in the root.
         numbers: numbers after the path.
     """
 
@@ -62,8 +62,8 @@ def _split(source: AnnotationSource, number: int, line: str, form: str) -> ListL
         raise FarfieldError(f"{place}: {line!r} is ambiguous: {both} both exist in {source.root}. Rename one of them.")
     if not named:
         raise FarfieldError(
-            f"{place}: {line!r} must be {form}, where the label is a number. If the path contains blanks, write "
-            "`path,label`, or put the video into the root folder, in which it is then looked up."
+            f"{place}: {line!r} must be {form}, where the label is a number. If the path contains spaces, write "
+            f"`path,label`, or make sure that the video exists under {source.root}."
         )
     path, rest = named[0]
     inside = Path(path).relative_to(source.root) if Path(path).is_relative_to(source.root) else Path(path)
@@ -74,7 +74,7 @@ def name_labels(source: AnnotationSource, labelled: Iterable[tuple[str, int]]) -
     """Return the class name of each label number that a list uses; the number itself if there are no class names.
 
     Args:
-        source: source with the file of class names and the number of the first class, if given.
+        source: input of the reader, with the file of class names and the number of the first class, if given.
         labelled: (place, label) of all labels of the list; messages name the place.
 
     Raises:
@@ -87,7 +87,9 @@ def name_labels(source: AnnotationSource, labelled: Iterable[tuple[str, int]]) -
         raise FarfieldError(f"first_label is {source.first_label}; it must be 0 or 1.")
     if source.labels is None:
         if source.first_label is not None:
-            raise FarfieldError("first_label needs a file of class names. Give it as labels, or leave first_label out.")
+            raise FarfieldError(
+                "first_label needs a file of class names. Give the file as labels, or leave first_label out."
+            )
         return {label: str(label) for label in places}
     classes = read_class_list(source.labels)
     count = len(classes.names)
@@ -104,7 +106,7 @@ def name_labels(source: AnnotationSource, labelled: Iterable[tuple[str, int]]) -
         if label not in names:
             other = f", or give first_label={1 - first} if the list counts from {1 - first}"
             raise FarfieldError(
-                f"{place}: the label is {label}, but there are class names only for {count} labels, counted from "
-                f"{first}. Add the missing class names{other if label in (0, count) else ''}."
+                f"{place}: the label is {label}, but the labels with class names are {first} to {first + count - 1}. "
+                f"Add the missing class names{other if label in (0, count) else ''}."
             )
     return {label: names[label] for label in places}

@@ -1,4 +1,4 @@
-"""Label Studio's JSON export: video timelines and choices for whole videos.
+"""Read Label Studio's JSON export: video timelines and choices for whole videos.
 
     [{"id": 7, "data": {"video": "/data/upload/3/1a2b3c4d-name.mp4"}, "annotations": [{"was_cancelled": false,
       "ground_truth": false, "result": [{"from_name": "actions", "type": "timelinelabels",
@@ -11,14 +11,14 @@ According to Label Studio's own code:
   it at n/fps, up to one frame later), and a timeline's first frame is 1 (Frames.tsx@009832d).
 - `end` is the last frame of the range: a click on one frame gives start = end (`addTimelineRegion` in
   Video.js@025bce5), and Label Studio's own model labels the frames `start - 1` to `end - 1`, counted from 0
-  (utils/converter.py of the YOLO example in HumanSignal/label-studio-ml-backend@5c12977; version 1aef349 still counted
-  otherwise, as other readers do).
+  (utils/converter.py of the YOLO example in HumanSignal/label-studio-ml-backend@5c12977; version 1aef349 counted
+  differently, and so do other readers).
 - Hence a range is [(start - 1)/fps, end/fps) seconds, where fps is the labelling configuration's `frameRate` (24 unless
-  it was set), which may differ from the video's own rate. The export contains it only if the configuration takes it
-  from the data of each task (`frameRate="$fps"`).
+  it was set), which may differ from the video's own rate. The export contains the rate only if the configuration takes
+  it from the data of each task (`frameRate="$fps"`).
 - An uploaded file is named by 8 hexadecimal digits, a hyphen and the file's name (`upload_name_generator` in
-  label_studio/data_import/models.py@0012445), in which Django replaces blanks by underscores and removes all
-  characters but letters, digits, `_`, `-` and `.`.
+  label_studio/data_import/models.py@0012445), in which Django replaces spaces by underscores and removes all characters
+  but letters, digits, `_`, `-` and `.`.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ Row = tuple[str, float | None, float | None]
 
 @dataclass(frozen=True)
 class _Annotation:
-    """One annotator's results of a video, of the types that are read."""
+    """One annotator's results for a video, of the types in `TYPES`."""
 
     where: str
     cancelled: bool
@@ -75,7 +75,8 @@ def read_labelstudio(source: AnnotationSource) -> Iterator[VideoRecord]:
     `columns` may name the key of a task's data that holds the video (path), its group (group) or the frame rate (fps).
 
     Raises:
-        FarfieldError: for a file of another form, several controls without label_column, or ranges without fps.
+        FarfieldError: for a file in another format, several labelling controls without label_column, or ranges without
+            fps.
     """
     by_video, groups, rates = _read_tasks(source)
     everything = [result for each in by_video.values() for one in each for result in one.results]
@@ -92,7 +93,7 @@ def read_labelstudio(source: AnnotationSource) -> Iterator[VideoRecord]:
 
 
 def _read_tasks(source: AnnotationSource) -> tuple[dict[str, list[_Annotation]], dict[str, str], dict[str, float]]:
-    """Return annotations, group and frame rate by video; without group or rate for videos whose tasks give none."""
+    """Return annotations, groups and frame rates by video; the last two only for videos whose tasks give them."""
     by_video: dict[str, list[_Annotation]] = defaultdict(list)
     groups: dict[str, str] = {}
     rates: dict[str, float] = {}
@@ -109,16 +110,18 @@ def _read_tasks(source: AnnotationSource) -> tuple[dict[str, list[_Annotation]],
         where = f"{source.annotations}, task {task.get('id', f'{number} of the list')}"
         if "predictions" in task and "annotations" not in task:
             raise FarfieldError(
-                f"{where} has predictions, but no annotations: it is a file to import. Import it into Label Studio, "
+                f"{where} has predictions, but no annotations. Import the file into Label Studio, "
                 "submit its tasks, and give the export in the format JSON."
             )
         if "annotations" not in task or "data" not in task:
-            raise FarfieldError(f"{where} lacks 'data' or 'annotations', like the exports JSON-MIN and CSV. {NEEDED}")
+            raise FarfieldError(
+                f"{where} lacks 'data' or 'annotations', as in exports in the formats JSON-MIN and CSV. {NEEDED}"
+            )
         data = checked(task["data"], dict, f"{where}: data")
         if key not in data:
             raise FarfieldError(
-                f"{where}: data has no key {key!r}, but {', '.join(data) or 'none'}. Name the key of the video in "
-                "columns, for example columns={'path': 'clip'} (--columns path=clip)."
+                f"{where}: data has no key {key!r}; its keys are {', '.join(data) or 'none'}. Name the key of the "
+                "video in columns, for example columns={'path': 'clip'} (--columns path=clip)."
             )
         video = _path_of_url(checked(data[key], str, f"{where}: data.{key}"))  # without a signature, which is secret
         if source.columns.get("group") in data:
@@ -136,7 +139,7 @@ def _read_tasks(source: AnnotationSource) -> tuple[dict[str, list[_Annotation]],
 
 
 def _rate(value: Any, where: str) -> float:
-    """Return a frame rate that is given as a number or, by forms and CSV files, as text."""
+    """Parse a frame rate that is given as a number or as text; `where` names the value in messages."""
     try:
         rate = float(value) if isinstance(value, str) else checked(value, float, where)
     except ValueError:
@@ -161,7 +164,8 @@ def _agreed(
 ) -> tuple[list[Row], str]:
     """Return the rows on which a video's annotators agree, and ""; if they disagree, no rows and the reason.
 
-    If annotators agree that there is no label, the result is no rows and "".
+    If annotators agree that there is no label, the result is no rows and "". `control` is the name of the labelling
+    control whose results count, and `rate` the frame rate of the timelines; None for the option fps.
     """
     counted = [each for each in annotations if not each.cancelled]
     if not counted:
@@ -197,7 +201,7 @@ def _rows(source: AnnotationSource, annotation: _Annotation, control: str | None
 
 
 def _paths_to_look_for(source: AnnotationSource, videos: list[str]) -> dict[str, list[str]]:
-    """Return the possible paths of each task's video: as given, and without the prefix that an upload gets."""
+    """Return the possible paths of each task's video: as given, and without Label Studio's prefix of uploads."""
     originals: dict[str, list[str]] = defaultdict(list)
     for files in source.files_by_stem.values():
         for file in files:
@@ -212,7 +216,7 @@ def _paths_to_look_for(source: AnnotationSource, videos: list[str]) -> dict[str,
 
 
 def _stored_name(name: str) -> str:
-    """Return the name under which an upload is stored (Django's `get_valid_filename`), without its prefix."""
+    """Return the name under which Label Studio stores a file, without its prefix: Django's `get_valid_filename`."""
     return re.sub(r"[^-\w.]", "", name.strip().replace(" ", "_"))
 
 

@@ -1,12 +1,12 @@
-"""MMAction2's lists of videos and of folders of frames, one line each.
+"""Read MMAction2's lists of videos and of folders of frames, one line each.
 
     path label [label ...]                     videos; several labels with multi_class
     folder total label [label ...]             folders of `total` frames
     folder offset total label [label ...]      frames [offset, offset + total) of a folder, with with_offset
 
-(mmaction/datasets/video_dataset.py and rawframe_dataset.py, release 1.2.0.) `a.mp4 1 3` therefore has the labels 1 and
-3, and `a 1 3` has one frame and label 3: a path that has a video suffix, or is a file, is a video; any other is a
-folder. A folder of which a line covers only a part is left out, since a manifest has no frame numbers.
+(mmaction/datasets/video_dataset.py and rawframe_dataset.py, release 1.2.0.) A path that has a video suffix, or is a
+file, is a video; any other path is a folder. So `a.mp4 1 3` has the labels 1 and 3, and `a 1 3` has one frame and the
+label 3. A folder is left out if a line covers only a part of it, since a manifest has no frame numbers.
 """
 
 from __future__ import annotations
@@ -23,7 +23,8 @@ IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png"}
 
 
 def read_mmaction2(source: AnnotationSource) -> Iterator[VideoRecord]:
-    """Read one of MMAction2's lists; yield a row for each video. The path of a video in frames is its folder.
+    """Read one of MMAction2's lists; yield a row for each video. For a folder of frames, the path is that of the
+    folder.
 
     Raises:
         FarfieldError: for a malformed line, or a number without a class name.
@@ -56,25 +57,27 @@ def _is_folder(root: Path, line: ListLine) -> bool:
 
 
 def _count_frames(folder: Path) -> int:
-    """Count the images of a folder; if some are named `img_...`, only those, since the others are optical flow."""
+    """Count the images of a folder. If some are named `img_...`, the others are optical flow and do not count."""
     images = [file.name for file in folder.iterdir() if file.suffix.lower() in IMAGE_SUFFIXES]
     return sum(name.startswith("img_") for name in images) or len(images)
 
 
 def _labels_of_frames(numbers: tuple[int, ...], frames: int, may_have_offset: bool) -> tuple[int, ...] | str:
-    """Return the labels of a folder of frames, or why it cannot be used.
+    """Return the labels of a folder of frames, or the reason, as text, why the folder cannot be used.
 
     Args:
         numbers: numbers after the path in the line.
         frames: number of frames in the folder.
-        may_have_offset: whether lines may contain an offset, since every line of a folder has at least three numbers.
+        may_have_offset: whether every line of a folder has at least three numbers, so that lines may contain an offset.
     """
     if not may_have_offset or numbers[0] == frames:
         total, labels = numbers[0] if numbers else frames, numbers[1:]
-        return labels if total == frames else f"the list says {total} frames, but the folder has {frames}"
+        return labels if total == frames else f"the number of frames is {total} in the list, but {frames} in the folder"
     offset, total = numbers[:2]
     if (offset, total) == (0, frames):
         return numbers[2:]
     if offset + total <= frames:
         return f"the list labels only {total} of the folder's {frames} frames, from frame {offset} on"
-    return f"neither `offset total` nor `total` fits the folder's {frames} frames: {offset} {total}"
+    return (
+        f"the numbers {offset} {total} fit the folder's {frames} frames neither as `offset total` nor as `total label`"
+    )

@@ -1,11 +1,12 @@
-"""Moments in Time, version 1: trainingSet.csv and validationSet.csv with rows `path,label,agreement,disagreement`.
+"""Read Moments in Time, version 1: CSV files with rows `path,label,agreement,disagreement`.
 
-The files have no header (README of the archive; the readers of MMAction2 and others skip no line). A path is
-`class/name.mp4`, and the videos are in the folders training/ and validation/. agreement and disagreement count the
-annotators who confirmed and rejected the label. moments_categories.txt, with lines `label,index`, has 339 classes
-numbered from 0; some names contain a plus sign, as in "playing+music".
+The files trainingSet.csv and validationSet.csv have no header (README of the archive; the readers of MMAction2 and
+others skip no line). A path is `class/name.mp4`, and the videos are in the folders training/ and validation/. agreement
+and disagreement count the annotators who confirmed and rejected the label. moments_categories.txt, with lines
+`label,index`, has 339 classes numbered from 0; some names contain a plus sign, as in "playing+music".
 
-A name is `<source>_<number>`, where the source is the video that the clip was cut from. The source is the group.
+A name is `<source>_<number>`, where the source is the video that the clip was cut from. The source is the `group` in
+the manifest.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from farfield.errors import FarfieldError, nearest
 
 
 def read_moments(source: AnnotationSource) -> Iterator[VideoRecord]:
-    """Read a CSV of Moments in Time; yield a row for each video. With moments_categories.txt as `labels`, check labels.
+    """Read a CSV of Moments in Time; yield a row for each video. If `labels` is given, check each label.
 
     Raises:
         FarfieldError: for a missing file, a malformed row, or a label that is not in moments_categories.txt.

@@ -1,6 +1,6 @@
-"""PySlowFast's lists (train.csv, val.csv, test.csv): one line `path label`, `path number label` or `path` per video.
+"""Read PySlowFast's lists (train.csv and others): one line `path label`, `path number label` or `path` per video.
 
-The separator is a blank, or a comma if DATA.PATH_LABEL_SEPARATOR says so. PySlowFast ignores the number in the middle,
+The separator is a space, or a comma if DATA.PATH_LABEL_SEPARATOR says so. PySlowFast ignores the number in the middle,
 and gives class 0 to a video without a label (slowfast/datasets/kinetics.py, commit 287ec00). Here, such a video is left
 out.
 """
@@ -16,7 +16,7 @@ from farfield.data.manifest import VideoRecord
 from farfield.errors import FarfieldError
 
 FRAME_LIST = "original_vido_id"
-"""First word of PySlowFast's lists of frames. The spelling is theirs."""
+"""First word of PySlowFast's lists of frames, spelled as in PySlowFast."""
 
 
 def read_pyslowfast(source: AnnotationSource) -> Iterator[VideoRecord]:
@@ -42,4 +42,4 @@ def read_pyslowfast(source: AnnotationSource) -> Iterator[VideoRecord]:
         if line.numbers:
             yield VideoRecord(line.path, names[line.numbers[-1]])
         else:
-            source.left_out.append((line.path, f"{NO_LABEL} (PySlowFast takes class 0; write `path 0` if you mean it)"))
+            source.left_out.append((line.path, f"{NO_LABEL} (PySlowFast uses class 0; for this class, write `path 0`)"))

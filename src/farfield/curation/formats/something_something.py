@@ -1,4 +1,4 @@
-"""Something-Something: JSON lists (version 2) or CSV files of lines `id;label` (version 1).
+"""Read Something-Something: JSON lists (version 2) or CSV files of lines `id;label` (version 1).
 
 Published at https://www.qualcomm.com/developer/software/something-something-v-2-dataset. Version 2 has `train.json`
 (168,913 videos), `validation.json` (24,777) and `test.json` (27,157), in older downloads with the prefix
@@ -30,7 +30,8 @@ _NEEDED_LABELS = "Give labels.json of Something-Something V2, or something-somet
 
 
 def read_something_something(source: AnnotationSource) -> Iterator[VideoRecord]:
-    """Read a list of version 1 or 2; yield a row for each video. With `labels`, check that it has each class.
+    """Read a list of version 1 or 2; yield a row for each video. If `labels` is given, check that the file has each
+    class.
 
     Raises:
         FarfieldError: for a missing file, a malformed entry, or a class that is not in `labels`.
@@ -55,7 +56,7 @@ def read_something_something(source: AnnotationSource) -> Iterator[VideoRecord]:
 
 
 def _read_json_list(content: str, path: Path) -> Iterator[tuple[str, str]]:
-    """Yield (id, class) for each entry of a JSON list; the class is "" where there is none."""
+    """Yield (id, class) for each entry of a JSON list; the class is "" for an entry without a class."""
     entries = parse_json(content, path, _NEEDED)
     if not isinstance(entries, list):
         raise FarfieldError(f"{path} holds a JSON object; it must be a list of videos. {_NEEDED}")

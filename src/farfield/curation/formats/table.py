@@ -1,9 +1,9 @@
-"""Tables without a fixed form: CSV, TSV or JSON lines with one row for each video or segment.
+"""Read tables with any column names: CSV, TSV or JSON lines, with one row for each video or segment.
 
     file,action,begin,finish          columns: path=file,label=action,start=begin,end=finish
     run/a.mp4,run|laugh,0:00:01.5,4
 
-The suffix says what a file is: .csv, .tsv or .jsonl (one JSON object per line). Nothing is guessed from the content.
+The suffix alone gives the format: .csv, .tsv or .jsonl (one JSON object per line).
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from farfield.data.manifest import VideoRecord, split_labels
 from farfield.errors import FarfieldError, nearest
 
 FIELDS = {"path": "path", "label": "label", "start": "start_seconds", "end": "end_seconds", "group": "group"}
-"""Column of each field, unless `columns` names another: the column of a manifest."""
+"""Column of each field unless `columns` names another; the defaults are the columns of a manifest."""
 
 REQUIRED = ("path", "label")
 
@@ -35,20 +35,22 @@ Row = Mapping[str, Any]
 def read_table(source: AnnotationSource) -> Iterator[VideoRecord]:
     """Read a table; yield a record for each row.
 
-    Paths are absolute or relative to `root`. If a path does not exist and has no video suffix, a video of this name is
-    looked for: in the path's folder, or anywhere under `root` if the path has no folder. Several labels are separated
-    by `|` or given as a JSON list; an empty label, null or [] is none of the classes. Times are in seconds or
+    Paths are absolute or relative to `root`. A path without a video suffix that does not exist stands for a video of
+    this name: in the path's folder, or anywhere under `root` if the path has no folder. Several labels are separated by
+    `|` or given as a JSON list; an empty label, null or [] means none of the classes. Times are in seconds or
     HH:MM:SS(.s).
 
-    `columns` may name several columns for the label, such as label=verb+noun. The label of a row is then written
-    `verb:open|noun:door`, as a multi_head network needs it.
+    `columns` may name several columns for the label, such as label=verb+noun. The label of a row then has the form
+    `verb:open|noun:door`, which multi_head networks need.
 
     Raises:
         FarfieldError: for a file with another suffix, a column that the file does not have, or an invalid value.
     """
     file = source.annotations
     if file.suffix.lower() not in READERS:
-        raise FarfieldError(f"{file} has the suffix {file.suffix!r}; a table is a {', '.join(READERS)} file.")
+        raise FarfieldError(
+            f"{file} has the suffix {file.suffix!r}; it must be one of {', '.join(READERS)}. Convert the table."
+        )
     names, rows = READERS[file.suffix.lower()](file)
     if not names:
         raise FarfieldError(f"{file} is empty. Give a table with one row for each video or segment.")
@@ -60,7 +62,7 @@ def read_table(source: AnnotationSource) -> Iterator[VideoRecord]:
 
 
 def read_row(source: AnnotationSource, row: Row, columns: Mapping[str, str], where: str) -> VideoRecord | None:
-    """Return the record of a row; None if it is left out. `where` names file and line in messages."""
+    """Return the record of a row; None if the row is left out. `where` names file and line in messages."""
     values = {field: row.get(column) for field, column in columns.items()}
     names = {field: f"{where}: {column}" for field, column in columns.items()}
     path = find_video(source, read_value(values["path"], names["path"]), where)
@@ -80,7 +82,7 @@ def read_row(source: AnnotationSource, row: Row, columns: Mapping[str, str], whe
 
 
 def choose_columns(source: AnnotationSource, names: list[str]) -> dict[str, str]:
-    """Return, for each field that the file has, its column. `names` are the columns of the file."""
+    """Return the column of each field that the file has, by field; `names` are the columns of the file."""
     if unknown := [field for field in source.columns if field not in FIELDS]:
         raise FarfieldError(f"columns has an unknown field {unknown[0]!r}. {nearest(unknown[0], FIELDS)}")
     short = {field: field for field in ("start", "end") if field in names and FIELDS[field] not in names}
@@ -117,14 +119,15 @@ def read_delimited(path: Path, delimiter: str) -> tuple[list[str], list[tuple[in
         names = [name.strip() for name in next(reader, [])]
         rows = [(reader.line_num, row) for row in reader if row]
     except csv.Error as error:
-        raise FarfieldError(f"{path}, line {reader.line_num} cannot be read: {error}.") from error
+        raise FarfieldError(f"{path}, line {reader.line_num} cannot be read: {error}. Correct the line.") from error
     if len(set(names)) < len(names):
         raise FarfieldError(f"{path} has a column twice: its columns are {', '.join(names)}. Rename one of them.")
     for line, row in rows:
         if len(row) != len(names):
             raise FarfieldError(
-                f"{path}, line {line}: {len(row)} values for {len(names)} columns. Give one value for each column, and "
-                "put values that contain the separator in double quotes."
+                f"{path}, line {line}: the row has more or fewer values than the header ({len(row)} instead of "
+                f"{len(names)}). Give one value for each column, and put values that contain the separator in double "
+                "quotes."
             )
     return names, [(line, dict(zip(names, row, strict=True))) for line, row in rows]
 
@@ -156,7 +159,7 @@ READERS: dict[str, Callable[[Path], tuple[list[str], list[tuple[int, Row]]]]] = 
 def find_video(source: AnnotationSource, path: str, where: str) -> str | None:
     """Return the path of a video as `read_table` finds it; None if the path fits several videos."""
     if not path:
-        raise FarfieldError(f"{where}: the path is empty. Every row needs one.")
+        raise FarfieldError(f"{where}: the path is empty. Every row needs a path.")
     if has_video_suffix(path) or (source.root / path).is_file():
         return path
     name = PurePath(path).name

@@ -1,21 +1,21 @@
-"""THUMOS14's and MultiTHUMOS's folders of text files: one for each class, with a line for each segment.
+"""Read THUMOS14's and MultiTHUMOS's folders of text files: one file per class, one line per segment.
 
     video_validation_0000266 72.8 76.4
 
 - THUMOS14 (crcv.ucf.edu/THUMOS14): TH14_Temporal_annotations_validation.zip and _test.zip, each with a folder
   `annotation` of `<class>_val.txt` or `<class>_test.txt` for 20 classes and `Ambiguous`; times in seconds with one
   decimal place. 200 of the 1,010 validation videos and 213 of the 1,574 test videos are annotated
-  (yjxiong/action-detection, issue 22). Every CliffDiving is also a Diving, and some times are wrong: see
-  my_data/thumos14/annotations/louis/thumos14_readme.md of makecent/mmtad at c217270. The folder of the evaluation kit
-  also has detclasslist.txt (TH14evalDet.m of Finspire13/CMCS-Temporal-Action-Localization at 426f2bb).
+  (yjxiong/action-detection, issue 22). Every segment of CliffDiving is also one of Diving, and some times are wrong:
+  see my_data/thumos14/annotations/louis/thumos14_readme.md of makecent/mmtad at c217270. The folder of the evaluation
+  kit also has detclasslist.txt (TH14evalDet.m of Finspire13/CMCS-Temporal-Action-Localization at 426f2bb).
 - MultiTHUMOS (ai.stanford.edu/~syyeung/resources/multithumos.zip): folder `annotations` of `<class>.txt` for 65
   classes, with the validation and the test videos of THUMOS14 in one file, 38,690 segments with two decimal places
   (src/arctix/dataset/multithumos.py of durandtibo/arctix at 044c932).
 
 Ambiguous segments are hard to tell from the action, such as the moments before it starts, and are "taken out of the
-evaluations" (README of the validation annotations). TH14evalDet.m does so: a detection that matches no segment and
-touches an ambiguous one is neither right nor a false alarm. A manifest cannot say this, so they are left out and
-reported.
+evaluations" (README of the validation annotations). TH14evalDet.m does so: a detection that matches no segment but
+overlaps an ambiguous one is neither a true nor a false positive. A manifest cannot express this, so ambiguous segments
+are left out and reported.
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ AMBIGUOUS = "Ambiguous"
 SUBSETS = ("validation", "test")
 NO_CLASS = ("readme", "detclasslist", "class_list")
 """Names, without suffix and in lower case, of text files that are not about a class."""
-NEEDED = "Give the folder of THUMOS14's <class>_val.txt or MultiTHUMOS's <class>.txt."
+NEEDED = "Give the folder of THUMOS14's files <class>_val.txt or MultiTHUMOS's files <class>.txt."
 
 
 def read_thumos14(source: AnnotationSource) -> Iterator[VideoRecord]:
-    """Read a folder of THUMOS14 or MultiTHUMOS; yield a row for each segment, with the video as group.
+    """Read a folder of THUMOS14 or MultiTHUMOS; yield a row for each segment, with the video as `group`.
 
     Rows are sorted by video and time. With a `subset`, only videos named `video_<subset>_...` are read. Ambiguous
     segments, and segments that are empty or end before the video begins, are left out and reported.
@@ -76,7 +76,7 @@ def _read_folder(folder: Path) -> Iterator[tuple[str, str, float, float]]:
     files = [file for file in sorted(folder.glob("*.txt")) if file.stem.lower() not in NO_CLASS]
     if not files:
         below = sorted(file.parent for file in folder.glob("*/*.txt"))
-        found = f" There are some in {below[0]}." if below else ""
+        found = f" There are such files in {below[0]}." if below else ""
         raise FarfieldError(f"there are no files <class>.txt in {folder}.{found} {NEEDED}")
     for file in files:
         label = file.stem.removesuffix("_val").removesuffix("_test")

@@ -1,4 +1,4 @@
-"""Read parts of labelling tools' exports: check JSON values, join labels, convert frames, find videos by name."""
+"""Shared steps of reading labelling tools' exports: check JSON values, join labels, convert frames, find videos."""
 
 from __future__ import annotations
 
@@ -33,11 +33,13 @@ def checked(value: Any, kind: type[T], where: str) -> T:
         return value
     shown = repr(value)
     shown = shown if len(shown) <= 60 else f"{shown[:57]}..."
-    raise FarfieldError(f"{where} is {shown}; it must be {_KINDS[kind]}. Export the annotations again, or correct it.")
+    raise FarfieldError(
+        f"{where} is {shown}; it must be {_KINDS[kind]}. Export the annotations again, or correct the value."
+    )
 
 
 def join_labels(labels: Iterable[str], where: str) -> str:
-    """Join the labels of one row by `|`, as in a manifest, each once; empty ones are dropped.
+    """Join the labels of one row by `|`, as in a manifest, each label once; empty labels are dropped.
 
     Raises:
         FarfieldError: for a label that contains the separator.
@@ -108,8 +110,8 @@ def choose(given: str | None, found: Iterable[str], what: str, source: Annotatio
 
     Args:
         given: option label_column; None if it was not given.
-        found: names of what holds labels in the annotations.
-        what: word for what the names stand for, for messages: "attribute", "field" or "control".
+        found: names of the attributes or fields that hold labels in the annotations.
+        what: what these names are, for messages, for example "attribute", "field" or "control".
         source: collection.
 
     Raises:
@@ -130,17 +132,17 @@ def find_videos(source: AnnotationSource, names: Mapping[str, Sequence[str]]) ->
     """Find the videos that an export names by paths or URLs of another machine.
 
     A video under `root` fits a path if it has the path's file name or, if no video has it, that name with another
-    suffix. Of several fitting videos, the one that shares most of the path's last folders is taken. A video that fits
-    several names goes to the name that it fits best. A name is added to `left_out` if its videos fit equally well, or
-    if its video goes to another name.
+    suffix. Of several fitting videos, the one that shares the most trailing folders with the path is chosen. A video
+    that fits several names is assigned to the name that it fits best. A name is added to `left_out` if several videos
+    fit it equally well, or if its video is assigned to another name.
 
     Args:
         source: collection.
-        names: for each name that the export uses, the paths to look for; the first path that a video fits counts.
+        names: for each name in the export, the paths to look for; the first path that fits a video is used.
 
     Returns:
-        Path relative to `root` for each name that was not left out. If no video fits, it is the file name of the name's
-        last path, so that indexing reports the video as missing.
+        Path relative to `root` for each name that was not left out. If no video fits, the path is the file name of the
+        name's last path, so that indexing reports the video as missing.
     """
     found: dict[str, str] = {}
     claims: dict[str, list[tuple[int, int, str]]] = defaultdict(list)
@@ -168,7 +170,7 @@ def find_videos(source: AnnotationSource, names: Mapping[str, Sequence[str]]) ->
 
 
 def _fitting(source: AnnotationSource, path: str) -> tuple[int, list[str]]:
-    """Return the videos under `root` that fit a path best, after the number of last parts that they share with it."""
+    """Return (number of trailing path parts shared with `path`, videos under `root` that share so many)."""
     wanted = PurePosixPath(path.replace("\\", "/"))
     videos = source.files_by_stem.get(wanted.stem, [])
     videos = [video for video in videos if PurePosixPath(video).name == wanted.name] or videos

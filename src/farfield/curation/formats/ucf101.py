@@ -1,9 +1,9 @@
-"""UCF101's official splits: trainlist01.txt to 03 and testlist01.txt to 03.
+"""Read UCF101's official splits: trainlist01.txt to 03 and testlist01.txt to 03.
 
 Published as UCF101TrainTestSplits-RecognitionTask.zip at crcv.ucf.edu. Lines are `Class/v_Class_g08_c01.avi 1`, without
 the number in test lists, and end in CRLF. Split 1 has 9,537 and 3,783 videos of 101 classes, which classInd.txt numbers
 from 1. The clips g08_c01, g08_c02, ... of a class come from one source video. The files of the class HandstandPushups
-are named v_HandStandPushups_..., so the class is the folder.
+are named v_HandStandPushups_..., so the class is taken from the folder.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ LINE = re.compile(r"(?P<path>(?P<label>[^/\s]+)/v_[^/\s]+_(?P<group>g\d+)_c\d+\.
 
 
 def read_ucf101(source: AnnotationSource) -> Iterator[VideoRecord]:
-    """Read a train or test list; yield a row for each video. With classInd.txt as `labels`, check classes and numbers.
+    """Read a train or test list; yield a row for each video. If `labels` (classInd.txt) is given, check the classes.
 
     Raises:
         FarfieldError: for a missing file, a malformed line, or a class that does not fit classInd.txt.

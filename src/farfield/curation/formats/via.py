@@ -1,4 +1,4 @@
-"""Projects of VIA 3, the VGG Image Annotator for images, audio and video (via-3.x.y of gitlab.com/vgg/via), as JSON.
+"""Read projects of VIA 3, the VGG Image Annotator for images, audio and video (gitlab.com/vgg/via, via-3.x.y).
 
     {"project": {...}, "attribute": {"1": {"aname": "Activity", "anchor_id": "FILE1_Z2_XY0", "type": 4,
        "options": {"1": "jump", "2": "run"}}},
@@ -13,7 +13,7 @@ According to VIA's own code (_via_data.js of 3.1.1, _via_attribute.js, _via_file
 - `vid` is the id of a view, not of a file: its `fid_list` names the file, by a number or a text.
 - `av` holds the id of an option (types 3 radio, 4 select, 5 image), several ids with commas between (2 checkbox), or
   the text itself (1). Ids count from 0 or from 1, depending on how the project was made.
-- `src` is the location and `fname` the name on display. Files from the browser's file selector have only `fname`.
+- `src` is the location and `fname` the displayed name. Files from the browser's file selector have only `fname`.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from farfield.curation.formats.tool_export import checked, choose, find_videos, 
 from farfield.data.manifest import VideoRecord
 from farfield.errors import FarfieldError
 
-NEEDED = "Give a project of VIA 3, which it saves as JSON."
+NEEDED = "Give the JSON file of a VIA 3 project."
 
 ANCHORS = {"FILE1_Z2_XY0", "FILE1_Z0_XY0"}
 """Anchors that are read: a segment of a file, and a whole file."""
@@ -52,13 +52,15 @@ def read_via(source: AnnotationSource) -> Iterator[VideoRecord]:
     """Read a project of VIA 3; yield a row for each labelled segment, and for each label of a whole file.
 
     Raises:
-        FarfieldError: for a file of another form, several attributes without label_column, or an unknown option or
+        FarfieldError: for a file in another format, several attributes without label_column, or an unknown option or
             view.
     """
     path = source.annotations
     project = checked(read_json(path, NEEDED), dict, f"{path}: its content")
     if "_via_img_metadata" in project or "view" not in project:
-        raise FarfieldError(f"{path} is not a project of VIA 3: it has no 'view', like projects of VIA 2. {NEEDED}")
+        raise FarfieldError(
+            f"{path} is not a project of VIA 3: it has no key 'view' (projects of VIA 2 have none). {NEEDED}"
+        )
     values = list(_values(source, project))
     attribute = choose(source.label_column, [value.attribute for value in values], "attribute", source)
     names = _video_names(source, project)

@@ -24,7 +24,7 @@ def read_xml(path: Path, tool: str, needed: str) -> ElementTree.Element:
     """
     text = read_text(path, needed)
     if "<!DOCTYPE" in text or "<!ENTITY" in text:
-        raise FarfieldError(f"{path} declares a document type or entities, which {tool} never does. {needed}")
+        raise FarfieldError(f"{path} declares a document type or entities, which files of {tool} never do. {needed}")
     try:
         return ElementTree.fromstring(text)
     except ElementTree.ParseError as error:

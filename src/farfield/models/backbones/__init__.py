@@ -60,11 +60,11 @@ BACKBONES: dict[str, Callable[..., Backbone]] = {
 """Functions that build the backbones, by name. Each takes the backbone's options by keyword, as `dilated=True`."""
 
 BUILDERS: dict[str, Callable[..., Backbone]] = {**BACKBONES, "hf": hf}
-"""`BACKBONES`, and those that a name alone does not define."""
+"""`BACKBONES`, and the backbones that need a config besides the name."""
 
 
 def option_defaults(backbone: str) -> dict[str, Any]:
-    """Return a backbone's options with their defaults: the values of the published network."""
+    """Return the default value of each option of a backbone. The defaults give the published network."""
     parameters = inspect.signature(BUILDERS[backbone]).parameters
     if "options" not in parameters:
         return {name: parameter.default for name, parameter in parameters.items()}

@@ -17,14 +17,14 @@ from farfield.errors import FarfieldError, nearest
 
 STAGES = ("res2", "res3", "res4", "res5")
 TOP = "top"
-"""Name of the place for blocks after the last stage, on the feature map that the head pools."""
+"""Placement key of blocks after the last stage, on the feature map that the head pools."""
 TOPS = (TOP, f"fast_{TOP}")
-"""Names of these places in a network of two pathways."""
+"""Placement keys of blocks after the last stage of the slow and of the fast pathway."""
 
 
 @dataclass(frozen=True)
 class Stage:
-    """Residual blocks of a stage.
+    """Module paths and numbers of channels of a stage's residual blocks.
 
     Attributes:
         paths: dotted module path of each block in the trunk.
@@ -36,7 +36,7 @@ class Stage:
 
     @classmethod
     def within(cls, container: str, channels: Sequence[int], first: int = 0) -> Stage:
-        """Describe a stage whose blocks are the consecutive children of a container module, from index `first`."""
+        """Create the `Stage` whose blocks are consecutive children of a container module, from index `first`."""
         return cls(tuple(f"{container}.{first + i}" for i in range(len(channels))), tuple(channels))
 
 
@@ -66,14 +66,15 @@ class Backbone(nn.Module):
         embedding: function that creates the module between pooling and classifier, (b c ...) -> (b c2 ...); None for no
             such module.
         head_channels: number of channels that the classifier takes, c2; None for c.
-        has_map: whether the features have positions; False for a network that pools by itself, to (b c 1 1 1).
+        has_map: whether the features form a map over time and space; False for a network that pools them to (b c 1 1
+            1).
         layers: for a network without residual stages, dotted module paths of its consecutive layers, such as those of a
-            transformer. They count as depths for freezing and for layer-wise learning rates.
+            transformer. Freezing and layer-wise learning rates treat each layer as one depth.
     """
 
     num_pathways = 1
     tops: tuple[str, ...] = (TOP,)
-    """Places for blocks on top of the trunk, one per pathway. Each is an attribute with the blocks, in order."""
+    """Names of the attributes with the blocks on top of the trunk, one per pathway."""
 
     def __init__(
         self,
@@ -104,9 +105,9 @@ class Backbone(nn.Module):
 
     @property
     def depth_names(self) -> list[str]:
-        """Names of the depths of the network, from the input on: "stem", then its stages or "layer1", "layer2", ...
+        """Names of the network's parts in order of depth: "stem", then the stages or "layer1", "layer2", ...
 
-        Empty for a network without stages and layers.
+        The list is empty for a network without stages and layers.
         """
         names = [name for name in self.stage_specs if not name.startswith("fast_")] or self.layer_names
         return ["stem", *names] if names else []
@@ -122,13 +123,13 @@ class Backbone(nn.Module):
         return {name: self.blocks(name) for name in self.stage_specs}
 
     def stage(self, name: str) -> Stage:
-        """Return the description of a stage.
+        """Return a stage's module paths and numbers of channels.
 
         Raises:
-            FarfieldError: if this network has no stage of that name.
+            FarfieldError: if this network has no stage `name`.
         """
         if name not in self.stage_specs:
-            known = nearest(name, self.stage_specs) if self.stage_specs else "This network has none."
+            known = nearest(name, self.stage_specs) if self.stage_specs else "This network has no stages."
             raise FarfieldError(f"there is no stage {name!r}. {known}")
         return self.stage_specs[name]
 
@@ -141,13 +142,13 @@ class Backbone(nn.Module):
         self.trunk.set_submodule(self.stage(stage).paths[index], block)
 
     def top_blocks(self, name: str = TOP) -> nn.Sequential:
-        """Return the blocks on top of a pathway, in order. Without blocks, the module returns its input."""
+        """Return the module of blocks on top of a pathway, in order. It is the identity if there are none."""
         blocks = getattr(self, name)
         assert isinstance(blocks, nn.Sequential)
         return blocks
 
     def places(self, names: Iterable[str]) -> dict[str, Place]:
-        """Return the position of each named parameter or module of the trunk.
+        """Return the stage and layer of each named parameter or module of the trunk.
 
         Args:
             names: names of parameters or modules of the trunk, in the trunk's order.
@@ -217,9 +218,9 @@ class TwoPathwayBackbone(Backbone):
 def slow_frames(frames: int, count: int) -> list[int]:
     """Choose the indices of the slow pathway's `count` frames among `frames` frames, as PySlowFast does.
 
-    For 8 of 32 frames the indices are 0, 4, 8, 13, 17, 22, 26, 31. They are those of torch.linspace(0, frames - 1,
-    count).long(), whose float32 rounding decides where a position is almost a whole number. Plain numbers keep a
-    compiled network in one graph.
+    For 8 of 32 frames the indices are 0, 4, 8, 13, 17, 22, 26, 31. They equal torch.linspace(0, frames - 1,
+    count).long(), including its float32 rounding of positions that are almost whole numbers. The computation uses
+    Python numbers instead of a tensor, so that a compiled network stays one graph.
     """
     last = frames - 1
     step = _to_float32(last / max(count - 1, 1))

@@ -1,9 +1,9 @@
-"""Replace strides by dilation, for a feature map of higher resolution with the same weights.
+"""Replace strides by dilation, which gives a feature map of higher resolution with the same weights.
 
 The self-attention papers (DANet, CCNet, OCRNet) use a feature map of 1/8 of the input's height and width. The last two
 stages have no spatial strides, and the kernels after each removed stride are dilated instead ("a trous"; Yu et al.,
 "Dilated Residual Networks", CVPR 2017). At every fourth row and column the dilated network computes the same features
-as the strided one.
+as the strided network.
 """
 
 from __future__ import annotations
@@ -21,7 +21,9 @@ B = TypeVar("B", bound=Backbone)
 
 
 def dilate(backbone: B) -> B:
-    """Dilate the last two stages of every pathway, in place. Call it before blocks are inserted.
+    """Replace the strides of the last two stages by dilation, in every pathway, in place.
+
+    Call this function before blocks are inserted.
 
     Raises:
         FarfieldError: if the network's strides are not in the convolutions of its residual blocks.
@@ -39,7 +41,15 @@ def dilate(backbone: B) -> B:
 
 
 def _dilate_block(block: nn.Module, dilation: int) -> int:
-    """Dilate a block by `dilation`, times its removed spatial strides. Return the dilation for the next block."""
+    """Replace a residual block's spatial strides by dilation, in place.
+
+    Args:
+        block: block to change.
+        dilation: dilation of the block's input.
+
+    Returns:
+        Dilation of the block's output: `dilation` times the removed strides.
+    """
     strided = 1
     for conv in (m for m in block.modules() if isinstance(m, nn.Conv3d)):
         stride, kernel = conv.stride[1], conv.kernel_size[1]

@@ -18,12 +18,15 @@ from farfield.models.backbones.backbone import STAGES, Backbone, Stage
 from farfield.models.backbones.dilation import DILATED
 
 EPS = 1e-3
-"""Added to the variance in batch norms, as in TensorFlow. Their momentum is PyTorch's 0.1 instead of EfficientNet's
-0.01, with which running statistics need hundreds of steps to follow new data."""
+"""Number added to the variance in batch norms, as in TensorFlow.
+
+The norms' momentum is PyTorch's 0.1. With EfficientNet's 0.01, running statistics need hundreds of steps to follow new
+data.
+"""
 
 
 class Group(NamedTuple):
-    """Consecutive blocks of equal shape; the stride is that of the first."""
+    """Consecutive blocks of equal shape. The stride applies to the first block; the others have stride 1."""
 
     stage: str
     kernel: int
@@ -49,9 +52,9 @@ OUT_CHANNELS = 1280
 
 
 def c2d_efficientnet_lite0(*, dilated: bool = False) -> Backbone:
-    """Build EfficientNet-Lite0 over 8 frames at stride 8. No layer mixes frames: blocks or the head do.
+    """Build EfficientNet-Lite0 over 8 frames at stride 8. No layer mixes frames; only inserted blocks or the head do.
 
-    A stage holds the blocks of one resolution; the block before the second stride belongs to the stem.
+    A stage has all blocks of one resolution. The first block, before the second stride, belongs to the stem.
 
     Args:
         dilated: dilate res4 and res5 instead of striding them.
@@ -84,17 +87,17 @@ def c2d_efficientnet_lite0(*, dilated: bool = False) -> Backbone:
 
 
 class InvertedResidual(nn.Module):
-    """Inverted residual block of each frame: widen, convolve each channel alone, narrow without an activation.
+    """Inverted residual block of each frame: expand the channels, depthwise convolution, project without an activation.
 
-    Sandler et al., "MobileNetV2: Inverted Residuals and Linear Bottlenecks", CVPR 2018. The block's input is added if
-    its shape is that of the output.
+    Sandler et al., "MobileNetV2: Inverted Residuals and Linear Bottlenecks", CVPR 2018. The block adds its input to its
+    output if both have the same shape.
 
     Args:
         in_channels: channels of the input.
         out_channels: channels of the output.
         kernel: size k of the depthwise kernel 1 x k x k.
         stride: spatial stride.
-        expansion: ratio of the inner channels to the input's; 1 for a block that does not widen.
+        expansion: ratio of inner channels to input channels; 1 for a block without expansion.
         dilation: spatial dilation of the input's features.
         dilate: replace the stride by dilation of the blocks that follow.
 
@@ -141,8 +144,9 @@ def _convolution(
 ) -> nn.Sequential:
     """Create a convolution of frames with a batch norm and, unless `is_linear`, ReLU6.
 
-    The padding is TensorFlow's "SAME" for sides that the strides divide: a strided convolution has one row and column
-    less before the frame than after it. A separate layer pads, since a convolution pads both ends alike.
+    The padding is TensorFlow's "SAME" for sides divisible by the stride: a strided convolution pads one row and column
+    less at the top and left than at the bottom and right. This needs a separate padding layer, since `nn.Conv3d` pads
+    both ends equally.
     """
     before = dilation * ((kernel - stride) // 2)
     after = dilation * (kernel - stride) - before

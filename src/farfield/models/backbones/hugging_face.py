@@ -1,7 +1,7 @@
 """Video encoders of Hugging Face's `transformers`: VideoMAE, TimeSformer, ViViT and V-JEPA 2.
 
-The encoders are `transformers`' own modules. This file turns a clip into their input, and their tokens into a map
-(b c t h w). `checkpoints/hugging_face.py` reads folders that `transformers` wrote.
+The encoders are `transformers`' own modules. This file converts a clip to an encoder's input, and the encoder's tokens
+to a feature map (b c t h w). `checkpoints/hugging_face.py` reads folders that `transformers` wrote.
 """
 
 from __future__ import annotations
@@ -29,14 +29,16 @@ class Family:
 
     Attributes:
         title: name of the family, for messages.
-        classes: first part of the names of its classes.
+        classes: first part of the names of the family's classes in `transformers`, such as "VideoMAE".
         frames: name of the config's entry for the number of frames.
         side: name of the config's entry for the height and width of the input.
         layers: path of the list of transformer layers in the encoder.
         has_class_token: whether a class token precedes the patch tokens.
-        takes: the sizes of clips that its position embeddings allow. "config": those of the config; "larger": a
-            number of patches that is a multiple of the columns of the config's; "longer": any number of tubelets.
-        clip: function from frames and side to the clip settings of the publication, for Kinetics.
+        takes: the clip sizes that the position embeddings allow. "config": only the size in the config. "larger": also
+            other frame sizes, if their number of patches is a multiple of the number of patch columns in the config.
+            "longer": any number of tubelets.
+        clip: function that returns the publication's clip settings for Kinetics, given the number of frames and the
+            side in pixels.
     """
 
     title: str
@@ -50,24 +52,27 @@ class Family:
 
 
 def _videomae_clip(frames: int, side: int) -> ClipSpec:
-    """Return the settings of MCG-NJU/VideoMAE's Kinetics-400 scripts."""
+    """Return the clip settings of MCG-NJU/VideoMAE's Kinetics-400 scripts."""
     return ClipSpec(frames, side, frame_stride=4, short_side_px=side, num_clips=5, num_crops=3, **IMAGENET)
 
 
 def _timesformer_clip(frames: int, side: int) -> ClipSpec:
-    """Return the settings of facebookresearch/TimeSformer's Kinetics configs: 8 x 32, 16 x 16 and 96 x 4."""
+    """Return the clip settings of facebookresearch/TimeSformer's Kinetics configs.
+
+    Frames x stride is 8 x 32, 16 x 16 or 96 x 4.
+    """
     stride = {96: 4}.get(frames, max(256 // frames, 1))
     return ClipSpec(frames, side, frame_stride=stride, short_side_px=side, num_clips=1, num_crops=3)
 
 
 def _vivit_clip(frames: int, side: int) -> ClipSpec:
-    """Return the settings of scenic's vivit_base_k400."""
+    """Return the clip settings of scenic's vivit_base_k400."""
     half = (0.5, 0.5, 0.5)
     return ClipSpec(frames, side, frame_stride=2, num_clips=4, num_crops=3, mean=half, std=half)
 
 
 def _vjepa2_clip(frames: int, side: int) -> ClipSpec:
-    """Return the settings of facebookresearch/vjepa2's probes: 16 frames at stride 4, 32 and 64 frames at stride 2."""
+    """Return the clip settings of facebookresearch/vjepa2's probes: 16 frames at stride 4, 32 and 64 at stride 2."""
     stride = 4 if frames <= 16 else 2
     short_side = int(side * 256 / 224)
     return ClipSpec(frames, side, frame_stride=stride, short_side_px=short_side, num_clips=2, num_crops=3, **IMAGENET)
@@ -83,18 +88,18 @@ FAMILIES: dict[str, Family] = {
     "vivit": Family("ViViT", "Vivit", "num_frames", "image_size", "layers", True, "config", _vivit_clip),
     "vjepa2": Family("V-JEPA 2", "VJEPA2", "frames_per_clip", "crop_size", "layer", False, "longer", _vjepa2_clip),
 }
-"""Families by the `model_type` of their config."""
+"""Families of encoders, by the `model_type` in the config."""
 
 
 def hf(*, config: Mapping[str, Any] | None = None, output: TokenOutput = "map") -> Backbone:
     """Build a video encoder of `transformers` with random weights.
 
     Args:
-        config: the encoder's config: `model_type`, one of `FAMILIES`, and what differs from the defaults of
-            `transformers`.
-        output: "map" returns the patch tokens (b c t h w). "class_token" returns the class token, or for VideoMAE and
-            V-JEPA 2, which have none, the first patch token: (b c 1 1 1). A TimeSformer with attention_type space_only
-            has a class token for each frame: (b c t 1 1).
+        config: the encoder's config. It has `model_type`, one of `FAMILIES`, and the entries that differ from the
+            defaults of `transformers`.
+        output: "map" returns the patch tokens (b c t h w). "class_token" returns the class token (b c 1 1 1). For
+            VideoMAE and V-JEPA 2, which have no class token, it returns the first patch token. A TimeSformer with
+            attention_type space_only has a class token for each frame: (b c t 1 1).
 
     Raises:
         FarfieldError: if the config is missing or not of a known family, or `transformers` is not installed.
@@ -133,7 +138,7 @@ def hf(*, config: Mapping[str, Any] | None = None, output: TokenOutput = "map") 
 
 
 def read_config(config: Mapping[str, Any]) -> tuple[Family, Any]:
-    """Return the family of a config, and the config as an object of `transformers`. Unchecked content may be given.
+    """Check an encoder's config, and return its family and the config as an object of `transformers`.
 
     Raises:
         FarfieldError: for an unknown family, an unknown entry or an invalid value, or if `transformers` is missing.
@@ -170,10 +175,10 @@ def first_line(error: Exception) -> str:
 
 
 def family_of(config: Mapping[str, Any]) -> Family:
-    """Return the family of a config.
+    """Return the family of encoders that a config belongs to.
 
     Raises:
-        FarfieldError: if its `model_type` is missing or not that of a supported video encoder.
+        FarfieldError: if the config's `model_type` is missing, or is not that of a supported video encoder.
     """
     kind = config.get("model_type") if isinstance(config, Mapping) else None
     if not isinstance(kind, str) or kind not in FAMILIES:
@@ -185,7 +190,7 @@ def family_of(config: Mapping[str, Any]) -> Family:
 
 
 def architecture_entries(config: Any) -> dict[str, Any]:
-    """Return the entries of a config of `transformers` that define its family's networks, with `model_type`."""
+    """Return the entries of a `transformers` config that define the network, including `model_type`."""
     from transformers import PreTrainedConfig
 
     general = PreTrainedConfig().to_dict()
@@ -203,7 +208,8 @@ class TokenGrid:
         patch: frames, height and width of one patch.
         class_tokens: number of tokens before the patch tokens.
         is_time_last: whether tokens are ordered by (h w t) instead of (t h w).
-        is_by_frame: whether the encoder returns a sequence for each frame, (b t) n c.
+        is_by_frame: whether the encoder returns one token sequence for each frame, (b t) n c, instead of one for each
+            clip.
     """
 
     family: Family
@@ -216,7 +222,7 @@ class TokenGrid:
 
     @classmethod
     def of(cls, family: Family, config: Any) -> TokenGrid:
-        """Read the grid from a config of `transformers`."""
+        """Create the grid of an encoder from its `transformers` config."""
         side = getattr(config, family.side)
         if config.model_type == "vivit":
             depth, height, width = config.tubelet_size
@@ -235,17 +241,17 @@ class TokenGrid:
         )
 
     def check(self, frames: int, height: int, width: int) -> None:
-        """Check that the encoder takes clips of a size.
+        """Check that the encoder takes clips of a size: number of frames, height and width in pixels.
 
         Raises:
-            ValueError: if it does not. The message says what the encoder needs.
+            ValueError: if the encoder does not take this size. The message says what it needs.
         """
         title, takes = self.family.title, self.family.takes
         if takes == "longer":
             if frames % self.patch[0]:
                 raise ValueError(f"{title} takes a number of frames that is a multiple of {self.patch[0]}.")
         elif frames != self.frames:
-            raise ValueError(f"this {title} was trained on clips of {self.frames} frames and takes no others.")
+            raise ValueError(f"this {title} was trained on clips of {self.frames} frames and takes no other number.")
         if (height, width) == (self.side, self.side):
             return
         if takes == "longer":
@@ -294,7 +300,7 @@ class TokenTrunk(nn.Module):
         self.output = output
 
     def forward(self, clips: Float[Tensor, "b 3 t h w"]) -> Float[Tensor, "b c t2 h2 w2"]:
-        """Compute the map.
+        """Compute the tokens of clips as a feature map.
 
         Raises:
             ValueError: for clips of a size that the encoder does not take.

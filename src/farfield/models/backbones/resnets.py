@@ -104,7 +104,7 @@ SLOWFAST_DEFAULTS: dict[str, dict[str, Any]] = {
 
 
 def c2d_r50(**options: Any) -> Backbone:
-    """Build C2D, a ResNet-50 of 2D kernels that pools over time once, after res2. Wang et al., CVPR 2018, table 1."""
+    """Build C2D, a ResNet-50 of 2D kernels with one pooling over time, after res2. Wang et al., CVPR 2018, table 1."""
     return _resnet(C2D, 50, ResNetOptions(**options))
 
 
@@ -161,7 +161,7 @@ def slowfast_16x8_r101(**options: Any) -> TwoPathwayBackbone:
 
 
 def spelled_out(kernels: Kernels, depths: Sequence[int]) -> list[list[int]]:
-    """Return the temporal kernel length of each residual block of each stage. Short lists are repeated.
+    """Return the temporal kernel length, in frames, of each residual block of each stage. Short lists are repeated.
 
     Args:
         kernels: one list of odd kernel lengths for each of res2 .. res5.

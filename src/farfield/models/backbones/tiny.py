@@ -21,7 +21,7 @@ def tiny(*, depth: int = 2, width: float = 1.0, dilated: bool = False) -> Backbo
 
     Args:
         depth: number of bottleneck blocks per stage.
-        width: factor of the number of channels of every layer.
+        width: factor that multiplies the number of channels of every layer, from 1/8 to 64.
         dilated: dilate res4 and res5 instead of striding them.
     """
     return _tiny(stem_kernel=5, block_kernel=3, depth=depth, width=width, dilated=dilated)
@@ -73,12 +73,12 @@ def _stem(channels: int, kernel: int) -> nn.Sequential:
 class _ResidualBlock(nn.Module):
     """A bottleneck block and its shortcut: (b c t h w) -> (b c2 t h' w').
 
-    The names of its parts are PyTorchVideo's, so that state dicts have the same keys as those of its networks.
+    The parts have PyTorchVideo's names, so that state dicts have the same keys as in PyTorchVideo's networks.
 
     Args:
         dim_in: number of input channels, c.
-        dim_out: number of output channels, c2. The convolutions between have half as many, which is wide, because the
-            first one holds the temporal kernel.
+        dim_out: number of output channels, c2. The inner convolutions have c2 / 2 channels. This is more than usual,
+            because the first inner convolution has the temporal kernel.
         kernel: temporal kernel of the first convolution, in frames.
         stride: spatial stride of the second convolution and of the shortcut.
     """
@@ -121,8 +121,8 @@ def _conv(dim_in: int, dim_out: int, kernel: tuple[int, int, int], *, stride: in
 def _initialise(trunk: nn.Module) -> None:
     """Draw the weights as PyTorchVideo does for ResNets, so that a seed gives the same network.
 
-    Convolutions: He et al., ICCV 2015, with fan-out. The last norm of a residual block starts at 0, so that the block
-    starts as its shortcut (Goyal et al., "Accurate, Large Minibatch SGD", 2017).
+    Convolutions: He et al., ICCV 2015, with fan-out. The last norm of a residual block starts with weight 0, so that
+    the block initially equals its shortcut (Goyal et al., "Accurate, Large Minibatch SGD", 2017).
     """
     for module in trunk.modules():
         if isinstance(module, nn.Conv3d):

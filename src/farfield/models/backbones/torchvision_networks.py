@@ -38,7 +38,7 @@ def s3d() -> Backbone:
     Xie et al., "Rethinking Spatiotemporal Feature Learning", ECCV 2018.
 
     A stage holds the layers of one resolution. Stage res2 has the two convolutions between the first and the second
-    pooling. Stages res3 to res5 have the two, five and two Inception blocks after each later pooling.
+    pooling. Stages res3, res4 and res5 each follow a pooling, and have two, five and two Inception blocks.
     """
     network = _build("s3d")
     replace_batch_norm(network)

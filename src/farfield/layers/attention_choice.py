@@ -1,0 +1,48 @@
+"""Choose how to compute softmax attention: which kernel, and in which order of the matrix products.
+
+Kernels, for n queries of width d, and m keys with values of width e:
+
+    fused       PyTorch's fused attention. It computes the n x m matrix in small blocks, twice in training.
+    tiles       `tiled_attention`. The same by larger tiles, with the products of `matrix_product`.
+    explicit    the n x m matrix, which the backward pass reads instead of computing it again.
+
+On a CPU the matrix is built where it is no larger than the features that it relates: m <= d + e, which is C for a
+non-local block with C/2 inner channels. Larger ones are not kept, to bound memory; from about 2,000 keys on, reading
+the matrix also takes longer than computing it again (`scripts/attention_crossover.py` measures both borders).
+
+Orders, with projections from C to C' channels:
+
+    as written  scores (W_theta x)^T phi,    response W_z (g P^T)          n C' (C + m) multiply-adds each
+    exchanged   scores x^T (W_theta^T phi),  response (W_z g) P^T          m C (C' + n) multiply-adds each
+
+Both are the same sums. The second is cheaper for few keys, such as pooled ones: for C' = C/2, if 1/m > 1/n + 1/C.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from farfield.layers.matrix_product import fast
+
+Kernel = Literal["fused", "tiles", "explicit"]
+
+
+def choose_kernel(theta: Tensor, phi: Tensor, g: Tensor) -> Kernel:
+    """Choose the kernel for queries (*b n d), keys (*b m d) and values (*b m e)."""
+    (n, d), (m, e) = theta.shape[-2:], g.shape[-2:]
+    if theta.device.type != "cpu":
+        return "fused"
+    if torch.compiler.is_compiling():  # a choice by size would compile the block again for other sizes
+        return "fused" if d == e else "tiles"
+    half = theta.dtype in (torch.float16, torch.bfloat16) or torch.is_autocast_enabled("cpu")
+    if m <= d + e and not half:
+        return "explicit"
+    return "tiles" if d != e or fast(theta, phi, g, multiply_adds=n * m * d) else "fused"
+
+
+def exchanged_is_cheaper(n: int, m: int, channels: int, inner: int) -> bool:
+    """Check whether the exchanged order saves a twentieth of the multiply-adds or more, and m <= C."""
+    return m <= channels and n * inner * (channels + m) > 1.05 * m * channels * (inner + n)
