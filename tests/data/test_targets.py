@@ -79,7 +79,7 @@ def test_a_clip_has_the_labels_of_the_segments_that_it_overlaps(
 
 
 def test_whole_videos_need_a_multilabel_task() -> None:
-    with pytest.raises(FarfieldError, match=r"data.whole_videos gives a video the labels .* task is single_label"):
+    with pytest.raises(FarfieldError, match=r"data.whole_videos gives a video the labels .* task is 'single_label'"):
         whole_videos_of(manifest_of(*SEGMENTS), "single_label", option="data.whole_videos")
 
 

@@ -252,11 +252,11 @@ def test_videos_that_cannot_be_read_are_listed(
             choose_threshold="f1",
             **QUICK,
         )
-    assert "left out of the choice of thresholds: cut.mp4: can be read only up to" in caplog.text
+    assert "not used to choose thresholds: cut.mp4: can be read only up to" in caplog.text
     with caplog.at_level(logging.WARNING):
         rows = ["a.mp4,bright,2,5", "a.mp4,dark,7.5,9", "cut.mp4,dark,7.5,9"]
         late = evaluate(videos / "run.ckpt", manifest(videos, rows, "late.csv"), timeline=True, **QUICK)
-    assert "a.mp4: labelled segments that begin after the end of the video are left out: 1." in caplog.text
+    assert "a.mp4: 1 labelled segment(s) begin after the end of the video, and are left out." in caplog.text
     assert "cut.mp4: left out labelled segments" not in caplog.text  # where a damaged video ends is not known
     assert late.videos[0].truth == [(2.0, 5.0, "bright")]
 

@@ -47,7 +47,7 @@ class SplitsComparison:
 
 
 def splits_to_compare(run_a: str | Path, run_b: str | Path) -> tuple[list[Path], list[Path]] | None:
-    """Return the splits' runs of two methods, or None if both arguments are single runs.
+    """Return the runs of two methods, one run per split; None if both arguments are single runs.
 
     Raises:
         FarfieldError: if only one of the two has splits, or their numbers of splits differ.
@@ -79,8 +79,8 @@ def compare_splits(
         seed: random seed of the bootstrap.
 
     Raises:
-        FarfieldError: if a run has no scores, two runs of a split have no videos in common or different classes or
-            labels, or an option is out of range.
+        FarfieldError: if a run has no scores; if the two runs of a split have no videos in common, or their classes or
+            labels differ; or if an option is out of range.
         ValueError: if the numbers of runs differ.
     """
     check_bootstrap(draws, seed)

@@ -6,10 +6,10 @@ clips of a group (source video, film, person), in whatever split they are, are d
 a video, in all splits that test it (cluster bootstrap; Davison and Hinkley, "Bootstrap Methods and their Application",
 1997, section 3.8).
 
-Let m_s be the metric of split s and w_s the share of the split's videos in a resample, counted as often as they were
-drawn (1 on average). The metric of a resample is sum_s w_s m_s / sum_s w_s, and thus the mean of the splits if all
-videos are drawn once. The weights matter where a split has few groups: a split of one group counts as often as its
-group is drawn, and not at all in resamples without it.
+Let m_s be the metric of split s. Let w_s be how often a resample draws the videos of split s, divided by their number
+(1 on average). The metric of a resample is sum_s w_s m_s / sum_s w_s, and thus the mean of the splits if all videos are
+drawn once. The weights matter where a split has few groups: a split of one group counts as often as its group is drawn,
+and not at all in resamples without it.
 
 The networks are fixed: the intervals do not include the variation between trainings.
 """

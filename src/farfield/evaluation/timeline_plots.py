@@ -220,6 +220,6 @@ def _clock(seconds: float) -> str:
 
 
 def _short(path: str) -> str:
-    """Return the end of a long path, on one line, with the characters that some font has."""
+    """Shorten a path to one line: keep its end, and replace characters that no font has."""
     one_line = " ".join(path.encode(errors="replace").decode().split())
     return drawable(one_line if len(one_line) <= _TITLE_LETTERS else f"…{one_line[1 - _TITLE_LETTERS :]}")

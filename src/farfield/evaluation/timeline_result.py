@@ -55,7 +55,8 @@ class TimelineResult:
         operating_point: thresholds that were chosen earlier or in this test; None if none were chosen. They are used
             unless `options.threshold` is set.
         about: what was tested and how: checkpoint, manifest, precision, ...
-        groups: group of each video, from the manifest; None for a video without one, or if no video has one.
+        groups: group of each video, from the manifest; None for a video without a group. None instead of the list if no
+            video has a group.
     """
 
     labels: list[str]
@@ -70,7 +71,7 @@ class TimelineResult:
 
     @property
     def hours(self) -> float:
-        """Length of all videos together."""
+        """Total length of the videos, in hours."""
         return sum(video.duration_seconds for video in self.videos) / 3600
 
     @cached_property
@@ -118,7 +119,7 @@ class TimelineResult:
         return frame_map(self.cells, self.truth, resampling=resampling)
 
     def frame_accuracy(self) -> FrameAccuracy:
-        """Return the share of time in which the found classes are exactly the labelled ones, or both are none."""
+        """Return the share of time in which the found classes are exactly the labelled classes, including no class."""
         durations = [video.end_seconds for video in self.videos]
         return frame_accuracy(self.truth, self.found, durations, len(self.labels), resampling=self.resampling)
 

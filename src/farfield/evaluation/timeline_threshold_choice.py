@@ -47,10 +47,10 @@ def choose_timeline_thresholds(
     """Choose each class's threshold on validation timelines.
 
     A predicted segment that matches no true one at `tiou` is a false alarm. The candidates are the class's different
-    probabilities, and the `EVEN_CANDIDATES` between the lowest and the highest of them. If there are more than
-    `max_probabilities` probabilities, only a subset is tried: half is spread evenly over the probabilities inside true
-    segments of the class, and half over all probabilities. Of equally good candidates, the one nearest to the middle of
-    their widest range is chosen.
+    probabilities, and those of `EVEN_CANDIDATES` that lie between the lowest and the highest probability. If there are
+    more than `max_probabilities` probabilities, only a subset is tried: half is spread evenly over the probabilities
+    inside true segments of the class, and half over all probabilities. Of equally good candidates, the one nearest to
+    the middle of their widest range is chosen.
 
     Args:
         videos: cells of each video.
@@ -114,7 +114,7 @@ def _candidates(videos: Sequence[ScoredCells], truth: Segments, c: int, most: in
 
 
 def _spread(values: Float[np.ndarray, " n"], most: int) -> Float[np.ndarray, " some"]:
-    """Return at most `most` of ascending values, evenly spread by index, including the first and the last."""
+    """Return at most `most` of the ascending `values`, spread evenly by index, including the first and the last."""
     if len(values) <= most:
         return values
     return values[np.linspace(0, len(values) - 1, most).round().astype(int)]
@@ -145,7 +145,7 @@ def _count_at(
 
 
 def _middle(thresholds: Float[np.ndarray, " candidates"], best: Bool[np.ndarray, " candidates"]) -> float | None:
-    """Return the best candidate that is nearest to the middle of the widest range of best ones; None without any.
+    """Return the best candidate nearest to the middle of the widest range of best ones; None if none is best.
 
     Ties go to the range of the higher thresholds, and to the lower candidate.
     """

@@ -1,4 +1,4 @@
-"""Exportable implementations of the layers' pairwise operations, in operators that every runtime supports.
+"""Implementations of the layers' pairwise operations for export, with operators that every runtime supports.
 
 The layers choose kernels by device, memory format and size: fused attention, tiles of bounded memory, sorted prefix
 sums. A graph fixes one choice for all input sizes, and ONNX has no sorted search. While a network is traced,

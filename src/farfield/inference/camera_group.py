@@ -33,7 +33,7 @@ class CameraWindow:
     Attributes:
         camera: the camera.
         window: the newest window of the camera.
-        skipped: number of windows since the previous one that were skipped because scoring is too slow.
+        skipped: number of windows that were skipped since the previous returned window, because scoring is too slow.
     """
 
     camera: Camera
