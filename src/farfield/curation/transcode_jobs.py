@@ -1,4 +1,4 @@
-"""List the videos of a collection to transcode: from a manifest, a folder or tar archives."""
+"""List the videos to transcode, from a manifest, a folder or tar archives."""
 
 from __future__ import annotations
 
@@ -71,8 +71,8 @@ def list_jobs(
         source: manifest, folder, tar archive or folder of tar archives.
         out: folder of the store.
         encoding: settings of the encoder.
-        labels: label of each Kinetics clip. None takes the labels of the manifest or of the class folders; for a video
-            in an archive, the name of its folder.
+        labels: label of each Kinetics clip. With None, the label comes from the manifest or from the name of the class
+            folder, also inside an archive.
         root: folder that a manifest's paths are relative to; None for the manifest's folder.
         skipped: record of skipped files, to which this function adds. Files in archives are added as the jobs are
             consumed.

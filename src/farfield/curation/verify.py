@@ -43,7 +43,7 @@ class VerificationReport:
         same_file: groups of paths whose files have the same content.
         look_alike: pairs of paths of near-duplicates: different files that look the same.
         leaks: (path, split, path, split, why) of each pair of related videos in different splits: the same file,
-            near-duplicates, or clips of one YouTube video.
+            near-duplicates, clips of one YouTube video, or videos of one group.
         other_labels: (path, label, path, label) of two rows with the same content and segment but different labels.
         repeated_rows: (split, path, count) of rows that a manifest has more than once.
         classes_without_videos: (split, label) of each class without a decodable video in the split.

@@ -148,7 +148,7 @@ def video_views(
     num_crops: int,
     decoder: Decoder = "pyav",
 ) -> Clip:
-    """Open a video once and sample its views for a test, see `views_of`.
+    """Open a video once and sample its views for evaluation, see `views_of`.
 
     Raises:
         VideoError: see `training_clips`.

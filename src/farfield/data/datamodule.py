@@ -44,7 +44,7 @@ class VideoDataModule(LightningDataModule):
         flip_labels: pairs of classes that swap their labels when a clip is mirrored. A pair works in both directions:
             {"turning left": "turning right"} also labels a mirrored clip of "turning right" as "turning left". null
             finds the pairs whose names differ in "left" and "right", and logs them; {} swaps none.
-        clips_per_video: number of clips of each video in a batch, which then has batch_size / clips_per_video videos.
+        clips_per_video: number of clips of each video in a batch. A batch then has batch_size / clips_per_video videos.
             Each video is opened once for all its clips, which saves time, but the clips' gradients are correlated.
         class_balanced: draw all classes equally often, instead of each video once an epoch.
         short_cycle: cycle through batches of 4 x batch_size clips at half the height and width, 2 x batch_size clips
@@ -56,7 +56,7 @@ class VideoDataModule(LightningDataModule):
         memory_gb: size of the cache of decoded training frames, in 10^9 bytes, divided among the workers; 0 for no
             cache. A small set of videos is decoded in the first epochs only. Over the epochs, every worker caches every
             video: a video is stored num_workers times (once with num_workers 0).
-        whole_videos: train and validate on whole videos, where the manifest has several labelled segments of a video. A
+        whole_videos: train and validate on whole videos, for manifests with several labelled segments per video. A
             training clip has the labels of the segments that overlap it, and a validation video has the labels of all
             its segments (the protocol of Charades). Needs a multilabel network. If false, each row counts as a separate
             video.
@@ -66,7 +66,7 @@ class VideoDataModule(LightningDataModule):
             which nothing happens. Validation scores windows that lie end to end over whole videos; a window has the
             classes that cover at least half of it. Needs a multilabel network.
         negative_share: share of an epoch's clips that lie outside of all segments, with `untrimmed`; 0 for none. Half
-            of these clips are close to a segment, if there is room.
+            of these clips are close to a segment, if they fit there.
         hard_negatives: CSV file of wrongly scored windows, from which `untrimmed` draws more clips. `farfield test
             --timeline --write_hard_negatives` writes this file for the training manifest.
         hard_negative_repeats: number of clips that an epoch draws from each window in hard_negatives. These clips

@@ -64,8 +64,8 @@ def stream_frames(
 def random_clip(length: int, spec: ClipSpec, rng: np.random.Generator) -> Int[np.ndarray, " num_frames"]:
     """Sample a training clip that starts at a random frame; with sampling="segments", see `random_segments`.
 
-    With short_clip="clamp", a clip longer than the video begins with repeats of the video's first frame and ends with
-    repeats of its last, so that the video lies at a random place in the clip.
+    With short_clip="clamp", a video that is shorter than the clip is placed at a random time in the clip. Repeats of
+    its first frame fill the clip before it, and repeats of its last frame fill the clip after it.
 
     Args:
         length: number of frames in the stream.

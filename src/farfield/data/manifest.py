@@ -378,7 +378,8 @@ def _checked(texts: Mapping[str, Sequence[str]], path: Path, lines: Sequence[int
         if (ends <= starts).any():
             row = int(np.argmax(ends <= starts))
             raise FarfieldError(
-                f"{path}, line {lines[row]}: the segment [{starts[row]}, {ends[row]}) is empty. Raise end_seconds."
+                f"{path}, line {lines[row]}: the segment [{starts[row]}, {ends[row]}) is empty. Raise end_seconds "
+                "above start_seconds."
             )
     return columns
 

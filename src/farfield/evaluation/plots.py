@@ -78,7 +78,7 @@ def fit_figure(figure: Figure, places: Mapping[Axes, tuple[float, float, float, 
 
     Args:
         figure: figure to resize in place.
-        places: (left, bottom, width, height) of each axes in inches, relative to a common origin that may be anywhere.
+        places: (left, bottom, width, height) of each axes in inches, relative to any common origin.
         margin: margin around the content, in inches.
     """
     size = figure.get_size_inches()

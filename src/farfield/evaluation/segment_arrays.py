@@ -20,7 +20,7 @@ class Segments:
         videos: index of each segment's video, at least 0.
         classes: index of each segment's class, at least 0.
         starts: start in seconds.
-        ends: end in seconds, at least the start.
+        ends: end in seconds, not before the start.
         scores: score of each predicted segment, by which they are ranked; None for true segments.
 
     Raises:

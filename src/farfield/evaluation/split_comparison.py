@@ -25,9 +25,9 @@ class SplitsComparison:
 
     Attributes:
         splits: comparison of each split, on the videos that both runs of the split scored.
-        top1: difference in top-1 accuracy, averaged over the splits.
-        top5: difference in top-5 accuracy, averaged over the splits.
-        mean_class_accuracy: difference in mean class accuracy, averaged over the splits.
+        top1: top-1 accuracy of B minus that of A, averaged over the splits.
+        top5: top-5 accuracy of B minus that of A, averaged over the splits.
+        mean_class_accuracy: mean class accuracy of B minus that of A, averaged over the splits.
         resampled: "groups" or "videos": what the bootstrap draws.
         units: number of these groups or videos.
     """

@@ -69,7 +69,7 @@ def plot_timelines(videos: Sequence[VideoTimeline], labels: Sequence[str], path:
 def class_colours(videos: Sequence[VideoTimeline], labels: Sequence[str]) -> dict[str, Any]:
     """Choose a colour for each class that is labelled or found in a shown video, in the order of `labels`.
 
-    If there are more than `COLOURED_CLASSES` classes, those with the least time are left out.
+    If there are more than `COLOURED_CLASSES` classes, the classes with the least time get no colour.
     """
     seconds: defaultdict[str, float] = defaultdict(float)
     for video in videos:

@@ -101,8 +101,9 @@ class TimelineResult:
         """Return the average precision of the segments (mAP), by class and by tIoU threshold, with intervals.
 
         Args:
-            tious: thresholds: a segment counts as found if its temporal intersection over union (tIoU) reaches the
-                threshold; `ACTIVITYNET_TIOUS` (0.5 to 0.95), `THUMOS_TIOUS` (0.3 to 0.7), or others.
+            tious: tIoU thresholds, such as `ACTIVITYNET_TIOUS` (0.5 to 0.95) or `THUMOS_TIOUS` (0.3 to 0.7). A segment
+                counts as found if its temporal intersection over union (tIoU) with a labelled segment reaches the
+                threshold.
         """
         return detection_map(self.truth, self.found, len(self.labels), tious, resampling=self.resampling)
 

@@ -1,13 +1,13 @@
 """Choose a threshold for each class on the timelines of validation videos, by a rule.
 
-On a timeline, segments are judged, not clips. A threshold that was chosen on clips therefore does not fit. At each
-candidate threshold, the segments of all videos are found anew, and matched to the true segments of their class at a
+The metrics of a timeline count segments, not clips, so a threshold that was chosen on clips does not fit. At each
+candidate threshold, the segments of all videos are found again, and matched to the true segments of their class at a
 temporal intersection over union (tIoU) of 0.5. This gives precision, recall and false alarms. The rules are those of
 `threshold_choice`.
 
-Matches at a tIoU of 0.5 say little about the bounds of segments. Where actions are easy to tell from the rest, many
-thresholds are equally good. The highest of them make segments too short, and the lowest make them too long, so the
-middle of their range is chosen.
+A match at a tIoU of 0.5 does not mean that the segment has the right length. For actions that are easy to detect, many
+thresholds are equally good: the highest ones make segments too short, the lowest ones too long. Therefore the middle of
+their range is chosen.
 """
 
 from __future__ import annotations

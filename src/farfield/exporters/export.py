@@ -53,8 +53,8 @@ def export(
             central clip of each video. With int8, the labels in a manifest are used to measure the accuracy.
         include_preprocessing: make the graph take uint8 RGB frames (b t h w c) and normalise them itself, for programs
             without farfield. Otherwise the graph takes normalised clips (b 3 t h w), as the network does.
-        int8: quantise weights and activations to 8 bits; for .xml only. The ranges are chosen, and the loss of accuracy
-            is measured, on `clips`. The tolerance applies to the graph before quantisation.
+        int8: quantise weights and activations to 8 bits; for .xml only. `clips` are used to choose the ranges and to
+            measure the loss of accuracy. The tolerance applies to the graph before quantisation.
         num_calibration_clips: maximum number of clips to choose the 8-bit ranges on, spread evenly over `clips`.
         num_compare_clips: maximum number of clips to compare scores on and to measure 8-bit accuracy on, spread evenly
             over `clips`.

@@ -121,7 +121,7 @@ def _never(*tensors: Tensor, width: int) -> bool:
 
 
 def _classify(forward: Callable[..., Tensor]) -> Callable[..., Tensor]:
-    """Wrap a head's forward pass so that heads without windows compute no window axis (of length 1).
+    """Wrap a head's forward pass so that heads without windows create no window axis (of length 1).
 
     OpenVINO 2026.4 squeezes the wrong axis if there is a window axis of length 1 and the classifier is quantised.
     """
