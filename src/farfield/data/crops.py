@@ -74,7 +74,7 @@ def resize_short_side(frames: Frames, short_side_px: int, method: ResizeMethod =
     Args:
         frames: frames to resize.
         short_side_px: length of the shorter side in pixels.
-        method: how the longer side is rounded, see `ClipSpec.resize`.
+        method: how the length of the longer side is rounded, see `ClipSpec.resize`.
     """
     height, width = frames.shape[1:3]
     long, short = max(height, width), min(height, width)

@@ -254,7 +254,7 @@ class VideoDataModule(LightningDataModule):
     def validation_batch(self, rows: Sequence[int]) -> Batch:
         """Load the validation videos in the given rows, one central view each, as network input on the CPU.
 
-        With `untrimmed`, the rows are numbers of windows.
+        With `untrimmed`, `rows` are window numbers.
         """
         assert self.val_manifest is not None
         if self.untrimmed_options.untrimmed:
@@ -336,7 +336,7 @@ class VideoDataModule(LightningDataModule):
         return (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
 
     def _position(self) -> tuple[int, int]:
-        """Return (epoch, number of batches already trained in it), from the batch count that checkpoints store."""
+        """Return (epoch, number of batches trained in that epoch), from the batch count that checkpoints store."""
         if self.trainer is None:
             return 0, 0
         return divmod(processed_batches(self.trainer), self.batches_per_epoch())

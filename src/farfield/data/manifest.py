@@ -49,7 +49,7 @@ class VideoRecord:
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """Labels of the row; empty for none of the classes."""
+        """Labels of the row; empty if it has none of the classes."""
         return split_labels(self.label)
 
 

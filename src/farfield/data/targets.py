@@ -76,8 +76,8 @@ class WholeVideos:
             first = spelled.setdefault(manifest.root / record.path, record.path)
             if first != record.path:
                 raise FarfieldError(
-                    f"{manifest.source} spells a video in two ways, {first!r} and {record.path!r}, so that each would "
-                    "have only a part of its segments. Use one spelling in all rows."
+                    f"{manifest.source} spells the path of a video in two ways, {first!r} and {record.path!r}, "
+                    "so that each would have only a part of its segments. Use one spelling in all rows."
                 )
             rows.setdefault(record.path, record)
             end = math.inf if record.end_seconds is None else record.end_seconds

@@ -88,8 +88,8 @@ class MixedEpoch:
 
     Attributes:
         num_labelled: number of labelled videos.
-        num_unlabelled: number of unlabelled videos, whose rows follow.
-        share: fraction of an epoch's videos that are unlabelled; None for each unlabelled video once. An epoch has
+        num_unlabelled: number of unlabelled videos, whose rows follow those of the labelled videos.
+        share: fraction of an epoch's videos that are unlabelled; None draws each unlabelled video once. An epoch has
             every labelled video once. If there are more unlabelled videos than an epoch needs, each epoch draws
             different ones; if there are fewer, they are repeated.
         classes: class of each labelled video, to draw all classes equally often; None for each video once.

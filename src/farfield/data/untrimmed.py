@@ -124,7 +124,7 @@ class UntrimmedVideos:
         return sum(self.clips_per_epoch())
 
     def clips_per_epoch(self) -> tuple[int, int]:
-        """Return the numbers of clips of segments and of clips outside of all segments in an epoch."""
+        """Return how many clips of an epoch are of segments, and how many are outside of all segments."""
         segments = int((self.kinds == Kind.SEGMENT).sum())
         return segments, round(segments * self.negative_share / (1 - self.negative_share))
 

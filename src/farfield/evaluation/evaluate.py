@@ -196,8 +196,8 @@ def evaluate(
         given = {"restrict_labels": restrict_labels, "calibrate_on": calibrate_on, "choose_threshold": choose_threshold}
         names = " and ".join(name for name, value in given.items() if value)
         raise FarfieldError(
-            f"{names} cannot be combined with a multi_head network, whose classes are those of several heads. Leave "
-            f"out {names}."
+            f"{names} cannot be combined with a multi_head network, whose classes belong to several heads. Leave out "
+            f"{names}."
         )
     if rule is not None and views_aggregation not in (None, network.clip.views_aggregation):
         raise FarfieldError(

@@ -74,7 +74,7 @@ class FrameSampling:
         if len(given) > 1 or not all(each > 0 for each in given):
             raise ValueError(
                 f"frames_per_video is {self.frames_per_video} and frames_per_second is {self.frames_per_second}; a "
-                "value must be positive, and one of the two must be None. Correct them."
+                "value must be positive, and one of the two must be None. Give at most one of the two."
             )
 
 
@@ -84,7 +84,7 @@ class FrameAccuracy:
 
     Attributes:
         accuracy: share of all time. Time without a true class is correct if no class is predicted.
-        in_actions: the same share, but only of the time that has a true class; NaN if no time has one.
+        in_actions: the same share, but only of the time that has a true class; NaN if there is no such time.
     """
 
     accuracy: Estimate

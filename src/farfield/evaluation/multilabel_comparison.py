@@ -33,8 +33,9 @@ class ClassDifference:
     Attributes:
         label: name of the class.
         videos: number of videos that have the class.
-        average_precision: difference of the average precision. Interval and p-value are NaN if all videos of the class
-            are in one unit of the bootstrap (video or group). With many classes, some p-values are small by chance.
+        average_precision: average precision of B minus that of A. Interval and p-value are NaN if all videos of the
+            class are in one unit of the bootstrap (video or group). With many classes, some p-values are small by
+            chance.
     """
 
     label: str
@@ -51,7 +52,7 @@ class MultilabelComparison:
         left_out: number of videos that only one run scored.
         resampled: "groups" or "videos": what the bootstrap draws.
         units: number of these groups or videos.
-        mean_average_precision: difference of the mean over the classes (mAP).
+        mean_average_precision: mean average precision (mAP) of B minus that of A.
         classes: classes that at least one of the videos has, sorted by the gain of B over A, largest first.
     """
 

@@ -159,7 +159,7 @@ class EvaluationResult:
     def _check_one_set_of_classes(self, method: str) -> None:
         if self.task == "multi_head":
             raise FarfieldError(
-                "the classes of a multi_head network are those of several heads. Call "
+                "the classes of a multi_head network belong to several heads. Call "
                 f"{method}() on the results from heads()."
             )
 

@@ -76,7 +76,7 @@ def check_numbers(scores: Scores) -> None:
         row = int(scores.views.isnan().flatten(1).any(1).nonzero()[0, 0])
         raise FarfieldError(
             f"the network's scores of {scores.names[row]} are not numbers (NaN). Check that training has not "
-            "diverged, or test in precision 32-true."
+            "diverged, or test with precision '32-true'."
         )
 
 

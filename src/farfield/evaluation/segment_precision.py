@@ -54,7 +54,7 @@ _MAX_CELLS = 5_000_000
 
 @dataclass(frozen=True)
 class DetectionMap:
-    """Mean average precision of temporal detection. Bounds are NaN where there is no interval.
+    """Mean average precision of temporal detection. The bounds of a missing interval are NaN.
 
     Attributes:
         tious: tIoU thresholds.

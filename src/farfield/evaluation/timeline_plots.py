@@ -203,7 +203,7 @@ def _draw_legend(axes: Axes, colours: dict[str, Any], names: dict[str, str], *, 
 
 
 def _tick_seconds(duration: float) -> float:
-    """Return a round distance between tick marks, in seconds, for at most 12 of them."""
+    """Return the distance between tick marks: a round number of seconds that gives at most 12 marks."""
     steps = (0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 30, 60, 120, 300, 600, 1200, 1800, 3600, 7200, 14400)
     return next((step for step in steps if duration / step <= 12), duration / 12)
 

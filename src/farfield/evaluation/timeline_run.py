@@ -156,8 +156,7 @@ def evaluate_timelines(
 def _check_network(network: ActionNet, options: TimelineOptions, rule: ThresholdRule | None) -> None:
     if network.task == "multi_head":
         raise FarfieldError(
-            "timeline needs a network of one set of classes, but this one is multi_head, whose classes are those of "
-            "several heads. Leave out timeline."
+            "timeline does not support multi_head networks, whose classes belong to several heads. Leave out timeline."
         )
     if rule is not None and options.threshold:
         raise FarfieldError(

@@ -128,7 +128,7 @@ def _count_at(
     tiou: float,
     find: FindSegments,
 ) -> tuple[Float[np.ndarray, "candidates classes"], Float[np.ndarray, "candidates classes"]]:
-    """Count the correct segments, and all predicted ones, of each class at each of its candidate thresholds."""
+    """Count the correct segments and all predicted segments of each class, at each of its candidate thresholds."""
     rounds = max(len(each) for each in candidates)
     hits, answers = np.zeros((rounds, len(labels))), np.zeros((rounds, len(labels)))
     of_class = [truth.of_class(c) for c in range(len(labels))]

@@ -32,7 +32,7 @@ class RecordedClip:
         path: the file; None if there is an error.
         start_seconds: time of the first frame, which is a keyframe; None if there is an error.
         end_seconds: end of the last frame; None if there is an error.
-        error: why there is no file; None if there is one.
+        error: why there is no file; None if the file was written.
     """
 
     key: int
