@@ -133,7 +133,7 @@ class ClipTargets:
         return self.has_label[row][overlaps].any(0).astype(np.float32)
 
     def shares(self, row: int, start_seconds: float, end_seconds: float) -> Float[np.ndarray, " classes"]:
-        """Return the share of the time [start, end) that segments of each class cover, float32 in [0, 1].
+        """Return, for each class, the share of the time [start, end) that its segments cover: float32 in [0, 1].
 
         Time that several segments of a class cover counts once.
         """

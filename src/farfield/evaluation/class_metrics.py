@@ -112,8 +112,7 @@ class Resampling:
         """Choose the units and the number of resamples, so that the intervals take about 20 seconds at most.
 
         Args:
-            groups: group of each video; None for a video without a group. None instead of the list if no video has a
-                group.
+            groups: group of each video (None for a video without a group), or None if no video has a group.
             videos: number of videos.
             classes: number of classes.
 

@@ -67,7 +67,7 @@ def plot_precision_recall(curves: Curves, ranking: RankingMetrics, labels: Seque
 
     Args:
         curves: curves to plot.
-        ranking: metrics to show beside the names.
+        ranking: metrics to show beside the class names.
         labels: class names.
     """
     figure, axes = _axes("recall", "precision")

@@ -172,7 +172,7 @@ def frame_resampling(groups: Sequence[str | None] | None, videos: Sequence[Score
     """Choose the units and the number of resamples for `frame_map`. More cells give fewer resamples.
 
     Args:
-        groups: group of each video; None for a video without a group. None instead of the list if no video has a group.
+        groups: group of each video (None for a video without a group), or None if no video has a group.
         videos: cells of each video.
         classes: number of classes.
     """

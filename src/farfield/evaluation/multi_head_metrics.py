@@ -14,7 +14,7 @@ from farfield.task import head_columns, split_heads
 
 @dataclass(frozen=True)
 class JointMetrics:
-    """Accuracy of combinations, each of one class per head, ranked by the product of the classes' probabilities.
+    """Accuracy of combinations (one class per head), ranked by the product of the class probabilities.
 
     A combination is right if all its classes are right. Intervals are Wilson's.
 

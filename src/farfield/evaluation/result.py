@@ -68,8 +68,7 @@ class EvaluationResult:
         temperature: calibration temperature of the reported probabilities; None if they are not calibrated.
         view_giga_multiply_adds: cost of one view, in units of 10^9 multiply-adds; None if unknown.
         about: what was evaluated and how: checkpoint, manifest, views, precision, ...
-        groups: group of each video, from the manifest; None for a video without a group. None instead of the list if no
-            video has a group.
+        groups: group of each video in the manifest (None for a video without a group), or None if no video has a group.
         operating_point: thresholds of the classes; None if none were chosen.
     """
 

@@ -17,7 +17,7 @@ class ScoredRun:
         name: the run as given by the user.
         file: scores.npz of the test.
         scores: scores of the videos.
-        groups: group of each video; None for a video without a group. None instead of the list if no video has a group.
+        groups: group of each video (None for a video without a group), or None if no video has a group.
     """
 
     name: str

@@ -98,8 +98,8 @@ def write_scores(
         scores: scores to write.
         path: output file.
         confusion: confusion matrix to store as "confusion_matrix" for other programs; rows are true classes.
-        groups: group of each video, to store as "groups"; None for a video without a group. None instead of the list if
-            no video has a group.
+        groups: group of each video (None for a video without a group), to store as "groups"; None if no video has a
+            group.
     """
     more: dict[str, Any] = {} if scores.segments is None else {"segments": scores.segments.numpy()}
     if confusion is not None:
@@ -127,8 +127,8 @@ def read_groups(path: Path) -> list[str | None] | None:
     """Read the group of each video from a file that `read_scores` has read.
 
     Returns:
-        The groups; None for a video without a group. None instead of the list if no video has a group, or if an earlier
-        version wrote the file.
+        Group of each video (None for a video without a group), or None if no video has a group or if an earlier version
+        wrote the file.
 
     Raises:
         FarfieldError: if the groups are damaged.

@@ -185,7 +185,7 @@ def detection_resampling(
     """Choose the units and the number of resamples for `detection_map`. More segments give fewer resamples.
 
     Args:
-        groups: group of each video; None for a video without a group. None instead of the list if no video has a group.
+        groups: group of each video (None for a video without a group), or None if no video has a group.
         videos: number of videos.
         truth: true segments of all videos.
         predicted: predicted segments of all videos.

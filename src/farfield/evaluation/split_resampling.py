@@ -118,7 +118,7 @@ def _totals(split: SplitValues, units: Int[Tensor, " n"], count: int) -> tuple[T
 
 
 def _means(sums: Tensor, counts: Tensor, weights: Float[Tensor, "units draws"]) -> Float[Tensor, " draws"]:
-    """Compute the metric of a split for each column of weights, over the classes that occur; NaN if none occurs."""
+    """Compute the metric of a split on each resample, over the classes that occur in it; NaN if none occurs."""
     drawn = torch.sparse.mm(counts, weights)  # exact, as are the sums of zeros and ones: below 2^24
     means = torch.sparse.mm(sums, weights) / drawn.clamp_min(1)
     return means.sum(0) / (drawn > 0).sum(0)  # 0 / 0 = NaN, as wanted

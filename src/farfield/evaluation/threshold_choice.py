@@ -154,7 +154,7 @@ def best_candidates(
 ) -> Bool[Tensor, " candidates"]:
     """Return which candidate thresholds are the best by a rule. Several may be equally good.
 
-    All are False if the rule allows no candidate with a recall above 0.
+    All values are False if the rule allows no candidate with a recall above 0.
 
     Args:
         precision: precision at each candidate.
@@ -193,7 +193,7 @@ def hours_of_video(manifest: Manifest, rows: Sequence[int]) -> float:
     """Return the total length, in hours, of the videos or segments in the given rows of a manifest.
 
     Raises:
-        FarfieldError: if the manifest has no length for a row.
+        FarfieldError: if the manifest has no duration for a row.
     """
     seconds = 0.0
     for row in rows:

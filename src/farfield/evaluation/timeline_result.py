@@ -55,8 +55,7 @@ class TimelineResult:
         operating_point: thresholds that were chosen earlier or in this test; None if none were chosen. They are used
             unless `options.threshold` is set.
         about: what was tested and how: checkpoint, manifest, precision, ...
-        groups: group of each video, from the manifest; None for a video without a group. None instead of the list if no
-            video has a group.
+        groups: group of each video in the manifest (None for a video without a group), or None if no video has a group.
     """
 
     labels: list[str]

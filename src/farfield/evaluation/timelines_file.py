@@ -1,6 +1,6 @@
 """Read and write timelines.npz, the window scores and labelled segments of tested videos.
 
-The file holds all that is needed to find and score segments again with other options, without the network.
+The file holds all that is needed to find segments again with other options and to evaluate them, without the network.
 """
 
 from __future__ import annotations

@@ -78,7 +78,7 @@ class ClipOptions:
             raise FarfieldError(f"max_clip_seconds is {self.max_seconds}; it must be positive.")
 
     def prepare(self, clip: ClipSpec, window_seconds: float | None) -> Callable[[], PacketRecorder]:
-        """Create the folder, and return a function that creates the recorder of a camera.
+        """Create the folder of the clips, and return a function that creates the recorder of a camera.
 
         Args:
             clip: the network's clip settings.
