@@ -135,7 +135,7 @@ class UntrimmedVideos:
         If there are more hard windows, a random selection of them is used.
 
         Returns:
-            Source of each clip, in random order; and a number for each clip, different for clips of the same source.
+            Source of each clip, in random order; and for each clip, how many earlier clips have the same source.
         """
         drawn = []
         for kind, labelled, count in zip(

@@ -54,11 +54,12 @@ def shared_units(
 
     Args:
         paths: path of each video, for each split.
-        groups: group of each video, for each split; None for a video without one, or a split without groups.
+        groups: for each split, the group of each video (None for a video without a group), or None if the split has no
+            groups.
 
     Returns:
-        The unit of each video, for each split; and whether units are groups, which is so if all splits have groups. A
-        video without a group is a unit of its own.
+        The unit of each video, for each split; and whether the units are groups. They are groups only if all splits
+        have groups; a video without a group is then a unit of its own.
     """
     by_group = all(names is not None and any(names) for names in groups)
     keys = [
