@@ -125,6 +125,21 @@ def test_layers_agree_with_float64(make, size: tuple[int, ...], last: bool, oper
         torch.testing.assert_close(ours.double(), theirs, rtol=1e-3, atol=1e-3)
 
 
+@onednn
+@pytest.mark.parametrize("last", [False, True])
+@pytest.mark.parametrize("size", [(1, 8, 9), (2, 6, 7)])
+def test_a_single_clip_has_correct_gradients_below_and_above_the_threshold(
+    size: tuple[int, int, int], last: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first projections take oneDNN and the last does not, so that the norm gets rows of a contiguous clip."""
+    block, x = awake(NonLocalBlock3d(16, inner_channels=19)).eval(), torch.randn(1, 16, *size)
+    monkeypatch.setattr(module, "SMALL", x.numel() * 17)
+    wanted = gradients(block.double(), x.double())
+    found = gradients(block.float(), x.to(memory_format=torch.channels_last_3d) if last else x)
+    for ours, theirs in zip(found, wanted, strict=True):
+        torch.testing.assert_close(ours.double(), theirs, rtol=1e-3, atol=1e-3)
+
+
 def _hook(block: nn.Module, seen: list[int]) -> None:
     block.theta.register_forward_hook(lambda *_: seen.append(1))
 

@@ -76,7 +76,7 @@ def fast_samples(x: Tensor, *others: Tensor, width: int) -> bool:
     """Check whether oneDNN computes the product of each sample of x (b ...) with a matrix of `width` columns."""
     if is_recorded():  # the size of a batch would be a constant of the graph
         return False
-    return len(x) > 0 and fast(x, *others, multiply_adds=x[0].numel() * width)
+    return len(x) > 0 and fast(x, *others, multiply_adds=x.numel() // len(x) * width)
 
 
 def is_recorded() -> bool:
