@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import itertools
+
 import pytest
 import torch
 from torch import nn
@@ -149,12 +151,12 @@ def test_keeps_channels_last_memory() -> None:
 
 @pytest.mark.parametrize("training", [True, False])
 @pytest.mark.parametrize("positions", [(4, 1, 1), (1, 3, 3), (4, 1, 3), (2, 3, 3)])
-@pytest.mark.parametrize("input_format", [torch.contiguous_format, torch.channels_last_3d])
+@pytest.mark.parametrize("clips", [1, 2])
 def test_gradients_do_not_depend_on_how_tensors_lie_in_memory(
-    input_format: torch.memory_format, positions: tuple[int, int, int], training: bool
+    clips: int, positions: tuple[int, int, int], training: bool
 ) -> None:
     """PyTorch's kernel for the CPU permutes some gradients: strides of axes of size 1 can be anything."""
-    shape = (2, 8, *positions)
+    shape = (clips, 8, *positions)
     values, cotangent = torch.randn(2, *shape)
 
     def gradients(norm: nn.Module, x: torch.Tensor, cotangent: torch.Tensor) -> list[torch.Tensor]:
@@ -163,10 +165,11 @@ def test_gradients_do_not_depend_on_how_tensors_lie_in_memory(
         return [x.grad, *(parameter.grad for parameter in norm.parameters())]
 
     expected = gradients(nn.BatchNorm3d(8).double(), values.double(), cotangent.double())
-    last = torch.empty(shape, memory_format=torch.channels_last_3d)
-    odd = [stride if size > 1 else 777 for size, stride in zip(shape, last.stride(), strict=True)]
-    for strides in (cotangent.stride(), last.stride(), odd):
-        x = torch.empty(shape, memory_format=input_format).copy_(values)
-        lying = torch.empty_strided(shape, strides).copy_(cotangent)
+    usual = [values.stride(), torch.empty(shape, memory_format=torch.channels_last_3d).stride()]
+    odd = [[stride if size > 1 else 777 for size, stride in zip(shape, each, strict=True)] for each in usual]
+    rows = torch.empty(clips, values[0, 0].numel(), 8).transpose(1, 2).unflatten(2, positions).stride()
+    for of_x, of_gradient in itertools.product([*usual, *odd, rows], repeat=2):
+        x = torch.empty_strided(shape, of_x).copy_(values)
+        lying = torch.empty_strided(shape, of_gradient).copy_(cotangent)
         for ours, reference in zip(gradients(BatchNorm3d(8), x, lying), expected, strict=True):
             torch.testing.assert_close(ours.double(), reference, rtol=1e-4, atol=1e-5)

@@ -26,6 +26,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from farfield.layers.positions import memory_format
 from farfield.layers.torch_private import BatchNormBase
 
 
@@ -97,7 +98,7 @@ class _BatchNorm(BatchNormBase):
 
     This is a subclass of PyTorch's batch norm, so that sync-BN conversion, fusing and checkpoint formats work
     unchanged. It has two additions. `zero_init` starts gamma at zero, also after a reset of the parameters. The
-    gradient on the CPU is correct for position axes of size 1 (see `forward`).
+    gradient on the CPU is correct for a batch or position axes of size 1 (see `forward`).
 
     Args:
         num_features: channels c.
@@ -138,15 +139,17 @@ class _BatchNorm(BatchNormBase):
     def forward(self, x: Float[Tensor, "b c *positions"]) -> Float[Tensor, "b c *positions"]:
         """Normalise x with PyTorch's batch norm, and work around a fault of its gradient on the CPU.
 
-        PyTorch's CPU kernel can mistake an incoming channels-last gradient for a contiguous tensor if x is contiguous.
-        This happens if the gradient's stride in an axis of size 1 is not the canonical one, as after residual sums and
-        pooling (seen in torch 2.14). The gradients of x, gamma and beta are then silently computed from permuted
-        values.
+        PyTorch's CPU kernel can mistake the memory format of x or of the incoming gradient if the stride of an axis of
+        size 1 is not the canonical one (seen in torch 2.14): x of one clip that was made from rows (1 n c), or a
+        channels-last gradient of a contiguous x after residual sums and pooling. The gradients of x, gamma and beta are
+        then silently computed from permuted values.
         """
         y: Tensor = super().forward(x)
-        at_risk = y.requires_grad and y.device.type == "cpu" and 1 in y.shape[2:] and x.is_contiguous()
+        at_risk = y.requires_grad and y.device.type == "cpu" and (len(y) == 1 or 1 in y.shape[2:])
         if at_risk and not torch.compiler.is_compiling():  # compiled code runs another kernel
-            y.register_hook(lambda gradient: None if gradient is None else gradient.contiguous())
+            layout = memory_format(x)
+            if layout != torch.contiguous_format or x.is_contiguous():
+                y.register_hook(lambda g: None if g is None else g.contiguous(memory_format=layout))
         return y
 
 
