@@ -1,4 +1,4 @@
-"""Atomic writes of a new file or folder, together with the files that are written beside it.
+"""Atomic writes of a new file or folder, and of further files in the same folder.
 
 Output is written to a temporary folder on the same file system, and moved when complete. An error or Ctrl-C leaves the
 destination unchanged.
@@ -16,7 +16,7 @@ from farfield.errors import FarfieldError
 
 
 def refuse_existing(*places: Path) -> None:
-    """Raise an error if one of the paths exists, so that no file or folder is overwritten.
+    """Raise an error if one of the paths already exists. Call this before writing to them.
 
     Raises:
         FarfieldError: for the first path that exists.
@@ -46,12 +46,12 @@ def atomic_output(out: Path) -> Iterator[Path]:
             out.parent.mkdir(parents=True, exist_ok=True)
             stage = Path(tempfile.mkdtemp(prefix=f".{out.name[:80]}.partial-", dir=out.parent))
         except OSError as error:
-            raise FarfieldError(f"{out} cannot be written: {error.strerror or error}. Choose another place.") from error
+            raise FarfieldError(f"{out} cannot be written: {error.strerror or error}. Choose another path.") from error
         yield stage / out.name
         _move(stage, out)
         done = True
     except OSError as error:
-        raise FarfieldError(f"{out} cannot be written: {error.strerror or error}. Choose another place.") from error
+        raise FarfieldError(f"{out} cannot be written: {error.strerror or error}. Choose another path.") from error
     finally:
         if stage is not None:
             shutil.rmtree(stage, ignore_errors=True)
@@ -62,7 +62,7 @@ def atomic_output(out: Path) -> Iterator[Path]:
 
 
 def _move(stage: Path, out: Path) -> None:
-    """Move the files beside the output, then the output. Once the output exists, everything is complete."""
+    """Move all files out of the temporary folder, `out` last: once `out` exists, all files are in place."""
     parts = sorted(stage.iterdir(), key=lambda part: part.name == out.name)
     refuse_existing(*(out.with_name(part.name) for part in parts))
     moved: list[Path] = []

@@ -103,11 +103,10 @@ def build_model(
 
 
 def _with_pretrained_options(options: NetworkOptions, pretrained: PretrainedWeights) -> NetworkOptions:
-    """Fill the options that are not set with those of the pretrained network.
+    """Return the options, with the pretrained network's values for all options that are not set.
 
     Raises:
-        FarfieldError: if an option that is set differs from the pretrained network's in a way that would change the
-            outputs of its weights.
+        FarfieldError: if an option is set to a value with which the pretrained weights would give other outputs.
     """
     config = pretrained.config
     if config is None:  # weights of an image network set no option
@@ -137,11 +136,11 @@ def _with_pretrained_options(options: NetworkOptions, pretrained: PretrainedWeig
 
 
 def _merge_backbone_options(config: Mapping[str, Any], given: Mapping[str, Any], name: str) -> dict[str, Any]:
-    """Merge the given backbone options into those of the pretrained network.
+    """Return the pretrained network's backbone options, updated with the options in `given`.
 
     Raises:
-        FarfieldError: if a given option other than `dilated` differs from the pretrained network's, because the weights
-            would then give other outputs. Dilation may differ, because it only refines the feature map.
+        FarfieldError: if an option in `given`, except `dilated`, differs from the pretrained network's: the weights
+            would give other outputs. `dilated` may differ, because it only refines the feature map.
     """
     trained = config.get("backbone_options", {})
     for option, value in given.items():
@@ -154,11 +153,11 @@ def _merge_backbone_options(config: Mapping[str, Any], given: Mapping[str, Any],
 
 
 def _merge_block_options(config: Mapping[str, Any], given: Mapping[str, Any], name: str) -> dict[str, Any]:
-    """Merge the given block options into those of the pretrained network.
+    """Return the pretrained network's block options, updated with the options in `given`.
 
     Raises:
-        FarfieldError: if a given option other than `num_regions` differs from the pretrained network's, because the
-            weights would then give other outputs.
+        FarfieldError: if an option in `given`, except `num_regions`, differs from the pretrained network's: the weights
+            would give other outputs.
     """
     options = dict(config["block_options"])
     if options.get("num_regions") == len(config["labels"]):  # one region per class: follows the new classes
@@ -175,7 +174,7 @@ def _merge_block_options(config: Mapping[str, Any], given: Mapping[str, Any], na
 
 
 def _check_same_shapes(name: str, config: Mapping[str, Any], options: NetworkOptions) -> None:
-    """Raise `FarfieldError` if the pretrained weights have other names or shapes than the backbone of `options`."""
+    """Raise `FarfieldError` if the names or shapes of the pretrained weights do not fit the backbone in `options`."""
     trained = config.get("backbone_options")
     given = {**(trained or {}), **options.backbone_options} if options.backbone_options else None
     with structure_only():

@@ -322,7 +322,7 @@ def test_what_goes_wrong_is_said_and_leaves_nothing(
         ((*folder, "--report", kept / "no.json"), "there is no test report at"),
         (
             (checkpoint, kept / "none.json" / "a", "--to_folder"),
-            "a cannot be written: File exists. Choose another place.",
+            "a cannot be written: File exists. Choose another path.",
         ),
         ((checkpoint, tmp_path / "a.pt2", "--report", kept / "other.json"), "Set to_folder, or leave report out"),
         ((checkpoint, tmp_path / "a.xml", "--int8"), "Give clips"),

@@ -103,7 +103,7 @@ def origin_of(names: Iterable[str]) -> str | None:
 
 
 def without_wrappers(names: Iterable[str], path: Any) -> dict[str, str]:
-    """Remove the parts that wrappers insert into names. Returns the full names by shortened name.
+    """Remove from weight names the parts that wrappers insert. Returns the full name for each shortened name.
 
     Raises:
         FarfieldError: if two shortened names are the same.
@@ -211,7 +211,7 @@ def _choose(candidates: list[_Candidate], path: Any, take: str | None) -> _Candi
 
 
 def _choice_notes(chosen: _Candidate, candidates: list[_Candidate]) -> list[str]:
-    """Return a note that says which of several networks in a file was chosen; an empty list for a single network."""
+    """Return a list with a note on which of several networks was chosen; an empty list for a single network."""
     others = [c.shown for c in candidates if c is not chosen]
     if not others:
         return []
@@ -221,7 +221,7 @@ def _choice_notes(chosen: _Candidate, candidates: list[_Candidate]) -> list[str]
 
 
 def _prefix_notes(found: NetworkState) -> list[str]:
-    """Return a note that says which prefixes were removed from the names; an empty list if none were."""
+    """Return a list with a note on the prefixes that were removed from names; an empty list if none were."""
     parts = {part for name in found.names.values() for part in name.split(".") if part in WRAPPERS}
     off = [f'"{found.prefix}"'] if found.prefix else []
     off += [f'"{part}." ({of})' for part, of in WRAPPERS.items() if part in parts]

@@ -35,7 +35,7 @@ class Downloaded:
     """Result of downloading a list of clips.
 
     Attributes:
-        fetched: number of clips fetched by this call.
+        fetched: number of clips that this call downloaded.
         already_there: number of clips that were on disk before this call.
         known_to_be_gone: number of clips that were not requested, because they failed permanently in an earlier call.
         failures: reason for each failed clip, by clip name, including clips that failed in earlier calls.
@@ -80,7 +80,7 @@ def download(
     requested again, unless retry is set. Each warning of yt-dlp is logged once.
 
     Args:
-        annotations: Kinetics' CSV, for example train.csv, or a part of it that `data subset` has chosen.
+        annotations: Kinetics' CSV, for example train.csv, or a selection of its rows that `data subset` wrote.
         out: output folder for the clips and failures.csv.
         clip_seconds: length of each clip, from its start in the CSV.
         encoding: settings of the encoder.
@@ -89,7 +89,7 @@ def download(
         pause_seconds: time that a worker waits before each video, and between two requests for one video.
         retry: also request the clips that failed permanently in earlier calls.
         seconds_per_video: time limit for one video. A video that takes longer fails, and the next call tries it again.
-        url: URL of a video, in which {id} stands for the YouTube id.
+        url: pattern for the URLs of the videos, in which {id} stands for the YouTube id.
         js_runtime: JavaScript runtime for YouTube's scripts: deno (installed by farfield[download]), node (22 or
             newer), bun or quickjs; or name:path if the runtime is not on PATH.
         progress: show a progress bar on standard error.
@@ -108,7 +108,7 @@ def download(
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise FarfieldError(f"{folder} cannot be created: {error.strerror}. Give another folder as out.") from error
+        raise FarfieldError(f"{folder} cannot be created: {error.strerror}. Give another folder as 'out'.") from error
     options = {
         "format": "bv*[height<=480][ext=mp4]/bv*[height<=480]/b[height<=480]/bv*/b",  # video only: nothing to merge
         "ratelimit": bytes_per_second,

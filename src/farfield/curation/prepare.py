@@ -38,7 +38,7 @@ class Prepared:
         unlabelled: number of videos without a known class. Their files are in the store, but not in its manifest.
         failures: (name, reason) of each video that could not be transcoded.
         seconds: total duration of the store's videos.
-        source_bytes: total size of the source videos, each counted once, however many of its segments are stored.
+        source_bytes: total size of the source videos; each is counted once, even if several of its segments are stored.
         bytes: total size of the store's videos.
         skipped: files that the scan of the folder or archives skipped.
     """
@@ -98,8 +98,8 @@ def prepare(
     command again to continue a run that was interrupted or killed.
 
     Args:
-        source: manifest; folder of videos (label/.../video); tar archive or folder of archives, which are read without
-            unpacking.
+        source: manifest, folder of videos (label/.../video), tar archive, or folder of tar archives. Archives are not
+            unpacked.
         out: folder of the store.
         encoding: settings of the encoder.
         annotations: Kinetics' CSV, which gives the labels of videos named <id>_<start>_<end>.mp4. None for the labels
@@ -107,11 +107,11 @@ def prepare(
         root: folder that a manifest's paths are relative to; None for the manifest's folder.
         num_workers: number of processes; None for one per core of this machine, or of the Ray cluster.
         seconds_per_video: time limit for one video. A video that takes longer fails.
-        engine: local for processes on this machine; ray for the Ray cluster at RAY_ADDRESS, whose workers must see the
-            same files.
+        engine: "local" for processes on this machine; "ray" for the Ray cluster at RAY_ADDRESS, whose workers must see
+            the same files.
         list_left_out: list every file that is skipped in a folder or archive, with the reason.
         progress: show a progress bar on standard error.
-        fps: frame rate of folders of numbered pictures for which a manifest has none. With None, such folders are not
+        fps: frame rate for folders of numbered pictures that have none in a manifest. If None, such folders are not
             read.
 
     Raises:
@@ -143,7 +143,7 @@ def prepare(
         _write_results(results, prepared)
     except OSError as error:
         raise FarfieldError(
-            f"{out} cannot be written: {error.strerror or error}. Give another folder as out."
+            f"{out} cannot be written: {error.strerror or error}. Give another folder as 'out'."
         ) from error
     finally:
         remove_partial_files(out)

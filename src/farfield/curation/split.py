@@ -33,9 +33,9 @@ class SplitResult:
         classes: number of rows of each class in each manifest: classes["walk"]["train"].
         groups: number of groups in the collection; each video without a group counts as a group.
         ungrouped: number of rows without a group, if other rows have one; 0 if no row has one.
-        kept: number of groups that stayed where an earlier split had put them.
-        siblings: file names that look as if several videos came from one source; None if groups were given, or no
-            names look so.
+        kept: number of groups that kept the part that an earlier split had assigned.
+        siblings: file names which suggest that several videos come from one source; None if groups were given, or no
+            names suggest it.
     """
 
     manifests: dict[str, Path]
@@ -67,7 +67,7 @@ def split(
 ) -> SplitResult:
     """Split a manifest into train.csv, val.csv and test.csv, or into folds for cross-validation.
 
-    Every class is divided by the fractions. Groups are kept whole: all videos of one person, camera or source video
+    Every class is divided in these fractions. Groups are kept whole: all videos of one person, camera or source video
     go to one split, as do all segments of one video. A hash of the seed and the group's name chooses the split of a
     group; the choice is corrected where a split is full or empty. If the output folder holds an earlier split, its
     groups stay where they are, and only new groups are distributed.
@@ -79,10 +79,10 @@ def split(
         names: name of each split; null for train and val, or train, val and test.
         folds: number of folds. Writes fold_1/train.csv, fold_1/test.csv, fold_2/train.csv, ... instead; each video is
             in the test manifest of one fold and in the training manifests of the others.
-        group: what must not be divided: a column of the manifest, or a regular expression whose parentheses match the
-            group in the file name, such as '^([a-z]+)_' for daria_walk.avi. An expression that contains a slash is
+        group: how to find a video's group: a column of the manifest, or a regular expression whose parentheses match
+            the group in the file name, such as '^([a-z]+)_' for daria_walk.avi. An expression that contains a slash is
             searched in the path. null for the manifest's column `group`; without this column, each video is a group.
-        seed: seed of the choice.
+        seed: seed of the hash.
         root: folder that the manifest's paths are relative to; null for the manifest's folder.
         overwrite: replace an earlier split in the output folder instead of extending it.
 
@@ -128,7 +128,7 @@ def _count_labels(records: Iterable[VideoRecord]) -> Counter[str]:
 
 @dataclass(frozen=True)
 class _Plan:
-    """What to write: the parts that groups are divided into, their shares, and the parts in each manifest (members)."""
+    """How to split: the parts that groups are assigned to, their shares, and the parts in each manifest (members)."""
 
     parts: list[str]
     shares: list[float]
@@ -151,7 +151,7 @@ def _plan(fractions: list[float] | None, names: list[str] | None, folds: int | N
         return _Plan(parts, [1 / folds] * folds, members)
     shares = [0.7, 0.15, 0.15] if fractions is None else [float(share) for share in fractions]
     if names is None and len(shares) not in _NAMES:
-        raise FarfieldError(f"fractions is {shares}. Give 2 or 3 fractions, or as many names as fractions.")
+        raise FarfieldError(f"fractions is {shares}. Give 2 or 3 fractions, or also a name for each fraction.")
     parts = list(_NAMES[len(shares)]) if names is None else list(names)
     if len(parts) != len(shares) or len(set(parts)) < len(parts):
         raise FarfieldError(f"names is {parts}; it must hold a different name for each of the {len(shares)} fractions.")
@@ -168,7 +168,7 @@ def _check_output(
 ) -> None:
     """Refuse to replace the source, files that are not an earlier split, or a split made with other options."""
     if any(path.resolve() == source.resolve() for path in files.values()):
-        raise FarfieldError(f"{source} would be overwritten by one of the splits. Give another folder as out.")
+        raise FarfieldError(f"{source} would be overwritten by one of the splits. Give another folder as 'out'.")
     there = [path for path in files.values() if path.exists()]
     record = folder / RECORD
     if not there and not record.exists():
@@ -180,14 +180,14 @@ def _check_output(
     if not isinstance(about, dict):
         raise FarfieldError(
             f"{(there or [record])[0]} exists, and there is no record of a split in {record}. Give another folder as "
-            "out, or move the file away."
+            "'out', or move the file away."
         )
     differing = [name for name, value in options.items() if about.get(name) != value]
     if differing and not overwrite:
         was = ", ".join(f"{name} was {about.get(name)}" for name in differing)
         raise FarfieldError(
             f"{folder} holds a split made with other options: {was}. Give the same options to extend it, "
-            "overwrite=True (--overwrite) to replace it, or another folder as out."
+            "overwrite=True (--overwrite) to replace it, or another folder as 'out'."
         )
 
 
@@ -217,7 +217,7 @@ def _rows_of_groups(records: Sequence[VideoRecord]) -> dict[str, list[int]]:
         if known != key:
             raise FarfieldError(
                 f"{record.path} has rows of two groups: {known.partition(' ')[2]!r} and {key.partition(' ')[2]!r}. "
-                "Frames of one video must not be divided: give its rows one group."
+                "Frames of one video must not be divided. Give all its rows one group."
             )
         rows[key].append(row)
     return rows
@@ -231,14 +231,14 @@ def _fixed_groups(rows_of: Mapping[str, list[int]], manifest: Manifest, earlier:
         if len(parts) > 1:
             raise FarfieldError(
                 f"the earlier split has videos of {key} in {' and '.join(parts)}, but a group must not be divided. "
-                "Give overwrite=True (--overwrite) to split again, or another folder as out."
+                "Give overwrite=True (--overwrite) to split again, or another folder as 'out'."
             )
         if parts:
             fixed[key] = parts[0]
     if earlier and not fixed:
         raise FarfieldError(
             f"no row of the earlier split is in {manifest.source}, so the earlier split is of another "
-            "collection. Give overwrite=True (--overwrite) to replace it, or another folder as out."
+            "collection. Give overwrite=True (--overwrite) to replace it, or another folder as 'out'."
         )
     return fixed
 
@@ -259,5 +259,5 @@ def _write(
             temporary.write_text(json.dumps(options, indent=2) + "\n", encoding="utf-8")
     except OSError as error:
         raise FarfieldError(
-            f"{folder} cannot be written: {error.strerror or error}. Give another folder as out."
+            f"{folder} cannot be written: {error.strerror or error}. Give another folder as 'out'."
         ) from error

@@ -121,4 +121,4 @@ def write_hard_negatives(found: Sequence[HardWindow], path: str | Path) -> None:
 
 
 def _unwritable(path: Path, error: OSError) -> FarfieldError:
-    return FarfieldError(f"{path} cannot be written: {error.strerror or error}. Choose another place.")
+    return FarfieldError(f"{path} cannot be written: {error.strerror or error}. Choose another path.")

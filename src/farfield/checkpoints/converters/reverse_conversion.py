@@ -43,7 +43,7 @@ def to_pytorchvideo(network: ActionNet) -> dict[str, Any]:
     _check_task(network, "PyTorchVideo")
     if config["backbone"] in SOFTMAX_INSIDE and network.task == "multilabel":
         raise FarfieldError(
-            f"PyTorchVideo's {config['backbone']} ends in a softmax, but the network's task is multilabel, whose "
+            f"PyTorchVideo's {config['backbone']} ends in a softmax, but the network's task is 'multilabel', whose "
             "probabilities are sigmoids. Convert it to PySlowFast, or export it."
         )
     _check_head(network, "window_softmax_mean" if config["backbone"] in SOFTMAX_INSIDE else "window_mean")
@@ -90,7 +90,7 @@ def to_pyslowfast(network: ActionNet) -> dict[str, Any]:
 
 
 def _changed_options(config: dict[str, Any]) -> dict[str, Any]:
-    """Return the backbone options that differ from the defaults, which are those of the published network."""
+    """Return the backbone options that differ from the defaults (the options of the published network)."""
     defaults = option_defaults(config["backbone"])
     plain = {name: list(value) if isinstance(value, tuple) else value for name, value in defaults.items()}
     return {name: value for name, value in config["backbone_options"].items() if value != plain[name]}
@@ -112,14 +112,14 @@ def _check_head(network: ActionNet, kind: str) -> None:
     """
     if network.config["head"] == "attentive":
         raise FarfieldError(
-            "the network's head is attentive, which the other project does not have. Networks that can be converted: "
-            "those that average their features."
+            "the network's head is 'attentive', which neither PyTorchVideo nor PySlowFast has. Only networks whose "
+            "head averages features can be converted."
         )
     if network.config["head"] != kind and network.clip.test_side_px != network.clip.crop_px:
         raise FarfieldError(
-            f"the network scores test crops of {network.clip.test_side_px} px with the head {network.config['head']}, "
-            f"but the converted network uses the head {kind}, so its scores would differ. Build the network with "
-            f"head={kind!r}, or with clip={{'test_crop_px': {network.clip.crop_px}}}."
+            f"the network scores test crops of {network.clip.test_side_px} px with the head "
+            f"{network.config['head']!r}, but the converted network uses the head {kind!r}, so its scores would "
+            f"differ. Build the network with head={kind!r}, or with clip={{'test_crop_px': {network.clip.crop_px}}}."
         )
 
 

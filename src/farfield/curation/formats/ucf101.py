@@ -1,9 +1,9 @@
-"""Read UCF101's official splits: trainlist01.txt to 03 and testlist01.txt to 03.
+"""Read UCF101's official splits: trainlist01.txt to trainlist03.txt, and testlist01.txt to testlist03.txt.
 
 Published as UCF101TrainTestSplits-RecognitionTask.zip at crcv.ucf.edu. Lines are `Class/v_Class_g08_c01.avi 1`, without
-the number in test lists, and end in CRLF. Split 1 has 9,537 and 3,783 videos of 101 classes, which classInd.txt numbers
-from 1. The clips g08_c01, g08_c02, ... of a class come from one source video. The files of the class HandstandPushups
-are named v_HandStandPushups_..., so the class is taken from the folder.
+the number in test lists, and end in CRLF. Split 1 has 9,537 training and 3,783 test videos of 101 classes, which
+classInd.txt numbers from 1. The clips g08_c01, g08_c02, ... of a class come from one source video. The files of the
+class HandstandPushups are named v_HandStandPushups_..., so the class is taken from the folder.
 """
 
 from __future__ import annotations
@@ -61,5 +61,5 @@ def _check_class(place: str, label: str, number: str | None, numbers: dict[str, 
     if number is not None and int(number) != numbers[label]:
         raise FarfieldError(
             f"{place}: the number is {number}, but {label!r} has the number {numbers[label]} in {source.labels}. Give "
-            "the list and classInd.txt of one collection."
+            "a list and a classInd.txt that belong together."
         )
