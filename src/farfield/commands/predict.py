@@ -136,10 +136,11 @@ def predict(
             attempt.
         max_reconnect_seconds: maximum waiting time between attempts.
         alarms: with --live, file to append the alarms to; "-" prints them instead of predictions. Each alarm gives
-        several lines, each a JSON object: one when its class reaches the threshold, one when the class has been below
-        the threshold for alarm_gap_seconds, and one when the clip of the alarm is finished
-        (docs/guides/untrimmed_cameras.md). A network that is not multilabel needs --threshold, or thresholds chosen on
-        timelines. alarm_labels: classes that start alarms, e.g. '[falling, fighting]'; null for all.
+            several lines, each a JSON object: one when its class reaches the threshold, one when the class has been
+            below the threshold for alarm_gap_seconds, and one when the clip of the alarm is finished
+            (docs/guides/untrimmed_cameras.md). A network that is not multilabel needs --threshold, or thresholds chosen
+            on timelines.
+        alarm_labels: classes that start alarms, e.g. '[falling, fighting]'; null for all.
         alarm_gap_seconds: an alarm ends when its class has been below the threshold for longer than this.
         clips: folder for a clip of each alarm, cut from the stream without encoding it again; null for no clips.
         clip_seconds_before: seconds of video that a clip includes before the start of its alarm.

@@ -97,8 +97,7 @@ def _read_elements(path: Path) -> list[_Element]:
 
 
 def _read_categories(path: Path, annotations: Path) -> dict[int, str]:
-    """Return the name of each class by its number. If several classes share a name, the Glabel of each class is
-    appended to it.
+    """Return the name of each class by its number. Names that several classes share get the class's Glabel as a suffix.
 
     Raises:
         FarfieldError: for a missing file, a malformed line, a repeated number, or categories of Gym288 for a list of

@@ -120,8 +120,7 @@ def _label(attribute: dict[str, Any], given: str, where: str) -> str:
 
 
 def _video_names(source: AnnotationSource, project: dict[str, Any]) -> dict[str, str]:
-    """Return the video of each view, by view id. Views of several files, or of a file that is no video, are left
-    out."""
+    """Return the video of each view, by view id. Views of several files, or of a file that is no video, are omitted."""
     files = _objects(project, "file", source)
     located = {number: _location(about, f"{source.annotations}, file {number}") for number, about in files.items()}
     count = Counter(located.values())
