@@ -57,23 +57,23 @@ def build_model(
             blocks}, e.g. {res3: [1, 3], fast_res3: [1]}. {top: 2} inserts two blocks after the last stage, on the
             features that the head pools. In a network with two pathways, {fast_top: 2} does so in the fast pathway.
             Default: nowhere.
-        block: block to insert: non_local, self_attention, dual_attention, criss_cross, coordinate_attention or
+        block: type of block to insert: non_local, self_attention, dual_attention, criss_cross, coordinate_attention or
             object_context.
         block_options: keyword arguments of the block, e.g. {pairwise: dot_product, key_pool: null}. object_context has
             one region per class unless num_regions is set.
         dropout: probability of dropping a feature before the classifier.
-        head: gap_fc, window_mean, window_softmax_mean or attentive. The first three give different results only on
-            clips larger than in training. attentive pools features by attention with a learned query instead of
+        head: "gap_fc", "window_mean", "window_softmax_mean" or "attentive". The first three give different results only
+            on clips larger than in training. "attentive" pools features by attention with a learned query instead of
             averaging them, see farfield.models.head. Default: the head of the weights' network, or gap_fc.
-        head_windows: pooling window (t h w) of each pathway in its feature map, for window_mean and
-            window_softmax_mean. Default: the size of the feature map for `clip`.
+        head_windows: pooling window (t h w) of each pathway in its feature map, for the heads "window_mean" and
+            "window_softmax_mean". Default: the size of the feature map for `clip`.
         head_options: options of the attentive head, keyword arguments of farfield.layers.AttentivePool3d, e.g.
             {depth: 4, num_heads: 16}.
         clip: clip settings that differ from the defaults. The defaults are the settings of a video network's
             weights or, without such weights, of the backbone.
-        task: single_label if each video has exactly one of the classes, multilabel if it may have several or none,
-            multi_head if it has one class of each head, such as a verb and a noun. Labels of a multi_head network have
-            the form head:class, such as verb:open and noun:door. Default: the task of the weights if their labels are
+        task: "single_label" if each video has exactly one of the classes, "multilabel" if it may have several or none,
+            "multi_head" if it has one class of each head, such as a verb and a noun. Labels of a multi_head network are
+            named head:class, such as verb:open and noun:door. Default: the task of the weights if their labels are
             used, else single_label.
 
     Raises:

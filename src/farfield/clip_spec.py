@@ -38,8 +38,8 @@ class ClipSpec:
             "even" takes a random frame in training and, at test time, evenly spaced frames, for any number of clips.
             "pyslowfast" and "videomae" take the frames that these projects' loaders of Something-Something V2 take;
             "pyslowfast" has 1 test clip, "videomae" at most 2. PySlowFast's networks need target_fps=30, because its
-            frames were extracted at 30 per second from videos with 12. VideoMAE's networks were trained on the videos'
-            own frames.
+            frames were extracted at 30 frames per second from videos at 12. VideoMAE's networks were trained on the
+            videos' own frames.
         short_clip: treatment of a video shorter than a clip: "loop" repeats the video; "clamp" repeats its last frame,
             and in training also its first, so that the video begins at a random frame of the clip (as PySlowFast does
             for Charades); "refuse" raises an error.

@@ -152,5 +152,5 @@ def test_networks_of_several_heads_stay(to: Any) -> None:
     labels = ["verb:open", "verb:shut", "noun:door", "noun:box"]
     with torch.device("meta"):
         network = build_model("c2d_r50", labels=labels, task="multi_head")
-    with pytest.raises(FarfieldError, match=r"task is multi_head, but .*'s networks have one head"):
+    with pytest.raises(FarfieldError, match=r"task is 'multi_head', but .*'s networks have one head"):
         to(network)

@@ -27,7 +27,7 @@ REMEDY = "Copy or export the folder again."
 
 
 def write_folder(network: ActionNet, folder: Path, card: str) -> None:
-    """Write a network's four files to a new folder. Call this inside `atomic_output`: a failure leaves files behind.
+    """Write a network's four files to a new folder. Call this inside `atomic_output`, which cleans up on an error.
 
     Args:
         network: network whose batch norms are neither folded nor split, as `load_network` returns it.

@@ -44,7 +44,7 @@ class HuggingFaceCheckpoint:
         origin: name of the network's class in `transformers`.
         options: fields of `NetworkOptions` as plain types. `labels` is None without a classifier.
         state: state dict of an `ActionNet`; without a classifier, that of its backbone.
-        names: the name of each weight in `state`, by its name in the class of `transformers`.
+        names: dict from each weight's name in the class of `transformers` to its name in `state`.
         version: installed version of `transformers`.
         notes: information for the user, such as settings that the folder does not state.
     """
@@ -315,7 +315,7 @@ def _load(family: Family, made: Any, state: dict[str, Tensor], folder: Path, suf
 
 
 def _names(theirs: Iterable[str], kind: str, base: str) -> dict[str, str]:
-    """Return the names of weights in an `ActionNet`, by their names in a class of `transformers`.
+    """Return a dict from the weight names in a class of `transformers` to those in an `ActionNet`.
 
     Args:
         theirs: names of the weights in that class.

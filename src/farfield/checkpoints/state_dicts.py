@@ -53,12 +53,12 @@ class NetworkState:
     """A network's weights found in a checkpoint.
 
     Attributes:
-        values: the unchecked value of each weight, by its name in the network.
-        names: the full name of each weight in the file's state dict, by its name in the network.
+        values: dict from each weight's name in the network to its unchecked value.
+        names: dict from each weight's name in the network to its full name in the file's state dict.
         container: key of the state dict in the file, such as "state_dict"; empty if the file itself is the state dict.
         prefix: prefix of the network's names in the state dict, such as "model.", without wrapper parts.
         beside: full names of other weights in the same state dict, which may be part of a larger network.
-        ignored: name of each entry that is not part of the network, and the reason.
+        ignored: (name, reason) of each entry that is not part of the network.
         notes: messages for the user: removed prefixes, and which of several networks was chosen.
     """
 
@@ -166,7 +166,7 @@ def find_network(content: Mapping[Any, Any], path: Any, take: str | None = None)
 
 
 def _state_dicts(content: Mapping[Any, Any], name: str = "", depth: int = 0) -> Iterable[tuple[str, dict[str, Any]]]:
-    """Yield the dotted key and the text-keyed entries of every nested dict. The top level (empty key) comes first."""
+    """Yield (dotted key, entries whose key is text) for every nested dict. The top level, with key "", comes first."""
     texts = {key: value for key, value in content.items() if isinstance(key, str)}
     if texts:
         yield name, texts

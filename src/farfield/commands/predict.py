@@ -218,7 +218,7 @@ def predict(
     check_format(chosen, timeline=timeline)
     check_extras(extras, timeline=timeline)
     if extras and out is None:
-        raise FarfieldError(f"write is {extras}, but out is missing. Give --out FOLDER.")
+        raise FarfieldError(f"--write is {extras}, but --out is missing. Give --out FOLDER.")
     if "parquet" in extras:
         check_parquet()
     options = PredictOptions(

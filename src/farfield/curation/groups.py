@@ -122,12 +122,12 @@ def _labels(records: Iterable[VideoRecord]) -> set[str]:
 
 
 def find_siblings(records: Sequence[VideoRecord]) -> Siblings | None:
-    """Find a pattern in file names which suggests that several videos were cut from one source, or show one person.
+    """Find a pattern of file names which suggests that several videos come from one source (one recording, one person).
 
     Known patterns are `<source>_g08_c01`, `<source>_<start>_<end>`, `<source>_part3` (also clip, scene, shot and
-    others) and `<person>_<class>`. A pattern counts if it fits at least half of the names and finds more sources than
-    there are classes, or if it finds three persons or more, each in several classes. The result is None if no pattern
-    counts.
+    others) and `<person>_<class>`. A pattern must fit at least half of the names, and find more sources than there are
+    classes; instead of the latter, `<person>_<class>` must find three or more persons, each in several classes. The
+    result is None if no pattern fits.
     """
     by_source: dict[str, list[VideoRecord]]
     for pattern in (*_FORMS, r"^([^_\-. ]+)[_\-. ]"):

@@ -67,10 +67,10 @@ def split(
 ) -> SplitResult:
     """Split a manifest into train.csv, val.csv and test.csv, or into folds for cross-validation.
 
-    Every class is divided in these fractions. Groups are kept whole: all videos of one person, camera or source video
-    go to one split, as do all segments of one video. A hash of the seed and the group's name chooses the split of a
-    group; the choice is corrected where a split is full or empty. If the output folder holds an earlier split, its
-    groups stay where they are, and only new groups are distributed.
+    Every class is divided in the proportions that `fractions` gives. Groups are kept whole: all videos of one person,
+    camera or source video go to one split, as do all segments of one video. A hash of the seed and the group's name
+    chooses the split of a group; the choice is corrected where a split is full or empty. If the output folder holds an
+    earlier split, its groups stay where they are, and only new groups are distributed.
 
     Args:
         source: manifest of all videos.

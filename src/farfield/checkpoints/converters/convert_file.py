@@ -39,10 +39,10 @@ class ConversionReport:
 
     Attributes:
         origin: project that wrote the checkpoint.
-        mapped: the name of each weight in the network, by its name in the file.
+        mapped: dict from each weight's name in the file to its name in the network.
         set_to_zero: batch norms' counters (num_batches_tracked) that the file lacks. PyTorch reads them only if the
             batch norm's momentum is None.
-        ignored: name of each weight that is left out on purpose, and the reason.
+        ignored: (name, reason) of each weight that is left out on purpose.
         notes: information for the user, such as assumptions about settings that the file does not state.
     """
 

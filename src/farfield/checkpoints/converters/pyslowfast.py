@@ -121,7 +121,7 @@ def take_rgb(found: SourceCheckpoint, stems: Iterable[str]) -> None:
 
 
 def _architecture(cfg: dict[str, Any] | None, path: Any) -> tuple[str | None, dict[str, Any]]:
-    """Return the family and backbone options that MODEL.ARCH stands for; (None, {}) without a config."""
+    """Return (family, backbone options) for the config's MODEL.ARCH; (None, {}) without a config."""
     if cfg is None:
         return None, {}
     name = setting(cfg, "MODEL.ARCH", None)

@@ -1,4 +1,4 @@
-"""Write farfield networks as checkpoints for PyTorchVideo's hub builders and PySlowFast."""
+"""Convert farfield networks to checkpoints for PySlowFast and for PyTorchVideo's hub."""
 
 from __future__ import annotations
 
@@ -100,8 +100,8 @@ def _check_task(network: ActionNet, project: str) -> None:
     """Raise for a network with several heads."""
     if network.task not in TASKS.values():
         raise FarfieldError(
-            f"the network's task is {network.task}, but {project}'s networks have one head. Networks that can be "
-            f"converted: those of task {' or '.join(TASKS.values())}."
+            f"the network's task is {network.task!r}, but {project}'s networks have one head. Networks that can be "
+            f"converted: those whose task is {' or '.join(map(repr, TASKS.values()))}."
         )
 
 
@@ -129,9 +129,8 @@ def _check_segments(network: ActionNet) -> None:
     if clip.sampling == "segments" and (clip.segment_offsets, clip.target_fps) != ("pyslowfast", SEGMENT_FPS):
         raise FarfieldError(
             f"the network samples segments with segment_offsets {clip.segment_offsets!r} and target_fps "
-            f"{clip.target_fps}, but PySlowFast's loader of segments (Something-Something) corresponds to "
-            f"segment_offsets 'pyslowfast' and target_fps {SEGMENT_FPS:g}. Only networks with these settings can be "
-            "converted."
+            f"{clip.target_fps}, but PySlowFast samples them with segment_offsets 'pyslowfast' and target_fps "
+            f"{SEGMENT_FPS:g}. Only networks with these settings can be converted."
         )
 
 
@@ -178,7 +177,7 @@ def _plain_name(key: str, network: ActionNet) -> str:
 
 
 def _pyslowfast_name(plain: str, *, x3d: bool) -> str:
-    """Translate a plain name to PySlowFast's."""
+    """Translate a plain name (see weight_names.py) to PySlowFast's name of the weight."""
     place, _, rest = plain.partition(".")
     pathway = int(place.startswith("fast_"))
     place = place.removeprefix("fast_")

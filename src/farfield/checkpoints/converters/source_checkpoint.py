@@ -28,10 +28,10 @@ class SourceCheckpoint:
         arguments: fields of `NetworkOptions`, without the labels.
         state: weights by plain name (see weight_names.py), or by the keys of the network's state dict if
             `own_keys` is set.
-        own_names: the name of each weight in the file, by its key in `state`.
+        own_names: dict from each key of `state` to the weight's name in the file.
         own_keys: whether the keys of `state` are those of the network's state dict, instead of plain names.
         labels: class names in the order of the scores, if the file's data set determines them; None otherwise.
-        ignored: name of each weight that is left out on purpose, and the reason.
+        ignored: (name, reason) of each weight that is left out on purpose.
         unknown: names of weights that no network of the origin has.
         notes: information for the user, such as assumptions about what the file does not state.
         questions: settings that the file does not state, so that the user must give them; each names its option.
@@ -63,7 +63,7 @@ def renamed(
         path: path of the checkpoint, for messages.
 
     Returns:
-        Weights by plain name; the names in the file by plain name; the names in the file that are unknown.
+        (weights by plain name, dict from plain names to the names in the file, unknown names in the file).
 
     Raises:
         FarfieldError: if two weights get the same name.

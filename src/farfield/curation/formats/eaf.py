@@ -43,7 +43,7 @@ ASSOCIATION = "Symbolic_Association"
 
 @dataclass
 class _Annotation:
-    """An annotation: its value, and its times in milliseconds or the id of its parent."""
+    """An annotation: its value, and its times in milliseconds or, if it has none, the id of its parent annotation."""
 
     value: str
     times: tuple[int | None, int | None] | None

@@ -1,9 +1,10 @@
 """Read Kinetics-400 to -700-2020: a CSV of YouTube ids, times and labels, and videos `<id>_<start>_<end>`.
 
-The CSV has the header `label,youtube_id,time_start,time_end,split`, in Kinetics-400 also `is_cc`. `split` is train,
-val (19,906 rows of Kinetics-400 and 30,000 of Kinetics-600 in activitynet/ActivityNet, commit 82304fa), validate
-(DeepMind's Kinetics-700) or test; kinetics-600_test.csv there has no column `label`. Kinetics-400 quotes each label
-that contains a space. A video may have several clips with different starts. In file names, times have six digits.
+The CSV has the header `label,youtube_id,time_start,time_end,split`, in Kinetics-400 also `is_cc`. `split` is train, val
+(19,906 rows of Kinetics-400 and 30,000 of Kinetics-600 in activitynet/ActivityNet, commit 82304fa), validate
+(DeepMind's Kinetics-700) or test; kinetics-600_test.csv in that repository has no column `label`. Kinetics-400 quotes
+each label that contains a space. A video may have several clips with different starts. In file names, times have six
+digits.
 """
 
 from __future__ import annotations

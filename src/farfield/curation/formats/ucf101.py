@@ -60,6 +60,6 @@ def _check_class(place: str, label: str, number: str | None, numbers: dict[str, 
         raise FarfieldError(f"{place}: {source.labels} has no class {label!r}. {nearest(label, numbers)}")
     if number is not None and int(number) != numbers[label]:
         raise FarfieldError(
-            f"{place}: the number is {number}, but {label!r} has the number {numbers[label]} in {source.labels}. Give "
-            "a list and a classInd.txt that belong together."
+            f"{place}: the class number is {number}, but in {source.labels} {label!r} has number {numbers[label]}. "
+            "Give a list and a classInd.txt that belong together."
         )
