@@ -48,7 +48,7 @@ def build_model(
             "1", ...
         weights: initial weights: "imagenet" (an image network, inflated), "pytorchvideo" or "torchvision" (their
             Kinetics-400 weights), a file (a farfield checkpoint, a checkpoint that `farfield convert` reads, or
-            torchvision's ResNet), or, for backbone hf, a folder with a Hugging Face model, or its name on
+            torchvision's ResNet), or, for the backbone "hf", the folder of a Hugging Face model or its name on
             huggingface.co (docs/guides/encoders.md). If the labels of the weights include all classes of this network,
             the classifier's rows of these classes are loaded; otherwise the classifier is random. Default: random
             weights.

@@ -105,7 +105,7 @@ def build_network(
 
 
 def _check_classes(found: HuggingFaceCheckpoint, *, has_own_names: bool) -> None:
-    """Check that a checkpoint's classes can be predicted.
+    """Check that a checkpoint has enough classes, and that their names differ.
 
     Args:
         has_own_names: True if the class names come from the checkpoint, False if the user gave them.

@@ -239,8 +239,8 @@ def _match_classifier(given: dict[str, Tensor], old: Sequence[str], network: Act
         given: weights to load, by state-dict key; changed in place.
         old: class names of the weights.
         network: network that the weights are loaded into.
-        same_pooling: whether both networks pool features alike. Otherwise the classifier is removed, because it was
-            trained on other features.
+        same_pooling: whether both networks pool features in the same way. Otherwise the classifier is removed, because
+            it was trained on other features.
 
     Returns:
         A summary for the log.

@@ -1,8 +1,8 @@
 """Find a network's weights in a training checkpoint.
 
-Training code stores more than a network: containers (`state_dict`, `model_state_dict`), averaged weights beside the
-trained ones, the optimiser, losses with weights, and prefixes of wrappers in the weights' names
-(`model._orig_mod.module.stem.0.weight`). A network is recognised by the names of its first weights.
+A training checkpoint holds more than a network, such as the optimiser, losses with weights, and averaged weights beside
+the trained ones. The weights are nested under a key (`state_dict`, `model_state_dict`), and their names have prefixes
+of wrappers (`model._orig_mod.module.stem.0.weight`). A network is recognised by the names of its first weights.
 """
 
 from __future__ import annotations

@@ -116,7 +116,7 @@ def _accuracy_lines(accuracy: Accuracy | MultilabelAccuracy) -> list[str]:
         same = "neither finds a class in any video"
         if accuracy.agreement is not None:
             same = (
-                f"of the {accuracy.found} classes that at least one of them finds in a video, both find "
+                f"of the {accuracy.found} pairs of video and class that either network finds, both find "
                 f"{100 * accuracy.agreement:.1f}%"
             )
         metric, before, after = "mAP   ", accuracy.map, accuracy.map_int8

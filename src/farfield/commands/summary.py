@@ -60,8 +60,8 @@ def summary(
     is_checkpoint = Path(network).exists() or is_hugging_face(network)
     if changed and network not in BUILDERS and (network == "all" or is_checkpoint):
         raise FarfieldError(
-            f"network is {network}, but backbone_options, insert, block, block_options and clip only apply to the name "
-            "of a backbone. Leave these options out."
+            f"network is {network}, but backbone_options, insert, block, block_options and clip only apply if it "
+            "is the name of a backbone. Leave these options out."
         )
     if network == "all":
         costs = backbone_costs(num_classes)

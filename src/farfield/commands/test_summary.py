@@ -43,7 +43,7 @@ def thresholds_line(point: Mapping[str, Any], checkpoint: str) -> str:
         point: entry `operating_point` of the report.
         checkpoint: file that the thresholds are stored in.
     """
-    line = f"thresholds by the rule {point['rule']}: kept in {checkpoint}"
+    line = f"thresholds by the rule {point['rule']}: written into {checkpoint}"
     without = [label for label, threshold in point["thresholds"].items() if threshold is None]
     if not without:
         return line

@@ -41,7 +41,7 @@ SYSTEM_FOLDERS = frozenset(
 
 
 class Reason(Enum):
-    """Why a scan skips a file or folder. Each value is (singular, plural) of the text for messages."""
+    """Why a scan skips a file or folder. Each value is the text for messages, as (singular, plural)."""
 
     HIDDEN = ("hidden", "hidden")
     SYSTEM_FOLDER = ("system folder", "system folders")

@@ -1,4 +1,4 @@
-"""Assign groups of videos to the parts of a split, so that every class is divided by the same shares."""
+"""Assign groups of videos to the parts of a split, so that every class is divided in the same proportions."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def assign(
     seed: int = 0,
     fixed: Mapping[str, str] | None = None,
 ) -> dict[str, int]:
-    """Assign groups to parts, so that each class is divided by the shares.
+    """Assign groups to parts, so that each class is divided in the proportions of `shares`.
 
     Groups are assigned one at a time, in the order of a hash of their names. A second hash chooses the part of a group;
     the probability of a part is its share. If the chosen part has not enough room left for a class of the group, the
@@ -31,7 +31,7 @@ def assign(
     than the largest group of the class. If groups have several classes, the difference is kept small.
 
     Args:
-        counts: number of videos of each class in each group: counts["group ann"]["walk"].
+        counts: number of videos of each class in each group, such as counts["group ann"]["walk"].
         shares: share of each part; they add up to 1.
         names: name of each part.
         seed: seed of the hashes.

@@ -75,7 +75,7 @@ def read_with_groups(source: str | Path, group: str | None, root: str | Path | N
 
 
 def find_groups(records: Iterable[VideoRecord], expression: str | None) -> list[VideoRecord]:
-    """Set the group of each row to what a regular expression finds in its file name; None keeps the groups.
+    """Set each row's group to the match of a regular expression in its file name; do nothing if it is None.
 
     `read_with_groups` describes the expression.
 

@@ -170,7 +170,7 @@ def test_label_column_chooses_a_control(root: Path) -> None:
         (
             [{"video": "plain.mp4", "whole": "run"}],
             {},
-            "lacks 'data' or 'annotations', as in exports in the formats JSON-MIN",
+            "lacks 'data' or 'annotations'; it may be an export in the format JSON-MIN",
         ),
         (
             [{"data": {"video": "plain.mp4"}, "predictions": []}],

@@ -108,7 +108,7 @@ def describe_pyslowfast(
 
 
 def take_rgb(found: SourceCheckpoint, stems: Iterable[str]) -> None:
-    """Convert a network that takes BGR frames to RGB, by reversing the input channels of its first convolutions.
+    """Change a network's input from BGR to RGB frames, by reversing the input channels of its first convolutions.
 
     Args:
         found: the checkpoint, changed in place. A note for the user is added.

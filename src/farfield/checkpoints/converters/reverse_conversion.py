@@ -158,7 +158,7 @@ def _check_block(config: dict[str, Any]) -> None:
 
 
 def _plain_name(key: str, network: ActionNet) -> str:
-    """Translate a key of an `ActionNet`'s state dict to a plain name, the inverse of `to_network`."""
+    """Translate a key of an `ActionNet`'s state dict to a plain name. This is the inverse of `to_network`."""
     if key.startswith("head."):
         return key.replace("head.embedding.", "head.")
     name = key.removeprefix("backbone.trunk.")

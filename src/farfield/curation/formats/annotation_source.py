@@ -26,7 +26,7 @@ class AnnotationSource:
         subset: subset of the collection to read, such as "validation", if the annotations hold several; None for all.
         split: number of the official split, where there are several; None if none was given.
         label_column: column, attribute or field that holds the label, where there are several; None if none was given.
-        columns: for formats without fixed columns: name of the column (or JSON key) that holds each manifest field.
+        columns: name of the column (or JSON key) for each manifest field, in formats without fixed columns.
         fps: frame rate of folders of pictures, and for converting frame numbers to seconds; None if none was given.
         first_label: number of the first class, where labels are numbers; None to derive it from `labels`.
         unlabelled_as_none: whether to keep annotated videos without a label, as videos that show none of the classes;

@@ -159,8 +159,8 @@ def _tasks(root: ElementTree.Element, path: Path) -> dict[str, _Video]:
             videos[task.findtext("id", "")] = video
     if not videos:
         raise FarfieldError(
-            f"{path} names no video: like the exports of jobs and images, it has no <source>. Export the task of a "
-            "video."
+            f"{path} names no video: it has no <source>. It may be the export of a job or of images. Export the "
+            "task of a video."
         )
     return videos
 

@@ -72,7 +72,7 @@ def read_labelstudio(source: AnnotationSource) -> Iterator[VideoRecord]:
 
     Each range of a timeline gives a row, and the choices for a whole video give one row. A video whose annotators
     disagree is left out, unless one annotation is marked as ground truth. Cancelled annotations are ignored. `columns`
-    may name the key of a task's data that holds the video (path), its group (group) or the frame rate (fps).
+    may map `path`, `group` and `fps` to the keys of a task's data that hold the video, its group and the frame rate.
 
     Raises:
         FarfieldError: for a file in another format, several labelling controls without `label_column`, or ranges
@@ -115,7 +115,7 @@ def _read_tasks(source: AnnotationSource) -> tuple[dict[str, list[_Annotation]],
             )
         if "annotations" not in task or "data" not in task:
             raise FarfieldError(
-                f"{where} lacks 'data' or 'annotations', as in exports in the formats JSON-MIN and CSV. {NEEDED}"
+                f"{where} lacks 'data' or 'annotations'; it may be an export in the format JSON-MIN or CSV. {NEEDED}"
             )
         data = checked(task["data"], dict, f"{where}: data")
         if key not in data:

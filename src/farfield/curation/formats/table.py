@@ -94,7 +94,7 @@ def choose_columns(source: AnnotationSource, names: list[str]) -> dict[str, str]
             remedy = (
                 f"Separate values by commas in a .csv file and by tabs in a .tsv file, not by {single[0]!r}."
                 if single
-                else f"Name the column in columns, for example {field}={names[0]}."
+                else f"Give the name of the column with the option columns, for example {field}={names[0]}."
             )
             raise FarfieldError(
                 f"{source.annotations} has no column {name!r} for {field}. {nearest(name, names)} {remedy}"

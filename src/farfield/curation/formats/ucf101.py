@@ -51,7 +51,10 @@ def _read_class_numbers(source: AnnotationSource) -> dict[str, int]:
     assert source.labels is not None
     classes = read_class_list(source.labels)
     if classes.first is None:
-        raise FarfieldError(f"{source.labels} has no lines `1 Class`. Give UCF101's classInd.txt, or leave labels out.")
+        raise FarfieldError(
+            f"{source.labels} has no numbered lines such as `1 ApplyEyeMakeup`. Give UCF101's classInd.txt, or leave "
+            "labels out."
+        )
     return {name: number for number, name in enumerate(classes.names, start=classes.first)}
 
 
