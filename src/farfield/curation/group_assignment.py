@@ -139,7 +139,7 @@ def _excess(
 
 
 def _hash(seed: int, purpose: str, key: str) -> float:
-    """Return a hash in [0, 1) of seed, purpose and group; of a path, only the last two components are hashed."""
+    """Return a hash in [0, 1) of seed, purpose and group. Of a path, only the last two parts are hashed."""
     kind, _, name = key.partition(" ")
     short = "/".join(Path(name).parts[-2:]) if kind == "video" else name
     digest = hashlib.sha256("\0".join([str(seed), purpose, kind, short]).encode(errors="surrogateescape")).digest()

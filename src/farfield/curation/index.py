@@ -139,7 +139,7 @@ def _num_videos(records: list[VideoRecord]) -> int:
 
 
 def _read_annotations(source: AnnotationSource, format: FormatName) -> list[VideoRecord]:
-    """Return the rows that the annotations list; raise a `FarfieldError` if there is none."""
+    """Return the rows that the annotations list; raise a `FarfieldError` if there are no rows."""
     listed = list(FORMATS[format].read(source))
     if not listed and source.left_out:
         name, reason = source.left_out[0]

@@ -32,7 +32,7 @@ class SourceCheckpoint:
         own_keys: whether the keys of `state` are those of the network's state dict, instead of plain names.
         labels: class names in the order of the scores, if the file's data set determines them; None otherwise.
         ignored: (name, reason) of each weight that is left out on purpose.
-        unknown: names of weights that no network of the origin has.
+        unknown: names of weights that no network of that project has.
         notes: information for the user, such as assumptions about what the file does not state.
         questions: settings that the file does not state, so that the user must give them; each names its option.
     """
