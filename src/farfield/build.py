@@ -48,7 +48,7 @@ def build_model(
             "1", ...
         weights: initial weights: "imagenet" (an image network, inflated), "pytorchvideo" or "torchvision" (their
             Kinetics-400 weights), a file (a farfield checkpoint, a checkpoint that `farfield convert` reads, or
-            torchvision's ResNet), or, for backbone hf, a folder with a Hugging Face model, or its name on
+            torchvision's ResNet), or, for the backbone "hf", the folder of a Hugging Face model or its name on
             huggingface.co (docs/guides/encoders.md). If the labels of the weights include all classes of this network,
             the classifier's rows of these classes are loaded; otherwise the classifier is random. Default: random
             weights.
@@ -57,23 +57,23 @@ def build_model(
             blocks}, e.g. {res3: [1, 3], fast_res3: [1]}. {top: 2} inserts two blocks after the last stage, on the
             features that the head pools. In a network with two pathways, {fast_top: 2} does so in the fast pathway.
             Default: nowhere.
-        block: block to insert: non_local, self_attention, dual_attention, criss_cross, coordinate_attention or
+        block: type of block to insert: non_local, self_attention, dual_attention, criss_cross, coordinate_attention or
             object_context.
         block_options: keyword arguments of the block, e.g. {pairwise: dot_product, key_pool: null}. object_context has
             one region per class unless num_regions is set.
         dropout: probability of dropping a feature before the classifier.
-        head: gap_fc, window_mean, window_softmax_mean or attentive. The first three give different results only on
-            clips larger than in training. attentive pools features by attention with a learned query instead of
+        head: "gap_fc", "window_mean", "window_softmax_mean" or "attentive". The first three give different results only
+            on clips larger than in training. "attentive" pools features by attention with a learned query instead of
             averaging them, see farfield.models.head. Default: the head of the weights' network, or gap_fc.
-        head_windows: pooling window (t h w) of each pathway in its feature map, for window_mean and
-            window_softmax_mean. Default: the size of the feature map for `clip`.
+        head_windows: pooling window (t h w) of each pathway in its feature map, for the heads "window_mean" and
+            "window_softmax_mean". Default: the size of the feature map for `clip`.
         head_options: options of the attentive head, keyword arguments of farfield.layers.AttentivePool3d, e.g.
             {depth: 4, num_heads: 16}.
         clip: clip settings that differ from the defaults. The defaults are the settings of a video network's
             weights or, without such weights, of the backbone.
-        task: single_label if each video has exactly one of the classes, multilabel if it may have several or none,
-            multi_head if it has one class of each head, such as a verb and a noun. Labels of a multi_head network have
-            the form head:class, such as verb:open and noun:door. Default: the task of the weights if their labels are
+        task: "single_label" if each video has exactly one of the classes, "multilabel" if it may have several or none,
+            "multi_head" if it has one class of each head, such as a verb and a noun. Labels of a multi_head network are
+            named head:class, such as verb:open and noun:door. Default: the task of the weights if their labels are
             used, else single_label.
 
     Raises:
@@ -103,11 +103,10 @@ def build_model(
 
 
 def _with_pretrained_options(options: NetworkOptions, pretrained: PretrainedWeights) -> NetworkOptions:
-    """Fill the options that are not set with those of the pretrained network.
+    """Return the options, with the pretrained network's values for all options that are not set.
 
     Raises:
-        FarfieldError: if an option that is set differs from the pretrained network's in a way that would change the
-            outputs of its weights.
+        FarfieldError: if an option is set to a value with which the pretrained weights would give other outputs.
     """
     config = pretrained.config
     if config is None:  # weights of an image network set no option
@@ -137,11 +136,11 @@ def _with_pretrained_options(options: NetworkOptions, pretrained: PretrainedWeig
 
 
 def _merge_backbone_options(config: Mapping[str, Any], given: Mapping[str, Any], name: str) -> dict[str, Any]:
-    """Merge the given backbone options into those of the pretrained network.
+    """Return the pretrained network's backbone options, updated with the options in `given`.
 
     Raises:
-        FarfieldError: if a given option other than `dilated` differs from the pretrained network's, because the weights
-            would then give other outputs. Dilation may differ, because it only refines the feature map.
+        FarfieldError: if an option in `given`, except `dilated`, differs from the pretrained network's: the weights
+            would give other outputs. `dilated` may differ, because it only refines the feature map.
     """
     trained = config.get("backbone_options", {})
     for option, value in given.items():
@@ -154,11 +153,11 @@ def _merge_backbone_options(config: Mapping[str, Any], given: Mapping[str, Any],
 
 
 def _merge_block_options(config: Mapping[str, Any], given: Mapping[str, Any], name: str) -> dict[str, Any]:
-    """Merge the given block options into those of the pretrained network.
+    """Return the pretrained network's block options, updated with the options in `given`.
 
     Raises:
-        FarfieldError: if a given option other than `num_regions` differs from the pretrained network's, because the
-            weights would then give other outputs.
+        FarfieldError: if an option in `given`, except `num_regions`, differs from the pretrained network's: the weights
+            would give other outputs.
     """
     options = dict(config["block_options"])
     if options.get("num_regions") == len(config["labels"]):  # one region per class: follows the new classes
@@ -175,7 +174,7 @@ def _merge_block_options(config: Mapping[str, Any], given: Mapping[str, Any], na
 
 
 def _check_same_shapes(name: str, config: Mapping[str, Any], options: NetworkOptions) -> None:
-    """Raise `FarfieldError` if the pretrained weights have other names or shapes than the backbone of `options`."""
+    """Raise `FarfieldError` if the names or shapes of the pretrained weights do not fit the backbone in `options`."""
     trained = config.get("backbone_options")
     given = {**(trained or {}), **options.backbone_options} if options.backbone_options else None
     with structure_only():

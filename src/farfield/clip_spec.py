@@ -19,14 +19,14 @@ MAX_SEGMENT_CLIPS = {"pyslowfast": 1, "videomae": 2}
 
 @dataclass(frozen=True)
 class ClipSpec:
-    """Settings that turn frames of a video into a network's input, in training and in a test.
+    """Settings that turn frames of a video into a network's input, in training and at test time.
 
     "The paper" below is Wang et al., "Non-local Neural Networks", CVPR 2018.
 
     Args:
         num_frames: number of frames in a clip (t of b c t h w).
-        crop_px: height and width of the input in pixels, in training and, unless `test_crop_px` is given, in a test.
-        test_crop_px: height and width of the input in a test, in pixels; None for `crop_px`. PySlowFast trains its
+        crop_px: height and width of the input in pixels, in training and, unless `test_crop_px` is given, at test time.
+        test_crop_px: height and width of the input at test time, in pixels; None for `crop_px`. PySlowFast trains its
             networks on 224 pixels and tests them on 256.
         frame_stride: distance between consecutive frames of a clip, in frames of the video or, if `target_fps` is
             given, of the resampled video.
@@ -35,26 +35,26 @@ class ClipSpec:
             `num_frames` equal parts and takes one frame of each, so that a clip spans the video (Wang et al.,
             "Temporal Segment Networks", ECCV 2016); `frame_stride` then has no effect.
         segment_offsets: which frame of each part is taken if `sampling` is "segments", see `data/segment_sampling.py`.
-            "even" takes a random frame in training and, in a test, frames at even distances, for any number of clips.
+            "even" takes a random frame in training and, at test time, evenly spaced frames, for any number of clips.
             "pyslowfast" and "videomae" take the frames that these projects' loaders of Something-Something V2 take;
             "pyslowfast" has 1 test clip, "videomae" at most 2. PySlowFast's networks need target_fps=30, because its
-            frames were extracted at 30 per second from videos with 12. VideoMAE's networks were trained on the videos'
-            own frames.
+            frames were extracted at 30 frames per second from videos at 12. VideoMAE's networks were trained on the
+            videos' own frames.
         short_clip: treatment of a video shorter than a clip: "loop" repeats the video; "clamp" repeats its last frame,
             and in training also its first, so that the video begins at a random frame of the clip (as PySlowFast does
             for Charades); "refuse" raises an error.
-        short_side_px: short side in pixels to which frames are resized in a test, before cropping. None for
+        short_side_px: short side in pixels to which frames are resized at test time, before cropping. None for
             `test_crop_px` if that is given, else for `crop_px` x 256 / 224, as in the paper.
-        resize: how frames are resized and cropped in a test. "fast" decodes frames at a reduced size if their short
+        resize: how frames are resized and cropped at test time. "fast" decodes frames at a reduced size if their short
             side is at least twice `short_side_px`, and rounds sizes to the nearest pixel. "transformers" gives the same
             pixels as the video processors of Hugging Face's transformers: every frame is resized from its full size,
             and the longer side and the crops' offsets are rounded down.
         mean: per-channel (RGB) mean that is subtracted from pixels in [0, 1].
         std: per-channel (RGB) standard deviation; pixels minus `mean` are divided by it.
-        num_clips: number of clips per video in a test, spread evenly over the video. The paper uses 10.
-        num_crops: number of square crops per clip in a test, spread evenly along the longer side. The paper uses 3.
-        views_aggregation: how the class probabilities of a video's views are aggregated in a test: "mean", or "max" as
-            PySlowFast does for Charades. With "max", a video's probabilities may sum to more than 1.
+        num_clips: number of clips per video at test time, spread evenly over the video. The paper uses 10.
+        num_crops: number of square crops per clip at test time, spread evenly along the longer side. The paper uses 3.
+        views_aggregation: how the class probabilities of a video's views are aggregated at test time: "mean", or "max"
+            as PySlowFast does for Charades. With "max", a video's probabilities may sum to more than 1.
         deinterlace: "auto" deinterlaces frames that are flagged as interlaced, "off" never does.
         tone_map: "auto" converts HDR frames (HLG and PQ) to BT.709, "off" never does.
 
@@ -117,17 +117,17 @@ class ClipSpec:
 
     @property
     def test_side_px(self) -> int:
-        """Return the height and width of the input in a test, in pixels."""
+        """Return the height and width of the input at test time, in pixels."""
         return self.test_crop_px or self.crop_px
 
     @property
     def test_short_side_px(self) -> int:
-        """Return the short side of a resized frame in a test, in pixels."""
+        """Return the short side of a resized frame at test time, in pixels."""
         return self.short_side_px or self.test_crop_px or round(self.crop_px * 256 / 224)
 
     @property
     def decoded_short_side_px(self) -> int | None:
-        """Return the short side, in pixels, to which large frames may be decoded in a test; None for no reduction."""
+        """Return the short side, in pixels, at which large frames may be decoded at test time; None for full size."""
         return self.test_short_side_px if self.resize == "fast" else None
 
     @property
@@ -159,7 +159,7 @@ class ClipSpec:
 
 
 def check_segment_clips(segment_offsets: str, num_clips: int) -> None:
-    """Raise `FarfieldError` if a video has fewer than `num_clips` different test clips with these offsets."""
+    """Raise `FarfieldError` if `segment_offsets` does not allow `num_clips` different test clips of a video."""
     most = MAX_SEGMENT_CLIPS.get(segment_offsets)
     if most is not None and num_clips > most:
         raise FarfieldError(
@@ -173,7 +173,7 @@ def _is_rgb(value: object) -> bool:
 
 
 class ClipOptions(TypedDict, total=False):
-    """Values of a `ClipSpec` that a config sets; values that are not set come from the weights or the backbone."""
+    """`ClipSpec` values that a config sets. All other values come from the weights or the backbone."""
 
     num_frames: int
     crop_px: int

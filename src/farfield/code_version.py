@@ -10,7 +10,7 @@ from pathlib import Path
 def code_version() -> str:
     """Return the package's version.
 
-    In a git checkout, the commit follows, and "changed" if files differ from it: "0.2.0 (1a2b3c4d, changed)".
+    In a git checkout, the commit is added, and "changed" if files differ from the commit: "0.2.0 (1a2b3c4d, changed)".
     """
     folder, number = Path(__file__).parent, version("farfield")
     try:

@@ -115,7 +115,7 @@ def test_weights_of_every_form_of_file_are_read(tmp_path: Path) -> None:
         load_network(folder)
     index["weight_map"][names[0]] = "../b.safetensors"
     (folder / "model.safetensors.index.json").write_text(json.dumps(index))
-    with pytest.raises(FarfieldError, match="its weight_map does not name files of weights in this folder"):
+    with pytest.raises(FarfieldError, match="its weight_map must name weight files in this folder"):
         load_network(folder)
 
 

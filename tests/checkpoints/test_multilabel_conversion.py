@@ -101,7 +101,9 @@ def test_the_user_gives_the_task_that_a_file_does_not_state() -> None:
     state = {"model_state": narrow("pyslowfast_C2D_8x8_R50")}
     network, _ = _convert(state, ConversionOptions(task="multilabel", backbone="c2d_r50"))
     assert network.task == "multilabel"
-    with pytest.raises(FarfieldError, match="with task: single_label, since the file has task: multilabel"):
+    with pytest.raises(
+        FarfieldError, match="with the option task: single_label, since the file states task: multilabel"
+    ):
         slowfast(answers=ConversionOptions(task="single_label"))
 
 
@@ -140,7 +142,7 @@ def test_pytorchvideos_networks_that_end_in_a_softmax_have_one_label() -> None:
     with torch.device("meta"):
         network = build_model("x3d_s", num_classes=4, task="multilabel")
         slow = build_model("slow_r50", num_classes=4, task="multilabel", head="window_mean", head_windows=[[8, 7, 7]])
-    with pytest.raises(FarfieldError, match="x3d_s ends in a softmax, but the network's task is multilabel"):
+    with pytest.raises(FarfieldError, match="x3d_s ends in a softmax, but the network's task is 'multilabel'"):
         to_pytorchvideo(network)
     assert "blocks.5.proj.weight" in to_pytorchvideo(slow)["model_state"]
 
@@ -150,5 +152,5 @@ def test_networks_of_several_heads_stay(to: Any) -> None:
     labels = ["verb:open", "verb:shut", "noun:door", "noun:box"]
     with torch.device("meta"):
         network = build_model("c2d_r50", labels=labels, task="multi_head")
-    with pytest.raises(FarfieldError, match=r"task is multi_head, but .*'s networks have one head"):
+    with pytest.raises(FarfieldError, match=r"task is 'multi_head', but .*'s networks have one head"):
         to(network)

@@ -85,7 +85,7 @@ def test_what_goes_wrong_is_said_and_leaves_nothing(
         (["convert", theirs, out, "--to", "slowfast"], "is not a farfield checkpoint"),
         (
             ["convert", theirs, out, "--block_options", "{pairwise: gaussian}"],
-            "file has pairwise: embedded_gaussian",
+            "file states pairwise: embedded_gaussian",
         ),
         (["convert", theirs, out, "--head", "gapfc"], "head is 'gapfc'. Known: gap_fc, window_mean"),
         (["convert", theirs, out, "--clip", "{num_frame: 8}"], "clip has no 'num_frame'. Known: num_frames"),

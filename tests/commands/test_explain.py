@@ -190,7 +190,7 @@ def test_a_short_video_is_repeated(
         (("--label", "walk"), "label is 'walk', which is not a class of the network. Known: <b>bow</b>,"),
         (("--label", "None"), "label is 'None', which is not a class of the network. Known: <b>bow</b>,"),
         (("--label=None", "--top_k=3"), "label is 'None', which is not a class of the network. Known: <b>bow</b>,"),
-        (("--point", "5"), "point is '5'; give Y,X in pixels of the crop that the network sees, as 40,112."),
+        (("--point", "5"), "point is '5'; give Y,X in pixels of the crop that the network sees, for example 40,112."),
         (("--point", "nan,3"), "point is 'nan,3'; give Y,X in pixels"),
         (("--point", "3,32"), "point is 3,32; the network's input is 32 x 32 px. Give y,x in pixels of the "),
         (("--time", "9"), "time is 9 s, but no view of this video contains it; the nearest view is from 2.00 s to 2.4"),

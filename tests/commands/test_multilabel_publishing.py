@@ -133,7 +133,7 @@ def test_what_8_bits_cost_is_printed(
     assert run_farfield("export", tmp_path / "best.ckpt", tmp_path / "a.xml", *words) == 0
     printed = capsys.readouterr().out
     assert "decisions at the classes' thresholds that differ: 0" in printed
-    assert "classes that at least one of them finds in a video, both find" in printed
+    assert "pairs of video and class that either network finds, both find" in printed
     assert "  mAP         " in printed
     assert "top-1" not in printed
     assert run_farfield("export", tmp_path / "best.ckpt", tmp_path / "b.xml", *words, "--json") == 0

@@ -63,7 +63,7 @@ def test_thresholds_are_kept_and_options_of_segments_given(
     per_class = ["--min_seconds", "{dark: 0.5, bright: 2}", "--hysteresis", 0.8, "--max_gap_seconds", 0.3]
     assert run_farfield(*words(stripes, "--timeline", *options, *per_class)) == 0
     captured = capsys.readouterr()
-    assert "thresholds by the rule f1: kept in" in captured.out
+    assert "thresholds by the rule f1: written into" in captured.out
     assert "2 of 4 classes got no threshold: none satisfies the rule on the validation videos" in captured.out
     assert "lists the videos that are tested" in captured.err
     point = load_model(stripes / "run/checkpoints/best.ckpt").timeline_operating_point

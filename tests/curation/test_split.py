@@ -266,7 +266,9 @@ def test_a_split_is_extended_through_links_and_other_spellings(manifest: Callabl
 def test_groups_are_counted_and_asked_for(manifest: Callable[..., Path], tmp_path: Path) -> None:
     rows = collection(people=9)
     assert split(manifest(rows[:-3] + [replace(row, group=None) for row in rows[-3:]])).ungrouped == 3
-    with pytest.raises(FarfieldError, match=r"group is 'group', but .*plain\.csv has no group in a column"):
+    with pytest.raises(
+        FarfieldError, match=r"group is 'group', but the column 'group' of .*plain\.csv is missing or empty"
+    ):
         split(manifest(collection(), "plain.csv"), tmp_path / "a", group="group")
 
 

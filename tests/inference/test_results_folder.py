@@ -364,7 +364,7 @@ def test_lines_come_as_they_are_done(
     [
         (["--format", "srt"], "format is srt, but subtitles need a timeline. Add --timeline"),
         (["--format", "xml"], "format is 'xml'. Known: table, json"),
-        (["--write", "csv"], "but out is missing. Give --out FOLDER"),
+        (["--write", "csv"], "but --out is missing. Give --out FOLDER"),
         (
             ["--write", "cvs", "--out", "x"],
             "there is no kind of file 'cvs' to write. Known: csv, srt, vtt, mp4, safetensors, parquet, labelstudio,",

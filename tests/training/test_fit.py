@@ -353,7 +353,7 @@ def test_single_callback_and_no_validation(
     assert run_farfield(*arguments(figures, tmp_path, *more)) == 0
     assert Counts.batches == 2
     said = capfd.readouterr().err
-    assert f"checkpoints: {tmp_path / 'checkpoints/last.ckpt'}. Without a validated epoch" in said
+    assert f"checkpoint: {tmp_path / 'checkpoints/last.ckpt'}. There is no best.ckpt" in said
     assert not [each for each in recwarn if "Total length" in str(each.message)]
 
 

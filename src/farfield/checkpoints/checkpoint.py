@@ -65,7 +65,7 @@ def save_model(network: ActionNet, path: str | Path) -> None:
 
 
 def network_state_dict(network: ActionNet) -> dict[str, Tensor]:
-    """Return a network's weights by the names that they have in a checkpoint."""
+    """Return a network's state dict, with the weight names that checkpoints use."""
     return {NETWORK_PREFIX + name: value for name, value in network.state_dict().items()}
 
 
@@ -107,10 +107,10 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
 
 
 def network_state(content: dict[str, Any], path: str | Path) -> dict[str, Tensor]:
-    """Return the network's weights in a checkpoint's content, without the prefixes of wrappers such as torch.compile.
+    """Return the network's weights from a checkpoint's content, with name prefixes of wrappers (torch.compile) removed.
 
     Raises:
-        FarfieldError: if two weights have the same name without these prefixes.
+        FarfieldError: if two weights have the same name once the prefixes are removed.
     """
     plain = without_wrappers(map(str, content["state_dict"]), path)
     return {
@@ -125,7 +125,7 @@ EXPORTED_SUFFIXES = (".onnx", ".xml", ".pt2")
 
 
 def plain_network(model: str | Path | ActionNet) -> ActionNet:
-    """Return the given network, or load it from the path of a checkpoint or hub folder.
+    """Return `model` if it is a network; otherwise load the checkpoint or hub folder at the path `model`.
 
     Raises:
         FarfieldError: as for `load_network`, or if `model` is neither a path nor an `ActionNet`, for example a loaded

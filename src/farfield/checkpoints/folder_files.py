@@ -31,7 +31,7 @@ def read_json(path: Path, *, remedy: str) -> Any:
 
     Args:
         path: file to read.
-        remedy: end of error messages: what to do with a damaged file.
+        remedy: last sentence of each error message, which says what to do with a damaged file.
 
     Raises:
         FarfieldError: if the file cannot be read.
@@ -49,7 +49,7 @@ def read_safetensors(path: Path, *, remedy: str) -> dict[str, Tensor]:
 
     Args:
         path: file to read.
-        remedy: end of error messages: what to do with a damaged file.
+        remedy: last sentence of each error message, which says what to do with a damaged file.
 
     Raises:
         FarfieldError: if the file cannot be read.

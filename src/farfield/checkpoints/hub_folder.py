@@ -27,7 +27,7 @@ REMEDY = "Copy or export the folder again."
 
 
 def write_folder(network: ActionNet, folder: Path, card: str) -> None:
-    """Write a network's four files to a new folder. Call this inside `atomic_output`: a failure leaves files behind.
+    """Write a network's four files to a new folder. Call this inside `atomic_output`, which cleans up on an error.
 
     Args:
         network: network whose batch norms are neither folded nor split, as `load_network` returns it.
@@ -78,8 +78,8 @@ def _read_config(path: Path) -> dict[str, Any]:
     content = read_json(path, remedy=REMEDY)
     if not isinstance(content, dict) or not isinstance(content.get("model"), dict):
         raise FarfieldError(
-            f"{path} has no network options (the entry model): farfield export did not write it. Export the checkpoint "
-            "again with farfield export --to_folder."
+            f"{path} has no network options (the key 'model'), so farfield export did not write it. Export the "
+            "checkpoint again with farfield export --to_folder."
         )
     if content.get("format") != FORMAT:
         raise FarfieldError(

@@ -1,7 +1,6 @@
-"""Read video encoders that Hugging Face's `transformers` saved, with their classifiers, as farfield's networks.
+"""Make farfield networks from video encoders, with their classifiers, that Hugging Face's `transformers` saved.
 
-farfield reads the weights and loads them into `transformers`' own classes, which also accept weight names of earlier
-versions.
+The weights are loaded into the classes of `transformers`, which also accept the weight names of its earlier versions.
 """
 
 from __future__ import annotations
@@ -45,7 +44,7 @@ class HuggingFaceCheckpoint:
         origin: name of the network's class in `transformers`.
         options: fields of `NetworkOptions` as plain types. `labels` is None without a classifier.
         state: state dict of an `ActionNet`; without a classifier, that of its backbone.
-        names: the name of each weight in `state`, by its name in the class of `transformers`.
+        names: dict from each weight's name in the class of `transformers` to its name in `state`.
         version: installed version of `transformers`.
         notes: information for the user, such as settings that the folder does not state.
     """
@@ -74,8 +73,8 @@ def load_hugging_face(
 
     Args:
         path: folder, or name on huggingface.co.
-        labels: class names that replace those of the folder; None keeps the folder's.
-        clip: clip settings that override those of the folder and of the publication.
+        labels: class names that replace those in the folder; None keeps them.
+        clip: clip settings that override those of the folder and of the model's paper.
 
     Raises:
         FarfieldError: if the folder cannot be read, is not of a supported family, or has no classifier.
@@ -106,10 +105,10 @@ def build_network(
 
 
 def _check_classes(found: HuggingFaceCheckpoint, *, has_own_names: bool) -> None:
-    """Check that a checkpoint's classes can be predicted.
+    """Check that a checkpoint has enough classes, and that their names differ.
 
     Args:
-        has_own_names: whether the network's class names are those of the checkpoint.
+        has_own_names: True if the class names come from the checkpoint, False if the user gave them.
 
     Raises:
         FarfieldError: if there are too few classes, or two classes have the same name.
@@ -117,8 +116,8 @@ def _check_classes(found: HuggingFaceCheckpoint, *, has_own_names: bool) -> None
     path, labels = found.folder / CONFIG, found.options["labels"]
     if len(labels) < least_classes(found.options["task"]):
         raise FarfieldError(
-            f"{found.folder} has one class, whose probability would always be 1; a single-label network needs two. "
-            f"For a probability from a sigmoid, set problem_type to multi_label_classification in {path}."
+            f"{found.folder} has one class, whose probability would always be 1; a single-label network needs at least "
+            f"two. For a sigmoid instead of a softmax, set problem_type to 'multi_label_classification' in {path}."
         )
     repeated = sorted({name for name in labels if labels.count(name) > 1})
     if repeated and has_own_names:
@@ -141,7 +140,9 @@ def read_hugging_face(path: str | Path) -> HuggingFaceCheckpoint:
     try:
         modified = max((each.stat().st_mtime_ns for each in folder.iterdir() if each.exists()), default=0)
     except OSError as error:
-        raise FarfieldError(f"{folder} cannot be read: {error.strerror}. Give a folder that you may read.") from error
+        raise FarfieldError(
+            f"{folder} cannot be read: {error.strerror}. Give a folder that you have permission to read."
+        ) from error
     return _read(str(folder), modified)
 
 
@@ -201,7 +202,7 @@ def _read_config(raw: Mapping[str, Any], folder: Path) -> tuple[Family, Any]:
 
 
 def _options(raw: Mapping[str, Any], made: Any, count: int) -> dict[str, Any]:
-    """Return the fields of `NetworkOptions` except clip. `count` is the number of classes, 0 without a classifier."""
+    """Return the fields of `NetworkOptions` except `clip`; `count` is the number of classes, 0 without a classifier."""
     uses_first_token = made.model_type in ("timesformer", "vivit") or (
         made.model_type == "videomae" and not made.use_mean_pooling and count > 0
     )
@@ -240,7 +241,7 @@ def _task(raw: Mapping[str, Any]) -> str:
     given = raw.get("problem_type")
     if given not in (None, "single_label_classification", "multi_label_classification"):
         raise FarfieldError(
-            f"{CONFIG} has problem_type {given!r}; farfield runs classifiers, of problem_type "
+            f"{CONFIG} has problem_type {given!r}; farfield runs classifiers, whose problem_type is "
             "single_label_classification (the default) or multi_label_classification. If the network is a "
             "classifier, correct problem_type."
         )
@@ -314,7 +315,7 @@ def _load(family: Family, made: Any, state: dict[str, Tensor], folder: Path, suf
 
 
 def _names(theirs: Iterable[str], kind: str, base: str) -> dict[str, str]:
-    """Return the names of weights in an `ActionNet`, by their names in a class of `transformers`.
+    """Return a dict from the weight names in a class of `transformers` to those in an `ActionNet`.
 
     Args:
         theirs: names of the weights in that class.

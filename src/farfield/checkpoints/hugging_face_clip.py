@@ -1,7 +1,7 @@
-"""Clip settings of a folder that `transformers` wrote: its preprocessing, and the sampling of its publication.
+"""Clip settings for a folder that `transformers` wrote: preprocessing as in its files, frame sampling as in the paper.
 
 The files of `transformers` state the number of frames, the sizes and the normalisation, but not which frames of a video
-are taken. The frame sampling is that of the publication (`models/backbones/hugging_face.py`).
+are taken. The frame sampling is therefore that of the model's paper (in `models/backbones/hugging_face.py`).
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def preprocessing(folder: Path, kind: str, clip: ClipSpec) -> tuple[dict[str, An
     Args:
         folder: folder of the checkpoint.
         kind: `model_type` of the checkpoint's config.
-        clip: settings of the publication, used where the folder states none.
+        clip: settings of the model's paper, used where the folder states none.
 
     Raises:
         FarfieldError: if a file is damaged or a value invalid.
@@ -68,9 +68,9 @@ def preprocessing(folder: Path, kind: str, clip: ClipSpec) -> tuple[dict[str, An
 
 
 def sampling(kind: str, labels: Sequence[str]) -> dict[str, Any]:
-    """Return the clip settings with which a family's publication samples Something-Something V2.
+    """Return the frame sampling of a family's paper for Something-Something V2, as clip settings.
 
-    The dict is empty for labels of other data sets, and for families with the same sampling as for Kinetics.
+    The result is empty for labels of other data sets, and for families that sample both data sets like Kinetics.
     """
     templates = sum("something" in label.lower() for label in labels)
     if len(labels) != SOMETHING_SOMETHING or templates < len(labels) // 2:
@@ -82,7 +82,7 @@ def sampling(kind: str, labels: Sequence[str]) -> dict[str, Any]:
 
 
 def _read_processor(folder: Path) -> tuple[Path | None, Mapping[str, Any]]:
-    """Return the file with the settings of preprocessing and its content; None if there is none."""
+    """Return the path and the content of the file with preprocessing settings; (None, {}) if there is none."""
     for name in PROCESSORS:
         path = folder / name
         if path.is_file():
@@ -126,7 +126,7 @@ def _three(values: Any) -> list[float]:
 
 
 def _edge(size: Any) -> int | None:
-    """Return the short side that a size states: a number, {shortest_edge: n} or {height: n, width: n}."""
+    """Return the short side of a size, which may be a number, {shortest_edge: n} or {height: n, width: n}."""
     if isinstance(size, Mapping):
         size = size.get("shortest_edge", size.get("height"))
     elif isinstance(size, list):

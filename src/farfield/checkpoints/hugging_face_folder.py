@@ -1,4 +1,4 @@
-"""Folders that Hugging Face's `transformers` wrote: recognise, download and read them. No code from them is run."""
+"""Recognise, download and read folders that Hugging Face's `transformers` wrote, without running code from them."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ _CHECKPOINT_SUFFIXES = {".ckpt", ".pt", ".pth", ".pyth", ".pkl", ".bin", ".onnx"
 def is_hugging_face(path: str | Path) -> bool:
     """Return whether a path is a folder that `transformers` wrote, or may be the name of a model on huggingface.co.
 
-    A name has the form owner/model. To not take a mistyped path for a name, the result is False if the folder `owner`
-    exists locally.
+    A name has the form owner/model. If the folder `owner` exists locally, the result is False: `path` is then a
+    mistyped local path.
     """
     place = Path(path)
     if place.is_dir():
@@ -77,7 +77,7 @@ def find_folder(path: str | Path) -> Path:
 
 
 def weight_files(folder: Path) -> list[Path]:
-    """Return the files of weights in a folder.
+    """Return the paths of the weight files in a folder.
 
     Raises:
         FarfieldError: if there are no weights, or an index of weight files is damaged or names a file outside the
@@ -94,9 +94,7 @@ def weight_files(folder: Path) -> list[Path]:
     suffix = ".safetensors" if "safetensors" in found.name else ".bin"
     for name in shards or [None]:
         if not isinstance(name, str) or Path(name).name != name or not name.endswith(suffix):
-            raise FarfieldError(
-                f"{found} is damaged: its weight_map does not name files of weights in this folder. {REMEDY}"
-            )
+            raise FarfieldError(f"{found} is damaged: its weight_map must name weight files in this folder. {REMEDY}")
         if not (folder / name).is_file():
             raise FarfieldError(f"{folder} is incomplete: it has no {name}. {REMEDY}")
     return [folder / name for name in shards]

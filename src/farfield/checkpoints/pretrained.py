@@ -67,12 +67,13 @@ def find_weights(
     """Read pretrained weights from a model zoo or a file.
 
     Args:
-        weights: model zoo ("imagenet", "pytorchvideo", "torchvision"), or the path of a file: a farfield checkpoint,
-            another project's checkpoint that `farfield convert` reads, an image network (torchvision's ResNet or
-            EfficientNet-Lite0), or a folder or name of a video encoder of Hugging Face.
+        weights: a model zoo ("imagenet", "pytorchvideo", "torchvision"); the path of a farfield checkpoint, of a
+            checkpoint that `farfield convert` reads, or of an image network (torchvision's ResNet or
+            EfficientNet-Lite0); or the folder or name of a video encoder of Hugging Face.
         backbone: name of the backbone to find weights for.
-        backbone_options: backbone options that another project's file may not state; None for no options.
-        block_options: options of the non-local blocks that such a file may not state; None for no options.
+        backbone_options: backbone options, for files of other projects that do not state them; None for no options.
+        block_options: options of the non-local blocks, for files of other projects that do not state them; None for no
+            options.
 
     Raises:
         FarfieldError: if the file does not exist or cannot be read or converted, or if the model zoo has no weights
@@ -98,11 +99,11 @@ def find_weights(
 
 
 def _of_hugging_face(weights: str | Path, backbone: str, options: Mapping[str, Any]) -> PretrainedWeights:
-    """Read a video encoder of Hugging Face, without its classifier if `options` set another output."""
+    """Read a video encoder of Hugging Face; drop its classifier if `options` change the encoder's `output`."""
     if backbone != "hf":
         raise FarfieldError(
             f"weights is {str(weights)!r}, a checkpoint of Hugging Face, but backbone is {backbone!r}. Set backbone to "
-            "hf."
+            "'hf'."
         )
     found = read_hugging_face(weights)
     _log_notes(Path(weights), found.notes, [])
@@ -116,7 +117,7 @@ def _of_hugging_face(weights: str | Path, backbone: str, options: Mapping[str, A
 
 @lru_cache(maxsize=1)
 def _read(name: str, _modified: int, options: str) -> PretrainedWeights:
-    """Read a file of weights. The last result is cached, since callers read network and clip settings separately."""
+    """Read a weight file. The last result is cached, since weights and clip settings are read in separate calls."""
     path = Path(name)
     if is_farfield_checkpoint(path):
         content = read_checkpoint(path)
@@ -204,7 +205,7 @@ def load_pretrained(network: ActionNet, source: PretrainedWeights) -> None:
 
 
 def _has_same_pooling(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> bool:
-    """Return whether the heads of two networks pool features alike: both by an average, or by the same attention."""
+    """Return whether two networks' heads pool features in the same way: by an average, or by the same attention."""
     if "attentive" not in (theirs.get("head"), ours["head"]):
         return True
     if theirs.get("head") != ours["head"]:
@@ -214,13 +215,13 @@ def _has_same_pooling(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> boo
 
 
 def _log_other_task(network: ActionNet, source: PretrainedWeights) -> None:
-    """Log that the weights were trained for another task, whose classifier and aggregation of views may not fit."""
+    """Log that the weights were trained for another task, so that classifier and view aggregation may not fit."""
     assert source.config is not None
     trained = source.config.get("task") or DEFAULT_TASK
     if trained != network.task:
         log.info(
-            "%s was trained with task %s, but this network's task is %s, with clip.views_aggregation %s. If this is "
-            "not intended, set model.task",
+            "%s was trained with task '%s', but this network's task is '%s', with clip.views_aggregation '%s'. If "
+            "this is not intended, set model.task",
             source.name,
             trained,
             network.task,
@@ -229,7 +230,7 @@ def _log_other_task(network: ActionNet, source: PretrainedWeights) -> None:
 
 
 def _match_classifier(given: dict[str, Tensor], old: Sequence[str], network: ActionNet, *, same_pooling: bool) -> str:
-    """Reduce the classifier in `given` to the network's classes, or remove it if a class is not among `old`.
+    """Reduce the classifier in `given` to the network's classes, or remove it if `old` lacks one of them.
 
     The regions of an object-context block with one region per class are reduced or removed in the same way, unless the
     network has as many regions as the weights.
@@ -237,9 +238,9 @@ def _match_classifier(given: dict[str, Tensor], old: Sequence[str], network: Act
     Args:
         given: weights to load, by state-dict key; changed in place.
         old: class names of the weights.
-        network: network to load them into.
-        same_pooling: whether both networks pool features alike. Otherwise the classifier is removed, because it was
-            trained on other features.
+        network: network that the weights are loaded into.
+        same_pooling: whether both networks pool features in the same way. Otherwise the classifier is removed, because
+            it was trained on other features.
 
     Returns:
         A summary for the log.
@@ -268,7 +269,7 @@ def _match_classifier(given: dict[str, Tensor], old: Sequence[str], network: Act
 
 
 def _new_blocks(given: Iterable[str], wanted: Iterable[str]) -> set[str]:
-    """Return the names of the network's inserted blocks for which no weights are given."""
+    """Return the names of the network's inserted blocks that have no weights in `given`."""
     old = {key.split(".inserted.")[0] for key in given if ".inserted." in key}
     return {key.split(".inserted.")[0] for key in wanted if ".inserted." in key} - old
 

@@ -55,7 +55,7 @@ def rebuild(model: Any, state: dict[str, Tensor], *, described: Path, weights: P
 
 
 def _why_invalid(model: Any) -> str | None:
-    """Return the reason why `model` is not a dict of `NetworkOptions` fields; None if it is such a dict."""
+    """Return why `model` is not a dict of `NetworkOptions` fields; None if it is one."""
     if not isinstance(model, Mapping):
         return "they are missing" if model is None else "they are not a dict"
     known = [field.name for field in dataclasses.fields(NetworkOptions)]

@@ -1,8 +1,8 @@
 """Find a network's weights in a training checkpoint.
 
-Training code stores more than a network: containers (`state_dict`, `model_state_dict`), averaged weights beside the
-trained ones, the optimiser, losses with weights, and prefixes of wrappers in the weights' names
-(`model._orig_mod.module.stem.0.weight`). A network is recognised by the names of its first weights.
+A training checkpoint holds more than a network, such as the optimiser, losses with weights, and averaged weights beside
+the trained ones. The weights are nested under a key (`state_dict`, `model_state_dict`), and their names have prefixes
+of wrappers (`model._orig_mod.module.stem.0.weight`). A network is recognised by the names of its first weights.
 """
 
 from __future__ import annotations
@@ -53,12 +53,12 @@ class NetworkState:
     """A network's weights found in a checkpoint.
 
     Attributes:
-        values: the unchecked value of each weight, by its name in the network.
-        names: the full name of each weight in the file's state dict, by its name in the network.
+        values: dict from each weight's name in the network to its unchecked value.
+        names: dict from each weight's name in the network to its full name in the file's state dict.
         container: key of the state dict in the file, such as "state_dict"; empty if the file itself is the state dict.
         prefix: prefix of the network's names in the state dict, such as "model.", without wrapper parts.
         beside: full names of other weights in the same state dict, which may be part of a larger network.
-        ignored: name of each entry that is not part of the network, and the reason.
+        ignored: (name, reason) of each entry that is not part of the network.
         notes: messages for the user: removed prefixes, and which of several networks was chosen.
     """
 
@@ -103,7 +103,7 @@ def origin_of(names: Iterable[str]) -> str | None:
 
 
 def without_wrappers(names: Iterable[str], path: Any) -> dict[str, str]:
-    """Remove the parts that wrappers insert into names. Returns the full names by shortened name.
+    """Remove from weight names the parts that wrappers insert. Returns the full name for each shortened name.
 
     Raises:
         FarfieldError: if two shortened names are the same.
@@ -166,7 +166,7 @@ def find_network(content: Mapping[Any, Any], path: Any, take: str | None = None)
 
 
 def _state_dicts(content: Mapping[Any, Any], name: str = "", depth: int = 0) -> Iterable[tuple[str, dict[str, Any]]]:
-    """Yield the dotted key and the text-keyed entries of every nested dict. The top level (empty key) comes first."""
+    """Yield (dotted key, entries whose key is text) for every nested dict. The top level, with key "", comes first."""
     texts = {key: value for key, value in content.items() if isinstance(key, str)}
     if texts:
         yield name, texts
@@ -211,7 +211,7 @@ def _choose(candidates: list[_Candidate], path: Any, take: str | None) -> _Candi
 
 
 def _choice_notes(chosen: _Candidate, candidates: list[_Candidate]) -> list[str]:
-    """Return a note that says which of several networks in a file was chosen; an empty list for a single network."""
+    """Return a list with a note on which of several networks was chosen; an empty list for a single network."""
     others = [c.shown for c in candidates if c is not chosen]
     if not others:
         return []
@@ -221,7 +221,7 @@ def _choice_notes(chosen: _Candidate, candidates: list[_Candidate]) -> list[str]
 
 
 def _prefix_notes(found: NetworkState) -> list[str]:
-    """Return a note that says which prefixes were removed from the names; an empty list if none were."""
+    """Return a list with a note on the prefixes that were removed from names; an empty list if none were."""
     parts = {part for name in found.names.values() for part in name.split(".") if part in WRAPPERS}
     off = [f'"{found.prefix}"'] if found.prefix else []
     off += [f'"{part}." ({of})' for part, of in WRAPPERS.items() if part in parts]

@@ -21,9 +21,9 @@ def compare(run_a: str, run_b: str, *, draws: int = 10_000, seed: int = 0, json:
     that `farfield test splits` wrote are compared split by split, and by the means over the splits.
 
     Args:
-        run_a: run A: the run's folder, the folder of its test report, or the file scores.npz in that folder; or a
+        run_a: first run (A): the run's folder, the folder of its test report, the file scores.npz in that folder, or a
             folder that `farfield test splits` wrote.
-        run_b: run B, given in the same way.
+        run_b: second run (B), given in the same way.
         draws: number of bootstrap resamples, at least 100.
         seed: random seed of the bootstrap.
         json: print JSON.

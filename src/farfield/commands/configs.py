@@ -17,7 +17,8 @@ def configs(name: str | None = None, *, copy: str | None = None, json: bool = Fa
     Args:
         name: name of a recipe; without a name, all recipes are listed.
         copy: folder, or new file, to copy the recipe to.
-        json: print JSON: the name, summary and path of every recipe, or of the named recipe with its text or copy.
+        json: print JSON: name, summary and path of every recipe; for a named recipe also its text or, with copy, the
+            path of the copy.
     """
     if name is None:
         if copy is not None:

@@ -10,7 +10,7 @@ from farfield.curation.folder_scan import SkippedFiles
 
 
 def report_skipped_files(skipped: SkippedFiles, *, can_list: bool = True) -> None:
-    """Print to standard error how many files the scans of folders skipped.
+    """Print to standard error how many files were skipped in scanned folders.
 
     The names of these files are printed, too, if `skipped` holds them.
 

@@ -21,7 +21,7 @@ def network_summary(network: ActionNet) -> str:
 
 
 def conversion_summary(network: ActionNet, report: ConversionReport, out: str) -> str:
-    """Format the report of a conversion to the file `out`."""
+    """Format the report of a conversion that wrote the file `out`."""
     clip = network.clip
     windows = f", windows {network.config['head_windows']}" if network.config["head_windows"] else ""
     parameters = sum(p.numel() for p in network.parameters())

@@ -31,10 +31,10 @@ def convert(
     Args:
         input: checkpoint to convert; for Hugging Face, a folder, or a name on huggingface.co.
         out: output file; it must not exist.
-        to: output format. farfield is for another project's checkpoint; pytorchvideo and slowfast (PySlowFast) are for
-            a farfield checkpoint, if that project supports the network.
-        labels: text file with one class name per line, in the order of the scores; null for Kinetics-400's class names
-            if there are 400 classes, and numbers otherwise.
+        to: project that the output is for: farfield, if the input is another project's checkpoint; pytorchvideo or
+            slowfast (PySlowFast), if the input is a farfield checkpoint of a network that this project supports.
+        labels: text file with one class name per line, in the order of the scores. With null, the names are
+            Kinetics-400's if there are 400 classes, and numbers otherwise.
         all_keys: print every weight with its new name and shape.
         json: print the full report as JSON.
         options: the fields of `ConversionOptions`, each of which is an option of the command.

@@ -18,15 +18,15 @@ from farfield.options.parser import runs
 def explain(
     clip: str, *, checkpoint: str, out: str, point: str | None = None, json: bool = False, **options: Any
 ) -> int:
-    """Write a page that shows the positions and frames of a video that a prediction is based on.
+    """Write a page that shows on which positions and frames of a video a prediction is based.
 
     Args:
         clip: video file, or folder of numbered pictures.
         checkpoint: a .ckpt file, a folder written by `farfield export --to_folder`, or a folder or name of a video
             encoder of Hugging Face (docs/guides/encoders.md); network, labels, sampling and normalisation come from it.
         out: folder to write to; files of an earlier explanation are replaced.
-        point: position whose attention is shown, as Y,X in pixels from the top left of the square crop that the network
-            sees. The pictures show this crop, and explanation.json has its size. null chooses, for each block, the
+        point: position whose attention is shown: Y,X in pixels from the top left of the square crop that the network
+            sees. The pictures show this crop, and explanation.json states its size. null chooses, for each block, the
             position at which the block changes the class's score the most.
         json: print the numbers as JSON instead of a table.
     """
@@ -50,7 +50,9 @@ def _parse_point(given: str) -> tuple[float, float]:
     except ValueError:
         y = x = math.nan
     if not (math.isfinite(y) and math.isfinite(x)):
-        raise FarfieldError(f"point is {given!r}; give Y,X in pixels of the crop that the network sees, as 40,112.")
+        raise FarfieldError(
+            f"point is {given!r}; give Y,X in pixels of the crop that the network sees, for example 40,112."
+        )
     return y, x
 
 

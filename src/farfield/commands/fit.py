@@ -48,4 +48,4 @@ def _log_checkpoints(result: TrainResult) -> None:
         shown = format_metric(metric, value)
         log.info("best checkpoint: %s, of epoch %d, with %s %s", best, result.best_epoch, metric, shown)
     elif result.last_checkpoint is not None:
-        log.info("checkpoints: %s. Without a validated epoch there is no best.ckpt.", result.last_checkpoint)
+        log.info("checkpoint: %s. There is no best.ckpt, because no epoch was validated", result.last_checkpoint)

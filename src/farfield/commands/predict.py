@@ -74,8 +74,8 @@ def predict(
     status 1. With --out, an interrupted command resumes when it is run again.
 
     Args:
-        videos: files, folders, patterns, manifests (.csv; the segment of each row is predicted), or - for a list
-            of them on standard input. With --fps, folders of numbered pictures are videos, too.
+        videos: files, folders, patterns, manifests (.csv; the segment of each row is predicted), or "-" to read such
+            names from standard input, one per line. With --fps, folders of numbered pictures are videos, too.
         checkpoint: a .ckpt file, a folder or file written by `farfield export`, or a folder or name of a video
             encoder of Hugging Face (docs/guides/encoders.md); network, labels, sampling and normalisation come from it.
         top_k: number of classes to print for each video. For a multilabel network, all further classes that reach their
@@ -86,7 +86,7 @@ def predict(
         timeline: slide windows over each video, which may be of any length, and print its segments: start, end and
             class.
         live: watch cameras (/dev/video0) or streams (URLs), several in one process, and print predictions until they
-            end or Ctrl-C. A camera may be given a name, as in front=rtsp://...
+            end or Ctrl-C. A camera may be given a name, e.g. front=rtsp://...
         window_seconds: length of a window; null for the length of the network's clips.
         hop_seconds: time from the start of one window to the next; null for half a window.
         windows_aggregation: how the probabilities of a moment are computed from the windows that overlap it: mean
@@ -94,31 +94,31 @@ def predict(
             data.untrimmed, nearest gives sharper starts and ends.
         smooth_seconds: average probabilities over this duration around each moment.
         min_seconds: minimum length of a segment. Shorter segments are merged into a neighbouring segment or, for a
-            multilabel network, left out. One number, or a number for each class, as '{run: 1.0, wave: 0.5}', with 0 for
-            classes that are not named.
-        threshold: moments whose most probable class has a probability below this belong to no segment. For a multi_head
-            network, the probability is that of the most probable combination: the product over its classes. For a
-            multilabel network, a moment belongs to every class whose probability reaches the threshold. 0 for the
-            checkpoint's own thresholds, which were chosen on timelines or, for a multilabel network, on videos.
+            multilabel network, left out. One number, or a number for each class, e.g. '{run: 1.0, wave: 0.5}', with 0
+            for classes that are not named.
+        threshold: a moment belongs to no segment if the probability of its most probable class is below this. For a
+            multi_head network, this is the probability of the most probable combination: the product over its classes.
+            For a multilabel network, a moment belongs to every class whose probability reaches the threshold. 0 selects
+            the checkpoint's own thresholds, which were chosen on timelines or, for a multilabel network, on videos.
         hysteresis: a segment (with --live, an alarm) starts at the threshold, and lasts while the probability stays at
             or above this share of the threshold. 1 for a single threshold; about 0.6 avoids fragmented segments.
         max_gap_seconds: gaps up to this length between two segments of a class are closed. One number, or a number for
             each class, as in min_seconds.
-        overlaps: how a multilabel network's segments are found. none: at the threshold. soft_nms and merge also find
-            candidates at lower levels, and give each a score: the mean probability inside minus the mean probability
-            just before and after. soft_nms keeps all candidates, and lowers the scores of those that overlap a better
-            one; merge averages candidates that overlap.
+        overlaps: how a multilabel network's segments are found. With "none", they are found at the threshold. With
+            "soft_nms" and "merge", candidates are also found at lower levels, and each gets a score: the mean
+            probability inside minus the mean probability just before and after. "soft_nms" keeps all candidates, and
+            lowers the scores of those that overlap a better one; "merge" averages candidates that overlap.
         num_levels: number of levels, including the threshold itself, for --overlaps soft_nms and merge.
-        soft_nms_sigma: width of soft_nms; smaller values lower the scores of overlapping segments more.
-        min_score: segments whose score is below this are left out.
+        soft_nms_sigma: width sigma of Soft-NMS; smaller values lower the scores of overlapping segments more.
+        min_score: leave out segments whose score is below this.
         format: output format: table, json (one list), jsonl (one line with an object per video, printed when the video
             is finished), csv, srt or vtt.
         json: the same as --format json; with --live, as --format jsonl.
-        out: folder to write to: predictions.jsonl, and the files that --write names.
-        write: more files to write into the folder --out, as "csv,mp4": csv, srt and vtt (subtitles), mp4 (copies of the
-            videos with their labels, without sound), safetensors and parquet (features before the classifier, for
-            retrieval); labelstudio, cvat, fiftyone and eaf (ELAN): folders of files that these labelling tools open, to
-            correct the predictions there.
+        out: output folder for predictions.jsonl and the files that --write adds.
+        write: formats of further files in the folder --out, e.g. "csv,mp4": csv; srt and vtt (subtitles); mp4 (copies
+            of the videos with their labels, without sound); safetensors and parquet (features before the classifier,
+            for retrieval); labelstudio, cvat, fiftyone and eaf (folders of files that Label Studio, CVAT, FiftyOne and
+            ELAN open, to correct the predictions there).
         device: where to run: auto, cpu, cuda, cuda:1.
         precision: number format: float32, bfloat16 (about twice as fast where the processor supports it; scores change
             in the third digit), float16 (for GPUs).
@@ -135,12 +135,12 @@ def predict(
         reconnect_seconds: waiting time before the first attempt to open a stream again. It doubles with each further
             attempt.
         max_reconnect_seconds: maximum waiting time between attempts.
-        alarms: with --live, append the alarms to this file, or with -, print them instead of predictions. Each alarm
-            gives several lines, each a JSON object: one when its class reaches the threshold, one when the class has
-            been below the threshold for alarm_gap_seconds, and one when the clip of the alarm is finished
+        alarms: with --live, file to append the alarms to; "-" prints them instead of predictions. Each alarm gives
+            several lines, each a JSON object: one when its class reaches the threshold, one when the class has been
+            below the threshold for alarm_gap_seconds, and one when the clip of the alarm is finished
             (docs/guides/untrimmed_cameras.md). A network that is not multilabel needs --threshold, or thresholds chosen
             on timelines.
-        alarm_labels: classes that start alarms, as '[falling, fighting]'; null for all.
+        alarm_labels: classes that start alarms, e.g. '[falling, fighting]'; null for all.
         alarm_gap_seconds: an alarm ends when its class has been below the threshold for longer than this.
         clips: folder for a clip of each alarm, cut from the stream without encoding it again; null for no clips.
         clip_seconds_before: seconds of video that a clip includes before the start of its alarm.
@@ -214,11 +214,11 @@ def predict(
             clips=cut or None,
         )
     if alarms is not None or clips is not None:
-        raise FarfieldError("--alarms and --clips only apply with --live. Add --live, or leave them out.")
+        raise FarfieldError("--alarms and --clips only apply with --live. Add --live, or leave these options out.")
     check_format(chosen, timeline=timeline)
     check_extras(extras, timeline=timeline)
     if extras and out is None:
-        raise FarfieldError(f"write is {extras}, but out is missing. Give --out FOLDER.")
+        raise FarfieldError(f"--write is {extras}, but --out is missing. Give --out FOLDER.")
     if "parquet" in extras:
         check_parquet()
     options = PredictOptions(

@@ -12,7 +12,7 @@ from farfield.progress import ProgressBar
 
 
 def print_each(predictions: Iterable[Prediction], format: Format) -> None:
-    """Print each prediction as soon as it is finished, in the formats table and jsonl; print nothing in others."""
+    """Print each prediction as soon as it is finished if `format` is "table" or "jsonl"; otherwise print nothing."""
     for prediction in predictions:
         if format == "jsonl":
             ProgressBar.write(json.dumps(prediction.to_dict()))
@@ -21,7 +21,7 @@ def print_each(predictions: Iterable[Prediction], format: Format) -> None:
 
 
 def print_all(predictions: list[Prediction], format: Format, *, timeline: bool) -> None:
-    """Print all predictions at the end, in the formats json, csv, srt and vtt; print nothing in others."""
+    """Print all predictions at the end if `format` is "json", "csv", "srt" or "vtt"; otherwise print nothing."""
     if format == "json":
         print(json.dumps([prediction.to_dict() for prediction in predictions], indent=2))
     elif format == "csv":

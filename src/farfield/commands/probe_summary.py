@@ -1,4 +1,4 @@
-"""Console summary of a probe."""
+"""Console summary of a probe: heads trained on the features of a frozen network."""
 
 from __future__ import annotations
 

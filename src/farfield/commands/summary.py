@@ -37,12 +37,12 @@ def summary(
         network: name of a backbone; or a checkpoint (.ckpt, or a folder), for which other options must be left out; or
             "all", for a table of all backbones with and without the paper's five non-local blocks.
         num_classes: number of classes.
-        backbone_options: the backbone's own options, as {dilated: true}.
-        insert: where to insert blocks: a preset, as nl5, or {stage: indices of residual blocks, top: number of blocks
+        backbone_options: the backbone's own options, e.g. {dilated: true}.
+        insert: where to insert blocks: a preset, e.g. nl5, or {stage: indices of residual blocks, top: number of blocks
             after the last stage}.
-        block: block to insert, as non_local.
-        block_options: that block's options, as {pairwise: dot_product}.
-        clip: changes to the backbone's clip settings, as {num_frames: 32, crop_px: 256}.
+        block: name of the block to insert, e.g. non_local.
+        block_options: options of the inserted block, e.g. {pairwise: dot_product}.
+        clip: changes to the backbone's clip settings, e.g. {num_frames: 32, crop_px: 256}.
         json: print JSON.
     """
     # Imported late, because they import PyTorch: --help answers without it.
@@ -60,8 +60,8 @@ def summary(
     is_checkpoint = Path(network).exists() or is_hugging_face(network)
     if changed and network not in BUILDERS and (network == "all" or is_checkpoint):
         raise FarfieldError(
-            f"network is {network}, but backbone_options, insert, block, block_options and clip only apply to the name "
-            "of a backbone. Leave these options out."
+            f"network is {network}, but backbone_options, insert, block, block_options and clip only apply if it "
+            "is the name of a backbone. Leave these options out."
         )
     if network == "all":
         costs = backbone_costs(num_classes)

@@ -24,7 +24,7 @@ class TestData:
         root: folder that the manifest's paths are relative to; None for the folder of the manifest.
         num_workers: decoding processes; None for one per CPU core, at most 8.
         batch_size: number of videos in a batch.
-        whole_videos: join the rows of each video: the whole video is tested, with the labels of all its rows (the
+        whole_videos: treat all rows of a video as one: the whole video is tested, with the labels of all its rows (the
             protocol of Charades). Needs a multilabel network.
     """
 
@@ -90,8 +90,8 @@ def test(
         precision: number format of the network, as Lightning's Trainer takes it: 32-true, bf16-mixed, 16-mixed.
         decoder: pyav or decord.
         view_batch_size: views per forward pass; null for all views of a batch.
-        restrict_labels: score only among the classes of the manifest. The network must know all of them, as a network
-            of Kinetics-400 knows the classes of a Kinetics subset.
+        restrict_labels: consider only the classes of the manifest, and ignore the network's other classes; for example,
+            test a network of Kinetics-400 on a subset of Kinetics. The network must have all classes of the manifest.
         calibrate_on: manifest of the validation videos. Their scores determine a temperature for the probabilities in
             the report (Guo et al., ICML 2017). The temperature does not change the ranking of the classes. Null for no
             temperature.
@@ -103,10 +103,10 @@ def test(
             has, if any. With --timeline, the thresholds of timelines are chosen, on the segments of calibrate_on.
         timeline: compare the segments found in whole videos with the manifest's segments. A video may have several
             rows.
-        write_hard_negatives: with --timeline: CSV file for the windows that were scored wrongly: a class was predicted
-            though none of its segments overlaps the window, or missed though its segments cover the whole window.
-            Training on untrimmed videos shows these windows more often (data.hard_negatives), so the manifest is
-            normally that of the training videos.
+        write_hard_negatives: CSV file for the windows that were scored wrongly; needs --timeline. In such a window, a
+            class was predicted though none of its segments overlaps the window, or missed though its segments cover the
+            whole window. Training on untrimmed videos shows these windows more often (data.hard_negatives), so the
+            manifest is normally that of the training videos.
         json: print the report as JSON.
     """
     # Imported late, because they import PyTorch and Lightning: --help answers without them.
@@ -184,7 +184,7 @@ def validate(
 
 
 def _run_folder(checkpoint: str) -> Path:
-    """Return the run folder of a checkpoint: the parent of its folder checkpoints, or runs/NAME for Hugging Face."""
+    """Return the run folder of a checkpoint: the parent of the folder `checkpoints`, or runs/NAME for Hugging Face."""
     from farfield.checkpoints.hugging_face_folder import is_hugging_face  # late: it imports PyTorch
 
     if is_hugging_face(checkpoint):

@@ -19,7 +19,8 @@ def splits(runs: list[str], *, out: str | None = None, draws: int = 10_000, seed
     not include the variation between trainings.
 
     Args:
-        runs: run of each split: the run's folder, the folder of its test report, or the file scores.npz in that folder.
+        runs: one run for each split: the run's folder, the folder of its test report, or the file scores.npz in that
+            folder.
         out: folder for splits.json and splits.md; null to write nothing. `farfield compare` compares two such folders.
         draws: number of bootstrap resamples, at least 100.
         seed: random seed of the bootstrap.

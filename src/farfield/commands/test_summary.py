@@ -37,13 +37,13 @@ def test_summary(report: dict[str, Any], folder: Path) -> str:
 
 
 def thresholds_line(point: Mapping[str, Any], checkpoint: str) -> str:
-    """Format where the chosen thresholds are stored, and for which classes no threshold was found.
+    """Format a line that says where the chosen thresholds are stored, and for which classes no threshold was found.
 
     Args:
         point: entry `operating_point` of the report.
-        checkpoint: file that they are written into.
+        checkpoint: file that the thresholds are stored in.
     """
-    line = f"thresholds by the rule {point['rule']}: kept in {checkpoint}"
+    line = f"thresholds by the rule {point['rule']}: written into {checkpoint}"
     without = [label for label, threshold in point["thresholds"].items() if threshold is None]
     if not without:
         return line

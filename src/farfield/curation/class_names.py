@@ -17,7 +17,7 @@ class ClassList:
     """Class names that were read from a file.
 
     Attributes:
-        names: class names, in the order of their numbers, or of the file if it has no numbers.
+        names: class names, in the order of their numbers or, if the file has no numbers, in the order of the file.
         first: number of the first class, 0 or 1; None if the file has no numbers.
     """
 

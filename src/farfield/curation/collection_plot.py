@@ -45,6 +45,6 @@ def plot_collection(splits: Sequence[InspectedSplit]) -> Figure:
 
 
 def _videos(split: InspectedSplit) -> list[Inspected]:
-    """Return one inspection result per decodable video, however many rows of the split it has."""
+    """Return one inspection result per decodable video, even if the split has several rows for it."""
     results = {path: seen for path, seen in zip(split.paths, split.inspected, strict=True) if seen is not None}
     return list(results.values())

@@ -108,8 +108,8 @@ def _fetch(job: FetchJob, messages: Messages) -> None:
             text = str(error)
             if re.search(RATE_LIMITED, _plain(text).lower()):
                 raise FarfieldError(
-                    f"{job.url}: {_plain(text)} The site currently refuses all requests. Run the same command "
-                    "later to continue, if need be with fewer num_workers and a longer pause_seconds."
+                    f"{job.url}: {_plain(text).rstrip('.')}. The site currently refuses all requests. Run the same "
+                    "command later to continue, if need be with fewer num_workers and a longer pause_seconds."
                 ) from error
             raise VideoError(job.url, reason_for(text)) from error
         files = [path for path in Path(folder).iterdir() if has_video_suffix(path)]

@@ -1,9 +1,9 @@
 """Find the videos of a folder, and count the skipped files by reason.
 
 Symbolic links to files and folders are followed. A linked video is listed under the name of the link, since some stores
-(DVC, git-annex, the Hugging Face cache) name the target by a hash of its content. A folder that several paths lead to
-is scanned once: under its own path if it lies inside the scanned folder, otherwise under the path of the first
-link to it.
+(DVC, git-annex, the Hugging Face cache) name the target by a hash of its content. If several paths lead to one folder,
+it is scanned once: under its own path if it lies inside the scanned folder, otherwise under the path of the first link
+to it.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ SYSTEM_FOLDERS = frozenset(
 
 
 class Reason(Enum):
-    """Why a scan skips a file or folder. Each value is (singular, plural) of the text for messages."""
+    """Why a scan skips a file or folder. Each value is the text for messages, as (singular, plural)."""
 
     HIDDEN = ("hidden", "hidden")
     SYSTEM_FOLDER = ("system folder", "system folders")
@@ -68,7 +68,7 @@ class SkippedFiles:
     """Counts, and optionally names, of the files and folders that a scan skipped.
 
     Attributes:
-        keep_names: keep names as well as counts; off by default, since a collection may hold millions of images.
+        keep_names: whether to keep the names, too; False by default, since a collection may hold millions of images.
         counts: number of files and folders for each reason. A hidden folder counts once, whatever is in it.
         endings: number of files for each suffix, in lower case, that is not a video suffix; "" for no suffix.
         names: (path, reason) of each skipped file or folder; empty unless `keep_names`.
@@ -214,7 +214,7 @@ def _entries(folder: str, skipped: SkippedFiles) -> Iterator[os.DirEntry[str]]:
 
 
 def _kind(entry: os.DirEntry[str], skipped: SkippedFiles) -> int | None:
-    """Return the mode (file type bits) of an entry, following links; None, and record it as skipped, on an error."""
+    """Return an entry's mode (file type bits), following links. On an error, record it as skipped; return None."""
     if entry.is_file(follow_symlinks=False):
         return stat.S_IFREG  # known from the directory listing, without a system call for each file
     try:

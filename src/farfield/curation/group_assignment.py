@@ -1,4 +1,4 @@
-"""Assign groups of videos to the parts of a split, so that every class is divided by the same shares."""
+"""Assign groups of videos to the parts of a split, so that every class is divided in the same proportions."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def assign(
     seed: int = 0,
     fixed: Mapping[str, str] | None = None,
 ) -> dict[str, int]:
-    """Assign groups to parts, so that each class is divided by the shares.
+    """Assign groups to parts, so that each class is divided in the proportions of `shares`.
 
     Groups are assigned one at a time, in the order of a hash of their names. A second hash chooses the part of a group;
     the probability of a part is its share. If the chosen part has not enough room left for a class of the group, the
@@ -31,11 +31,11 @@ def assign(
     than the largest group of the class. If groups have several classes, the difference is kept small.
 
     Args:
-        counts: number of videos of each class in each group: counts["group ann"]["walk"].
+        counts: number of videos of each class in each group, such as counts["group ann"]["walk"].
         shares: share of each part; they add up to 1.
         names: name of each part.
         seed: seed of the hashes.
-        fixed: name of the part of each group that is already assigned; None if no group is.
+        fixed: name of the part for each group that is already assigned; None if no group is assigned yet.
 
     Returns:
         Index of the part of each group, by group.
@@ -81,9 +81,9 @@ def _assign_in_order(
     given: Mapping[str, int],
     purpose: str,
 ) -> tuple[dict[str, int], tuple[int, str] | None]:
-    """Assign the groups in the order of a hash of `purpose` and their names, keeping the groups in `given`.
+    """Assign the groups one by one, ordered by a hash of `purpose` and name. Groups in `given` keep their part.
 
-    `given` holds the parts of groups that are assigned already, and `totals` the number of videos of each class.
+    `given` holds the part of each group that is assigned already, and `totals` the number of videos of each class.
 
     Returns:
         The part of each group; and (part, class) if a part has no video of a class, otherwise None.
@@ -139,7 +139,7 @@ def _excess(
 
 
 def _hash(seed: int, purpose: str, key: str) -> float:
-    """Return a hash in [0, 1) of seed, purpose and group; of a group named by a path, only the last two parts count."""
+    """Return a hash in [0, 1) of seed, purpose and group. Of a path, only the last two parts are hashed."""
     kind, _, name = key.partition(" ")
     short = "/".join(Path(name).parts[-2:]) if kind == "video" else name
     digest = hashlib.sha256("\0".join([str(seed), purpose, kind, short]).encode(errors="surrogateescape")).digest()

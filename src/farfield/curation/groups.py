@@ -66,14 +66,16 @@ def read_with_groups(source: str | Path, group: str | None, root: str | Path | N
     column = group if group is not None and group in extra else None
     manifest = read_manifest(source, root=root, group_column=column or "group")
     if group == "group" and all(record.group is None for record in manifest):
-        raise FarfieldError(f"group is 'group', but {source} has no group in a column of that name. Fill the column.")
+        raise FarfieldError(
+            f"group is 'group', but the column 'group' of {source} is missing or empty. Fill the column."
+        )
     if group is None or column is not None or group == "group":
         return manifest
     return Manifest(find_groups(manifest, group), root=manifest.root, source=str(source))
 
 
 def find_groups(records: Iterable[VideoRecord], expression: str | None) -> list[VideoRecord]:
-    """Set the group of each row to what a regular expression finds in its file name; None keeps the groups.
+    """Set each row's group to the match of a regular expression in its file name; do nothing if it is None.
 
     `read_with_groups` describes the expression.
 
@@ -92,7 +94,7 @@ def find_groups(records: Iterable[VideoRecord], expression: str | None) -> list[
 
 
 def _extra_columns(source: Path) -> set[str]:
-    """Return the names of a file's columns that manifests do not have; an empty set for a file that is not text."""
+    """Return the file's column names that are not columns of a manifest; an empty set for a file that is not text."""
     try:
         with source.open(newline="", encoding="utf-8-sig") as file:
             header = next(csv.reader(file), [])
@@ -109,7 +111,7 @@ def _with_group(record: VideoRecord, expression: re.Pattern[str]) -> VideoRecord
         raise FarfieldError(
             f"group {expression.pattern!r} is not a column of the manifest, and as a regular expression it finds "
             f"nothing in {text!r}. Give a column, or an expression that matches every video"
-            + ("; leave group out for the column 'group'." if record.group else ".")
+            + ("; or leave group out, to use the column 'group'." if record.group else ".")
         )
     matched = [part for part in found.groups() if part] or [found[0]]
     return replace(record, group=" ".join(matched))
@@ -120,12 +122,12 @@ def _labels(records: Iterable[VideoRecord]) -> set[str]:
 
 
 def find_siblings(records: Sequence[VideoRecord]) -> Siblings | None:
-    """Find a pattern in file names which suggests that several videos were cut from one source, or show one person.
+    """Find a pattern of file names which suggests that several videos come from one source (one recording, one person).
 
     Known patterns are `<source>_g08_c01`, `<source>_<start>_<end>`, `<source>_part3` (also clip, scene, shot and
-    others) and `<person>_<class>`. A pattern counts if it fits at least half of the names and finds more sources than
-    there are classes, or if it finds three persons or more, each in several classes. The result is None if no pattern
-    counts.
+    others) and `<person>_<class>`. A pattern must fit at least half of the names, and find more sources than there are
+    classes; instead of the latter, `<person>_<class>` must find three or more persons, each in several classes. The
+    result is None if no pattern fits.
     """
     by_source: dict[str, list[VideoRecord]]
     for pattern in (*_FORMS, r"^([^_\-. ]+)[_\-. ]"):

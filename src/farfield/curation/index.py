@@ -74,27 +74,28 @@ def index_videos(
     files without a video suffix, are counted by reason.
 
     Args:
-        root: folder of the videos: files, or with `fps` also folders of numbered pictures.
+        root: folder that holds the videos: video files and, if `fps` is given, folders of numbered pictures.
         out: manifest to write (CSV). Video paths in it are relative to the manifest's folder; paths of videos outside
             this folder are absolute.
-        format: folders (root/label/.../video), or the data set, project or labelling tool whose annotations are given;
-            table for any CSV, TSV or JSON lines. docs/guides/annotation_formats.md describes the formats.
-        annotations: file or folder of the annotations; None for folders.
-        labels: file of class names in the form that the format uses; None keeps the labels of the annotations, which
-            may be numbers or codes.
-        subset: part to read where one file holds several, such as validation; None for all.
+        format: "folders" for root/label/.../video; "table" for any CSV, TSV or JSON lines; otherwise the data set,
+            project or labelling tool whose annotations are given. docs/guides/annotation_formats.md describes the
+            formats.
+        annotations: file or folder of the annotations; None if format is "folders".
+        labels: file of class names, as the format defines it; None keeps the labels of the annotations, which may be
+            numbers or codes.
+        subset: subset to read, such as "validation", where one file holds several; None for all.
         split: number of the official split, where there are several.
         label_column: column, attribute or field that holds the label, where there are several.
-        columns: for table, the columns whose names differ from those of a manifest:
-            path=...,label=...,start=...,end=...,group=...; times are in seconds or HH:MM:SS. For labelstudio, the keys
-            of the tasks' data that hold path, group or fps.
+        columns: for "table", the columns whose names differ from those of a manifest:
+            path=...,label=...,start=...,end=...,group=...; times are in seconds or HH:MM:SS. For "labelstudio", the
+            keys of the tasks' data that hold path, group or fps.
         fps: frame rate of videos that are folders of numbered pictures, required for them. For exports of labelling
-            tools, the rate by which their frame numbers become seconds; None for each video's own rate where the tool
-            counts the video's frames (cvat, fiftyone).
-        first_label: number of the first class, 0 or 1, where labels are numbers; None to find out from the file of
+            tools, also the frame rate for converting their frame numbers to seconds; None for each video's own rate
+            where the tool counts the video's frames (cvat, fiftyone).
+        first_label: number of the first class, 0 or 1, where labels are numbers; None to derive it from the file of
             class names.
-        unlabelled_as_none: for exports of labelling tools: keep annotated videos that have no label, as videos that
-            show none of the classes (an empty label), instead of leaving them out.
+        unlabelled_as_none: for exports of labelling tools: keep annotated videos that have no label, with an empty
+            label (none of the classes), instead of leaving them out.
         num_workers: number of processes; None for the number of cores.
         list_left_out: list every skipped file, with the reason.
         decoder: decoder that opens the videos: pyav or decord.
@@ -138,7 +139,7 @@ def _num_videos(records: list[VideoRecord]) -> int:
 
 
 def _read_annotations(source: AnnotationSource, format: FormatName) -> list[VideoRecord]:
-    """Return the rows that the annotations list; raise a `FarfieldError` if there is none."""
+    """Return the rows that the annotations list; raise a `FarfieldError` if there are no rows."""
     listed = list(FORMATS[format].read(source))
     if not listed and source.left_out:
         name, reason = source.left_out[0]

@@ -18,7 +18,8 @@ class InspectedSplit:
         records: rows of the manifest; for a folder, one row per video.
         root: folder that the rows' paths are relative to.
         inspected: result for each row; None for an undecodable video, or a row that does not fit its video.
-        reasons: for each row, why the video cannot be decoded or why the row does not fit the video; None otherwise.
+        reasons: for each row, why the video cannot be decoded, or why the row does not fit it; None if neither is the
+            case.
     """
 
     name: str

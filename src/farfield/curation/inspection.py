@@ -67,8 +67,8 @@ class Inspected:
         thumbnails: grey thumbnails of 8 frames spread evenly over the video.
         decord: whether decord's frames agree with PyAV's: "agrees", "differs", or "cannot read it" if decord fails or
             is not exact on the file; None if they were not compared.
-        row_errors: for each row of the job, why it does not fit the video: a wrong number of frames, or a segment
-            without frames; None for a row that fits.
+        row_errors: for each row of the job, why it does not fit the video (wrong number of frames, or a segment without
+            frames); None for a row that fits.
         fallback_reason: why PyAV decoded the video although decord was requested; None otherwise.
     """
 
@@ -171,7 +171,7 @@ def _decode_all_with_decord(job: InspectionJob) -> tuple[np.ndarray, tuple[int, 
 
 @contextmanager
 def _logged_errors() -> Iterator[list[str]]:
-    """Yield a list that gets the decoding errors that FFmpeg logs and conceals, when the `with` block ends."""
+    """Yield a list. When the `with` block ends, it gets the decoding errors that FFmpeg logged and concealed."""
     level, found = av.logging.get_level(), []  # type: ignore[var-annotated]
     av.logging.set_level(av.logging.ERROR)
     try:
@@ -195,7 +195,7 @@ def _walk(video: FrameReader) -> Iterator[tuple[int, Callable[[], np.ndarray]]]:
 def _size_and_thumbnails(
     pictures: Iterable[tuple[int, Callable[[], np.ndarray]]], count: int
 ) -> tuple[tuple[int, int], np.ndarray]:
-    """Return (width, height) of the upright video, and its thumbnails, from all its `count` frames (see `_walk`)."""
+    """Return (width, height) and thumbnails of the upright video, from all its `count` frames (see `_walk`)."""
     wanted = ((np.arange(THUMBNAILS) + 0.5) * count / THUMBNAILS).astype(int)
     thumbnails = np.zeros((THUMBNAILS, THUMBNAIL_PX, THUMBNAIL_PX), np.uint8)
     size = (0, 0)

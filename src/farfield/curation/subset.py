@@ -1,4 +1,4 @@
-"""Choose subsets of a data set reproducibly by a seed: some classes, and some videos of each class.
+"""Choose a subset of a data set, reproducibly for a seed: some classes, and some videos of each class.
 
 Classes and videos are ranked by a hash of the seed and their name, not by their position in a list. With one seed, an
 added class therefore does not change which videos of the other classes are chosen, and raising num_classes or
@@ -97,12 +97,12 @@ def write_subset(
         out: manifest to write; a record of the choice is written beside it (*.subset.json). If source is Kinetics'
             CSV and root is not given, a CSV with the same columns is written instead, for `data download`.
         classes: class names, for example ["archery", "bowling"]; None for all.
-        class_file: file with one class name per line, or kinetics400 for the classes of Kinetics-400.
+        class_file: file with one class name per line, or "kinetics400" for the classes of Kinetics-400.
         pattern: shell pattern that class names must match, for example "*swimming*"; case is ignored.
         num_classes: number of classes to draw from those that classes, class_file and pattern allow; None for all.
         videos_per_class: number of videos to draw from each class; None for all.
-        seed: seed of the choice.
-        root: folder of the videos. None takes the manifest's folder; with Kinetics' CSV, see out.
+        seed: seed of the hash.
+        root: folder of the videos. None takes the manifest's folder; for Kinetics' CSV, see `out`.
 
     Raises:
         FarfieldError: for an unknown class, invalid or incompatible arguments, a source that cannot be read, a manifest
@@ -224,8 +224,8 @@ def _write_manifest(
     present = [record for record in chosen if (folder / record.path).exists()]
     if not present:
         raise FarfieldError(
-            f"no chosen video exists ({len(chosen)} chosen). The first is {missing[0]}. Give the folder of the videos "
-            "as root."
+            f"no chosen video exists ({len(chosen)} chosen). The first missing video is {missing[0]}. Give the folder "
+            "of the videos as 'root'."
         )
     placed = [replace(record, path=path_in_manifest(out.parent, folder, record.path)) for record in present]
     write_manifest(out, placed)

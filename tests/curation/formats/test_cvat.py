@@ -134,7 +134,7 @@ def test_the_source_of_earlier_versions_stands_beside_the_task(tmp_path: Path) -
     ("meta", "node", "options", "message"),
     [
         (about(5, "a.mp4"), track("jump", box(1)), {"fps": 0}, "fps is 0; it must be above 0"),
-        (about(5, ""), "", {}, "names no video: it has no <source>, as in exports of jobs and images"),
+        (about(5, ""), "", {}, "names no video: it has no <source>"),
         (
             about(5, "a.mp4"),
             '<track id="3" label="x"><box frame="-1"/></track>',

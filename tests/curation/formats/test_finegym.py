@@ -121,7 +121,7 @@ def test_an_id_with_several_labels_is_left_out(tmp_path: Path) -> None:
             "c.txt",
             r"c\.txt, line 1: '\(BB\) a' must be `Clabel: <number>; set: <number>; G",
         ),
-        (f"{FLIGHT} 1\n", CATEGORIES, "gym288_categories.txt", r"are of different sets, Gym99 and Gym288\. Give"),
+        (f"{FLIGHT} 1\n", CATEGORIES, "gym288_categories.txt", r"is of Gym99, the other of Gym288\. Give"),
         (f"{FLIGHT} 1\n", CATEGORIES + CATEGORIES[:80], "c.txt", r"c\.txt, line 5: Clabel 0 occurs twice"),
     ],
 )

@@ -90,10 +90,10 @@ def test_val_and_validate_are_one_subset(tmp_path: Path, subset: str, starts: li
 
 def test_a_subset_without_clips_is_refused(tmp_path: Path) -> None:
     with pytest.raises(
-        FarfieldError, match="no clips of the subset 'dev': the column split has the values test, train, val, val"
+        FarfieldError, match="no clips of the subset 'dev': the column 'split' has the values test, train, val, val"
     ):
         list(read_kinetics(make_source(tmp_path, KINETICS_400, "dev")))
-    with pytest.raises(FarfieldError, match=r"the column split is missing or empty\. Leave subset out\."):
+    with pytest.raises(FarfieldError, match=r"the column 'split' is missing or empty\. Leave subset out\."):
         list(read_kinetics(make_source(tmp_path, "label,youtube_id,time_start\na,abcdefghij0,7\n", "train")))
 
 
@@ -109,7 +109,7 @@ def test_a_test_list_without_labels_is_left_out(tmp_path: Path) -> None:
         FarfieldError, match=r"no annotated video can be used \(2 left out\)\. The first is part/.*: it has no label"
     ):
         index_videos(source.root, tmp_path / "m.csv", format="kinetics", annotations=source.annotations)
-    with pytest.raises(FarfieldError, match="has no column label: it is one of Kinetics' test lists without labels"):
+    with pytest.raises(FarfieldError, match="has no column 'label': it is one of Kinetics' test lists"):
         write_subset(source.annotations, tmp_path / "few.csv")
     (tmp_path / "k.csv").write_text(KINETICS_400)
     with pytest.raises(FarfieldError, match=r"k\.csv, line 5: the clip has no label\. Leave the row out"):

@@ -107,7 +107,7 @@ def test_pyslowfast_forms_of_a_line(source: AnnotationSource) -> None:
     ("reader", "text", "message"),
     [
         (read_pyslowfast, 'original_vido_id video_id frame_id path labels\nA 0 0 A/1.jpg "1"\n', "--format charades"),
-        (read_pyslowfast, "a.mp4 1 2 3\n", r"line 1: 3 numbers follow 'a\.mp4'\. .* give format mmaction2"),
+        (read_pyslowfast, "a.mp4 1 2 3\n", r"line 1: 3 numbers follow 'a\.mp4'\. .* give --format mmaction2"),
         (read_mmaction2, "a.mp4 0\nsome video 1\n", r"line 2: 'some video 1' must be .* write `path,label`"),
         (read_mmaction2, "a.mp4 -1\n", r"line 1: 'a\.mp4 -1' must be `path label`, where the label is a number"),
     ],

@@ -170,7 +170,7 @@ def test_label_column_chooses_a_control(root: Path) -> None:
         (
             [{"video": "plain.mp4", "whole": "run"}],
             {},
-            "lacks 'data' or 'annotations', as in exports in the formats JSON-MIN",
+            "lacks 'data' or 'annotations'; it may be an export in the format JSON-MIN",
         ),
         (
             [{"data": {"video": "plain.mp4"}, "predictions": []}],
@@ -180,7 +180,7 @@ def test_label_column_chooses_a_control(root: Path) -> None:
         (
             [{"data": {"clip": "a.mp4"}, "annotations": []}],
             {},
-            "data has no key 'video'; its keys are clip. Name the key of the video",
+            "data has no key 'video'; its keys are clip. Name the key that holds the video's path",
         ),
         ({"tasks": []}, {}, "its content is .*; it must be a list"),
         ([], {"columns": {"pth": "clip"}}, "columns has an unknown field 'pth'. Known: path, group, fps"),

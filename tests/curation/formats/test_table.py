@@ -104,7 +104,7 @@ def test_paths_are_absolute_or_relative_and_may_lack_the_suffix(source: Annotati
         (
             {},
             "file,label",
-            r"a\.csv has no column 'path' for path\. Known: file, label\. Name the column in columns, fo",
+            r"a\.csv has no column 'path' for path\. Known: file, label\. Give the name of the column with",
         ),
         ({"path": "flie"}, "file,label", r"no column 'flie' for path\. Known: file, label\. Did you mean 'file'\?"),
         ({"path": "file"}, "file,class", r"no column 'label' for label\. .* for example label=file\."),

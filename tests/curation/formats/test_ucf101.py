@@ -54,9 +54,17 @@ def test_a_test_list_has_no_numbers_and_videos_may_lie_elsewhere(tmp_path: Path)
 @pytest.mark.parametrize(
     ("text", "classes", "message"),
     [
-        ("FlyKites/v_FlyKites_g08_c01.avi 2\r\n", CLASSES, r"line 1: the number is 2, but 'FlyKites' has the number 1"),
+        (
+            "FlyKites/v_FlyKites_g08_c01.avi 2\r\n",
+            CLASSES,
+            r"line 1: the class number is 2, but in .*classInd.txt 'FlyKites' has number 1",
+        ),
         ("FlyKite/v_FlyKite_g08_c01.avi\r\n", CLASSES, r"has no class 'FlyKite'\. .*Did you mean 'FlyKites'"),
-        ("FlyKites/v_FlyKites_g08_c01.avi 1\r\n", "FlyKites\nX\n", r"has no lines `1 Class`\. Give .*classInd\.txt"),
+        (
+            "FlyKites/v_FlyKites_g08_c01.avi 1\r\n",
+            "FlyKites\nX\n",
+            r"has no numbered lines such as `1 ApplyEyeMakeup`\. Give .*classInd\.txt",
+        ),
         ("\nv_FlyKites_g08_c01.avi 1\r\n", None, r"line 2: 'v_FlyKites_g08_c01\.avi 1' must be `Class/v_Class_g01_c01"),
     ],
 )

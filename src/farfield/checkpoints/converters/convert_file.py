@@ -39,10 +39,10 @@ class ConversionReport:
 
     Attributes:
         origin: project that wrote the checkpoint.
-        mapped: the name of each weight in the network, by its name in the file.
+        mapped: dict from each weight's name in the file to its name in the network.
         set_to_zero: batch norms' counters (num_batches_tracked) that the file lacks. PyTorch reads them only if the
             batch norm's momentum is None.
-        ignored: name of each weight that is left out on purpose, and the reason.
+        ignored: (name, reason) of each weight that is left out on purpose.
         notes: information for the user, such as assumptions about settings that the file does not state.
     """
 
@@ -123,7 +123,8 @@ def describe_file(path: str | Path, options: ConversionOptions) -> SourceCheckpo
     The project is recognised by the names of the weights.
 
     Raises:
-        FarfieldError: for a file that cannot be read, an unknown origin, or further weights beside the network.
+        FarfieldError: for a file that cannot be read, has an unknown origin, or holds other weights besides the
+            network's.
     """
     content = read_file(path)
     if not isinstance(content, Mapping):
@@ -210,17 +211,17 @@ def _describe_wrapped_pytorchvideo(
 
 
 def _is_stem(name: str, value: Tensor) -> bool:
-    """Return whether a weight of a PyTorchVideo network belongs to a first convolution, which takes RGB frames."""
+    """Return whether a PyTorchVideo weight belongs to the first convolution of a pathway, whose input is RGB frames."""
     return name.startswith("backbone.trunk.blocks.0.") and "fusion" not in name and value.shape[1:2] == (3,)
 
 
 def _check_no_contradiction(found: SourceCheckpoint, options: ConversionOptions, path: Any) -> None:
-    """Raise for backbone options, block options or a task that contradict the file.
+    """Check that the user's backbone options, block options and task do not contradict the file.
 
     These options may only add settings that the file does not state.
 
     Raises:
-        FarfieldError: with the option and the file's value.
+        FarfieldError: for an option that contradicts the file; the message states the file's value.
     """
     reasons = {
         "pool_after_projection": "pooling the keys after the projection and pooling them before it give different "
@@ -238,8 +239,8 @@ def _check_no_contradiction(found: SourceCheckpoint, options: ConversionOptions,
             if name in stated and stated[name] != value:
                 reason = f"; {reasons[name]}" if name in reasons else ""
                 raise FarfieldError(
-                    f"{path} cannot be converted with {name}: {value}, since the file has {name}: {stated[name]}"
-                    f"{reason}. Leave the option out."
+                    f"{path} cannot be converted with the option {name}: {value}, since the file states {name}: "
+                    f"{stated[name]}{reason}. Leave the option out."
                 )
 
 
@@ -247,7 +248,7 @@ def _match(network: ActionNet, found: SourceCheckpoint, path: Any) -> tuple[dict
     """Map every weight of the file to its key in the network. Returns the state dict and a report.
 
     Raises:
-        FarfieldError: with a list of weights that are missing, unexpected, or of another shape.
+        FarfieldError: if weights are missing, unexpected, or of another shape; the message lists them.
     """
     shapes = {key: (value.shape, value.dtype) for key, value in network.state_dict().items()}
     wanted = {key.replace(".residual.", "."): key for key in shapes}
@@ -281,10 +282,10 @@ def _match(network: ActionNet, found: SourceCheckpoint, path: Any) -> tuple[dict
 
 
 def _labels(found: SourceCheckpoint, labels: Sequence[str] | None, path: Any) -> list[str]:
-    """Return the class names: those given, those of the data set, Kinetics-400's for 400 classes, or numbers.
+    """Return `labels` if given; otherwise the data set's class names, Kinetics-400's for 400 classes, or numbers.
 
     Raises:
-        FarfieldError: if the checkpoint has no classifier, or the number of labels is not its number of classes.
+        FarfieldError: if the checkpoint has no classifier, or `labels` does not have one label per class.
     """
     key = "head.fc.weight"
     shape = shapes_of(found.state).get(key)

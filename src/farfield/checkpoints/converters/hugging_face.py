@@ -1,4 +1,4 @@
-"""Convert a video encoder that Hugging Face's `transformers` saved, with its classifier, to a network."""
+"""Convert a video encoder with a classifier, saved by Hugging Face's `transformers`, to a farfield network."""
 
 from __future__ import annotations
 
@@ -16,24 +16,24 @@ from farfield.models.network import ActionNet
 def convert_hugging_face(
     path: str | Path, *, labels: Sequence[str] | None = None, options: ConversionOptions | None = None
 ) -> tuple[ActionNet, ConversionReport]:
-    """Convert a folder of `transformers`, or a model on huggingface.co, to a network in evaluation mode.
+    """Convert a model in a folder that `transformers` saved, or on huggingface.co, to a network in evaluation mode.
 
     Args:
         path: the folder, or the model's name on huggingface.co.
-        labels: class names in place of the folder's.
-        options: `clip` overrides settings of the folder and of the publication. All other options do not apply. None
-            for no options.
+        labels: class names that replace those in the folder; None keeps them.
+        options: only `clip` may be set; it overrides the clip settings of the folder and of the model's paper. None for
+            no options.
 
     Raises:
         FarfieldError: if the folder cannot be read, is not of a supported family, or has no classifier, or if an option
-            does not apply.
+            other than `clip` is set.
     """
     options = options or ConversionOptions()
     for each in fields(options):
         if each.name != "clip" and getattr(options, each.name):
             raise FarfieldError(
-                f"{each.name} is {getattr(options, each.name)!r}, but the folder {path} defines its network. Leave "
-                f"{each.name} out."
+                f"{each.name} is {getattr(options, each.name)!r}, but the folder {path} already defines the network. "
+                f"Leave {each.name} out."
             )
     found = read_hugging_face(path)
     found.require_classifier()

@@ -133,7 +133,7 @@ def _block_options(
 ) -> dict[str, Any]:
     """Return the options of the non-local blocks.
 
-    A question for the user is added to `found` if the config, the weights' shapes and the user leave an option open.
+    If neither the config, the weights' shapes nor the user determine an option, a question is added to `found`.
     """
     block_options = block_options_by_shape(shapes, path)
     # With sub_sample, g is a Sequential of projection and pooling, which shows in its names.

@@ -108,7 +108,7 @@ def describe_pyslowfast(
 
 
 def take_rgb(found: SourceCheckpoint, stems: Iterable[str]) -> None:
-    """Convert a network that takes BGR frames to RGB, by reversing the input channels of its first convolutions.
+    """Change a network's input from BGR to RGB frames, by reversing the input channels of its first convolutions.
 
     Args:
         found: the checkpoint, changed in place. A note for the user is added.
@@ -121,7 +121,7 @@ def take_rgb(found: SourceCheckpoint, stems: Iterable[str]) -> None:
 
 
 def _architecture(cfg: dict[str, Any] | None, path: Any) -> tuple[str | None, dict[str, Any]]:
-    """Return the family and backbone options that MODEL.ARCH stands for; (None, {}) without a config."""
+    """Return (family, backbone options) for the config's MODEL.ARCH; (None, {}) without a config."""
     if cfg is None:
         return None, {}
     name = setting(cfg, "MODEL.ARCH", None)

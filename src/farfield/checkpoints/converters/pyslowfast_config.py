@@ -84,7 +84,7 @@ def _refuse_large(cfg: Any, path: Any) -> None:
 
 
 def setting(cfg: Mapping[str, Any], name: str, default: Any) -> Any:
-    """Return the value at a dotted name, as "DATA.NUM_FRAMES", or `default` if the config does not have it."""
+    """Return the value of a setting such as "DATA.NUM_FRAMES"; `default` if the config does not have it."""
     value: Any = cfg
     for part in name.split("."):
         if not isinstance(value, Mapping) or part not in value:
@@ -115,7 +115,7 @@ def number(cfg: Mapping[str, Any], name: str, default: float | None, kind: type 
 
 
 def three_numbers(cfg: Mapping[str, Any], name: str, default: float) -> tuple[float, ...]:
-    """Return a setting that must be a list of three numbers; three times `default` if the config does not have it.
+    """Return a setting that must be a list of three numbers; (default, default, default) if the config lacks it.
 
     Raises:
         FarfieldError: if the value is not a list of three numbers.
@@ -134,7 +134,7 @@ def refuse_other_networks(cfg: dict[str, Any], path: Any) -> None:
     """Raise if a setting describes a network that farfield cannot build.
 
     Raises:
-        FarfieldError: with the setting, its value and the supported values.
+        FarfieldError: for such a setting; the message states the supported values.
     """
     allowed: dict[str, tuple[Any, Any]] = {
         "RESNET.NUM_GROUPS": (1, [1]),

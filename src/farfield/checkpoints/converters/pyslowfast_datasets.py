@@ -1,15 +1,15 @@
 """How PySlowFast's data loaders choose frames and order the colour channels, for each data set.
 
-The sources are files of facebookresearch/SlowFast, at the given commits. TRAIN.DATASET is the name of a class. Upper
-and lower case do not matter, since `build_dataset` capitalises the name (slowfast/datasets/build.py).
+Files are those of facebookresearch/SlowFast; "at" is followed by the commit. TRAIN.DATASET is the name of a class.
+Upper and lower case do not matter, since `build_dataset` capitalises the name (slowfast/datasets/build.py).
 
 - Kinetics and Ptvkinetics decode videos to RGB frames (kinetics.py). Kinetics repeats the last frame of a video that is
   shorter than a clip (`temporal_sampling` in decoder.py at 163ad2e).
 - Ssv2 (ssv2.py at 058922e) divides a video into NUM_FRAMES parts and takes one frame of each part, see
-  `farfield.data.segment_sampling`. It ignores SAMPLING_RATE and TARGET_FPS, and all NUM_ENSEMBLE_VIEWS clips of a test
-  are equal. Its frames are BGR, since `retry_load_images` reads them with cv2.imdecode (utils.py at 0a7067b). Ptvssv2
-  takes the same frames (pytorchvideo 0.1.5, data/ssv2.py), and converts RGB to BGR (ptv_datasets.py at 058922e,
-  rgb2bgr).
+  `farfield.data.segment_sampling`. It ignores SAMPLING_RATE and TARGET_FPS, and at test time, all NUM_ENSEMBLE_VIEWS
+  clips of a video are equal. Its frames are BGR, since `retry_load_images` reads them with cv2.imdecode (utils.py at
+  0a7067b). Ptvssv2 takes the same frames (pytorchvideo 0.1.5, data/ssv2.py), and converts RGB to BGR (ptv_datasets.py
+  at 058922e, rgb2bgr).
 - `pack_pathway_output` (utils.py at 0a7067b) reverses the channels if REVERSE_INPUT_CHANNEL is set. Networks trained on
   Kinetics then take BGR instead of RGB, and those trained on Ssv2 take RGB instead of BGR.
 """

@@ -43,7 +43,7 @@ def describe_pytorchvideo(
         options: conversion options that the user sets.
         path: path of the checkpoint, for messages.
         softmax_inside: whether the head applies a softmax at each window, as PySlowFast's wrapper does for every
-            network. False applies it only for the networks in `SOFTMAX_INSIDE`.
+            network. If False, only the heads of the networks in `SOFTMAX_INSIDE` do.
     """
     last = max(int(match[1]) for match in (re.match(r"blocks\.([0-9]{1,2})\.", name) for name in state) if match)
     renamed = {_pytorchvideo_key(name, last): name for name in state}
@@ -71,10 +71,10 @@ FUSION = "backbone.trunk.blocks.0.multipathway_fusion.conv_fast_to_slow.weight"
 
 
 def _fusion_options(found: SourceCheckpoint, name: str, options: ConversionOptions) -> dict[str, Any]:
-    """Return a SlowFast's option fusion_kernel if it differs from that of SlowFast 8x8; an empty dict otherwise.
+    """Return {"fusion_kernel": n} if a SlowFast's fusion kernel is not that of SlowFast 8x8; otherwise an empty dict.
 
-    If fusion_kernel differs, alpha may differ, too, but the weights do not show alpha. If the user does not give alpha,
-    a question for the user is added to `found`.
+    If `fusion_kernel` differs, `alpha` may differ, too, but the weights do not show `alpha`. If the user does not give
+    it, a question for the user is added to `found`.
     """
     kernel = found.state[FUSION].shape[2] if FUSION in found.state else None
     if name != "slowfast_r50" or kernel in (None, 7):
@@ -126,13 +126,13 @@ def _torchvision_key(name: str, *, transformer: bool) -> str:
 
 
 def _identify(found: SourceCheckpoint, candidates: tuple[str, ...], options: ConversionOptions, path: Any) -> str:
-    """Return the user's backbone, or the candidate that has weights of the same shapes.
+    """Return the name of the network's backbone: the user's, or the candidate whose weights have the same shapes.
 
     If several candidates have these shapes, a question for the user is added to `found`.
 
     Raises:
-        FarfieldError: if no candidate has these shapes. The message names the nearest candidate and the
-            weights that differ.
+        FarfieldError: if no candidate has these shapes; the message names the nearest candidate and the weights that
+            differ.
     """
     if options.backbone:
         return options.backbone
@@ -156,7 +156,7 @@ def _identify(found: SourceCheckpoint, candidates: tuple[str, ...], options: Con
 
 
 def _differing(name: str, shapes: dict[str, tuple[int, ...]], backbone_options: dict[str, Any]) -> set[str]:
-    """Return the keys that only the weights or only the network has, or whose shapes differ."""
+    """Return the keys that are only in `shapes` or only in the network `name`, or whose shapes differ."""
     wanted, head_channels = _wanted_shapes(name, **backbone_options)
     classes = shapes.get("head.fc.weight", (0,))[0]
     wanted = wanted | {"head.fc.weight": (classes, head_channels), "head.fc.bias": (classes,)}
@@ -165,7 +165,7 @@ def _differing(name: str, shapes: dict[str, tuple[int, ...]], backbone_options: 
 
 @cache
 def _wanted_shapes(name: str, **backbone_options: Any) -> tuple[dict[str, tuple[int, ...]], int]:
-    """Return the shapes of all weights but the classifier's, and the classifier's number of input channels."""
+    """Return the shapes of all weights except the classifier's, and the classifier's number of input channels."""
     with structure_only():
         backbone = BACKBONES[name](**backbone_options)
         embedding = backbone.make_embedding()

@@ -1,4 +1,4 @@
-"""Write farfield networks as checkpoints for PyTorchVideo's hub builders and PySlowFast."""
+"""Convert farfield networks to checkpoints for PySlowFast and for PyTorchVideo's hub."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def to_pytorchvideo(network: ActionNet) -> dict[str, Any]:
     _check_task(network, "PyTorchVideo")
     if config["backbone"] in SOFTMAX_INSIDE and network.task == "multilabel":
         raise FarfieldError(
-            f"PyTorchVideo's {config['backbone']} ends in a softmax, but the network's task is multilabel, whose "
+            f"PyTorchVideo's {config['backbone']} ends in a softmax, but the network's task is 'multilabel', whose "
             "probabilities are sigmoids. Convert it to PySlowFast, or export it."
         )
     _check_head(network, "window_softmax_mean" if config["backbone"] in SOFTMAX_INSIDE else "window_mean")
@@ -90,7 +90,7 @@ def to_pyslowfast(network: ActionNet) -> dict[str, Any]:
 
 
 def _changed_options(config: dict[str, Any]) -> dict[str, Any]:
-    """Return the backbone options that differ from the defaults, which are those of the published network."""
+    """Return the backbone options that differ from the defaults (the options of the published network)."""
     defaults = option_defaults(config["backbone"])
     plain = {name: list(value) if isinstance(value, tuple) else value for name, value in defaults.items()}
     return {name: value for name, value in config["backbone_options"].items() if value != plain[name]}
@@ -100,8 +100,8 @@ def _check_task(network: ActionNet, project: str) -> None:
     """Raise for a network with several heads."""
     if network.task not in TASKS.values():
         raise FarfieldError(
-            f"the network's task is {network.task}, but {project}'s networks have one head. Networks that can be "
-            f"converted: those of task {' or '.join(TASKS.values())}."
+            f"the network's task is {network.task!r}, but {project}'s networks have one head. Networks that can be "
+            f"converted: those whose task is {' or '.join(map(repr, TASKS.values()))}."
         )
 
 
@@ -112,14 +112,14 @@ def _check_head(network: ActionNet, kind: str) -> None:
     """
     if network.config["head"] == "attentive":
         raise FarfieldError(
-            "the network's head is attentive, which the other project does not have. Networks that can be converted: "
-            "those that average their features."
+            "the network's head is 'attentive', which neither PyTorchVideo nor PySlowFast has. Only networks whose "
+            "head averages features can be converted."
         )
     if network.config["head"] != kind and network.clip.test_side_px != network.clip.crop_px:
         raise FarfieldError(
-            f"the network scores test crops of {network.clip.test_side_px} px with the head {network.config['head']}, "
-            f"but the converted network uses the head {kind}, so its scores would differ. Build the network with "
-            f"head={kind!r}, or with clip={{'test_crop_px': {network.clip.crop_px}}}."
+            f"the network scores test crops of {network.clip.test_side_px} px with the head "
+            f"{network.config['head']!r}, but the converted network uses the head {kind!r}, so its scores would "
+            f"differ. Build the network with head={kind!r}, or with clip={{'test_crop_px': {network.clip.crop_px}}}."
         )
 
 
@@ -129,9 +129,8 @@ def _check_segments(network: ActionNet) -> None:
     if clip.sampling == "segments" and (clip.segment_offsets, clip.target_fps) != ("pyslowfast", SEGMENT_FPS):
         raise FarfieldError(
             f"the network samples segments with segment_offsets {clip.segment_offsets!r} and target_fps "
-            f"{clip.target_fps}, but PySlowFast's loader of segments (Something-Something) corresponds to "
-            f"segment_offsets 'pyslowfast' and target_fps {SEGMENT_FPS:g}. Only networks with these settings can be "
-            "converted."
+            f"{clip.target_fps}, but PySlowFast samples them with segment_offsets 'pyslowfast' and target_fps "
+            f"{SEGMENT_FPS:g}. Only networks with these settings can be converted."
         )
 
 
@@ -159,7 +158,7 @@ def _check_block(config: dict[str, Any]) -> None:
 
 
 def _plain_name(key: str, network: ActionNet) -> str:
-    """Translate a key of an `ActionNet`'s state dict to a plain name, the inverse of `to_network`."""
+    """Translate a key of an `ActionNet`'s state dict to a plain name. This is the inverse of `to_network`."""
     if key.startswith("head."):
         return key.replace("head.embedding.", "head.")
     name = key.removeprefix("backbone.trunk.")
@@ -178,7 +177,7 @@ def _plain_name(key: str, network: ActionNet) -> str:
 
 
 def _pyslowfast_name(plain: str, *, x3d: bool) -> str:
-    """Translate a plain name to PySlowFast's."""
+    """Translate a plain name (see weight_names.py) to PySlowFast's name of the weight."""
     place, _, rest = plain.partition(".")
     pathway = int(place.startswith("fast_"))
     place = place.removeprefix("fast_")

@@ -28,13 +28,13 @@ class SourceCheckpoint:
         arguments: fields of `NetworkOptions`, without the labels.
         state: weights by plain name (see weight_names.py), or by the keys of the network's state dict if
             `own_keys` is set.
-        own_names: the name of each weight in the file, by its key in `state`.
+        own_names: dict from each key of `state` to the weight's name in the file.
         own_keys: whether the keys of `state` are those of the network's state dict, instead of plain names.
         labels: class names in the order of the scores, if the file's data set determines them; None otherwise.
-        ignored: name of each weight that is left out on purpose, and the reason.
-        unknown: names of weights that no network of this project has.
+        ignored: (name, reason) of each weight that is left out on purpose.
+        unknown: names of weights that no network of that project has.
         notes: information for the user, such as assumptions about what the file does not state.
-        questions: settings that the user must give because the file does not state them, each with its option.
+        questions: settings that the file does not state, so that the user must give them; each names its option.
     """
 
     origin: str
@@ -63,7 +63,7 @@ def renamed(
         path: path of the checkpoint, for messages.
 
     Returns:
-        Weights by plain name; the names in the file by plain name; the names in the file that are unknown.
+        (weights by plain name, dict from plain names to the names in the file, unknown names in the file).
 
     Raises:
         FarfieldError: if two weights get the same name.
@@ -83,11 +83,11 @@ def renamed(
 
 
 def resnet_arguments(shapes: Shapes, *, family: str | None, path: Any) -> dict[str, Any]:
-    """Derive the fields backbone and backbone_options of `NetworkOptions` for a ResNet of one or two pathways.
+    """Derive the fields `backbone` and `backbone_options` of `NetworkOptions` for a ResNet of one or two pathways.
 
     Args:
         shapes: shapes of the weights by plain name.
-        family: c2d, i3d or slow, if the file or the user states it; None to derive it from the kernels.
+        family: "c2d", "i3d" or "slow", if the file or the user states it; None to derive it from the kernels.
         path: path of the checkpoint, for messages.
 
     Raises:
@@ -124,7 +124,7 @@ def resnet_arguments(shapes: Shapes, *, family: str | None, path: Any) -> dict[s
         if not fitting:
             raise FarfieldError(
                 f"{path} has temporal kernels {kernels} in res2 .. res5 and {stem_kernel} in the stem. These are not "
-                "the kernels of C2D, I3D or Slow. Give the family with --backbone, as i3d_r50."
+                "the kernels of C2D, I3D or Slow. Give the family with --backbone, such as i3d_r50."
             )
         family = fitting[0]
     elif FAMILIES[family].stem_kernel != stem_kernel:
@@ -138,7 +138,7 @@ def resnet_arguments(shapes: Shapes, *, family: str | None, path: Any) -> dict[s
 
 
 def given_family(options: ConversionOptions) -> str | None:
-    """Return the family, c2d, i3d or slow, of the backbone that the user gives; None for any other or no backbone."""
+    """Return the family ("c2d", "i3d" or "slow") of the backbone in `options`; None for any other or no backbone."""
     family = options.backbone.rsplit("_r", 1)[0] if options.backbone else None
     return family if family in FAMILIES else None
 
@@ -167,7 +167,7 @@ def _kernels(shapes: Shapes, pathway: str, counts: tuple[int, ...]) -> list[list
 
 
 def inserted_places(shapes: Shapes) -> dict[str, list[int]]:
-    """Return the indices of the residual blocks that are followed by a non-local block, by stage."""
+    """Return, for each stage, the indices of the residual blocks that are followed by a non-local block."""
     places: dict[str, set[int]] = {}
     for name in shapes:
         stage, *rest = name.split(".")
@@ -200,7 +200,7 @@ def block_options_by_shape(shapes: Shapes, path: Any) -> dict[str, Any]:
         found = {f"{stage}.{i}.inserted.{suffix}" in shapes for stage, i in places}
         if len(found) > 1:
             raise FarfieldError(
-                f"{path} cannot be converted: some of its non-local blocks have weights {suffix} and others do not, "
+                f"{path} cannot be converted: some of its non-local blocks have a weight {suffix!r} and others do not, "
                 "but all must have the same options."
             )
         return found.pop()

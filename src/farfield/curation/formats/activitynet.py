@@ -1,4 +1,4 @@
-"""Read ActivityNet's JSON of segments. HACS Segments and THUMOS14 are published in this form, too.
+"""Read ActivityNet's JSON file of annotated segments, a format that HACS Segments and THUMOS14 use, too.
 
     {"database": {"ID": {"subset": "training", "duration": 12.5, "annotations": [{"label": "L", "segment": [0.5, 3]}]}}}
 
@@ -6,12 +6,12 @@
   empty or last 0.01 s, such as [0, 0] and [0.01, 0.02] (activitynet/ActivityNet, issue 56, 2019-09).
 - HACS Segments v1.1: `duration` is text ("92.166667"); 37,618 training, 5,982 validation and 5,988 testing videos,
   `<class>/v_<id>.mp4` (README of hangzhaomit/HACS-dataset at 02b5af4).
-- Several projects publish THUMOS14 in this form, with different names of the subsets. One has "Validation" and "Test",
-  with the further keys `fps`, `segment(frames)` and `label_id` (sazzadadib/CSE499A--BBFormer at 54e3a7c). Another has
-  "training" for the videos video_validation_* (dangtna1/THUMOS-14_TAD at 54dd759). Some segments begin after the end of
-  their video: in video_validation_0000364 and _0000856 the last two, in video_test_0000814 the last three, in _0001081
-  the last one, and in _0000270 most (my_data/thumos14/annotations/louis/thumos14_readme.md of makecent/mmtad at
-  c217270). A class "Ambiguous", if a file has one, is read like any other class.
+- Several projects publish THUMOS14 in this format, with different names of the subsets. One has "Validation" and
+  "Test", with the further keys `fps`, `segment(frames)` and `label_id` (sazzadadib/CSE499A--BBFormer at 54e3a7c).
+  Another has "training" for the videos video_validation_* (dangtna1/THUMOS-14_TAD at 54dd759). Some segments begin
+  after the end of their video: in video_validation_0000364 and _0000856 the last two, in video_test_0000814 the last
+  three, in _0001081 the last one, and in _0000270 most (my_data/thumos14/annotations/louis/thumos14_readme.md of
+  makecent/mmtad at c217270). A class "Ambiguous", if a file has one, is read like any other class.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Input of an annotation reader: files, options, and the lists to which the reader adds what it leaves out."""
+"""Input of an annotation reader: files and options, and records to which the reader adds what it leaves out."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ class AnnotationSource:
     Attributes:
         root: folder of the videos.
         annotations: annotation file or folder; `root` if the format has none.
-        labels: file of class names, in the form that the format uses; None if none was given.
-        subset: part of the collection to read, such as "validation", if the annotations hold several; None for all.
+        labels: file of class names, as the annotation format defines it; None if none was given.
+        subset: subset of the collection to read, such as "validation", if the annotations hold several; None for all.
         split: number of the official split, where there are several; None if none was given.
         label_column: column, attribute or field that holds the label, where there are several; None if none was given.
-        columns: for formats without fixed columns: name of the column (or JSON key) that holds each manifest field.
+        columns: name of the column (or JSON key) for each manifest field, in formats without fixed columns.
         fps: frame rate of folders of pictures, and for converting frame numbers to seconds; None if none was given.
-        first_label: number of the first class, where labels are numbers; None to find out from `labels`.
-        unlabelled_as_none: keep an annotated video without a label, as one that shows none of the classes; otherwise
-            the video is left out.
+        first_label: number of the first class, where labels are numbers; None to derive it from `labels`.
+        unlabelled_as_none: whether to keep annotated videos without a label, as videos that show none of the classes;
+            if False, they are left out.
         skipped: record of files that the scan of `root` skips. Readers add videos that they do not use.
         left_out: (name, reason) of each annotated video or row that cannot be used. Readers add to it.
     """
@@ -58,7 +58,7 @@ class AnnotationSource:
         return dict(found)
 
     def find_video(self, stem: str, *, suffix: str = ".mp4") -> str | None:
-        """Find the video of an annotation that names it without folder and suffix.
+        """Find a video by its file name without folder and suffix.
 
         Args:
             stem: file name without suffix.
@@ -75,7 +75,10 @@ class AnnotationSource:
         return found[0] if found else stem + suffix
 
     def without_label(self, name: str, path: str) -> list[VideoRecord]:
-        """Return a row with an empty label if `unlabelled_as_none`; otherwise no row, and add the video to `left_out`.
+        """Return the rows for a video without a label.
+
+        With `unlabelled_as_none`, this is one row with an empty label. Otherwise there is no row, and the video is
+        added to `left_out`.
 
         Args:
             name: name of the video in the annotations.
@@ -104,8 +107,8 @@ class Format:
     Attributes:
         read: reader; yields a row for each annotated video or segment, with a path relative to the root or absolute.
             A video that does not exist is yielded, too: `index_videos` reports it as missing.
-        annotations: what the user must give as annotations, as the end of a message "Give ..."; None if the format has
-            none.
+        annotations: name of the annotation files, which completes the message "Give ..."; None if the format has no
+            annotations.
         options: options that the format uses: any of labels, subset, split, label_column, columns, fps, first_label and
             unlabelled_as_none.
     """

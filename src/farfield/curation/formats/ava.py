@@ -35,7 +35,7 @@ def refuse_ava() -> NoReturn:
 
 
 def refuse_boxes(path: Path) -> None:
-    """Raise an error for a file with AVA's rows, which readers of other CSV files might take for paths and labels.
+    """Raise an error for a file with AVA's rows, which readers of other CSV formats might take for paths and labels.
 
     Args:
         path: annotations of any format. A folder or a missing file raises no error here; the reader of its format does.

@@ -8,7 +8,7 @@ Charades_v1_classes.txt with 157 lines `c000 Holding some clothes` to `c156 Some
 a trailing space (copy in YuqiZhang2020/SEAD at 3475c34; other copies word c002 differently). Both CSVs have actions.
 9,848 videos of 267 people have 66,500 actions (dataset card HuggingFaceM4/charades). Texts with commas are quoted, and
 `actions` and `relevance` may be empty (train.csv in DhanashreeA/KRProject at 09a3090). Many actions end after `length`,
-for example at 32.00 s of 31.38 s: the authors clip them (gsig/charades-algorithms, issue 5).
+for example at 32.00 s in a video of 31.38 s; the authors clip them (gsig/charades-algorithms, issue 5).
 """
 
 from __future__ import annotations
@@ -65,9 +65,7 @@ def read_charades(source: AnnotationSource) -> Iterator[VideoRecord]:
 def read_rows(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
     """Yield (line number, row) for each row of Charades' CSV."""
     if re.match(r"original_vide?o_id\s", read_text(path, NEEDED)):
-        raise FarfieldError(
-            f"{path} is one of PySlowFast's lists of the frames of Charades, not of its videos. {NEEDED}"
-        )
+        raise FarfieldError(f"{path} lists the frames of Charades for PySlowFast, instead of its videos. {NEEDED}")
     yield from read_csv(path, COLUMNS, NEEDED)
 
 

@@ -17,9 +17,9 @@ cvat/apps/dataset_manager/bindings.py, @da71018):
   images" holds the tags of each frame: <image id="4" name="frame_000004"><tag label="jump"/></image>.
 - The file does not contain the frame rate, so it is read from the video. The export of a single job names no video.
 
-Segments are made from the frames in which a track, or the attribute label_column of a track, has a label, and from the
-frames that have a tag. Consecutive frames with the same label form one segment, as do overlapping tracks with the same
-label. Coordinates of boxes, polygons, points, cuboids, masks and skeletons are not read, and neither are shapes of
+Segments are made from the frames in which a track, or its attribute that `label_column` names, has a label, and from
+the frames that have a tag. Consecutive frames with the same label form one segment, as do overlapping tracks with the
+same label. Coordinates of boxes, polygons, points, cuboids, masks and skeletons are not read, and neither are shapes of
 single images.
 """
 
@@ -65,7 +65,7 @@ class _Video:
 def read_cvat(source: AnnotationSource) -> Iterator[VideoRecord]:
     """Read CVAT's XML file, or all XML files in a folder; yield a row for each segment of a label.
 
-    Labels are those of the tracks and tags, or the values of the attribute that label_column names.
+    Labels are those of the tracks and tags, or the values of the attribute that `label_column` names.
 
     Raises:
         FarfieldError: for a file in another format, a file that names no video, or an unknown attribute.
@@ -141,7 +141,7 @@ def _parse(path: Path) -> ElementTree.Element:
 
 
 def _tasks(root: ElementTree.Element, path: Path) -> dict[str, _Video]:
-    """Return the tasks that have a video, by task id. The export of a project has several, any other has one."""
+    """Return the tasks that have a video, by task id. Only the export of a project can have several tasks."""
     project = root.findall("meta/project/tasks/task")
     videos: dict[str, _Video] = {}
     offset, last_subset = 0, None
@@ -159,7 +159,8 @@ def _tasks(root: ElementTree.Element, path: Path) -> dict[str, _Video]:
             videos[task.findtext("id", "")] = video
     if not videos:
         raise FarfieldError(
-            f"{path} names no video: it has no <source>, as in exports of jobs and images. Export the task of a video."
+            f"{path} names no video: it has no <source>. It may be the export of a job or of images. Export the "
+            "task of a video."
         )
     return videos
 
@@ -191,7 +192,7 @@ def _add_track(
 
 
 def _is_outside(shape: ElementTree.Element) -> bool:
-    """Return whether a shape has outside="1" (the object is not seen). Of a skeleton, all points must have it."""
+    """Return whether a shape (for a skeleton, each of its points) has outside="1", so that the object is not seen."""
     parts = [shape] if "outside" in shape.attrib else [part for part in shape if part.tag != "attribute"]
     return bool(parts) and all(part.get("outside") == "1" for part in parts)
 
@@ -199,7 +200,7 @@ def _is_outside(shape: ElementTree.Element) -> bool:
 def _add_image(
     image: ElementTree.Element, video: _Video, attribute: str | None, attributes: set[str], path: Path
 ) -> None:
-    """Add an image's frame to `video.frames`, once for the label of each tag."""
+    """Add an image's frame to `video.frames`, under the label of each of its tags."""
     where = f"{path}, image {image.get('name')}"
     tags = image.findall("tag")
     if not tags:

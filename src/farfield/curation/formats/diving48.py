@@ -26,8 +26,8 @@ _NEEDED_LABELS = "Give Diving48_vocab.json."
 def read_diving48(source: AnnotationSource) -> Iterator[VideoRecord]:
     """Read a list of Diving48; yield a row for each video.
 
-    `labels` is the vocabulary; without it, labels are the numbers of the classes. The row's `group` is the YouTube id
-    of the video from which a file was cut.
+    `labels` is the file Diving48_vocab.json; without it, labels are the numbers of the classes. The row's `group` is
+    the YouTube id of the video from which a file was cut.
 
     Raises:
         FarfieldError: for a missing file, a malformed entry, or a number without a class name.

@@ -43,7 +43,7 @@ ASSOCIATION = "Symbolic_Association"
 
 @dataclass
 class _Annotation:
-    """An annotation: its value, and its times in milliseconds or the id of its parent."""
+    """An annotation: its value, and its times in milliseconds or, if it has none, the id of its parent annotation."""
 
     value: str
     times: tuple[int | None, int | None] | None
@@ -52,7 +52,7 @@ class _Annotation:
 
 @dataclass
 class _Tier:
-    """A tier: its name, type and annotations by their ids. `constraint` is the constraint of its type."""
+    """A tier: its name, type, the type's constraint, and annotations by id. A root tier depends on no other tier."""
 
     name: str
     type: str
@@ -72,12 +72,12 @@ class _Document:
 
 
 def read_eaf(source: AnnotationSource) -> Iterator[VideoRecord]:
-    """Read an .eaf file of ELAN, or all in a folder; yield a row for each annotation on the tiers of one type.
+    """Read an .eaf file of ELAN, or all .eaf files in a folder; yield a row for each annotation on tiers of one type.
 
     `label_column` names the tier type, or a single tier. Without it, tiers that depend on another tier are not read.
 
     Raises:
-        FarfieldError: for a file in another format, times in other units, or several tier types without label_column.
+        FarfieldError: for a file in another format, times in other units, or several tier types without `label_column`.
     """
     given = source.annotations
     files = sorted(given.rglob("*.eaf")) if given.is_dir() else [given]

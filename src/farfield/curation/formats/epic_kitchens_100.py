@@ -4,7 +4,7 @@ Published in epic-kitchens/epic-kitchens-100-annotations on GitHub (read at comm
 `EPIC_100_validation.csv` and `EPIC_100_test_timestamps.csv`; this last file has neither verbs nor nouns. Columns used:
 `narration_id`, `participant_id` (P01), `video_id` (P01_101), `start_timestamp` and `stop_timestamp` (00:01:05.16), and
 `verb_class` or `noun_class`, numbers from 0. The columns `verb` and `noun` hold words of the narration, not classes:
-"pick-up" and "grab" are both of verb class 0, take. `EPIC_100_verb_classes.csv` (97 classes) and
+"pick-up" and "grab" both belong to verb class 0, "take". `EPIC_100_verb_classes.csv` (97 classes) and
 `EPIC_100_noun_classes.csv` (300; 304 in version 2) have the columns `id,key,instances,category`; `key` is the name.
 Videos are `<participant>/videos/<video_id>.MP4`.
 """
@@ -30,12 +30,12 @@ def read_epic_kitchens_100(source: AnnotationSource) -> Iterator[VideoRecord]:
     """Read a CSV file of EPIC-Kitchens-100; yield a row for each segment.
 
     `label_column` is "verb", "noun" or "verb+noun". With "verb+noun", a label has the form `verb:take|noun:cup`, which
-    multi_head networks need. Without `labels`, labels are the numbers of the classes. The row's `group` is the
+    `multi_head` networks need. Without `labels`, labels are the numbers of the classes. The row's `group` is the
     participant.
 
     Raises:
-        FarfieldError: without `label_column`; for a missing file or column, a malformed time or class, or a file of
-            noun classes given for verbs, or the reverse.
+        FarfieldError: without `label_column`; for a missing file or column, a malformed time or class, or the file of
+            noun classes where that of verb classes is needed, or the reverse.
     """
     kinds = (source.label_column or "").split("+")
     if not set(kinds) <= _NUM_CLASSES.keys() or len(set(kinds)) < len(kinds):
@@ -83,9 +83,9 @@ def _class_names(labels: Path | None, kind: str, *, only: bool) -> dict[str, str
     """Return the name of each class by its id; None without `labels`.
 
     Args:
-        labels: file of the classes of this kind or, if `only` is False, the folder of the files of both kinds.
+        labels: class file of this kind or, if `only` is False, the folder that holds the class files of both kinds.
         kind: "verb" or "noun".
-        only: whether labels have this kind alone; False if they have a verb and a noun.
+        only: True if a label is a verb or a noun, False if it has both.
     """
     if labels is None:
         return None

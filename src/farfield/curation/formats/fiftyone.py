@@ -67,7 +67,7 @@ def read_fiftyone(source: AnnotationSource) -> Iterator[VideoRecord]:
     samples by tag. `label_column` chooses the field if several have labels.
 
     Raises:
-        FarfieldError: for a file in another format, or several fields without label_column.
+        FarfieldError: for a file in another format, or several fields without `label_column`.
     """
     path = _labels_file(source.annotations)
     content = checked(read_json(path, NEEDED), dict, f"{path}: its content")
@@ -138,7 +138,7 @@ def _rows_of_field(
 
 
 def _frame_rate(source: AnnotationSource, video: str, metadata: Any, where: str) -> float:
-    """Return the frame rate: from the sample's metadata, else the option fps, else from the video itself."""
+    """Return the frame rate in the sample's metadata, else the option `fps`, else the frame rate of the video file."""
     given = metadata.get("frame_rate") if isinstance(metadata, dict) else None
     if given is None:
         return own_frame_rate(source, video)

@@ -14,7 +14,7 @@ fiftyone/utils/data/exporters.py, both of version 1.22.1, with voxel51-eta 0.17.
 - `ranges` is a string such as "1-50,60,71-80", or a list of pairs; frames are counted from 1 and include the last, as
   for `support` in samples.json.
 - The format holds no frame rate, so it is read from the video.
-- Without labels, a file holds no `attrs` and `events`.
+- The file of a video without labels holds neither `attrs` nor `events`.
 
 Labels of single frames, and attributes that are not text, are not read.
 """
@@ -54,10 +54,12 @@ def read_video_labels(source: AnnotationSource, path: Path, content: dict[str, A
     """Yield the rows of a FiftyOneVideoLabelsDataset, whose manifest.json has been read.
 
     Raises:
-        FarfieldError: for a missing file, a file in another format, or several fields without label_column.
+        FarfieldError: for a missing file, a file in another format, or several fields without `label_column`.
     """
     if source.subset is not None:
-        raise FarfieldError(f"{path} has no tags. Leave subset out, or export a FiftyOneDataset.")
+        raise FarfieldError(
+            f"subset chooses samples by tag, but {path} has no tags. Leave subset out, or export a FiftyOneDataset."
+        )
     videos: dict[str, dict[str, Any]] = {}
     for number, entry in enumerate(checked(content["index"], list, f"{path}: index"), start=1):
         where = f"{path}, video {number}"

@@ -1,17 +1,17 @@
-"""Read FineGym (Gym99, Gym288): lists of elements, lines `<YouTube id>_E_<start>_<end>_A_<start>_<end> <label>`.
+"""Read FineGym's lists (Gym99, Gym288), with lines `<YouTube id>_E_<start>_<end>_A_<start>_<end> <label>`.
 
 Published at https://sdolivia.github.io/FineGym (SDOlivia/FineGym on GitHub, read at commit 0331d05) as
-`gym99_train_element_v1.1.txt`, `gym99_val_element.txt`, and the same for gym288. Version 1.0 has 20,484 and 8,521
-elements in Gym99, 22,671 and 9,646 in Gym288; version 1.1 appends elements to the training lists, some of them from
-videos in the validation lists. After E come start and end of the event in the video; after A come start and end of the
-element in the event. The times are in seconds, truncated to whole numbers, so an element may begin and end in the same
-second. `finegym_annotation_info_v1.1.json` has the exact times. An element has one pair of times; a vault has three,
-one for each stage. Times count from the start of the event.
+`gym99_train_element_v1.1.txt`, `gym99_val_element.txt`, and the same for gym288. Version 1.0 has 20,484 elements for
+training and 8,521 for validation in Gym99, 22,671 and 9,646 in Gym288; version 1.1 appends elements to the training
+lists, some of them from videos in the validation lists. After E come start and end of the event in the video; after A
+come start and end of the element in the event. The times are in seconds, truncated to whole numbers, so an element may
+begin and end in the same second. `finegym_annotation_info_v1.1.json` has the exact times. There, an element has one
+pair of times; a vault has three, one for each stage. Times count from the start of the event.
 
 `gym99_categories.txt` names the classes, counted from 0: `Clabel:  57; set: 33; Glabel: 289; (BB) salto backward tucked
 with 1 twist`. Names are not unique: a flight element of the beam and a dismount share a name once in Gym99 (Clabel 58
-and 70) and three times in Gym288 (180 and 216, 181 and 217, 185 and 222). Such names get their Glabel, the number of
-the class among all 530 of FineGym.
+and 70) and three times in Gym288 (180 and 216, 181 and 217, 185 and 222). Such a name is extended by its Glabel, the
+number of the class among all 530 of FineGym.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ _NEEDED_TIMES = "Give finegym_annotation_info_v1.1.json."
 
 @dataclass
 class _Element:
-    """An element of the list: its id, the id's three parts, the number of its first line, and its lines' labels."""
+    """An element: its id, the id's parts (video, event, action), its first line's number, and its lines' labels."""
 
     name: str
     video: str
@@ -57,8 +57,8 @@ def read_finegym(source: AnnotationSource) -> Iterator[VideoRecord]:
     without it, labels are the numbers of the classes. The row's `group` is the YouTube id.
 
     Raises:
-        FarfieldError: for a missing file, a malformed line, a number without a category, or categories of the other set
-            (Gym99, Gym288).
+        FarfieldError: for a missing file, a malformed line, a number without a category, or categories of Gym288 for a
+            list of Gym99, or the reverse.
     """
     elements = _read_elements(source.annotations)
     names = None if source.labels is None else _read_categories(source.labels, source.annotations)
@@ -97,16 +97,15 @@ def _read_elements(path: Path) -> list[_Element]:
 
 
 def _read_categories(path: Path, annotations: Path) -> dict[int, str]:
-    """Return the name of each class by its number. If several classes share a name, the Glabel of each class is
-    appended to it.
+    """Return the name of each class by its number. Names that several classes share get the class's Glabel as a suffix.
 
     Raises:
-        FarfieldError: for a missing file, a malformed line, a repeated number, or categories of the other set (Gym99,
-            Gym288) than the list's.
+        FarfieldError: for a missing file, a malformed line, a repeated number, or categories of Gym288 for a list of
+            Gym99, or the reverse.
     """
     sets = {found[0] for name in (path.name, annotations.name) if (found := re.search(r"gym\d+", name.lower()))}
     if len(sets) > 1:
-        raise FarfieldError(f"{path} and {annotations} are of different sets, Gym99 and Gym288. {_NEEDED_LABELS}")
+        raise FarfieldError(f"one of {path} and {annotations} is of Gym99, the other of Gym288. {_NEEDED_LABELS}")
     categories: dict[int, tuple[str, str]] = {}
     for number, line in enumerate(read_text(path, _NEEDED_LABELS).splitlines(), start=1):
         if not line.strip():

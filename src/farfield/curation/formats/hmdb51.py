@@ -1,4 +1,4 @@
-"""Read HMDB51's official splits: a folder of files `<class>_test_split1.txt` to 3 with lines `NAME.avi 1`.
+"""Read HMDB51's official splits: files `<class>_test_split1.txt` to `<class>_test_split3.txt` with lines `NAME.avi 1`.
 
 Published as test_train_splits.rar (folder testTrainMulti_7030_splits) at serre-lab.clps.brown.edu: 153 files for 51
 classes. The number is 1 for training (70 videos of each class), 2 for testing (30), 0 for unused (1,666 in a split);

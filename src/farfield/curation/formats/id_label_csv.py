@@ -1,6 +1,6 @@
 """Read CSV files without a header, one line `id;label` per video, as published by Twenty Billion Neurons.
 
-Jester and Something-Something use this form. Lists of test videos hold the `id` alone.
+Jester and Something-Something use this format. Lists of test videos have lines `id`, without a label.
 """
 
 from __future__ import annotations
@@ -39,10 +39,10 @@ def read_id_label_csv(path: Path, needed: str) -> Iterator[tuple[str, str]]:
 
 
 def find_frames_or_video(source: AnnotationSource, video_id: str, *, suffix: str = "") -> str | None:
-    """Find the video of an id: the folder of frames `<id>` directly below the root, otherwise a file named by the id.
+    """Find the video with an id: the folder of frames `<id>` directly below the root, otherwise a file named `<id>`.
 
     Args:
-        source: collection.
+        source: videos and annotations.
         video_id: id of the video.
         suffix: suffix of the returned path if the video is missing; "" for folders of frames.
 

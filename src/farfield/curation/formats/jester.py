@@ -1,7 +1,7 @@
 """Read Jester: CSV files of lines `id;label`, and a folder of JPEG frames for each id.
 
 Published at https://www.qualcomm.com/developer/software/jester-dataset as `jester-v1-train.csv` (118,562 lines),
-`jester-v1-validation.csv` (14,787) and `jester-v1-test.csv` (14,743), which holds ids alone. The lists name the 27
+`jester-v1-validation.csv` (14,787) and `jester-v1-test.csv` (14,743), which has no labels. The lists name the 27
 classes, so that `jester-v1-labels.csv` is not needed. The lists do not say which person a video shows.
 """
 
@@ -15,7 +15,7 @@ from farfield.data.manifest import VideoRecord
 
 
 def read_jester(source: AnnotationSource) -> Iterator[VideoRecord]:
-    """Read one of Jester's lists; yield a row for each video: a folder `<id>` of frames in the root, or a file.
+    """Read one of Jester's lists; yield a row for each video, a folder `<id>` of frames in the root or a file.
 
     Raises:
         FarfieldError: for a missing file or a malformed line.

@@ -1,9 +1,10 @@
 """Read Kinetics-400 to -700-2020: a CSV of YouTube ids, times and labels, and videos `<id>_<start>_<end>`.
 
-The CSV has the header `label,youtube_id,time_start,time_end,split`, in Kinetics-400 also `is_cc`. `split` is train,
-val (19,906 rows of Kinetics-400 and 30,000 of Kinetics-600 in activitynet/ActivityNet, commit 82304fa), validate
-(DeepMind's Kinetics-700) or test; kinetics-600_test.csv there has no column `label`. Kinetics-400 quotes each label
-that contains a space. A video may have several clips with different starts. In file names, times have six digits.
+The CSV has the header `label,youtube_id,time_start,time_end,split`, in Kinetics-400 also `is_cc`. `split` is train, val
+(19,906 rows of Kinetics-400 and 30,000 of Kinetics-600 in activitynet/ActivityNet, commit 82304fa), validate
+(DeepMind's Kinetics-700) or test; kinetics-600_test.csv in that repository has no column `label`. Kinetics-400 quotes
+each label that contains a space. A video may have several clips with different starts. In file names, times have six
+digits.
 """
 
 from __future__ import annotations
@@ -67,7 +68,7 @@ def read_kinetics(source: AnnotationSource) -> Iterator[VideoRecord]:
 def _of_subset(
     source: AnnotationSource, clips: list[tuple[ClipKey, dict[str, str]]]
 ) -> list[tuple[ClipKey, dict[str, str]]]:
-    """Return the clips whose column `split` is the subset that the source names; all clips if it names none."""
+    """Return the clips whose column `split` equals `source.subset`; all clips if that is None."""
     if source.subset is None:
         return clips
     found = [(clip, row) for clip, row in clips if _subset_name(row.get("split")) == _subset_name(source.subset)]
@@ -76,13 +77,13 @@ def _of_subset(
         values = f"has the values {', '.join(known)}" if known else "is missing or empty"
         other = "Give one of these values as subset, or leave subset out." if known else "Leave subset out."
         raise FarfieldError(
-            f"{source.annotations} has no clips of the subset {source.subset!r}: the column split {values}. {other}"
+            f"{source.annotations} has no clips of the subset {source.subset!r}: the column 'split' {values}. {other}"
         )
     return found
 
 
 def _subset_name(name: str | None) -> str:
-    """Return a value of the column `split` in lower case; the different names of the validation part become one."""
+    """Return a value of the column `split` in lower case; all names of the validation subset become "validation"."""
     plain = (name or "").strip().casefold()
     return "validation" if plain in VALIDATION else plain
 
@@ -133,8 +134,8 @@ def read_rows(path: Path) -> tuple[list[str], list[dict[str, str]]]:
     """Read the column names and all rows of Kinetics' CSV; return two empty lists for any other CSV file.
 
     Raises:
-        FarfieldError: for a missing file, a file that is not CSV, a list or a row without labels, or a row with more or
-            fewer values than the header.
+        FarfieldError: for a missing file, a file that is not CSV, a test list, a row without a label, or a row with
+            more or fewer values than the header.
     """
     if not path.is_file():
         raise FarfieldError(f"there is no file {path}. Give a manifest, or Kinetics' CSV.")
@@ -145,7 +146,7 @@ def read_rows(path: Path) -> tuple[list[str], list[dict[str, str]]]:
                 return [], []
             if "label" not in (reader.fieldnames or ()):
                 raise FarfieldError(
-                    f"{path} has no column label: it is one of Kinetics' test lists without labels. Give a list with "
+                    f"{path} has no column 'label': it is one of Kinetics' test lists. Give a list with "
                     "labels, for example train.csv."
                 )
             rows = list(reader)

@@ -24,7 +24,7 @@ class ListLine:
     """One line of a list.
 
     Attributes:
-        place: file and line number, for messages.
+        place: file name and line number, for messages.
         path: path of the video or of its folder of frames, relative to the root if it lies in the root.
         numbers: numbers after the path.
     """
@@ -35,7 +35,7 @@ class ListLine:
 
 
 def read_list(source: AnnotationSource, form: str) -> list[ListLine]:
-    """Read a list file; `form` describes a line in error messages.
+    """Read a list file. Error messages say that a line must be `form`.
 
     Raises:
         FarfieldError: for a missing file, a malformed line, or a line with two possible paths that both exist.
@@ -88,7 +88,7 @@ def name_labels(source: AnnotationSource, labelled: Iterable[tuple[str, int]]) -
     if source.labels is None:
         if source.first_label is not None:
             raise FarfieldError(
-                "first_label needs a file of class names. Give the file as labels, or leave first_label out."
+                "first_label needs a file of class names. Give that file as 'labels', or leave first_label out."
             )
         return {label: str(label) for label in places}
     classes = read_class_list(source.labels)

@@ -17,8 +17,8 @@ According to Label Studio's own code:
   it was set), which may differ from the video's own rate. The export contains the rate only if the configuration takes
   it from the data of each task (`frameRate="$fps"`).
 - An uploaded file is named by 8 hexadecimal digits, a hyphen and the file's name (`upload_name_generator` in
-  label_studio/data_import/models.py@0012445), in which Django replaces spaces by underscores and removes all characters
-  but letters, digits, `_`, `-` and `.`.
+  label_studio/data_import/models.py@0012445), where Django has replaced spaces by underscores and removed all
+  characters except letters, digits, `_`, `-` and `.`.
 """
 
 from __future__ import annotations
@@ -71,12 +71,12 @@ def read_labelstudio(source: AnnotationSource) -> Iterator[VideoRecord]:
     """Read Label Studio's JSON export.
 
     Each range of a timeline gives a row, and the choices for a whole video give one row. A video whose annotators
-    disagree is left out, unless one annotation is marked as ground truth. Cancelled annotations do not count.
-    `columns` may name the key of a task's data that holds the video (path), its group (group) or the frame rate (fps).
+    disagree is left out, unless one annotation is marked as ground truth. Cancelled annotations are ignored. `columns`
+    may map `path`, `group` and `fps` to the keys of a task's data that hold the video, its group and the frame rate.
 
     Raises:
-        FarfieldError: for a file in another format, several labelling controls without label_column, or ranges without
-            fps.
+        FarfieldError: for a file in another format, several labelling controls without `label_column`, or ranges
+            without `fps`.
     """
     by_video, groups, rates = _read_tasks(source)
     everything = [result for each in by_video.values() for one in each for result in one.results]
@@ -115,13 +115,13 @@ def _read_tasks(source: AnnotationSource) -> tuple[dict[str, list[_Annotation]],
             )
         if "annotations" not in task or "data" not in task:
             raise FarfieldError(
-                f"{where} lacks 'data' or 'annotations', as in exports in the formats JSON-MIN and CSV. {NEEDED}"
+                f"{where} lacks 'data' or 'annotations'; it may be an export in the format JSON-MIN or CSV. {NEEDED}"
             )
         data = checked(task["data"], dict, f"{where}: data")
         if key not in data:
             raise FarfieldError(
-                f"{where}: data has no key {key!r}; its keys are {', '.join(data) or 'none'}. Name the key of the "
-                "video in columns, for example columns={'path': 'clip'} (--columns path=clip)."
+                f"{where}: data has no key {key!r}; its keys are {', '.join(data) or 'none'}. Name the key that holds "
+                "the video's path, for example columns={'path': 'clip'} (--columns path=clip)."
             )
         video = _path_of_url(checked(data[key], str, f"{where}: data.{key}"))  # without a signature, which is secret
         if source.columns.get("group") in data:
@@ -162,10 +162,10 @@ def _annotation(entry: Any, where: str) -> _Annotation:
 def _agreed(
     source: AnnotationSource, annotations: list[_Annotation], control: str | None, rate: float | None
 ) -> tuple[list[Row], str]:
-    """Return the rows on which a video's annotators agree, and ""; if they disagree, no rows and the reason.
+    """Return the rows on which a video's annotators agree, and ""; if they disagree, an empty list and the reason.
 
-    If annotators agree that there is no label, the result is no rows and "". `control` is the name of the labelling
-    control whose results count, and `rate` the frame rate of the timelines; None for the option fps.
+    If annotators agree that there is no label, the result is an empty list and "". `control` is the name of the
+    labelling control whose results count, and `rate` the frame rate of the timelines; None for the option `fps`.
     """
     counted = [each for each in annotations if not each.cancelled]
     if not counted:
@@ -216,7 +216,7 @@ def _paths_to_look_for(source: AnnotationSource, videos: list[str]) -> dict[str,
 
 
 def _stored_name(name: str) -> str:
-    """Return the name under which Label Studio stores a file, without its prefix: Django's `get_valid_filename`."""
+    """Return the name under which Label Studio stores a file (Django's `get_valid_filename`), without its prefix."""
     return re.sub(r"[^-\w.]", "", name.strip().replace(" ", "_"))
 
 

@@ -1,4 +1,4 @@
-"""Read MMAction2's lists of videos and of folders of frames, one line each.
+"""Read MMAction2's lists, with one line for each video or folder of frames.
 
     path label [label ...]                     videos; several labels with multi_class
     folder total label [label ...]             folders of `total` frames

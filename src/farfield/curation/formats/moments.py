@@ -1,9 +1,9 @@
 """Read Moments in Time, version 1: CSV files with rows `path,label,agreement,disagreement`.
 
-The files trainingSet.csv and validationSet.csv have no header (README of the archive; the readers of MMAction2 and
-others skip no line). A path is `class/name.mp4`, and the videos are in the folders training/ and validation/. agreement
-and disagreement count the annotators who confirmed and rejected the label. moments_categories.txt, with lines
-`label,index`, has 339 classes numbered from 0; some names contain a plus sign, as in "playing+music".
+The files trainingSet.csv and validationSet.csv have no header (README of the archive; MMAction2 and other projects read
+the first line as data). A path is `class/name.mp4`, and the videos are in the folders training/ and validation/.
+`agreement` and `disagreement` count the annotators who confirmed and rejected the label. moments_categories.txt, with
+lines `label,index`, has 339 classes numbered from 0; some names contain a plus sign, as in "playing+music".
 
 A name is `<source>_<number>`, where the source is the video that the clip was cut from. The source is the `group` in
 the manifest.

@@ -35,7 +35,7 @@ def read_pyslowfast(source: AnnotationSource) -> Iterator[VideoRecord]:
         if len(line.numbers) > 2:
             raise FarfieldError(
                 f"{line.place}: {len(line.numbers)} numbers follow {line.path!r}. PySlowFast's lists have one label "
-                "per video; for several labels, give format mmaction2."
+                "per video. For several labels per video, give --format mmaction2."
             )
     names = name_labels(source, [(line.place, line.numbers[-1]) for line in lines if line.numbers])
     for line in lines:

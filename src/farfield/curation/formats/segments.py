@@ -6,7 +6,7 @@ import math
 
 
 def parse_seconds(value: object) -> float | None:
-    """Return a number of seconds that is given as a number or as text; None for anything else."""
+    """Convert seconds, given as a number or as text, to a float; None for anything else."""
     if isinstance(value, bool) or not isinstance(value, (int, float, str)):
         return None
     try:

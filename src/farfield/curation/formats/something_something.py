@@ -4,11 +4,11 @@ Published at https://www.qualcomm.com/developer/software/something-something-v-2
 (168,913 videos), `validation.json` (24,777) and `test.json` (27,157), in older downloads with the prefix
 `something-something-v2-`: one JSON list of objects with `id`, `label`, `template` and `placeholders`. `label` is the
 sentence about this video ("holding a cup"). Its class is `template` without square brackets ("Holding something"), one
-of the 174 keys of `labels.json`, whose values are the numbers of the classes as strings. The test list holds ids alone;
+of the 174 keys of `labels.json`, whose values are the numbers of the classes as strings. The test list holds only ids;
 `test-answers.csv` has lines `id;class`. Videos are `<id>.webm`.
 
-Version 1 has CSV files of lines `id;class`, a test list with ids alone, and a folder of JPEG frames for each id. Its
-174 classes are the lines of `something-something-v1-labels.csv`.
+Version 1 has CSV files of lines `id;class`, a test list with only ids, and a folder of JPEG frames for each id. Its 174
+classes are the lines of `something-something-v1-labels.csv`.
 """
 
 from __future__ import annotations
@@ -30,8 +30,7 @@ _NEEDED_LABELS = "Give labels.json of Something-Something V2, or something-somet
 
 
 def read_something_something(source: AnnotationSource) -> Iterator[VideoRecord]:
-    """Read a list of version 1 or 2; yield a row for each video. If `labels` is given, check that the file has each
-    class.
+    """Read a list of version 1 or 2; yield a row for each video. If `labels` is given, check that it has each class.
 
     Raises:
         FarfieldError: for a missing file, a malformed entry, or a class that is not in `labels`.

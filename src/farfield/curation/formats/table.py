@@ -3,7 +3,7 @@
     file,action,begin,finish          columns: path=file,label=action,start=begin,end=finish
     run/a.mp4,run|laugh,0:00:01.5,4
 
-The suffix alone gives the format: .csv, .tsv or .jsonl (one JSON object per line).
+The file's suffix determines how it is read: .csv, .tsv or .jsonl (one JSON object per line).
 """
 
 from __future__ import annotations
@@ -35,13 +35,13 @@ Row = Mapping[str, Any]
 def read_table(source: AnnotationSource) -> Iterator[VideoRecord]:
     """Read a table; yield a record for each row.
 
-    Paths are absolute or relative to `root`. A path without a video suffix that does not exist stands for a video of
-    this name: in the path's folder, or anywhere under `root` if the path has no folder. Several labels are separated by
-    `|` or given as a JSON list; an empty label, null or [] means none of the classes. Times are in seconds or
-    HH:MM:SS(.s).
+    Paths are absolute or relative to `root`. If a path does not exist and has no video suffix, the video is a file of
+    this name with any video suffix: in the path's folder or, if the path has no folder, anywhere under `root`. Several
+    labels are separated by `|` or given as a JSON list; an empty label, null or [] means none of the classes. Times are
+    in seconds or HH:MM:SS(.s).
 
     `columns` may name several columns for the label, such as label=verb+noun. The label of a row then has the form
-    `verb:open|noun:door`, which multi_head networks need.
+    `verb:open|noun:door`, which `multi_head` networks need.
 
     Raises:
         FarfieldError: for a file with another suffix, a column that the file does not have, or an invalid value.
@@ -82,7 +82,7 @@ def read_row(source: AnnotationSource, row: Row, columns: Mapping[str, str], whe
 
 
 def choose_columns(source: AnnotationSource, names: list[str]) -> dict[str, str]:
-    """Return the column of each field that the file has, by field; `names` are the columns of the file."""
+    """Return a dict from each manifest field that the file has to its column; `names` are the columns of the file."""
     if unknown := [field for field in source.columns if field not in FIELDS]:
         raise FarfieldError(f"columns has an unknown field {unknown[0]!r}. {nearest(unknown[0], FIELDS)}")
     short = {field: field for field in ("start", "end") if field in names and FIELDS[field] not in names}
@@ -94,7 +94,7 @@ def choose_columns(source: AnnotationSource, names: list[str]) -> dict[str, str]
             remedy = (
                 f"Separate values by commas in a .csv file and by tabs in a .tsv file, not by {single[0]!r}."
                 if single
-                else f"Name the column in columns, for example {field}={names[0]}."
+                else f"Give the name of the column with the option columns, for example {field}={names[0]}."
             )
             raise FarfieldError(
                 f"{source.annotations} has no column {name!r} for {field}. {nearest(name, names)} {remedy}"
@@ -107,7 +107,7 @@ def choose_columns(source: AnnotationSource, names: list[str]) -> dict[str, str]
 
 
 def _column_names(field: str, given: str, names: Container[str]) -> list[str]:
-    """Return the columns that `given` names for a field: one, or for the label several separated by +."""
+    """Return the columns in `given`: one column or, for the field label, several columns joined by +."""
     return given.split("+") if field == "label" and given not in names else [given]
 
 
@@ -200,7 +200,7 @@ def read_label(value: object, what: str) -> str:
 
 
 def read_time(value: object, what: str) -> float | None:
-    """Return a time in seconds that is given as seconds or as HH:MM:SS(.s); None for an empty value."""
+    """Convert a time, given in seconds or as HH:MM:SS(.s), to seconds; None for an empty value."""
     if value is None or (isinstance(value, str) and not value.strip()):
         return None
     clock = re.fullmatch(r"\s*(\d+):([0-5]\d):([0-5]\d(?:\.\d+)?)\s*", value) if isinstance(value, str) else None

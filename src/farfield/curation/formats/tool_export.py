@@ -54,7 +54,7 @@ def join_labels(labels: Iterable[str], where: str) -> str:
 
 
 def frame_rate(source: AnnotationSource, format: str) -> float:
-    """Return the option fps; `format` names the annotation format in messages.
+    """Return the option `fps`; `format` names the annotation format in messages.
 
     Raises:
         FarfieldError: if the option was not given, or is not positive.
@@ -70,7 +70,7 @@ def frame_rate(source: AnnotationSource, format: str) -> float:
 
 
 def own_frame_rate(source: AnnotationSource, video: str) -> float:
-    """Return the option fps, or without it the average frame rate of a video.
+    """Return the option `fps` or, if it is not given, the average frame rate of a video.
 
     This is for tools that count the video's own frames. For a video that cannot be opened, the result is 1; indexing
     then reports the video.
@@ -131,10 +131,10 @@ def choose(given: str | None, found: Iterable[str], what: str, source: Annotatio
 def find_videos(source: AnnotationSource, names: Mapping[str, Sequence[str]]) -> dict[str, str]:
     """Find the videos that an export names by paths or URLs of another machine.
 
-    A video under `root` fits a path if it has the path's file name or, if no video has it, that name with another
-    suffix. Of several fitting videos, the one that shares the most trailing folders with the path is chosen. A video
-    that fits several names is assigned to the name that it fits best. A name is added to `left_out` if several videos
-    fit it equally well, or if its video is assigned to another name.
+    A video under `root` fits a path if both have the same file name. If no video has this name, videos with the same
+    name and another suffix fit. If several videos fit, the one that shares the most trailing folders with the path is
+    chosen. A video that fits several names is assigned to the name that it fits best. A name is added to `left_out` if
+    several videos fit it equally well, or if its video is assigned to another name.
 
     Args:
         source: collection.
@@ -170,7 +170,7 @@ def find_videos(source: AnnotationSource, names: Mapping[str, Sequence[str]]) ->
 
 
 def _fitting(source: AnnotationSource, path: str) -> tuple[int, list[str]]:
-    """Return (number of trailing path parts shared with `path`, videos under `root` that share so many)."""
+    """Return (number of trailing path parts shared with `path`, videos under `root` that share that many)."""
     wanted = PurePosixPath(path.replace("\\", "/"))
     videos = source.files_by_stem.get(wanted.stem, [])
     videos = [video for video in videos if PurePosixPath(video).name == wanted.name] or videos

@@ -1,9 +1,9 @@
-"""Read UCF101's official splits: trainlist01.txt to 03 and testlist01.txt to 03.
+"""Read UCF101's official splits: trainlist01.txt to trainlist03.txt, and testlist01.txt to testlist03.txt.
 
 Published as UCF101TrainTestSplits-RecognitionTask.zip at crcv.ucf.edu. Lines are `Class/v_Class_g08_c01.avi 1`, without
-the number in test lists, and end in CRLF. Split 1 has 9,537 and 3,783 videos of 101 classes, which classInd.txt numbers
-from 1. The clips g08_c01, g08_c02, ... of a class come from one source video. The files of the class HandstandPushups
-are named v_HandStandPushups_..., so the class is taken from the folder.
+the number in test lists, and end in CRLF. Split 1 has 9,537 training and 3,783 test videos of 101 classes, which
+classInd.txt numbers from 1. The clips g08_c01, g08_c02, ... of a class come from one source video. The files of the
+class HandstandPushups are named v_HandStandPushups_..., so the class is taken from the folder.
 """
 
 from __future__ import annotations
@@ -51,7 +51,10 @@ def _read_class_numbers(source: AnnotationSource) -> dict[str, int]:
     assert source.labels is not None
     classes = read_class_list(source.labels)
     if classes.first is None:
-        raise FarfieldError(f"{source.labels} has no lines `1 Class`. Give UCF101's classInd.txt, or leave labels out.")
+        raise FarfieldError(
+            f"{source.labels} has no numbered lines such as `1 ApplyEyeMakeup`. Give UCF101's classInd.txt, or leave "
+            "labels out."
+        )
     return {name: number for number, name in enumerate(classes.names, start=classes.first)}
 
 
@@ -60,6 +63,6 @@ def _check_class(place: str, label: str, number: str | None, numbers: dict[str, 
         raise FarfieldError(f"{place}: {source.labels} has no class {label!r}. {nearest(label, numbers)}")
     if number is not None and int(number) != numbers[label]:
         raise FarfieldError(
-            f"{place}: the number is {number}, but {label!r} has the number {numbers[label]} in {source.labels}. Give "
-            "the list and classInd.txt of one collection."
+            f"{place}: the class number is {number}, but in {source.labels} {label!r} has number {numbers[label]}. "
+            "Give a list and a classInd.txt that belong together."
         )

@@ -52,7 +52,7 @@ def read_via(source: AnnotationSource) -> Iterator[VideoRecord]:
     """Read a project of VIA 3; yield a row for each labelled segment, and for each label of a whole file.
 
     Raises:
-        FarfieldError: for a file in another format, several attributes without label_column, or an unknown option or
+        FarfieldError: for a file in another format, several attributes without `label_column`, or an unknown option or
             view.
     """
     path = source.annotations
@@ -104,7 +104,7 @@ def _values(source: AnnotationSource, project: dict[str, Any]) -> Iterator[_Valu
 
 
 def _label(attribute: dict[str, Any], given: str, where: str) -> str:
-    """Return the label that an attribute's value `given` stands for; several ticked options are joined by `|`."""
+    """Return the label for `given`, the value of an attribute; several ticked options are joined by `|`."""
     kind = attribute.get("type")
     if kind == TEXT:
         return join_labels([given], where)
@@ -120,7 +120,7 @@ def _label(attribute: dict[str, Any], given: str, where: str) -> str:
 
 
 def _video_names(source: AnnotationSource, project: dict[str, Any]) -> dict[str, str]:
-    """Return the video of each view, by the view's id; views of other files, or of several, are left out."""
+    """Return the video of each view, by view id. Views of several files, or of a file that is no video, are omitted."""
     files = _objects(project, "file", source)
     located = {number: _location(about, f"{source.annotations}, file {number}") for number, about in files.items()}
     count = Counter(located.values())

@@ -1,4 +1,4 @@
-"""Find a video that annotations name by its usual path in the collection."""
+"""Find the videos of a collection by the paths that its annotations give."""
 
 from __future__ import annotations
 
