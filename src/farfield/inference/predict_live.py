@@ -34,7 +34,7 @@ class LivePrediction:
             been interrupted, time continues by this machine's clock.
         end_seconds: time at which the display of the window's last frame ends.
         ranking: the most probable classes, best first. In a multilabel task, it also has all other classes that reach
-            their thresholds. If alarms are requested, the thresholds of the alarms are used.
+            their thresholds. With alarms, these are the alarms' thresholds.
         task: task of the network.
         source: name of the camera.
         start_utc: time of day of the window's first frame, in UTC.

@@ -102,7 +102,7 @@ def predict_videos(
     seconds_per_video: float = 3600,
     on_progress: OnProgress | None = None,
 ) -> Iterator[tuple[VideoRecord, Prediction]]:
-    """Yield each video, or segment of a video, and its prediction as it finishes.
+    """Predict videos and segments of videos, and yield each with its prediction in the order in which they finish.
 
     Args:
         records: videos and segments of videos, with paths that can be opened, as from `find_records`. A record's fps

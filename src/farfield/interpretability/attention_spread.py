@@ -85,8 +85,8 @@ def seconds_at(middles: Float[np.ndarray, " n"], seconds: Float[np.ndarray, " t"
 def ascending_times(seconds: Float[np.ndarray, " t"]) -> Float[np.ndarray, " t"]:
     """Make the times of a clip's frames, in seconds, ascending.
 
-    Times are not ascending only in a clip that was filled by looping a short video. They are replaced by evenly spaced
-    times, at the video's median frame interval.
+    Only the times of a clip that loops a short video are changed: they are replaced by evenly spaced times, at the
+    video's median frame interval. All other clips have ascending times already.
     """
     steps = np.diff(seconds)
     if not len(steps) or steps.min() >= 0:

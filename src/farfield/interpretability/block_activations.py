@@ -34,7 +34,7 @@ class BlockActivation:
             first block after the last stage.
         block: the inserted module.
         x: input of the block.
-        middles: middles of the positions of x in the clip.
+        middles: where the positions of x lie in the clip: their middles along t, h and w.
         is_identity: whether the block's output z equals x, as at initialisation.
         effect: effect of the block at each position i on a class's score y, |dy/dz_i . (z_i - x_i)|; None if no class
             was given.

@@ -53,7 +53,7 @@ def explain(
         point: (y, x) of the position, in pixels of the crop that the network sees. None chooses, for each block, the
             position at which the block changes the class's score the most.
         label: class to explain; None for the most probable class, whether or not it reaches its threshold. One call
-            explains one class, also if a multilabel network predicts several.
+            explains one class, even if a multilabel network predicts several.
         stage: stage whose features Grad-CAM uses, for example res4; None for the last stage, or the last stage of each
             pathway if there are two.
         connections: maximum number of arrows for each block.

@@ -180,7 +180,7 @@ def draw_cams(
 
 
 def _fps(seconds: np.ndarray) -> float:
-    """Return the frame rate at which a clip plays at its original speed, limited to 1 to 30 frames per second."""
+    """Return the frame rate at which a clip plays at its original speed; at least 1 and at most 30 fps."""
     duration = float(seconds[-1] - seconds[0])
     return float(np.clip((len(seconds) - 1) / duration, 1, 30)) if duration > 0 else 1.0
 

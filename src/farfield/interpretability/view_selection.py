@@ -28,7 +28,7 @@ class ScoredViews:
     """The views of one video and their scores.
 
     Attributes:
-        frames: uint8 RGB frames. v is clips x crops: all crops of the first clip, then all crops of the second.
+        frames: RGB frames of v = clips x crops views: all crops of the first clip, then all crops of the second, ...
         seconds: time of each frame of each view.
         probabilities: class probabilities of each view.
         num_crops: number of crops of each clip.
@@ -105,8 +105,8 @@ def choose_view(views: ScoredViews, index: int, seconds: float | None = None) ->
     Args:
         views: views of the video.
         index: index of the class.
-        seconds: time that the view must contain. If several views contain it, only those with the frame nearest to it
-            are compared. None compares all views.
+        seconds: time that the view must contain. If several views contain it, only the views whose nearest frame is
+            closest to it are compared. None compares all views.
 
     Raises:
         FarfieldError: for a time that no view contains.

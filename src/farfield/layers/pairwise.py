@@ -43,7 +43,7 @@ def embedded_gaussian(
 ) -> Float[Tensor, "*b n e"]:
     """Compute sum_j softmax_j(scale theta_i^T phi_j) g_j, by the kernel that `attention_choice` chooses.
 
-    The result can be differentiated twice where the n x m matrix is built: on a CPU with m <= d + e.
+    The result can be differentiated twice only on a CPU with m <= d + e, where the n x m matrix is built.
 
     Args:
         theta: queries, one row per position.

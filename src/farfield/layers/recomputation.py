@@ -264,9 +264,9 @@ def _activation(function: Callable[..., Tensor], source: _Recomputed) -> _Recomp
 
 
 def _pooling(pool: PoolRecord, source: _Source, saved: _Saved | None) -> _Recomputed:
-    """Create the `_Recomputed` for a max-pooling's output, and connect one to the saved positions of its maxima.
+    """Create a `_Recomputed` for a max-pooling's output, and another for the positions of its maxima, set in `saved`.
 
-    One computation gives output and positions. The positions are then kept until the pooling's own backward pass.
+    Computing the output also computes the positions, which are then kept until the pooling's own backward pass.
     """
 
     def compute() -> Tensor:

@@ -1,4 +1,4 @@
-"""Estimate the speed-up of overlapping windows if the features of each frame are computed only once.
+"""Estimate how much faster overlapping windows run if the features of each frame are computed only once.
 
 The estimate is a ratio of multiply-adds, which are counted as in `summary.py`.
 """

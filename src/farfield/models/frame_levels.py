@@ -206,7 +206,7 @@ def _time(size: int | Sequence[int]) -> int:
 
 @torch.inference_mode()
 def _keep_frames_apart(levels: FrameLevels, network: ActionNet) -> bool:
-    """Return whether each group of frames has the same map alone as in a clip in which another group is NaN."""
+    """Return whether the map of each group of frames stays the same when another group in the clip is NaN."""
     shape = 3 * levels.levels[-1].span, PROBE_SIDE_PX, PROBE_SIDE_PX, 3
     noise = torch.randn(1, *shape, generator=torch.Generator().manual_seed(0))
     x = noise.to(network.device, network.dtype).permute(0, 4, 1, 2, 3)

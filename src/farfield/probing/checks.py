@@ -103,7 +103,7 @@ def check_readable(
 
 
 def _warn_if_shared(name: str, videos: Manifest, of: str, others: Manifest, use: str) -> None:
-    """Log a warning if a manifest has videos, or overlapping segments of videos, that another manifest has, too.
+    """Log a warning if two manifests share videos or overlapping segments of videos.
 
     Args:
         name: option of the manifest, such as data.val.
@@ -143,5 +143,5 @@ def _segment(manifest: Manifest, row: int) -> tuple[str, float, float]:
 
 
 def _some(names: Sequence[str]) -> str:
-    """Name at most five classes."""
+    """Return the first five names, quoted and separated by commas; "..." stands for more."""
     return ", ".join(map(repr, names[:5])) + (", ..." if len(names) > 5 else "")

@@ -35,7 +35,7 @@ class Extractor:
     """Computes features of clips: the classifier's input, and the maps that the head pools.
 
     Args:
-        network: network with the head gap_fc. It is not changed.
+        network: network with the head "gap_fc". It is not changed.
         device: where to compute.
         forward_context: makes the context of a forward pass, such as autocast.
         with_maps: whether to compute the maps, too.
@@ -76,7 +76,7 @@ class Extractor:
             vectors = self.network.head.embed(maps)[:, 0]
         found = {VECTORS: vectors.float()}
         if not found[VECTORS].isfinite().all():
-            raise FarfieldError("the network's features are not numbers (NaN or infinite). Check its weights.")
+            raise FarfieldError("the network computes NaN or infinite features. Check its weights.")
         for place, each in enumerate(maps if isinstance(maps, list) else [maps]) if self.with_maps else ():
             whole = each.float()
             if training and self.pool is not None:

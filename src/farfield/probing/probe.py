@@ -38,7 +38,7 @@ log = logging.getLogger("farfield")
 
 @dataclass(frozen=True)
 class Measure:
-    """Loss and metrics that heads are trained and compared with: those with which the network itself is trained.
+    """Loss to train heads with, and metrics to compare them by. They are those of the network's own training.
 
     Attributes:
         loss: training loss.
@@ -237,7 +237,7 @@ def _train_head(
 def _batches(
     training: FeatureSet, data: VideoDataModule, settings: ProbeSettings, *, maps: bool
 ) -> Iterator[tuple[tuple[Tensor, ...], Tensor]]:
-    """Yield endless batches of training clips, each as (inputs of a head, targets)."""
+    """Yield batches of training clips without end, each as (inputs of a head, targets)."""
     classes = training.video_targets.tolist() if data.class_balanced else None
     videos = np.arange(len(training))
     size = min(settings.batch_size, len(videos))

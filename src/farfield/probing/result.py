@@ -18,9 +18,9 @@ class HeadResult:
     """The best configuration of one head, chosen on the validation videos.
 
     Attributes:
-        name: kind of head: linear, attentive or non_local.
+        name: kind of head: "linear", "attentive" or "non_local".
         configuration: learning rate and weight decay.
-        figures: its metrics on the validation videos, by the names that `farfield fit` uses, too.
+        figures: its metrics on the validation videos, with the same names as in `farfield fit`.
         test: its result on the test videos; None without test videos.
     """
 

@@ -22,7 +22,7 @@ class FeatureSet:
     """Cached features of videos, with their targets.
 
     Attributes:
-        features: for each video, rows of features: one for each training view, or a single one with all test views.
+        features: features of each video: one row for each training view, or a single row with all test views.
         targets: target of each row (see `Batch.labels`), on the CPU. A mirrored view has the class that
             `data.flip_labels` gives.
         video_targets: target of each video according to its manifest, on the CPU.
@@ -75,7 +75,7 @@ def training_rows(
     draw: int = 0,
     classes: Sequence[int] | None = None,
 ) -> Iterator[Int[np.ndarray, " b"]]:
-    """Yield endless batches of rows. Each video comes once in an epoch, as one of its views, drawn at random.
+    """Yield batches of row indices without end. An epoch has each video once, in a view that is drawn at random.
 
     Args:
         videos: indices of the videos to train on.
