@@ -40,7 +40,7 @@ class PredictOptions:
             their thresholds.
         num_clips: clips spread over the video; None for the network's test setting.
         num_crops: crops of each clip; None for the network's test setting, or for 1 crop if there is a timeline.
-        hop: frames from the start of one clip to the next, to cover the whole video. Replaces num_clips.
+        hop: frames between the starts of two successive clips, which then cover the whole video. Replaces num_clips.
         timeline: options of the timeline; None to make no timeline.
         features: whether to also return the features before the classifier.
         view_batch_size: views per forward pass; bounds memory. Predictions do not depend on it, except for rounding.
@@ -129,13 +129,13 @@ def predict(
             their thresholds.
         num_clips: clips spread over the video; None for the network's test setting.
         num_crops: crops of each clip; None for the network's test setting, or for 1 crop if there is a timeline.
-        hop: frames from the start of one clip to the next, to cover the whole video. Replaces num_clips.
+        hop: frames between the starts of two successive clips, which then cover the whole video. Replaces num_clips.
         timeline: True to slide windows over the video and return segments; `TimelineOptions` to set the options of
             windows and segments; False for no timeline.
         features: whether to also return the features before the classifier.
         view_batch_size: views per forward pass; bounds memory.
         decoder: "pyav" or "decord".
-        fps: frame rate of a folder of pictures, which must be given; ignored for a file.
+        fps: frame rate of a folder of pictures, required for such a folder; ignored for a file.
         start_seconds: start of the part of the video to predict, such as a manifest's segment; None for the video's
             start.
         end_seconds: end of that part, excluded; None for the video's end.
@@ -216,7 +216,7 @@ def predict_video(
         options: options of the prediction.
         start_seconds: as in `predict`.
         end_seconds: as in `predict`.
-        on_progress: called with (windows done, windows in all) as a timeline's windows are scored.
+        on_progress: called with (windows scored so far, all windows) while the windows of a timeline are scored.
 
     Raises:
         FarfieldError, VideoError: in the same cases as `predict`.

@@ -1,4 +1,4 @@
-"""Predict the actions in live cameras and streams, window by window, and watch for alarms."""
+"""Predict the actions in the video of live cameras and streams, window by window, and watch for alarms."""
 
 from __future__ import annotations
 

@@ -58,8 +58,9 @@ def open_results(folder: str | Path, settings: dict[str, Any], extras: Sequence[
     Args:
         folder: created if missing.
         settings: options that affect predictions, in plain types, from `PredictOptions.settings`.
-        extras: kinds of extra files to write. One file for each video: srt, vtt or mp4. One file for all videos: csv,
-            or safetensors or parquet for features. A folder for a labelling tool: labelstudio, cvat, fiftyone or eaf.
+        extras: kinds of extra files to write. One file for each video: "srt", "vtt" or "mp4". One file for all videos:
+            "csv", or for features "safetensors" or "parquet". A folder for a labelling tool: "labelstudio", "cvat",
+            "fiftyone" or "eaf".
 
     Raises:
         FarfieldError: if the folder is a file, cannot be written, is locked by another run, holds predictions that were
@@ -264,7 +265,7 @@ Key = tuple[str, float | None, float | None, float | None]
 
 
 def _key(entry: dict[str, Any]) -> Key:
-    """Return the key of a prediction. Predictions of farfield versions without segments have only the path."""
+    """Return the key of a prediction. Predictions of versions that had no segments have only the path."""
     return (
         entry["path"],
         entry.get("requested_start_seconds"),

@@ -1,4 +1,4 @@
-"""Explanations of attention blocks that the attention map of one pass does not give.
+"""What the attention map of one pass does not show: gates, channel attention, object regions, several passes.
 
     coordinate attention   gates along t, h and w, drawn as curves. No position attends to another, so there is no map.
     dual attention         channel attention: the weight of channel d in the output of channel c

@@ -1,4 +1,4 @@
-"""Attention maps: the weights with which one position of a clip attends to all positions in each inserted block.
+"""Attention maps: for each inserted block, the weights with which one position of a clip attends to all positions.
 
 Only the requested rows of a block's attention are computed, never the n x n matrix over all n positions. If no position
 is given, the position whose attention has the least entropy is chosen from a grid over the clip, because a position

@@ -24,7 +24,8 @@ class Spread:
 
     Attributes:
         entropy_bits: entropy of the attention weights in bits.
-        entropy_share: entropy divided by that of uniform attention over the keys that the position can attend to.
+        entropy_share: entropy divided by the entropy of uniform attention over the keys that the position can attend
+            to.
         frames: mean distance in time, in frames of the clip.
         seconds: mean distance in time, in seconds of the video.
         px: mean distance in space, in pixels of the clip.

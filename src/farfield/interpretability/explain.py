@@ -63,7 +63,7 @@ def explain(
             all other classes that reach their thresholds.
         device: device on which to run a checkpoint: auto, cpu, cuda, cuda:1.
         decoder: decoder that opens the video: pyav or decord.
-        fps: frame rate of a folder of pictures, which must be given; ignored for a file.
+        fps: frame rate of a folder of pictures, required for such a folder; ignored for a file.
         progress: show progress bars.
 
     Raises:

@@ -54,7 +54,7 @@ class ScoredViews:
 
     @property
     def window_seconds(self) -> tuple[Float[np.ndarray, " clips"], Float[np.ndarray, " clips"]]:
-        """Start and end of each clip in seconds. The end is half the clip's frame interval after its last frame."""
+        """Start and end of each clip in seconds. A clip ends half a frame interval after its last frame."""
         of_clips = self.seconds[:: self.num_crops]
         starts, ends = of_clips.min(1), of_clips.max(1)
         count = of_clips.shape[1]
@@ -100,7 +100,7 @@ def score_video_views(
 
 
 def choose_view(views: ScoredViews, index: int, seconds: float | None = None) -> int:
-    """Return the index of the view with the highest probability of a class, among all views or those at a given time.
+    """Return the index of the view with the highest probability of a class, of all views or those that contain a time.
 
     Args:
         views: views of the video.

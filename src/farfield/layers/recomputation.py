@@ -117,7 +117,7 @@ class _Recomputed:
 
     Attributes:
         num_sums: number of consecutive residual sums that are recomputed to compute the tensor.
-        unread: number of times that autograd has still to read the tensor. A computed value is kept until this is 0.
+        unread: number of times that autograd will read the tensor again. A computed value is kept until this is 0.
     """
 
     def __init__(self, compute: Callable[[], Tensor], num_sums: int = 0) -> None:
@@ -139,7 +139,7 @@ class _Recomputed:
         return self.value() if self._value is None and self.unread <= 0 else None
 
     def hold(self, value: Tensor) -> None:
-        """Keep a value that was computed elsewhere, if autograd has still to read the tensor."""
+        """Keep a value that was computed elsewhere, if autograd will read the tensor again."""
         if self.unread > 0:
             self._value = value
 

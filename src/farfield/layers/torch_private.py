@@ -1,6 +1,6 @@
 """PyTorch's private names that the layers use, because they have no public equivalent.
 
-tests/layers/test_torch_private.py fails if PyTorch no longer has one of them, and names it.
+If a release of PyTorch lacks one of these names, tests/layers/test_torch_private.py fails and reports it.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def resolved_padding(conv: ConvBase) -> list[int]:
 
 
 def view_base(tensor: Tensor) -> Tensor | None:
-    """Return the tensor of which a tensor is a view; None if it is not a view."""
+    """Return the tensor that `tensor` is a view of; None if `tensor` is not a view."""
     return tensor._base
 
 

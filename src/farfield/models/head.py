@@ -73,8 +73,8 @@ class Head(nn.Module):
             raise FarfieldError(f"head is {kind!r}. {nearest(kind, get_args(HeadKind))}")
         if (windows is None) != (kind in ("gap_fc", "attentive")):
             raise FarfieldError(
-                f"head is {kind!r} and head_windows is {windows}. Set head_windows for window_mean and "
-                "window_softmax_mean, and leave it out for gap_fc and attentive."
+                f"head is {kind!r} and head_windows is {windows}. Set head_windows for 'window_mean' and "
+                "'window_softmax_mean', and leave it out for 'gap_fc' and 'attentive'."
             )
         if attention and kind != "attentive":
             raise FarfieldError(

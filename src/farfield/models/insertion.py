@@ -99,7 +99,7 @@ PRESETS: dict[str, Callable[[Backbone], Placement]] = {
 
 
 def is_place(name: Any, where: Any) -> bool:
-    """Return whether {name: where} can be in a placement: `where` is a list of indices or `name` a key of `TOPS`."""
+    """Return whether a placement can have this entry: {stage: list of indices}, or any value for a key of `TOPS`."""
     if name in TOPS:
         return True
     is_list = isinstance(where, Sequence) and not isinstance(where, str)

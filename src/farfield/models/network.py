@@ -87,7 +87,7 @@ class ActionNet(nn.Module):
         `head.classify` computes the scores from the vectors.
 
         Raises:
-            ValueError: for the same input as in `forward`.
+            ValueError: in the same cases as `forward`.
         """
         return self.head.embed(self._features(clips))
 

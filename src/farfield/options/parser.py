@@ -89,8 +89,8 @@ def runs(function: Callable[..., Any], *, replaced: Sequence[str] = ()) -> Calla
     """Declare the library function that a command runs.
 
     The function's parameters become options of the command, and its docstring becomes the help. The command receives
-    the options as `**options`. To read an option itself, the command declares it as a parameter. The command can add
-    options of its own:
+    the options as `**options`. A command that needs the value of one of these options declares a parameter of the same
+    name. A command can also declare options of its own:
 
         @runs(write_subset)
         def subset(*, json: bool = False, **options: Any) -> int: ...
@@ -267,7 +267,7 @@ def _mapping_as_json(option: str, text: str) -> str:
 
 
 def _read_mapping(text: str) -> dict[str, Any] | None:
-    """Read a JSON object or `name=value` pairs; return None for text that is not JSON or has a name twice."""
+    """Read a JSON object or `name=value` pairs; return None for an invalid JSON object, or pairs with a name twice."""
     if text.startswith("{"):
         try:
             return json.loads(text)
@@ -336,9 +336,10 @@ def _explain_in_group(group: str, message: str) -> str:
 def nearest_option(given: str, options: Sequence[str]) -> str:
     """Suggest the known option that is nearest to `given`; "lr" finds "model.optimisation.lr".
 
-    First, the last parts of the names (after the last dot) are compared: candidates are the options whose last part is
-    the most similar, or else those whose last part contains that of `given`. If there are none, candidates are the
-    options whose full name is similar. Of several candidates, the one with the most similar full name is suggested.
+    First, the last parts of the names (after the last dot) are compared: candidates are the options with the most
+    similar last part, or else the options whose last part contains the last part of `given`. If there are none,
+    candidates are the options with a similar full name. Of several candidates, the one with the most similar full name
+    is suggested.
     """
 
     def likeness(one: str, other: str) -> float:

@@ -103,7 +103,7 @@ def run_probe(
         test_manifest: test videos, from `farfield.probing.checks.check_probe`.
         run_dir: run folder.
         device: device that the network and the heads run on.
-        forward_context: function that makes the context of the network's forward pass, such as autocast.
+        forward_context: function that returns a context manager for each forward pass of the network, such as autocast.
         precision: number format of the network, such as "bf16-mixed", see Lightning's Trainer.
 
     Raises:

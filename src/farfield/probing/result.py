@@ -86,7 +86,7 @@ class ProbeResult:
 
 
 def headline(test: EvaluationResult) -> tuple[str, Estimate]:
-    """Return the name of a test's main metric, and its value with an interval."""
+    """Return the name of a test's main metric, and its value with a confidence interval."""
     if test.task == "multilabel":
         return "mean average precision", test.multilabel_metrics().mean_average_precision
     if test.task == "multi_head":

@@ -82,7 +82,7 @@ def training_rows(
         batch_size: rows in a batch; a batch may begin in one epoch and end in the next.
         rows_per_video: rows of each video.
         seed: seed of the run.
-        draw: number of the random draw of `videos`; each draw has its own order.
+        draw: index of the random draw of `videos`; each draw has its own order.
         classes: class of each of `videos`, to draw all classes equally often; None to take each video once per epoch.
     """
     waiting = np.empty(0, dtype=np.int64)

@@ -42,7 +42,7 @@ def labelstudio_files(videos: Sequence[AnnotatedVideo], labels: Sequence[str], f
 
 
 def _documents_root(videos: Sequence[AnnotatedVideo]) -> Path:
-    """Return the parent of the videos' common folder, to be set as LOCAL_FILES_DOCUMENT_ROOT."""
+    """Return the folder to set as LOCAL_FILES_DOCUMENT_ROOT: the parent of the videos' common folder."""
     return Path(os.path.commonpath([video.path.parent for video in videos])).parent if videos else Path("/")
 
 

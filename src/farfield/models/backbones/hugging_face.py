@@ -261,7 +261,7 @@ class TokenGrid:
             )
         columns = self.side // self.patch[2]
         if takes == "config" or (height // self.patch[1]) * (width // self.patch[2]) % columns:
-            also = f", or another number of patches that is a multiple of {columns}" * (takes == "larger")
+            also = f", or of another size with a multiple of {columns} patches" * (takes == "larger")
             raise ValueError(f"the position embeddings of this {title} are for frames of {self.side} px{also}.")
 
     def split(
