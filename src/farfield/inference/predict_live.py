@@ -112,7 +112,8 @@ def predict_cameras(
 
     Raises:
         FarfieldError: for options that are out of range, or do not fit each other or the network.
-        VideoError: if a single camera cannot be opened; or, after all cameras have ended, if one ended with an error.
+        VideoError: if there is only one camera and it cannot be opened; or, after all cameras have ended, if any of
+            them ended with an error.
     """
     if top_k < 1:
         raise FarfieldError(f"top_k is {top_k}; it must be at least 1.")

@@ -49,7 +49,7 @@ class Prediction:
         path: the video file, or the name of an uploaded file.
         ranking: the most probable classes of the whole video, best first; empty if the video could not be read. In a
             multilabel task it also holds every other class that reaches its threshold. In a multi_head task, it holds
-            combinations of one class of each head, such as noun:door|verb:open, ranked by the product of the
+            combinations of one class from each head, such as noun:door|verb:open, ranked by the product of the
             probabilities.
         task: task of the network. In a multilabel task the probabilities of the classes are independent: a video may
             have several classes or none, and segments of different classes may overlap.
@@ -153,8 +153,8 @@ def rank(
 ) -> list[RankedLabel]:
     """Return the `top_k` most probable classes, best first.
 
-    In a multilabel task, all other classes that reach their thresholds follow. In a multi_head task, the ranking has
-    the most probable combinations of one class of each head instead.
+    In a multilabel task, all other classes that reach their thresholds follow. In a multi_head task, the ranking
+    instead has the most probable combinations of one class from each head.
 
     Args:
         probabilities: probability of each class.

@@ -107,7 +107,7 @@ def as_vtt(prediction: Prediction) -> str:
 def _moments(segments: list[Segment]) -> Iterator[tuple[float, float, list[Segment]]]:
     """Yield (start, end, segments) of each cue, split so that cues do not overlap.
 
-    A cue starts or ends wherever a segment starts or ends, and has all segments of its time. Without this, players
+    A cue starts or ends wherever a segment starts or ends, and has all segments at that time. Without this, players
     would show only one of several overlapping cues.
     """
     bounds = sorted({bound for each in segments for bound in (each.start_seconds, each.end_seconds)})

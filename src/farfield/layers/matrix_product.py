@@ -57,7 +57,7 @@ def fast(*tensors: Tensor, multiply_adds: int) -> bool:
     """Return whether oneDNN computes a product of these tensors, or of parts of them, with this many multiply-adds.
 
     oneDNN computes float32 products on processors with AVX-512. Other devices and dtypes, autocast, compiled code,
-    transformed functions (`torch.func`), subclasses of tensors and small products use PyTorch's own.
+    transformed functions (`torch.func`), subclasses of tensors and small products use PyTorch's own matrix product.
     """
     if torch.compiler.is_compiling() or multiply_adds < SMALL or not _has_kernels():
         return False

@@ -49,7 +49,7 @@ class LevelCosts:
         return tuple(each * count / self.total for each, count in zip(self.of_maps, self.maps, strict=True))
 
     def times_faster(self, frames: Int[np.ndarray, "windows t"]) -> float:
-        """Return how many times fewer multiply-adds windows need if their shared feature maps are computed only once.
+        """Return the factor by which multiply-adds decrease if feature maps that windows share are computed only once.
 
         Args:
             frames: frame indices of each window.

@@ -94,7 +94,7 @@ def frame_levels(network: ActionNet) -> FrameLevels | None:
     """Split a network into levels, whose layers do not mix frames, and the rest. The network is put in evaluation mode.
 
     A layer belongs to a level if all modules in it are of types that process each frame separately. A forward pass then
-    checks this: a frame of NaN in a small clip must not change the feature maps of the other frames.
+    checks this: NaN in one frame of a small clip must not change the feature maps of the other frames.
 
     Returns:
         The levels and the rest. None if the first residual block already mixes frames, or if the network has several

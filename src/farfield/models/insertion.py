@@ -183,7 +183,7 @@ def insert_blocks(backbone: Backbone, where: str | Placement, make_block: Callab
 
     Args:
         backbone: backbone to change; a residual block at index i stays at index i.
-        where: name of a preset, or {stage: indices of residual blocks, "top": number of blocks on top}.
+        where: name of a preset, or {stage: indices of residual blocks, "top": number of blocks after the last stage}.
         make_block: function that takes the number of channels and creates a block. The block keeps the shape
             (b c t h w).
 

@@ -56,8 +56,8 @@ def choose_videos(targets: Tensor, count: int, *, seed: int, draw: int) -> Int[n
 
     `targets` are as in `videos_per_class`.
 
-    `count` videos without a class are chosen, too. With the same seed and draw, the videos chosen for a smaller count
-    are among those for a larger one.
+    In a multilabel task, `count` videos without any class are chosen, too. With the same seed and draw, the videos
+    chosen for a smaller count are among those for a larger one.
 
     Returns:
         Indices of the chosen videos, ascending.

@@ -62,7 +62,7 @@ def eaf_files(videos: Sequence[AnnotatedVideo], labels: Sequence[str], folder: P
     Args:
         videos: videos with their actions.
         labels: all classes of the network.
-        folder: folder of the files. Their relative paths of videos start from it.
+        folder: folder that the files will be in. The relative paths of videos in the files start from there.
     """
     return {f"{video.name}.eaf": _document(video, labels, folder) for video in videos}
 

@@ -24,7 +24,8 @@ class Tool:
         files: function that takes the videos, all classes and the output folder, and returns the content of each file
             by file name.
         whole_videos: whether the tool can also hold labels of whole videos. If False, a timeline is needed.
-        saved_in_place: whether the tool saves corrections into the same files. If True, existing files are kept.
+        saved_in_place: whether the tool saves corrections into the files that farfield wrote. If True, existing files
+            are kept.
     """
 
     files: Callable[[Sequence[AnnotatedVideo], Sequence[str], Path], dict[str, str]]
@@ -79,7 +80,7 @@ def check_annotatable(names: Iterable[str], paths: Iterable[str], labels: Sequen
 def write_preannotations(name: str, folder: Path, videos: Sequence[AnnotatedVideo], labels: Sequence[str]) -> None:
     """Write the files of a labelling tool into a folder, each atomically. The folder is created if it is missing.
 
-    If the tool saves corrections into the same files, existing files are kept.
+    If the tool saves corrections into these files, existing files are kept.
     """
     folder.mkdir(exist_ok=True)
     for file, content in TOOLS[name].files(videos, labels, folder).items():
