@@ -118,7 +118,9 @@ def predict_cameras(
     if top_k < 1:
         raise FarfieldError(f"top_k is {top_k}; it must be at least 1.")
     if clips is not None and alarms is None:
-        raise FarfieldError("clips are given without alarms, but only alarms have clips. Give alarms, or no clips.")
+        raise FarfieldError(
+            "clips are given without alarms, but only alarms have them. Give alarms, or leave clips out."
+        )
     options = options or CameraOptions()
     recorder = None if clips is None else clips.prepare(model.clip, options.window_seconds)
     stop = stop or threading.Event()

@@ -155,7 +155,7 @@ def _write_all(explanation: Explanation, folder: Path, connections: int, top_k: 
 def draw_cams(
     cams: list[GradCam], frames: UInt8[np.ndarray, "t h w c"], seconds: Float[np.ndarray, " t"], *, columns: int = 8
 ) -> Figure:
-    """Draw a row of `columns` evenly spaced frames, and below it, for each Grad-CAM map, the same frames with the map."""
+    """Draw a row of `columns` evenly spaced frames, and below it the same row with each Grad-CAM map over it."""
     count, height, width = frames.shape[:3]
     shown = np.unique(np.linspace(0, count - 1, min(columns, count)).round().astype(int))
     rows: list[tuple[str, np.ndarray]] = [("the clip", frames[shown])]

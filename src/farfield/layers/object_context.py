@@ -65,7 +65,7 @@ class ObjectContext(nn.Module):
         super().__init__()
         check_sizes(channels, 1, ndim)
         if num_regions < 1:
-            raise ValueError(f"num_regions is {num_regions}; give at least 1; for classification, one per class.")
+            raise ValueError(f"num_regions is {num_regions}; give at least 1 (for classification, one per class).")
         inner = max(1, channels // 2) if key_channels is None else key_channels
         self.channels, self.ndim = channels, ndim
         self.scale = inner**-0.5 if scale else 1.0

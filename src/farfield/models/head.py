@@ -79,7 +79,7 @@ class Head(nn.Module):
         if attention and kind != "attentive":
             raise FarfieldError(
                 f"head_options is {dict(attention)}, but head is {kind!r}, which has no options. Leave head_options "
-                "out, or set head to attentive."
+                "out, or set head to 'attentive'."
             )
         if windows and any(len(window) != 3 or min(window) < 1 for window in windows):
             raise FarfieldError(f"head_windows is {windows}; each pathway needs three lengths (t h w) of at least 1.")

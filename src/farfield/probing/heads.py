@@ -111,7 +111,7 @@ def check_heads(network: ActionNet, heads: Sequence[HeadName]) -> None:
     if set(heads) != {"linear"} and not network.backbone.has_map:
         raise FarfieldError(
             f"probe.heads is {list(heads)}, but the features of {network.config['backbone']} have no positions. Heads "
-            "other than linear need positions. Set probe.heads to [linear]."
+            "other than 'linear' need positions. Set probe.heads to [linear]."
         )
 
 
@@ -173,8 +173,8 @@ def _non_local_options(
     config = network.config
     if config["insert"] and config["block"] != "non_local":
         raise FarfieldError(
-            f"probe.heads has non_local, but the network's inserted blocks are {config['block']}, and all blocks of a "
-            "network must be of one kind. Leave non_local out of probe.heads."
+            f"probe.heads has 'non_local', but the network's inserted blocks are {config['block']}, and all blocks of "
+            "a network must be of one kind. Leave 'non_local' out of probe.heads."
         )
     placement = dict(resolve_placement(network.backbone, config["insert"])) if config["insert"] else {}
     tops = {top: old + 1 for top, old in zip(network.backbone.tops, old_blocks, strict=True)}
