@@ -51,7 +51,7 @@ class Prediction:
             multilabel task it also holds every other class that reaches its threshold. In a multi_head task, it holds
             combinations of one class from each head, such as noun:door|verb:open, ranked by the product of the
             probabilities.
-        task: task of the network. In a multilabel task the probabilities of the classes are independent: a video may
+        task: task of the network. In a multilabel task, the probabilities of the classes are independent: a video may
             have several classes or none, and segments of different classes may overlap.
         heads: the most probable classes of each head of a multi_head task, by the head's name; None for other tasks.
         model: the network's backbone.

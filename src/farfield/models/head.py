@@ -1,6 +1,6 @@
 """Classification head: pooling, dropout, one linear layer.
 
-On clips of the training size three kinds of head give the same class probabilities (see `farfield/task.py`). On larger
+On clips of the training size, three kinds of head give the same class probabilities (see `farfield/task.py`). On larger
 clips, on which many networks are tested, the probabilities differ. A published result is valid only for the kind of
 head that it was measured with:
 

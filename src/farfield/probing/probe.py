@@ -38,7 +38,7 @@ log = logging.getLogger("farfield")
 
 @dataclass(frozen=True)
 class Measure:
-    """Loss to train heads with, and metrics to compare them by. They are those of the network's own training.
+    """Loss to train heads with, and metrics to compare them by: the same as for training the whole network.
 
     Attributes:
         loss: training loss.
