@@ -6,7 +6,8 @@
 
 Each frame shows its number as a barcode. For each decoder and each way in (one walk, frames in random order, one frame
 after opening the file afresh, sliding windows, a transcoded copy), the frame has to be the one that was asked for, at
-its time, or the video is refused with a reason. Exit status 1 for a wrong frame or time that was not refused.
+its time, or the video is refused with a reason. A file that PyAV reads in place of decord is read in two of the ways
+again. Exit status 1 for a wrong frame or time that was not refused.
 """
 
 from __future__ import annotations

@@ -104,7 +104,10 @@ def run(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
         f"by torch.mm {rate['torch.mm'] / 1e9:.0f}\n"
     )
     jobs = combinations([b for b in BLOCKS if not options.only or b in options.only], options.sizes, options.batches)
-    cells = [measure(*job, options.rounds, options.device, fastest) for job in tqdm(list(jobs), desc="real sizes")]
+    cells = [
+        measure(block, size, batch, options.rounds, options.device, fastest)
+        for block, size, batch in tqdm(list(jobs), desc="real sizes")
+    ]
     print(table(cells))
     if options.json:
         options.json.write_text(json.dumps([asdict(cell) for cell in cells], indent=1))

@@ -13,6 +13,7 @@ import tarfile
 import venv
 from pathlib import Path
 from typing import Any
+from zipfile import ZipFile
 
 import pytest
 import yaml
@@ -38,23 +39,27 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture(params=["wheel", "sdist", "editable", "strict editable"])
-def installed(request: pytest.FixtureRequest, source: Path, tmp_path: Path) -> tuple[str, Path]:
+@pytest.fixture(scope="module")
+def wheel_of_sdist(source: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A wheel that is built from an unpacked sdist."""
+    out = tmp_path_factory.mktemp("sdist")
+    _build("build_sdist", out, source)
+    with tarfile.open(next(out.glob("*.tar.gz"))) as archive:
+        contents = {name.split("/")[1] for name in archive.getnames() if "/" in name}
+        assert contents == {*FILES, *FOLDERS, "PKG-INFO", "setup.cfg"}
+        archive.extractall(out / "unpacked", filter="data")
+    _build("build_wheel", out, next((out / "unpacked").iterdir()))
+    return next(out.glob("*.whl"))
+
+
+@pytest.fixture(params=["sdist", "editable", "strict editable"])
+def installed(request: pytest.FixtureRequest, source: Path, wheel_of_sdist: Path, tmp_path: Path) -> tuple[str, Path]:
     """How farfield is installed, and the environment in which it is."""
+    if request.param == "sdist":
+        return request.param, _install(wheel_of_sdist, tmp_path / "environment")
     out = tmp_path / "built"
     out.mkdir()
-    if request.param == "sdist":
-        _build("build_sdist", out, source)
-        with tarfile.open(next(out.glob("*.tar.gz"))) as archive:
-            contents = {name.split("/")[1] for name in archive.getnames() if "/" in name}
-            assert contents == {*FILES, *FOLDERS, "PKG-INFO", "setup.cfg"}
-            archive.extractall(tmp_path / "unpacked", filter="data")
-        _build("build_wheel", out, next((tmp_path / "unpacked").iterdir()))
-    elif request.param == "wheel":
-        _build("build_wheel", out, source)
-    else:
-        mode = {"editable_mode": "strict"} if request.param.startswith("strict") else {}
-        _build("build_editable", out, source, mode)
+    _build("build_editable", out, source, {"editable_mode": "strict"} if request.param.startswith("strict") else {})
     return request.param, _install(next(out.glob("*.whl")), tmp_path / "environment")
 
 
@@ -95,6 +100,16 @@ def _check_description(metadata: str) -> None:
     links = re.findall(r"\]\(([^)]*)\)", text)
     assert links
     assert not [link for link in links if not link.startswith("https://")]
+
+
+def test_a_wheel_of_the_repository_is_that_of_the_sdist(source: Path, wheel_of_sdist: Path, tmp_path: Path) -> None:
+    """So what is installed from an sdist below is also what a wheel of the repository installs."""
+    _build("build_wheel", tmp_path, source)
+    ours, theirs = (
+        {each.filename: each.CRC for each in ZipFile(wheel).infolist()}
+        for wheel in (next(tmp_path.glob("*.whl")), wheel_of_sdist)
+    )
+    assert ours == theirs
 
 
 @pytest.mark.slow

@@ -21,6 +21,7 @@ SMALL = {
     "fit": [
         *("--model.backbone=tiny", "--model.weights=null", "--model.clip.num_frames=4", "--model.clip.frame_stride=1"),
         *("--model.clip.crop_px=24", "--model.clip.test_crop_px=24", "--model.clip.num_clips=2"),
+        *("--model.clip.num_crops=1", "--model.backbone_options={depth: 1}"),
         *("--data.num_workers=0", "--data.batch_size=4", "--trainer.max_epochs=1", "--trainer.precision=32-true"),
         *("--trainer.check_val_every_n_epoch=1", "--trainer.enable_progress_bar=false", "--trainer.accelerator=cpu"),
         *("--trainer.enable_model_summary=false", "--report.every_n_epochs=0"),

@@ -46,12 +46,12 @@ def atomic_output(out: Path) -> Iterator[Path]:
             out.parent.mkdir(parents=True, exist_ok=True)
             stage = Path(tempfile.mkdtemp(prefix=f".{out.name[:80]}.partial-", dir=out.parent))
         except OSError as error:
-            raise FarfieldError(f"{out} cannot be written: {error.strerror or error}. Choose another place.") from error
+            raise FarfieldError(f"{out} cannot be written: {error.strerror or error}. Give another path.") from error
         yield stage / out.name
         _move(stage, out)
         done = True
     except OSError as error:
-        raise FarfieldError(f"{out} cannot be written: {error.strerror or error}. Choose another place.") from error
+        raise FarfieldError(f"{out} cannot be written: {error.strerror or error}. Give another path.") from error
     finally:
         if stage is not None:
             shutil.rmtree(stage, ignore_errors=True)

@@ -34,7 +34,7 @@ class VideoError(FarfieldError):
 def damage(error: Exception) -> str:
     """Describe what is wrong with a file's content, given the exception that was raised while reading the file.
 
-    The text continues a message that names the file, such as "it has no 'labels'".
+    The text is for the end of a message that has named the file. Example: "it has no 'labels'".
     """
     if isinstance(error, KeyError):
         return f"it has no {error.args[0]!r}"

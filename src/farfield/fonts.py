@@ -30,7 +30,7 @@ def font_families(texts: str | Iterable[str]) -> list[str]:
 
 
 def draw_text(text: str) -> dict[str, Any]:
-    """Return keyword arguments with which matplotlib draws a text in suitable fonts, and not as mathematics."""
+    """Return keyword arguments that make matplotlib draw a text in suitable fonts, and not as mathematics."""
     return {"fontfamily": font_families(text), "parse_math": False}
 
 
@@ -41,7 +41,7 @@ def drawable(text: str) -> str:
 
 
 def shown_name(label: str, number: int) -> str:
-    """Return the name of a class for pictures: its label, or "class NUMBER" if no font has the label's characters.
+    """Return the name of a class for pictures: its label, or "class NUMBER" if one of its characters is in no font.
 
     `number` is the index of the class, from 0.
     """
@@ -54,7 +54,7 @@ def shown_names(labels: Sequence[str]) -> list[str]:
 
 
 def pillow_font(text: str, size: int) -> tuple[ImageFont.FreeTypeFont, str]:
-    """Return the font with the most characters of a text, and the text with question marks for those that it lacks.
+    """Return the font that has most of a text's characters, and the text with ? for characters that the font lacks.
 
     `size` is the size of the font in pixels.
     """

@@ -273,7 +273,7 @@ def test_options_are_looked_at_before_clips_are(
     (clips / "bad.mp4").write_text("no video")
     (tmp_path / "kept.onnx").write_text("somebody's")
     for words, message in (
-        (("a.onxx",), "needs the suffix of a format"),
+        (("a.onxx",), "has no suffix of an export format"),
         (("kept.onnx",), "kept.onnx exists already"),
         (("a.onnx", "--int8"), "int8 is for OpenVINO"),
         (("a.onnx", "--tolerance", -1), "tolerance is -1.0; it must be at least 0"),
@@ -303,7 +303,7 @@ def test_what_goes_wrong_is_said_and_leaves_nothing(
     for words, message in (
         (
             (checkpoint, out),
-            "needs the suffix of a format: .onnx, .xml, .pt2. To write a folder to publish, set to_folder.",
+            "has no suffix of an export format: .onnx, .xml, .pt2. Give one of these. To write a folder",
         ),
         ((tmp_path / "no.ckpt", tmp_path / "a.onnx"), "there is no checkpoint at"),
         ((checkpoint, kept, "--to_folder"), "kept exists already. Choose another name"),
@@ -322,9 +322,9 @@ def test_what_goes_wrong_is_said_and_leaves_nothing(
         ((*folder, "--report", kept / "no.json"), "there is no test report at"),
         (
             (checkpoint, kept / "none.json" / "a", "--to_folder"),
-            "a cannot be written: File exists. Choose another place.",
+            "a cannot be written: File exists. Give another path.",
         ),
-        ((checkpoint, tmp_path / "a.pt2", "--report", kept / "other.json"), "Set to_folder, or leave report out"),
+        ((checkpoint, tmp_path / "a.pt2", "--report", kept / "other.json"), "Set to_folder, or leave out report"),
         ((checkpoint, tmp_path / "a.xml", "--int8"), "Give clips"),
         ((checkpoint, tmp_path / "a.pt2", "--clips", kept), "holds no videos"),
     ):

@@ -114,7 +114,7 @@ def test_a_file_that_cannot_be_written_is_refused_before_the_test(
     for place, message in [
         (stripes / "m.csv/hard.csv", "cannot be written"),
         (stripes, "which is a folder"),
-        (stripes / "m.csv", "which exists and is no file of wrongly scored windows"),
+        (stripes / "m.csv", "which exists and is not a file of wrongly scored windows"),
     ]:
         out = stripes / "never"
         assert run_farfield(*words(stripes, "--timeline", "--write_hard_negatives", place, "--out", out)) == 2

@@ -58,7 +58,7 @@ def test_nothing_is_looked_for_without_flips_or_where_the_direction_is_kept(capl
 
 def test_a_direction_without_its_opposite_is_named(caplog: pytest.LogCaptureFixture) -> None:
     assert flipped_labels(["turn left", "run"], Augmentation(), None) == {}
-    assert "flipped clips of 'turn left' keep their labels, since there is no class of the opposite" in caplog.text
+    assert "flipped clips of 'turn left' keep their labels, since there is no class for the opposite" in caplog.text
 
 
 @pytest.mark.parametrize(

@@ -79,7 +79,7 @@ def test_a_clip_has_the_labels_of_the_segments_that_it_overlaps(
 
 
 def test_whole_videos_need_a_multilabel_task() -> None:
-    with pytest.raises(FarfieldError, match=r"data.whole_videos gives a video the labels .* task is single_label"):
+    with pytest.raises(FarfieldError, match=r"data.whole_videos gives a video the labels .* task is 'single_label'"):
         whole_videos_of(manifest_of(*SEGMENTS), "single_label", option="data.whole_videos")
 
 
@@ -223,5 +223,5 @@ def test_a_manifest_without_labels_has_no_classes_to_train(tmp_path: Path) -> No
 
 
 def test_a_video_that_is_spelled_in_two_ways_is_refused() -> None:
-    with pytest.raises(FarfieldError, match=r"spells a video in two ways, 'v/a\.mp4' and '\./v//a\.mp4'"):
+    with pytest.raises(FarfieldError, match=r"spells the path of a video in two ways, 'v/a\.mp4' and '\./v//a\.mp4'"):
         WholeVideos.of(Manifest([VideoRecord("v/a.mp4", "run"), VideoRecord("./v//a.mp4", "")], root=Path("/videos")))

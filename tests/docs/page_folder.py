@@ -12,19 +12,26 @@ import numpy as np
 from docs.bash_blocks import write_client
 from farfield import evaluate, train
 from farfield.curation.index import index_videos
-from farfield.data.manifest import read_manifest
+from farfield.data.manifest import VideoRecord, read_manifest, write_manifest
+from farfield.synthetic import untrimmed
 from farfield.synthetic.figures import render
 from farfield.synthetic.synthesize import synthesize
+from farfield.synthetic.untrimmed_schedule import draw_schedule
 from farfield.video.writer import write_video
 
 CLASSES = ("sit_down", "stand_up", "raise_arms", "lower_arms")
+UNTRIMMED = ".untrimmed"
+"""Folder of a data set of the task *untrimmed* with two short videos in each split."""
+UNTRIMMED_SEEDS = {"train": (24, 380), "val": (188, 111), "test": (116, 88)}
+"""Seeds of schedules that are short; those of the training videos have all actions of the task."""
 PREPARED = ".prepared"
 """Name of an empty file in each prepared run: a page's own `fit` may take the run's place."""
 MY_YAML = """\
 run_dir: runs/my
 model:
   backbone: tiny
-  insert: {res3: [1], res4: [1]}
+  backbone_options: {depth: 1}
+  insert: {res4: [0]}
   clip: {num_frames: 4, frame_stride: 4, crop_px: 32, test_crop_px: 32, num_clips: 2, num_crops: 1}
 data:
   train: train.csv
@@ -53,6 +60,7 @@ def make_shared(folder: Path) -> Path:
                 link.parent.mkdir(parents=True, exist_ok=True)
                 os.link(manifest.path(row), link)
         index_videos(folder / "videos" / split, folder / f"{split}.csv", num_workers=1, progress=False)
+    make_untrimmed(folder / UNTRIMMED)
     shutil.copy(next((folder / "videos/test/sit_down").iterdir()), folder / "clip.mp4")
     rng = np.random.default_rng(1)
     frames = chain.from_iterable(render(label, rng) for label in (*CLASSES, *CLASSES))
@@ -71,6 +79,23 @@ def make_shared(folder: Path) -> Path:
     finally:
         os.chdir(here)
     return folder
+
+
+def make_untrimmed(folder: Path) -> None:
+    """Make a data set as `farfield data synthesize untrimmed` does, but of the task's short videos only."""
+    for split, seeds in UNTRIMMED_SEEDS.items():
+        rows = []
+        for number, seed in enumerate(seeds):
+            schedule = draw_schedule(3, np.random.default_rng(seed))  # every fourth video of the task is short
+            path = Path("videos", f"{split}_{number:05d}_actions.mp4")
+            (folder / path).parent.mkdir(parents=True, exist_ok=True)
+            frames = untrimmed.render(schedule, np.random.default_rng(seed))
+            write_video(folder / path, frames, fps=untrimmed.FPS, keyframe_every=2 * untrimmed.FPS)
+            rows += [
+                VideoRecord(str(path), action.name, action.start / untrimmed.FPS, action.end / untrimmed.FPS)
+                for action in schedule.actions
+            ]
+        write_manifest(folder / f"{split}.csv", rows)
 
 
 def copy_to(shared: Path, folder: Path, *, scripts: Path) -> Path:

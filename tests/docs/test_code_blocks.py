@@ -4,10 +4,11 @@ The `bash` and `python` blocks of a page run in order in a folder of its own wit
 Python names persist over a page; each bash block is a new shell.
 
 - `farfield` and `python scripts/...` run in this process (bash_blocks.py). `farfield fit` and `farfield.train` resolve
-  the config and build its network without memory, and then train for one step on small clips. Networks other than
-  `tiny` are replaced by it, weights that are not a file of the page are left out, and a run of the page's folder in the
-  place of `--run_dir` is removed first. `farfield data synthesize` makes few videos, unless it is told how many.
-  `farfield serve` does not end and is only parsed, and so are the options of scripts that measure (tests/scripts).
+  the config and build its network without memory, and then train for one step on small clips. The network is `tiny`
+  with one block a stage, weights that are not a file of the page are left out, and a run of the page's folder in the
+  place of `--run_dir` is removed first. `farfield data synthesize` makes few videos, unless it is told how many; of
+  `untrimmed`, it copies short ones that all pages share (page_folder.make_untrimmed). `farfield serve` does not
+  end and is only parsed, and so are the options of scripts that measure (tests/scripts).
 - `pip install` installs nothing: the extras must exist.
 - A comment before a block, such as `<!-- needs: gpu -->`, says what a test does not have (markdown_blocks.NEEDS).
   Commands of such a block are parsed by their own parsers, configs are resolved and their networks built without
@@ -21,6 +22,7 @@ import contextlib
 import io
 import json
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -93,9 +95,30 @@ def check_data(block: Block, folder: Path) -> Failure | None:
     return Failure(block.place, output.getvalue()) if status else None
 
 
+GUIDES = "docs/guides/"
+"""Folder of the pages that test_guide_blocks.py runs."""
+TRANSLATIONS = {"README.zh.md": "README.md"}
+"""Pages whose commands are those of another page."""
+
+
+@pytest.mark.parametrize(("page", "original"), TRANSLATIONS.items())
+def test_a_translation_has_the_same_blocks(page: str, original: str) -> None:
+    """Comments are translated, too. So the blocks need not run again."""
+    ours, theirs = (
+        [(each.language, each.needs, each.ours, re.sub(r" +#.*", "", each.code)) for each in blocks(name)]
+        for name in (page, original)
+    )
+    assert ours == theirs
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("page", pages())
+@pytest.mark.parametrize("page", [each for each in pages() if not each.startswith(GUIDES) and each not in TRANSLATIONS])
 def test_blocks_run(page: str, shared_files: Path, tmp_path: Path) -> None:
+    run_page(page, shared_files, tmp_path)
+
+
+def run_page(page: str, shared_files: Path, tmp_path: Path) -> None:
+    """Run or check all blocks of a page."""
     folder = copy_to(shared_files, tmp_path / "page", scripts=REPOSITORY / "scripts")
     names: dict[str, Any] = {"__name__": "__main__"}
     with small_trainings():

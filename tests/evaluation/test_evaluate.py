@@ -157,7 +157,7 @@ def test_the_command_prints_the_metrics_at_the_thresholds(
 def test_thresholds_need_validation_videos_and_a_place(figures: Path, checkpoint: Path, tmp_path: Path) -> None:
     for options, message in (
         ({"calibrate_on": None}, r"choose_threshold is 'f1', but calibrate_on is not set\. Set it to the manifest"),
-        ({"restrict_labels": True}, r"choose_threshold and restrict_labels are both set.*Leave one out"),
+        ({"restrict_labels": True}, r"choose_threshold and restrict_labels are both set.*Leave one of the two out"),
     ):
         with pytest.raises(FarfieldError, match=message):
             chosen(checkpoint, figures, **options)

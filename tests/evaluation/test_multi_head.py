@@ -89,7 +89,7 @@ def test_methods_of_other_tasks_name_the_heads(make_video: Callable[..., Path], 
     network = build_model("tiny", labels=LABELS, task="multi_head", clip={"num_frames": 4, "crop_px": 24})
     write_manifest(tmp_path / "test.csv", [VideoRecord(str(make_video(20)), "noun:cup|verb:open")])
     result = evaluate(network, tmp_path / "test.csv", num_clips=1, num_crops=1, num_workers=0, progress=False)
-    with pytest.raises(FarfieldError, match=r"metrics\(\) is for single_label tasks.* multi_head. Call heads\(\)"):
+    with pytest.raises(FarfieldError, match=r"metrics\(\) is for 'single_label' tasks.* 'multi_head'. Call heads\(\)"):
         result.metrics()
     assert result.heads()["verb"].metrics().confusion.sum() == 1
     with pytest.raises(FarfieldError, match=r"calibrate_on cannot be combined with a multi_head network"):

@@ -142,7 +142,7 @@ def test_mistakes_are_refused(runs: tuple[Scores, Scores, Path, Path], tmp_path:
             (run, tmp_path / "wrong.npz"),
             f"videos/20 é.mp4 has the label '{was}' in one run and 'bow|climb' in the other",
         ),
-        ((run, tmp_path / "single.npz"), r"has the task multilabel, and .*single\.npz has single_label"),
+        ((run, tmp_path / "single.npz"), r"has the task 'multilabel', and .*single\.npz has 'single_label'"),
         ((tmp_path / "single.npz", tmp_path / "single.npz"), "is the test of a single_label network"),
         ((tmp_path / "empty.npz", tmp_path / "empty.npz"), r"videos that both runs scored \(47 in all\) has a label"),
     ):
@@ -168,4 +168,4 @@ def test_other_aggregations_are_named(
     compare_multilabel_runs(folder_a, folder_a, draws=100)
     assert caplog.text == ""
     compare_multilabel_runs(folder_a, folder_b, draws=100)
-    assert f"{folder_a} aggregates its views by mean, and {folder_b} by max" in caplog.text
+    assert f"{folder_a} was tested with views_aggregation 'mean', and {folder_b} with 'max'" in caplog.text

@@ -41,10 +41,14 @@ def awake(seed: int = 0, **arguments: Any) -> ActionNet:
     return network.eval()
 
 
-def without_repeats(network: ActionNet, *, keep: int = 2) -> None:
-    """Remove residual blocks that are like the one before, but for the first `keep` of each stage."""
+def without_repeats(network: ActionNet, *, keep: int = 2, keep_later: int | None = None) -> None:
+    """Remove residual blocks that are like the one before, but for the first `keep` of each stage.
+
+    Of the stages after res2, `keep_later` blocks are kept, if given.
+    """
     for stage, spec in network.backbone.stage_specs.items():
-        for index in range(keep, len(spec.channels)):
+        begin = keep if keep_later is None or stage.endswith("res2") else keep_later
+        for index in range(begin, len(spec.channels)):
             if spec.channels[index] == spec.channels[index - 1]:
                 network.backbone.replace_block(stage, index, nn.Identity())
 

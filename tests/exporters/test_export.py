@@ -287,9 +287,9 @@ def test_an_interrupted_export_leaves_nothing(
         (
             "a.onxx",
             {},
-            "needs the suffix of a format: .onnx, .xml, .pt2. To write a folder to publish, set to_folder",
+            "has no suffix of an export format: .onnx, .xml, .pt2. Give one of these. To write a folder",
         ),
-        ("a", {}, "needs the suffix of a format"),
+        ("a", {}, "has no suffix of an export format"),
         ("kept.onnx", {}, "kept.onnx exists already. Choose another name"),
         ("kept.xml", {}, "kept.bin exists already"),
         ("a.onnx", {"int8": True}, "int8 is for OpenVINO"),

@@ -101,7 +101,7 @@ def test_every_kind_of_backbone_has_a_graph(name: str, tmp_path: Path) -> None:
     }.get(name, {"num_frames": 8, "crop_px": 32})
     options = {"width": 8} if name == "i3d_r50" else {}
     network = awake(backbone=name, insert=None, backbone_options=options, clip=clip)
-    without_repeats(network)
+    without_repeats(network, keep_later=1)
     traced = trace(network)
     module = from_file(traced, tmp_path / "a.pt2")
     assert traced.any_batch

@@ -57,7 +57,7 @@ def test_an_interrupted_stream_comes_back(stream: bytes, caplog: pytest.LogCaptu
     starts = [window.start_seconds for window in windows]
     assert starts == sorted(starts)
     first, second = (record.message for record in caplog.records if "the stream" in record.message)
-    assert first == "front: the stream has ended. Opening the stream again until this succeeds."
+    assert first == "front: the stream has ended. Trying to open the stream again until it succeeds."
     assert second.startswith("front: the stream is back after ")
     waits = np.diff(server.accepted)
     assert waits[1] >= 0.28  # 0.2 seconds, doubled, at most 0.3
@@ -118,7 +118,7 @@ def test_of_several_one_may_be_missing_at_first(stream: bytes, caplog: pytest.Lo
     lost = [record.message for record in caplog.records if record.message.startswith("lost")]
     assert len(lost) == 1
     assert lost[0].startswith("lost: Connection refused")
-    assert lost[0].endswith(". Opening the stream again until this succeeds.")
+    assert lost[0].endswith(". Trying to open the stream again until it succeeds.")
     with (
         pytest.raises(VideoError, match="lost: Connection refused"),
         open_cameras(sources[1:], SPEC, CameraOptions()),

@@ -34,7 +34,7 @@ def test_a_camera_may_be_given_a_name() -> None:
 
 def test_names_must_differ() -> None:
     assert named_sources(["a=x", "b=x"]) == [("a", "x"), ("b", "x")]
-    with pytest.raises(FarfieldError, match=r"two cameras have the name 'rtsp://c/'; names must differ. Give each its"):
+    with pytest.raises(FarfieldError, match=r"two cameras have the name 'rtsp://c/'; names must differ. Name each"):
         named_sources(["rtsp://one:1@c/", "rtsp://two:2@c/"])
     with pytest.raises(FarfieldError, match="no camera is given; at least one is needed"):
         named_sources([])

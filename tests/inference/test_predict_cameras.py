@@ -228,7 +228,7 @@ def test_alarms_alone_are_printed(
     assert run_farfield("predict", stream, "--checkpoint", checkpoint, "--alarms", "-") == 2
     assert "--alarms and --clips only apply with --live." in capsys.readouterr().err
     assert run_farfield(*command, stream, "--alarms", stream.parent) == 2
-    assert "cannot be written: Is a directory. Choose another place." in capsys.readouterr().err
+    assert "cannot be written: Is a directory. Give another path." in capsys.readouterr().err
 
 
 @pytest.mark.slow

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import gc
 import json
 
 import torch
@@ -60,6 +61,7 @@ def difference(
 
 
 if __name__ == "__main__":
+    gc.set_threshold(50_000)  # the compiler makes many objects
     torch.manual_seed(0)
     found: dict[str, str] = {}
     for ndim in SIZES:

@@ -102,6 +102,53 @@ def test_compiles_to_one_graph_that_agrees(name: str, compiled: dict[str, str]) 
     assert compiled[name] == ""
 
 
+PROJECTIONS = [
+    ("embedded_gaussian", ("theta", "phi", "g", "w_z")),
+    ("self_attention", ("query", "key", "value")),
+    ("dual_attention", ("position.query", "position.key", "position.value")),
+    ("object_context", ("regions", "phi.0", "psi.0", "delta.0", "rho.0", "g.0")),
+]
+
+
+class Adapter(torch.nn.Module):
+    """A wrapper that has no weight and takes no options, as quantised convolutions and LoRA have."""
+
+    def __init__(self, wrapped: torch.nn.Module) -> None:
+        super().__init__()
+        self.wrapped = wrapped
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.wrapped(x)
+
+
+@pytest.mark.parametrize(("name", "projections"), PROJECTIONS, ids=[name for name, _ in PROJECTIONS])
+def test_every_projection_can_be_replaced(name: str, projections: tuple[str, ...]) -> None:
+    block, x = make(name)
+    block = awake(block).eval()
+    expected = block(x)
+    for projection in projections:
+        block.set_submodule(projection, Adapter(block.get_submodule(projection)))
+        torch.testing.assert_close(block(x), expected)
+
+
+@pytest.mark.parametrize(("name", "projections"), PROJECTIONS[1:], ids=[name for name, _ in PROJECTIONS[1:]])
+def test_a_parametrised_weight_is_computed_once(name: str, projections: tuple[str, ...]) -> None:
+    """Spectral norm updates its estimate each time that it computes the weight."""
+    block, x = make(name)
+    computed: list[int] = []
+
+    class Counted(torch.nn.Module):
+        def forward(self, weight: torch.Tensor) -> torch.Tensor:
+            computed.append(1)
+            return weight
+
+    for projection in projections:
+        torch.nn.utils.parametrize.register_parametrization(block.get_submodule(projection), "weight", Counted())
+    computed.clear()
+    block(x)
+    assert len(computed) == len(projections)
+
+
 @every_block
 def test_keeps_the_memory_format(name: str) -> None:
     block, x = make(name)

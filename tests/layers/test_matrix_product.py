@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from io import BytesIO
 
 import pytest
 import torch
@@ -125,12 +126,78 @@ def test_layers_agree_with_float64(make, size: tuple[int, ...], last: bool, oper
 
 
 @onednn
-def test_hooks_on_a_projection_still_run(operands: list[Tensor]) -> None:
+@pytest.mark.parametrize("last", [False, True])
+@pytest.mark.parametrize("size", [(1, 8, 9), (2, 6, 7)])
+def test_a_single_clip_has_correct_gradients_below_and_above_the_threshold(
+    size: tuple[int, int, int], last: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first projections take oneDNN and the last does not, so that the norm gets rows of a contiguous clip."""
+    block, x = awake(NonLocalBlock3d(16, inner_channels=19)).eval(), torch.randn(1, 16, *size)
+    monkeypatch.setattr(module, "SMALL", x.numel() * 17)
+    wanted = gradients(block.double(), x.double())
+    found = gradients(block.float(), x.to(memory_format=torch.channels_last_3d) if last else x)
+    for ours, theirs in zip(found, wanted, strict=True):
+        torch.testing.assert_close(ours.double(), theirs, rtol=1e-3, atol=1e-3)
+
+
+def _hook(block: nn.Module, seen: list[int]) -> None:
+    block.theta.register_forward_hook(lambda *_: seen.append(1))
+
+
+def _backward_hook(block: nn.Module, seen: list[int]) -> None:
+    block.theta.register_full_backward_hook(lambda *_: seen.append(1))
+
+
+def _own_forward(block: nn.Module, seen: list[int]) -> None:
+    forward = block.theta.forward
+    block.theta.forward = lambda *args, **kwargs: seen.append(1) or forward(*args, **kwargs)
+
+
+@onednn
+@pytest.mark.parametrize("observe", [_hook, _backward_hook, _own_forward])
+def test_hooks_on_a_projection_still_run(observe, operands: list[Tensor]) -> None:
     block, x, seen = awake(NonLocalBlock3d(8)).eval(), torch.randn(1, 8, 2, 4, 4), []
     expected = block(x)
-    block.theta.register_forward_hook(lambda *_: seen.append(1))
-    torch.testing.assert_close(block(x), expected, rtol=1e-4, atol=1e-5)
+    observe(block, seen)
+    y = block(x.requires_grad_())
+    torch.testing.assert_close(y, expected, rtol=1e-4, atol=1e-5)
+    y.sum().backward()
     assert seen == [1]
+
+
+@onednn
+@pytest.mark.parametrize("format_", [torch.channels_last, torch.contiguous_format])
+def test_an_output_can_be_changed_in_place(format_: torch.memory_format, operands: list[Tensor]) -> None:
+    """As nn.ReLU(inplace=True) does after a convolution."""
+    layer, x = PointwiseConv3d(8, 5), torch.randn(1, 8, 2, 3, 4)
+    expected = torch.autograd.grad(layer(x).relu().square().sum(), layer.weight)
+    found = torch.autograd.grad(layer(x, memory_format=format_).relu_().square().sum(), layer.weight)
+    torch.testing.assert_close(found, expected)
+    assert operands
+
+
+@onednn
+def test_a_batch_of_gradients_agrees_with_one_after_the_other(operands: list[Tensor]) -> None:
+    block = awake(NonLocalBlock3d(8, key_pool=None)).eval()  # 12 keys: tiles
+    x = torch.randn(2, 8, 2, 2, 3, requires_grad=True)
+    y, cotangents = block(x), torch.randn(3, 2, 8, 2, 2, 3)
+    (found,) = torch.autograd.grad(y, x, cotangents, is_grads_batched=True, retain_graph=True)
+    expected = [torch.autograd.grad(y, x, each, retain_graph=True)[0] for each in cotangents]
+    torch.testing.assert_close(found, torch.stack(expected), rtol=1e-4, atol=1e-4)
+    assert operands
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::torch.jit.TracerWarning", "ignore:TF32")
+def test_traced_code_and_disabled_onednn_use_pytorchs_product(operands: list[Tensor], types_unchecked: None) -> None:
+    block, x = awake(NonLocalBlock3d(8, key_pool=None)).eval().requires_grad_(False), torch.randn(1, 8, 2, 2, 3)
+    expected = block(x)
+    operands.clear()
+    traced = torch.jit.trace(block, x, check_trace=False)
+    torch.jit.save(traced, BytesIO())  # fails for functions in Python
+    torch.testing.assert_close(traced(x), expected, rtol=1e-4, atol=1e-5)
+    with torch.backends.mkldnn.flags(enabled=False):
+        torch.testing.assert_close(block(x), expected, rtol=1e-4, atol=1e-5)
+    assert not operands
 
 
 def test_the_kernel_is_chosen_by_size() -> None:

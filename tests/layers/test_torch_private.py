@@ -16,6 +16,7 @@ from farfield.layers.torch_private import (
     child_slots,
     has_forward_hooks,
     has_onednn_product,
+    has_plain_call,
     has_unit_alpha,
     is_compiled,
     is_transformed,
@@ -44,6 +45,28 @@ def test_forward_hooks_are_found(register) -> None:
     assert has_forward_hooks(module)
     hook.remove()
     assert not has_forward_hooks(module)
+
+
+@pytest.mark.parametrize(
+    "register",
+    [
+        nn.Module.register_forward_hook,
+        nn.Module.register_forward_pre_hook,
+        nn.Module.register_full_backward_hook,
+        nn.Module.register_full_backward_pre_hook,
+        lambda _, hook: nn.modules.module.register_module_forward_hook(hook),
+        lambda _, hook: nn.modules.module.register_module_full_backward_hook(hook),
+    ],
+)
+def test_all_that_changes_a_call_is_found(register) -> None:
+    module = nn.Identity()
+    assert has_plain_call(module)
+    hook = register(module, lambda *_: None)
+    assert not has_plain_call(module)
+    hook.remove()
+    assert has_plain_call(module)
+    module.forward = module.forward  # an attribute of the instance
+    assert not has_plain_call(module)
 
 
 def test_compiled_modules_are_found() -> None:

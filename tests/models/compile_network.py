@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import gc
 import json
 
 import torch
@@ -47,5 +48,6 @@ def difference(name: str) -> str:
 
 
 if __name__ == "__main__":
+    gc.set_threshold(50_000)  # the compiler makes many objects
     torch.manual_seed(0)
     print(json.dumps({name: difference(name) for name in NETWORKS}))

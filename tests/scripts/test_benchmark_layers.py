@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -16,19 +14,19 @@ from real_sizes import BLOCKS, median_interval, same_function
 SCRIPT = Path(__file__).parents[2] / "scripts" / "benchmark_layers.py"
 
 
-def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, SCRIPT, *arguments], capture_output=True, text=True, check=False)
-
-
 @pytest.mark.slow
-def test_measures_every_layer_and_draws(tmp_path: Path) -> None:
+@pytest.mark.usefixtures("few_objects")
+def test_measures_every_layer_and_draws(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     small = ["--channels", "16", "--repeats", "1", "--positions", "784", "1568", "2352", "3136"]
     files = ["--json", str(tmp_path / "rows.json"), "--plot", str(tmp_path / "plot.png")]
-    done = run(*small, "--quadratic_positions", "2352", *files)
-    assert done.returncode == 0, done.stderr
+    monkeypatch.setattr("sys.argv", [str(SCRIPT), *small, "--quadratic_positions", "2352", *files])
+    main()
+    printed = capsys.readouterr().out
     rows = [Measured(**row) for row in json.loads((tmp_path / "rows.json").read_text())]
     for comparison in COMPARISONS:
-        assert comparison.name in done.stdout
+        assert comparison.name in printed
         mine = [row for row in rows if row.layer == comparison.name]
         assert {row.whose for row in mine} == {"ours", "theirs"}
         assert all(min(row.seconds, row.forward_seconds, row.bytes) > 0 for row in mine)

@@ -3,24 +3,28 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
-from pathlib import Path
+from collections.abc import Iterator
 
+import benchmark_shared_windows
 import pytest
+import torch
 
-SCRIPT = Path(__file__).parents[2] / "scripts" / "benchmark_shared_windows.py"
-
-
-def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-    small = ["--num_frames", "4", "--side_px", "32", "--windows", "6", "--rounds", "1", "--threads", "1"]
-    return subprocess.run([sys.executable, SCRIPT, *small, *arguments], capture_output=True, text=True, check=False)
+SMALL = ["--num_frames", "4", "--side_px", "32", "--windows", "6", "--rounds", "1", "--threads", "1"]
 
 
-def test_measures_windows_that_share_work() -> None:
-    done = run("--networks", "tiny_c2d", "--json")
-    assert done.returncode == 0, done.stderr
-    (row,) = json.loads(done.stdout)["networks"]
+@pytest.fixture(autouse=True)
+def _threads() -> Iterator[None]:
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.slow
+def test_measures_windows_that_share_work(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(sys, "argv", ["benchmark", *SMALL, "--networks", "tiny_c2d", "--json"])
+    benchmark_shared_windows.main()
+    (row,) = json.loads(capsys.readouterr().out)["networks"]
     assert row["clip"] == [4, 6, 32]
     assert row["hop_sampled_frames"] == 1
     assert 2.5 < row["arithmetic"] < 6 * 4 / 9  # nine frames, and a head for each window
@@ -31,7 +35,9 @@ def test_measures_windows_that_share_work() -> None:
     assert min(row["peak_bytes"].values()) > 50e6
 
 
-def test_says_what_shares_nothing() -> None:
-    done = run("--networks", "tiny")
-    assert done.returncode == 2
-    assert "the windows of tiny share no work. Choose another network, or a shorter --hop." in done.stderr
+def test_says_what_shares_nothing(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(sys, "argv", ["benchmark", *SMALL, "--networks", "tiny"])
+    with pytest.raises(SystemExit, match="2"):
+        benchmark_shared_windows.main()
+    message = "the windows of tiny share no work. Choose another network, or a shorter --hop."
+    assert message in capsys.readouterr().err

@@ -9,7 +9,10 @@ from pathlib import Path
 import benchmark_untrimmed
 import pytest
 
+from docs.page_folder import make_untrimmed
 from farfield.data.manifest import VideoRecord, read_manifest, write_manifest
+from farfield.synthetic.synthesize import RECORD, VERSION
+from scripts.conftest import run_commands_here
 
 
 def test_only_labelled_segments_are_kept(tmp_path: Path) -> None:
@@ -42,8 +45,13 @@ def test_the_benchmark_goes_on_where_it_was(
         "data.memory_gb": 0,
     }
     monkeypatch.setattr(benchmark_untrimmed, "OPTIONS", benchmark_untrimmed.OPTIONS | small)
+    monkeypatch.setattr(benchmark_untrimmed, "run_commands", run_commands_here)
+    counts = {"num_train": 2, "num_val": 2, "num_test": 2}
+    make_untrimmed(tmp_path / "videos")  # the task's own take minutes of rendering
+    made = {"task": "untrimmed", "version": VERSION, "seed": 0, **counts}
+    (tmp_path / "videos" / RECORD).write_text(json.dumps(made))
     words = ["benchmark_untrimmed.py", "--out", str(tmp_path), "--epochs", "2", "--seeds", "0", "--json"]
-    words += ["--num_train", "2", "--num_val", "2", "--num_test", "2", "--threads", "1"]
+    words += [*(f"--{name}={count}" for name, count in counts.items()), "--threads", "1"]
     monkeypatch.setattr(sys, "argv", words)
     assert benchmark_untrimmed.main() == 0
     about = json.loads(capsys.readouterr().out)

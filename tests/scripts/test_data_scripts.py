@@ -1,28 +1,28 @@
-"""The long checks and the benchmark of the data, scaled down, as a user runs them."""
+"""The long checks and the benchmark of the data, scaled down."""
 
 from __future__ import annotations
 
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
+import benchmark_data
+import check_decoding
 import pytest
 from PIL import Image
 
 SCRIPTS = Path(__file__).parents[2] / "scripts"
 
 
-def run(script: str, *arguments: str) -> dict:
-    command = [sys.executable, str(SCRIPTS / script), *arguments, "--json"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return json.loads(done.stdout)
-
-
 @pytest.mark.slow
-def test_damaged_files_crash_nothing_and_are_named() -> None:
-    about = run("check_decoding.py", "--variants=100", "--seed=7")
+def test_damaged_files_crash_nothing_and_are_named(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["check_decoding.py", "--variants=100", "--seed=7", "--json"])
+    assert check_decoding.main() == 0
+    about = json.loads(capsys.readouterr().out)
     assert about["files"] == 110
     assert about["crashed"] == about["hung"] == 0
     assert about["read"] + about["named"] == 110
@@ -32,15 +32,26 @@ def test_damaged_files_crash_nothing_and_are_named() -> None:
 
 @pytest.mark.slow
 def test_memory_stays_flat() -> None:
-    about = run("check_memory.py", "--clips=1500", "--settled=500")
+    """In a process of its own, whose memory is no other test's."""
+    command = [sys.executable, str(SCRIPTS / "check_memory.py"), "--clips=1500", "--settled=500", "--json"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    about = json.loads(done.stdout)
     assert about["growth"] <= 0.03
     assert about["videos_that_could_not_be_read"] > 0
 
 
 @pytest.mark.slow
-def test_the_benchmark_measures_and_draws(figures: Path, tmp_path: Path) -> None:
-    video = next((figures / "videos").glob("*.mp4"))
-    about = run("benchmark_data.py", str(video), "--clips=4", "--backbone=tiny", f"--plot={tmp_path / 'data.png'}")
+def test_the_benchmark_measures_and_draws(
+    make_video: Callable[..., Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    words = [str(make_video(60)), "--clips=4", "--backbone=tiny", f"--plot={tmp_path / 'data.png'}", "--json"]
+    monkeypatch.setattr(sys, "argv", ["benchmark_data.py", *words])
+    benchmark_data.main()
+    about = json.loads(capsys.readouterr().out)
     encodings = {row["encoding"]: row for row in about["encodings"]}
     assert encodings["x264's defaults"]["speed"] == encodings["x264's defaults"]["bytes"] == 1
     assert encodings["prepared (default)"]["speed"] > 1

@@ -36,6 +36,7 @@ def test_means_and_paired_gains() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("runs_here")
 def test_an_experiment_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:
     monkeypatch.setattr(experiment, "VIDEOS", {"num_train": 20, "num_val": 10, "num_test": 10})
     monkeypatch.setattr(experiment, "BATCH", 10)

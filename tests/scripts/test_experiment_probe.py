@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import experiment_probe
 import pytest
@@ -15,6 +13,7 @@ import pytest
 from farfield.build import build_model
 from farfield.checkpoints.checkpoint import save_model
 from farfield.data.manifest import read_manifest, write_manifest
+from scripts.conftest import run_commands_here
 
 pytestmark = pytest.mark.slow
 
@@ -22,17 +21,9 @@ CLIP = {"num_frames": 4, "crop_px": 24, "num_clips": 1, "num_crops": 1}
 
 
 def test_groups_are_left_out_one_by_one(
-    figures: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-    run_farfield: Callable[..., int],
+    figures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def run_here(commands: Sequence[Sequence[Any]], log: Path) -> None:
-        """Run commands in this process, which starts faster than others."""
-        assert [run_farfield(*words) for words in commands] == [0] * len(commands)
-
-    monkeypatch.setattr(experiment_probe, "run_commands", run_here)
+    monkeypatch.setattr(experiment_probe, "run_commands", run_commands_here)
     manifest = read_manifest(figures / "train.csv")
     rows = [
         replace(row, path=str(manifest.path(i)), group="abc"[i % 3])

@@ -5,14 +5,19 @@ from __future__ import annotations
 import csv
 import json
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
+from contextlib import redirect_stdout
 from pathlib import Path
+from typing import TextIO
 
 import pytest
 import reproduce_kinetics
 import torch
 from pytorchvideo.models.hub import x3d_xs
 
+from farfield.cli import main
 from farfield.data.manifest import read_manifest
 from farfield.errors import FarfieldError
 from farfield.evaluation.metrics import wilson
@@ -53,10 +58,22 @@ def weights(tmp_path: Path) -> Path:
     return path
 
 
+def run_here(command: list[str], stdout: TextIO) -> subprocess.CompletedProcess[str]:
+    """Run `python -m farfield ...` in this process: another imports PyTorch for seconds."""
+    assert command[:3] == [sys.executable, "-m", "farfield"]
+    with redirect_stdout(stdout):
+        return subprocess.CompletedProcess(command, main(command[3:]))
+
+
 @pytest.mark.slow
 def test_measures_resumes_and_reports(
-    collection: tuple[Path, Path], weights: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    collection: tuple[Path, Path],
+    weights: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
 ) -> None:
+    monkeypatch.setattr(reproduce_kinetics.subprocess, "run", run_here)
     videos, annotations = collection
     words = [str(videos), "--annotations", str(annotations), "--out", str(tmp_path / "out"), "--accelerator", "cpu"]
     words += ["--weights", f"x3d_xs={weights}", "--num_workers", "1", "--networks", "x3d_xs"]

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import statistics
-import subprocess
 import sys
 from pathlib import Path
 
 import ablate
 import benchmark_imbalance
+import benchmark_recomputation
 import benchmark_training
 import check_recomputation
 import compared_networks
@@ -25,8 +25,12 @@ from farfield.curation.split import split
 from farfield.data.manifest import VideoRecord, read_manifest, write_manifest
 from farfield.evaluation.metrics import wilson
 from farfield.evaluation.scores_file import Scores, write_scores
+from scripts.conftest import run_commands_here
 
-SCRIPTS = Path(__file__).parents[2] / "scripts"
+SMALL = (
+    *("--model.backbone=tiny", "--model.clip={num_frames: 4, crop_px: 24, num_clips: 1, num_crops: 1}"),
+    *("--trainer.max_epochs=1", "--data.num_workers=0", "--trainer.accelerator=cpu", "--report.every_n_epochs=0"),
+)
 
 
 def test_an_interval_is_students_or_wilsons_whichever_is_wider() -> None:
@@ -62,8 +66,10 @@ def test_an_ablation_goes_on_where_it_was(
     monkeypatch.setattr(ablate, "TASKS", {"recall": ablate.Task(videos, clip, small)})
     monkeypatch.setattr(ablate, "TABLES", {"axes": ablate.TABLES["axes"][:2]})
     words = ["ablate.py", "--out", str(tmp_path), "--tasks", "recall", "--tables", "axes", "--seeds", "0", "--json"]
-    monkeypatch.setattr(sys, "argv", words)
-    assert ablate.main() == 0
+    monkeypatch.setattr(sys, "argv", [*words, "--jobs=1"])
+    with monkeypatch.context() as patch:
+        patch.setattr(runs, "run_commands", run_commands_here)
+        assert ablate.main() == 0
     rows = json.loads(capsys.readouterr().out)["recall"]["axes"]
     assert [row["network"] for row in rows] == ["no blocks", "space only"]
     reports = sorted(tmp_path.glob("recall/*/seed0/test/report.json"))
@@ -74,21 +80,21 @@ def test_an_ablation_goes_on_where_it_was(
         assert picture.size[0] > 500
     before = [report.stat().st_mtime_ns for report in reports]
     reports[1].unlink()
-    assert ablate.main() == 0
+    monkeypatch.setattr(sys, "argv", words)
+    assert ablate.main() == 0  # by a process of its own
     assert reports[0].stat().st_mtime_ns == before[0], "a finished run was done again"
     assert reports[1].stat().st_mtime_ns > before[1]
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("runs_here")
 def test_each_group_is_left_out_once(
     figures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     rows = (figures / "train.csv").read_text().splitlines()[:13] + (figures / "val.csv").read_text().splitlines()[1:8]
     (tmp_path / "all.csv").write_text("\n".join(rows) + "\n")
-    options = ["--model.backbone=tiny", "--model.clip={num_frames: 4, crop_px: 24}", "--trainer.max_epochs=1"]
-    options += ["--data.num_workers=0", "--trainer.accelerator=cpu", "--report.every_n_epochs=0"]
     words = ["cross_validate.py", tmp_path / "all.csv", "--root", figures]
-    words += ["--group", "^(train|val)_", "--out", tmp_path / "folds", "--json", "--", *options]
+    words += ["--group", "^(train|val)_", "--out", tmp_path / "folds", "--jobs=1", "--json", "--", *SMALL]
     monkeypatch.setattr(sys, "argv", list(map(str, words)))
     assert cross_validate.main() == 0
     about = json.loads(capsys.readouterr().out)
@@ -107,13 +113,12 @@ def test_each_group_is_left_out_once(
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("runs_here")
 def test_folds_of_data_split_are_run_and_pooled(
     figures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     split(figures / "train.csv", tmp_path / "folds", folds=2)
-    options = ["--model.backbone=tiny", "--model.clip={num_frames: 4, crop_px: 24}", "--trainer.max_epochs=1"]
-    options += ["--data.num_workers=0", "--trainer.accelerator=cpu", "--report.every_n_epochs=0"]
-    words = ["cross_validate.py", tmp_path / "folds", "--out", tmp_path / "runs", "--jobs=1", "--json", "--", *options]
+    words = ["cross_validate.py", tmp_path / "folds", "--out", tmp_path / "runs", "--jobs=1", "--json", "--", *SMALL]
     monkeypatch.setattr(sys, "argv", list(map(str, words)))
     assert cross_validate.main() == 0
     about = json.loads(capsys.readouterr().out)
@@ -126,13 +131,14 @@ def test_folds_of_data_split_are_run_and_pooled(
 
 
 @pytest.mark.slow
-def test_the_benchmark_of_training_runs_networks_that_compute_the_same() -> None:
+def test_the_benchmark_of_training_runs_networks_that_compute_the_same(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     """That they do, the script itself makes sure of before it times anything."""
     words = ["--num_frames=4", "--side_px=32", "--batch_size=1", "--steps=1", "--json"]
-    command = [sys.executable, str(SCRIPTS / "benchmark_training.py"), *words]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    about = json.loads(done.stdout)
+    monkeypatch.setattr(sys, "argv", ["benchmark_training.py", *words])
+    benchmark_training.main()
+    about = json.loads(capsys.readouterr().out)
     assert {"PyTorchVideo, plain loop", "farfield network, plain loop", "farfield, Lightning"} <= {
         row["variant"] for row in about["variants"]
     }
@@ -165,12 +171,13 @@ def test_slowfast_is_compared_with_the_same_network() -> None:
 
 
 @pytest.mark.slow
-def test_the_benchmark_of_recomputation_finds_that_more_of_it_holds_less() -> None:
+def test_the_benchmark_of_recomputation_finds_that_more_of_it_holds_less(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     words = ["--num_frames=4", "--side_px=32", "--batch_size=2", "--steps=1"]
-    command = [sys.executable, str(SCRIPTS / "benchmark_recomputation.py"), *words]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    rows = [line.split(" | ") for line in done.stdout.splitlines()[2:]]
+    monkeypatch.setattr(sys, "argv", ["benchmark_recomputation.py", *words])
+    benchmark_recomputation.main()
+    rows = [line.split(" | ") for line in capsys.readouterr().out.splitlines()[2:]]
     memory = [float(row[1]) for row in rows]
     assert memory[0] == 1
     assert memory == sorted(memory, reverse=True)
@@ -180,7 +187,7 @@ def test_the_benchmark_of_recomputation_finds_that_more_of_it_holds_less() -> No
 def test_recomputation_is_checked_on_the_quickstarts_network(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    words = ["--steps", "2", "--num_train", "32", "--num_test", "16", "--json"]
+    words = ["--steps", "2", "--num_train", "16", "--num_test", "10", "--json"]
     monkeypatch.setattr(sys, "argv", ["check_recomputation.py", *words])
     assert check_recomputation.main() == 0
     rows = json.loads(capsys.readouterr().out)
@@ -212,13 +219,14 @@ def test_the_rare_class_is_measured_by_its_own_probability(tmp_path: Path) -> No
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("runs_here")
 def test_losses_are_compared_on_a_rare_class(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     small = {"model.clip": {"num_frames": 4, "crop_px": 24, "num_clips": 1, "num_crops": 1}}
     monkeypatch.setattr(benchmark_imbalance, "OPTIONS", benchmark_imbalance.OPTIONS | small)
     words = ["benchmark_imbalance.py", "--out", str(tmp_path), "--num_train", "20", "--num_test", "20"]
-    monkeypatch.setattr(sys, "argv", [*words, "--epochs", "1", "--seeds", "0", "--json"])
+    monkeypatch.setattr(sys, "argv", [*words, "--epochs", "1", "--seeds", "0", "--jobs=1", "--json"])
     assert benchmark_imbalance.main() == 0
     about = json.loads(capsys.readouterr().out)
     assert about["videos"] == {"train": {"others": 18, "rare": 1}, "test": {"others": 18, "rare": 1}}

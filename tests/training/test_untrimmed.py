@@ -141,7 +141,7 @@ def test_a_changed_file_of_hard_windows_is_noticed(manifest: Path, make_video: C
 @pytest.mark.parametrize(
     ("more", "message"),
     [
-        (["--model.task=single_label"], r"data.untrimmed trains on clips with no class .* task is single_label"),
+        (["--model.task=single_label"], r"data.untrimmed trains on clips with no class .* task is 'single_label'"),
         (["--data.whole_videos=true"], r"data.untrimmed and data.whole_videos are two ways to draw clips"),
         (["--data.class_balanced=true"], r"data.class_balanced needs one class per video"),
         (

@@ -80,7 +80,7 @@ def _opened(path: str | None) -> Any:
     try:
         return Path(path).open("a", encoding="utf-8")
     except OSError as error:
-        raise FarfieldError(f"{path} cannot be written: {error.strerror or error}. Choose another place.") from error
+        raise FarfieldError(f"{path} cannot be written: {error.strerror or error}. Give another path.") from error
 
 
 @contextmanager

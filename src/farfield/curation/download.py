@@ -108,7 +108,9 @@ def download(
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise FarfieldError(f"{folder} cannot be created: {error.strerror}. Give another folder as out.") from error
+        raise FarfieldError(
+            f"{folder} cannot be created: {error.strerror}. Give another output folder (out)."
+        ) from error
     options = {
         "format": "bv*[height<=480][ext=mp4]/bv*[height<=480]/b[height<=480]/bv*/b",  # video only: nothing to merge
         "ratelimit": bytes_per_second,

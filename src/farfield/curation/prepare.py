@@ -143,7 +143,7 @@ def prepare(
         _write_results(results, prepared)
     except OSError as error:
         raise FarfieldError(
-            f"{out} cannot be written: {error.strerror or error}. Give another folder as out."
+            f"{out} cannot be written: {error.strerror or error}. Give another output folder (out)."
         ) from error
     finally:
         remove_partial_files(out)

@@ -168,7 +168,7 @@ def _check_output(
 ) -> None:
     """Refuse to replace the source, files that are not an earlier split, or a split made with other options."""
     if any(path.resolve() == source.resolve() for path in files.values()):
-        raise FarfieldError(f"{source} would be overwritten by one of the splits. Give another folder as out.")
+        raise FarfieldError(f"{source} would be overwritten by one of the splits. Give another output folder (out).")
     there = [path for path in files.values() if path.exists()]
     record = folder / RECORD
     if not there and not record.exists():
@@ -187,7 +187,7 @@ def _check_output(
         was = ", ".join(f"{name} was {about.get(name)}" for name in differing)
         raise FarfieldError(
             f"{folder} holds a split made with other options: {was}. Give the same options to extend it, "
-            "overwrite=True (--overwrite) to replace it, or another folder as out."
+            "overwrite=True (--overwrite) to replace it, or another output folder (out)."
         )
 
 
@@ -231,14 +231,14 @@ def _fixed_groups(rows_of: Mapping[str, list[int]], manifest: Manifest, earlier:
         if len(parts) > 1:
             raise FarfieldError(
                 f"the earlier split has videos of {key} in {' and '.join(parts)}, but a group must not be divided. "
-                "Give overwrite=True (--overwrite) to split again, or another folder as out."
+                "Give overwrite=True (--overwrite) to split again, or another output folder (out)."
             )
         if parts:
             fixed[key] = parts[0]
     if earlier and not fixed:
         raise FarfieldError(
             f"no row of the earlier split is in {manifest.source}, so the earlier split is of another "
-            "collection. Give overwrite=True (--overwrite) to replace it, or another folder as out."
+            "collection. Give overwrite=True (--overwrite) to replace it, or another output folder (out)."
         )
     return fixed
 
@@ -259,5 +259,5 @@ def _write(
             temporary.write_text(json.dumps(options, indent=2) + "\n", encoding="utf-8")
     except OSError as error:
         raise FarfieldError(
-            f"{folder} cannot be written: {error.strerror or error}. Give another folder as out."
+            f"{folder} cannot be written: {error.strerror or error}. Give another output folder (out)."
         ) from error

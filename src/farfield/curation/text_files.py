@@ -15,8 +15,8 @@ def read_text(path: Path, needed: str, *, kind: str = "file ") -> str:
 
     Args:
         path: file to read.
-        needed: sentence of the error message that says what file to give.
-        kind: words before the path in the message about a missing file, with a space at the end.
+        needed: last sentence of the error messages, which says what file to give.
+        kind: kind of file for the message "there is no {kind}{path}", such as "file of class names at ".
 
     Raises:
         FarfieldError: for a missing file, or a file that is not UTF-8 text.
@@ -35,7 +35,7 @@ def read_csv(path: Path, needed_columns: Iterable[str], needed: str) -> Iterator
     Args:
         path: file to read.
         needed_columns: columns that the file must have.
-        needed: sentence of the error message that says what file to give.
+        needed: last sentence of the error messages, which says what file to give.
 
     Raises:
         FarfieldError: for a missing file or column, a file that is not CSV, or a row with more or fewer values than the

@@ -103,7 +103,9 @@ def transcode(
             if made.num_frames != len(written):
                 raise DecodeError(name, f"only {made.num_frames} of {len(written)} frames were written")
             if np.abs(times - written).max() > 2e-3:
-                raise DecodeError(name, "the transcoded copy has other frame times than the video, and was discarded")
+                raise DecodeError(
+                    name, "the frame times of the transcoded copy differ from the video's, so the copy was discarded"
+                )
             partial.replace(target)
         except OSError as error:  # of the target; errors of the source are DecodeErrors
             raise FarfieldError(f"{target} cannot be written: {error.strerror or error}.") from error
@@ -131,7 +133,7 @@ def source_size(source: Path | BinaryIO) -> int:
 
 
 def probe(path: Path) -> tuple[Transcoded, str]:
-    """Return the properties of a transcoded file, with 0 for the size of its source, and the file's comment.
+    """Return the properties of a transcoded file and its comment. `source_bytes` is 0, as the source is not known.
 
     Raises:
         DecodeError: if the file cannot be opened.
@@ -243,6 +245,6 @@ def _upright(frame: VideoFrame, video: FrameReader, to_rgb: RgbConverter, encodi
 
 
 def _size(width: float, height: float, short_side_px: int) -> tuple[int, int]:
-    """Return width and height of the stored frames: even, as 4:2:0 needs, and not larger than the source."""
+    """Return width and height of the stored frames. Both are even, as 4:2:0 needs, and at most those of the source."""
     factor = min(1.0, short_side_px / min(width, height))
     return max(2 * round(width * factor / 2), 2), max(2 * round(height * factor / 2), 2)

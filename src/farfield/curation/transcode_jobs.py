@@ -1,4 +1,4 @@
-"""List the videos of a collection to transcode: from a manifest, a folder or tar archives."""
+"""List the videos to transcode, from a manifest, a folder or tar archives."""
 
 from __future__ import annotations
 
@@ -71,12 +71,12 @@ def list_jobs(
         source: manifest, folder, tar archive or folder of tar archives.
         out: folder of the store.
         encoding: settings of the encoder.
-        labels: label of each Kinetics clip. None takes the labels of the manifest or of the class folders; for a video
-            in an archive, the name of its folder.
+        labels: label of each Kinetics clip. With None, the label comes from the manifest or from the name of the class
+            folder, also inside an archive.
         root: folder that a manifest's paths are relative to; None for the manifest's folder.
         skipped: record of skipped files, to which this function adds. Files in archives are added as the jobs are
             consumed.
-        fps: frame rate of folders of numbered pictures for which a manifest has none; None if it is unknown.
+        fps: frame rate for folders of numbered pictures, unless the manifest has one; None if unknown.
 
     Returns:
         The jobs, and their number. For archives the number is None, since they are read while the jobs are consumed.
@@ -176,7 +176,8 @@ def _jobs_from_archives(
 def _reason_to_skip(member: tarfile.TarInfo, path: PurePosixPath) -> Reason | None:
     """Return why a member of an archive is skipped, by the rules of `scan_folder`; None if it is not skipped.
 
-    Each file in a hidden folder counts, unlike in `scan_folder`, since an archive need not list its folders.
+    Each file in a hidden folder is reported as skipped. `scan_folder` reports only the folder, but an archive need not
+    list its folders.
     """
     if member.isdir():
         return None
@@ -189,7 +190,7 @@ def _reason_to_skip(member: tarfile.TarInfo, path: PurePosixPath) -> Reason | No
 
 
 class _CheckedMember(tarfile.TarInfo):
-    """Archive member that raises an error if its header is cut off; tarfile would take this for the archive's end."""
+    """Archive member that raises an error if its header is cut off. tarfile would take that for the archive's end."""
 
     @classmethod
     def fromtarfile(cls, tar: tarfile.TarFile) -> Self:

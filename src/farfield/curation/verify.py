@@ -1,4 +1,4 @@
-"""Verify a collection: undecodable videos, duplicates, leaks between splits, and classes without videos."""
+"""Check a collection for undecodable videos, duplicates, leaks between splits, and classes without videos."""
 
 from __future__ import annotations
 
@@ -38,22 +38,24 @@ class VerificationReport:
 
     Attributes:
         videos: number of videos in all splits. A video with several rows, such as one for each segment, counts once.
-        undecodable: (path, reason) of each undecodable video, and of each video with a row that does not fit it.
+        undecodable: (path, reason) of each video that cannot be decoded, or whose manifest row contradicts the file
+            (wrong number of frames, or a segment without frames).
         same_file: groups of paths whose files have the same content.
         look_alike: pairs of paths of near-duplicates: different files that look the same.
         leaks: (path, split, path, split, why) of each pair of related videos in different splits: the same file,
-            near-duplicates, or clips of one YouTube video.
+            near-duplicates, clips of one YouTube video, or videos of one group.
         other_labels: (path, label, path, label) of two rows with the same content and segment but different labels.
         repeated_rows: (split, path, count) of rows that a manifest has more than once.
         classes_without_videos: (split, label) of each class without a decodable video in the split.
-        decord: number of videos in a sample on which decord "agrees" with PyAV, "differs", or "cannot read it".
+        decord: for a sample of the videos, how often decord "agrees" with PyAV, "differs", or "cannot read it".
         decord_differs_on: paths of videos on which decord's frames differ from PyAV's.
         durations: percentiles (0, 5, 25, 50, 75, 95, 100%) of the durations in seconds.
         resolutions: number of videos of each "width x height".
         hours: total duration of the videos.
         skipped: files that scans of folders skipped; they do not count as problems.
         decoder: decoder that was requested.
-        fallbacks: number of videos that PyAV decoded although decord was requested, by reason; not a problem.
+        fallbacks: for each reason, number of videos that PyAV decoded although decord was requested; these do not count
+            as problems.
     """
 
     videos: int
@@ -122,8 +124,9 @@ def verify(
         sources: manifest of each split, for example train.csv val.csv test.csv; or a folder of videos for each split.
         out: folder for report.md, report.json, collection.png, quarantine.csv and the manifests.
         root: folder that the manifests' paths are relative to; None for the folder of each manifest.
-        group: what two splits must not share, as in `data split`: a column of the manifests, or a regular expression
-            for the file names, such as '^([a-z]+)_' for the person in daria_walk.avi. null for the column `group`.
+        group: how to find the group of a video, such as its person, as in `data split`; a group in two splits is a
+            leak. Either a column of the manifests, or a regular expression for the file names, such as '^([a-z]+)_' for
+            the person in daria_walk.avi. null for the column `group`.
         class_file: file with the class names that every split should have, one per line; None for every class that
             occurs in any split.
         num_workers: number of processes; None for one per core of this machine, or of the Ray cluster.
@@ -135,8 +138,8 @@ def verify(
         progress: show a progress bar on standard error.
         decoder: decoder of the videos. With "decord", PyAV still decodes the files on which decord is not exact.
             decord reports less damage than PyAV.
-        fps: frame rate of folders of numbered pictures for which a manifest has none. With None, such folders are not
-            read.
+        fps: frame rate for folders of numbered pictures, unless the manifest has one. Folders without a frame rate are
+            not read.
 
     Raises:
         FarfieldError: for a source without videos, or a report that cannot be written.
@@ -157,19 +160,21 @@ def verify(
         if Path(source).resolve() == (folder / f"{split.name}.csv").resolve() or split.name == "quarantine":
             raise FarfieldError(
                 f"{split.name}.csv in the report folder would overwrite {source} or the report's quarantine.csv. "
-                f"Rename {source}, or give another folder as out."
+                f"Rename {source}, or give another output folder (out)."
             )
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise FarfieldError(f"{folder} cannot be created: {error.strerror}. Give another folder as out.") from error
+        raise FarfieldError(
+            f"{folder} cannot be created: {error.strerror}. Give another output folder (out)."
+        ) from error
     _inspect_all(splits, sample, num_workers, seconds_per_video, engine, progress, decoder)
     diagnosis = replace(_diagnose(splits, labels), skipped=skipped, decoder=decoder)
     try:
         _write(splits, diagnosis, folder)
     except OSError as error:
         raise FarfieldError(
-            f"{folder} cannot be written: {error.strerror or error}. Give another folder as out."
+            f"{folder} cannot be written: {error.strerror or error}. Give another output folder (out)."
         ) from error
     return diagnosis
 
@@ -203,7 +208,7 @@ def _inspect_all(
     progress: bool,
     decoder: Decoder,
 ) -> None:
-    """Inspect each video once, and store the result in `inspected` and `reasons` for all its rows."""
+    """Inspect each video once, and store the result in its splits (`inspected`, `reasons`), for each of its rows."""
     rows: dict[tuple[Path, float | None], list[tuple[InspectedSplit, int]]] = defaultdict(list)
     for split in splits:
         for i, record in enumerate(split.records):
@@ -306,8 +311,8 @@ def _near_duplicates(
 ) -> Iterator[list[tuple[InspectedSplit, int]]]:
     """Yield each pair of near-duplicates, as (split, row) of both videos.
 
-    Only one of several exact copies is compared: copies are found by their hashes, and comparing all of them takes
-    quadratic time.
+    Of several exact copies, only one is compared: hashes already find copies, and the time grows with the square of the
+    number of videos.
     """
     single = list({seen.sha256: (split, i, seen) for split, i, seen in whole}.values())
     if single:
@@ -318,7 +323,7 @@ def _near_duplicates(
 
 
 def _leaks(group: Sequence[tuple[InspectedSplit, int]], why: str) -> list[tuple[str, str, str, str, str]]:
-    """Pair the first of several related videos with each of the others that is in a different split, for `leaks`."""
+    """Return a row of `leaks` for each related video whose split differs from that of the first one."""
     first, row = group[0]
     return [
         (str(first.paths[row]), first.name, str(split.paths[i]), split.name, why)

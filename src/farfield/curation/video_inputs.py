@@ -25,9 +25,10 @@ def find_records(
     """Resolve files, folders, glob patterns, manifests and "-" to a list of videos, in order and without duplicates.
 
     Folders are searched recursively for files with a video suffix, and links are followed, as by `farfield data index`.
-    With `frame_folders`, a folder of numbered pictures is a video, whether it is given or found. Some inputs stay in
-    the list although they cannot be read, so that predict reports each by name and continues with the other files: a
-    file that does not exist, a pattern without a match and, without `frame_folders`, a given folder of pictures.
+    With `frame_folders`, each folder of numbered pictures counts as a video, both as an input and inside a folder.
+    Three kinds of input stay in the list although they cannot be read: a file that does not exist, a pattern without a
+    match and, without `frame_folders`, a folder of pictures. `predict` reports each of these by name, and continues
+    with the others.
 
     Args:
         inputs: files, folders, glob patterns, manifests (.csv), or "-" to read further inputs from standard input, one
@@ -61,7 +62,7 @@ def find_records(
 
 
 def find_videos(inputs: Sequence[str], **options: Any) -> list[str]:
-    """Resolve inputs to the paths of videos, without duplicates; `find_records` has the options and errors."""
+    """Resolve inputs to the paths of videos, without duplicates. Options and errors: see `find_records`."""
     return list(dict.fromkeys(record.path for record in find_records(inputs, **options)))
 
 

@@ -1,7 +1,7 @@
 """Augmentation settings (crop, flip, colour jitter, RandAugment, erasing, MixUp, CutMix) and their random draws.
 
-Workers crop the clips and draw the random numbers of all other augmentations, which `transforms` applies on the device.
-Workers thus send only uint8 frames and a `Draw`, which takes a few bytes per clip.
+Workers crop the clips, and draw the random numbers of all other augmentations. `transforms` applies these augmentations
+on the device. Workers thus send only uint8 frames and a `Draw`, which takes a few bytes per clip.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from farfield.errors import FarfieldError
 
 
 class Mix(NamedTuple):
-    """Random numbers of MixUp or CutMix. A mixed clip's label is `share` x its own + (1 - `share`) x its partner's."""
+    """Random numbers of MixUp or CutMix. A mixed label is `share` x own label + (1 - `share`) x partner's label."""
 
     partner: Int[Tensor, " b"]
     """Index in the batch of each clip's partner."""

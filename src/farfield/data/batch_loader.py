@@ -43,7 +43,7 @@ class _BatchLoader(DataLoader[Batch]):
 
 
 def _encode(part: Any) -> Any:
-    """Encode a batch for the main process: a tensor in a shared buffer becomes a message, a small tensor an array.
+    """Encode a batch for the main process: tensors in shared buffers become messages; small tensors become arrays.
 
     Tuples are encoded element by element.
     """

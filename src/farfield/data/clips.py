@@ -133,7 +133,7 @@ def _is_ascending(places: np.ndarray) -> bool:
 
 
 def _needed_px(spec: ClipSpec, augmentation: Augmentation) -> int:
-    """Return the smallest short side, in pixels, at which no random crop is smaller than the network's input."""
+    """Return the short side, in pixels, that frames need so that no random crop is smaller than the network's input."""
     if augmentation.short_side_px is not None:
         return augmentation.short_side_px[1]
     return math.ceil(spec.crop_px / math.sqrt(augmentation.crop_scale[0] * 3 / 4))
@@ -148,7 +148,7 @@ def video_views(
     num_crops: int,
     decoder: Decoder = "pyav",
 ) -> Clip:
-    """Open a video once and sample its views for a test, see `views_of`.
+    """Open a video once and sample its views for evaluation, see `views_of`.
 
     Raises:
         VideoError: see `training_clips`.
@@ -177,15 +177,15 @@ def views_of(video: Video, path: Path, record: VideoRecord, spec: ClipSpec, *, n
 def video_windows(
     path: Path, record: VideoRecord, spec: ClipSpec, chosen: Sequence[int], *, decoder: Decoder = "pyav"
 ) -> Clip:
-    """Open a video once and read some of its windows: clips that lie end to end over the record's segment.
+    """Open a video once and read some of its windows, each as one central crop.
 
-    The last window ends with the segment. Each window is one view, its central crop.
+    Windows are clips that lie end to end over the record's segment. The last window ends where the segment ends.
 
     Args:
         path: video file, or folder of numbered pictures.
         record: row of the manifest.
         spec: input format of the network.
-        chosen: numbers of the windows to read, below `count_windows`.
+        chosen: indices of the windows to read, below `count_windows`.
         decoder: see `open_video`.
 
     Raises:
@@ -216,7 +216,7 @@ def _window_frames(video: Video, path: Path, record: VideoRecord, spec: ClipSpec
 def _read_views(
     video: Video, places: Int[np.ndarray, "clips t"], record: VideoRecord, spec: ClipSpec, num_crops: int
 ) -> Clip:
-    """Read the clips of the frames `places`, each as `num_crops` crops. A frame of several clips is decoded once."""
+    """Read clips, each as `num_crops` crops; `places` are their frame indices. A shared frame is decoded once."""
     needed, position = np.unique(places, return_inverse=True)
     frames = torch.from_numpy(video.frames(needed, spec.decoded_short_side_px))
     times, bounds = video.times[places], shown_seconds(video.times, places, spec.target_fps)

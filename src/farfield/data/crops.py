@@ -74,7 +74,7 @@ def resize_short_side(frames: Frames, short_side_px: int, method: ResizeMethod =
     Args:
         frames: frames to resize.
         short_side_px: length of the shorter side in pixels.
-        method: how the longer side is rounded, see `ClipSpec.resize`.
+        method: how the length of the longer side is rounded, see `ClipSpec.resize`.
     """
     height, width = frames.shape[1:3]
     long, short = max(height, width), min(height, width)
@@ -117,7 +117,7 @@ def _resize(frames: Frames, height: int, width: int) -> Frames:
 
 @cache
 def _resizes_uint8_fast() -> bool:
-    """Check whether PyTorch resizes uint8 images fast on this processor, by the rule of torchvision's `resize`.
+    """Check whether PyTorch resizes uint8 images fast on this processor, as torchvision's `resize` does.
 
     torchvision itself is not used here, because importing it takes longer than predicting a short video.
     """

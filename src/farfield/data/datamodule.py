@@ -37,26 +37,26 @@ class VideoDataModule(LightningDataModule):
         val: manifest of the validation videos; None for no validation.
         root: folder that the manifests' paths are relative to; None for the folder of each manifest.
         labels: class names in the network's order; None for the training manifest's labels, sorted.
-        batch_size: number of clips in a training batch, and of videos in a validation batch, of one process.
+        batch_size: number of clips in a training batch, and number of videos in a validation batch, per process.
         num_workers: number of processes that decode; None for the number of cores, at most 8. 0 decodes in the main
             process.
         augmentation: random variation of training clips.
-        flip_labels: pairs of classes that swap their labels where a clip is mirrored: {"turning left": "turning right"}
-            also labels a mirrored clip of "turning right" as "turning left". null finds the pairs whose names differ in
-            "left" and "right", and logs them; {} swaps none.
-        clips_per_video: number of clips of each video in a batch, which then has batch_size / clips_per_video videos.
+        flip_labels: pairs of classes that swap their labels when a clip is mirrored. A pair works in both directions:
+            {"turning left": "turning right"} also labels a mirrored clip of "turning right" as "turning left". null
+            finds the pairs whose names differ in "left" and "right", and logs them; {} swaps none.
+        clips_per_video: number of clips of each video in a batch. A batch then has batch_size / clips_per_video videos.
             Each video is opened once for all its clips, which saves time, but the clips' gradients are correlated.
         class_balanced: draw all classes equally often, instead of each video once an epoch.
         short_cycle: cycle through batches of 4 x batch_size clips at half the height and width, 2 x batch_size clips
             at 0.71 of the height and width, and batch_size clips at the full size. An epoch then has 3/7 of the steps
             (Wu et al., "A Multigrid Method", CVPR 2020). The learning rate depends on batch_size alone.
         decoder: pyav, which decodes only the frames that are needed, or decord. With decord, PyAV still reads the files
-            of which decord would return wrong frames, and the log says how many. Configs of earlier versions may spell
-            pyav as PyAV.
+            from which decord would return wrong frames; the log says how many files these are. Configs of earlier
+            versions may spell pyav as PyAV.
         memory_gb: size of the cache of decoded training frames, in 10^9 bytes, divided among the workers; 0 for no
             cache. A small set of videos is decoded in the first epochs only. Over the epochs, every worker caches every
             video: a video is stored num_workers times (once with num_workers 0).
-        whole_videos: train and validate on whole videos, where the manifest has several labelled segments of a video. A
+        whole_videos: train and validate on whole videos, for manifests with several labelled segments per video. A
             training clip has the labels of the segments that overlap it, and a validation video has the labels of all
             its segments (the protocol of Charades). Needs a multilabel network. If false, each row counts as a separate
             video.
@@ -66,11 +66,11 @@ class VideoDataModule(LightningDataModule):
             which nothing happens. Validation scores windows that lie end to end over whole videos; a window has the
             classes that cover at least half of it. Needs a multilabel network.
         negative_share: share of an epoch's clips that lie outside of all segments, with `untrimmed`; 0 for none. Half
-            of these clips are close to a segment, if there is room.
+            of these clips are close to a segment, if they fit there.
         hard_negatives: CSV file of wrongly scored windows, from which `untrimmed` draws more clips. `farfield test
             --timeline --write_hard_negatives` writes this file for the training manifest.
-        hard_negative_repeats: number of clips of each window of hard_negatives in an epoch. These clips replace others:
-            at most half of the clips of segments, and at most half of the clips outside of segments.
+        hard_negative_repeats: number of clips that an epoch draws from each window in hard_negatives. These clips
+            replace up to half of the clips of segments, and up to half of the clips outside of segments.
         unlabelled: CSV file with a column path that lists videos without label, on which a student network learns the
             predictions of its teacher (see `model.teacher`). Labels in the file are ignored.
         unlabelled_share: fraction of an epoch's videos that are unlabelled; null for every unlabelled video once. In
@@ -81,8 +81,9 @@ class VideoDataModule(LightningDataModule):
         seed: seed of the run.
 
     Raises:
-        FarfieldError: for a missing or malformed manifest, a label in a manifest that is not in `labels`, a row
-            without label or with several for a single-label task, or options that do not fit the classes or the task.
+        FarfieldError: for a missing or malformed manifest; for a label in a manifest that is not in `labels`; for a row
+            without exactly one label, if the task is `single_label`; or for options that do not fit the classes or the
+            task.
     """
 
     def __init__(
@@ -133,7 +134,7 @@ class VideoDataModule(LightningDataModule):
             )
         if class_balanced and task != "single_label":
             raise FarfieldError(
-                f"data.class_balanced needs one class per video, but the network's task is {task}. Leave out "
+                f"data.class_balanced needs one class per video, but the network's task is {task!r}. Leave out "
                 "data.class_balanced. For a multilabel task, loss.pos_weight weights rare classes."
             )
         self.task: Task = task
@@ -236,14 +237,14 @@ class VideoDataModule(LightningDataModule):
         return to_network_input(batch, self.clip, self.augmentation, teacher=self.teacher_clip)
 
     def batches_per_epoch(self) -> int:
-        """Return the number of training batches of an epoch in one process, up to the trainer's limit_train_batches."""
+        """Return the number of training batches per epoch and process, at most the trainer's `limit_train_batches`."""
         whole = len(self._train_sampler())
         limit = self.trainer.limit_train_batches if self.trainer else 1.0
         return max(1, min(whole, limit) if isinstance(limit, int) else int(whole * limit))
 
     @property
     def training_videos(self) -> TrainingVideos:
-        """Training videos, in the order of the rows that `Batch.indices` gives."""
+        """Training videos, in row order; `Batch.indices` are row numbers."""
         return TrainingVideos(self.train_manifest, self.unlabelled)
 
     def training_paths(self, rows: Sequence[int]) -> list[str]:
@@ -253,7 +254,7 @@ class VideoDataModule(LightningDataModule):
     def validation_batch(self, rows: Sequence[int]) -> Batch:
         """Load the validation videos in the given rows, one central view each, as network input on the CPU.
 
-        With `untrimmed`, the rows are numbers of windows.
+        With `untrimmed`, `rows` are window numbers.
         """
         assert self.val_manifest is not None
         if self.untrimmed_options.untrimmed:
@@ -331,11 +332,11 @@ class VideoDataModule(LightningDataModule):
         return ValidationWindows(self.val_manifest, self.labels, self.clip, decoder=self.decoder)
 
     def _rank(self) -> tuple[int, int]:
-        """Return the number of this process, and the number of processes."""
+        """Return the rank of this process, and the number of processes."""
         return (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
 
     def _position(self) -> tuple[int, int]:
-        """Return (epoch, number of its batches already trained on), from the batch count that checkpoints store."""
+        """Return (epoch, number of batches trained in that epoch), from the batch count that checkpoints store."""
         if self.trainer is None:
             return 0, 0
         return divmod(processed_batches(self.trainer), self.batches_per_epoch())

@@ -244,7 +244,7 @@ class TrainingClips(Dataset[Batch]):
         )
 
     def _name_empty_class(self, failures: list[Failure], begin: int, wanted: int, taken: int) -> None:
-        """Set `empty_class` in the failures from `begin` on if row `taken`, loaded for `wanted`, has another class.
+        """Set `empty_class` in `failures[begin:]` if the loaded row `taken` has another class than the row `wanted`.
 
         `empty_class` stays None for multilabel and multi_head tasks.
         """

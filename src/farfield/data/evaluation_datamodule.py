@@ -1,4 +1,4 @@
-"""LightningDataModule for tests: loaders of all views of each video."""
+"""LightningDataModule for evaluation: loaders that yield all views of each test video."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from farfield.video.decoder_names import Decoder
 
 
 class TestDataModule(LightningDataModule):
-    """Test videos, each with all its views: num_clips clips in num_crops crops.
+    """Test videos, each with all its views: `num_clips` clips x `num_crops` crops.
 
     Args:
         manifest: videos to test on.
@@ -29,7 +29,7 @@ class TestDataModule(LightningDataModule):
         clip: input format of the network.
         num_clips: number of clips spread over each video.
         num_crops: number of crops of each clip.
-        batch_size: number of videos in a batch of one process.
+        batch_size: number of videos per batch and process.
         num_workers: number of processes that decode; None for the number of cores, at most 8. 0 decodes in the main
             process.
         decoder: see `open_video`.
@@ -89,7 +89,7 @@ def to_network_input(
 ) -> Batch:
     """Augment and normalise a batch on its device, see `network_input`.
 
-    The clips for the teacher, if there is one, are augmented alike and normalised as `teacher` says.
+    The teacher's clips, if there are any, get the same augmentation, and the mean and standard deviation of `teacher`.
     """
     clips = network_input(batch.clips, clip, draw=batch.draw, augmentation=augmentation)
     if batch.teacher_clips is None or teacher is None:

@@ -62,10 +62,10 @@ def stream_frames(
 
 
 def random_clip(length: int, spec: ClipSpec, rng: np.random.Generator) -> Int[np.ndarray, " num_frames"]:
-    """Sample a training clip: frames from a random start or, with sampling="segments", a random frame of each part.
+    """Sample a training clip that starts at a random frame; with sampling="segments", see `random_segments`.
 
-    With short_clip="clamp", a clip longer than the video begins with repeats of the video's first frame and ends with
-    repeats of its last, so that the video lies at a random place in the clip.
+    With short_clip="clamp", a video that is shorter than the clip is placed at a random time in the clip. Repeats of
+    its first frame fill the clip before it, and repeats of its last frame fill the clip after it.
 
     Args:
         length: number of frames in the stream.
@@ -133,7 +133,7 @@ def resampled_frames(
     """Return the frames of a clip of `num_frames` frames that shows the same seconds of the video as another clip.
 
     The frames are spread evenly from the first to the last frame of the other clip. With equal numbers of frames, the
-    clips are equal. Where the other clip jumps back to loop a short video, the nearest of its frames is used.
+    clips are equal. If the other clip loops a short video, its nearest frame is used at each jump back to the start.
 
     Args:
         times: start time of each frame of the video.

@@ -49,7 +49,7 @@ def read_hard_windows(path: str | Path) -> list[HardWindow]:
     """Read a file of hard windows.
 
     Raises:
-        FarfieldError: for a missing file, missing columns, or an invalid row, whose line the message names.
+        FarfieldError: for a missing file, missing columns, or an invalid row; the message names the row's line.
     """
     path = Path(path)
     if not path.is_file():

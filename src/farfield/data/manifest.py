@@ -3,11 +3,10 @@
     path,label[,start_seconds,end_seconds][,num_frames,fps,width,height,duration_seconds][,group]
 
 Paths are relative to the manifest's folder, or to a given root. A path leads to a video file, or to a folder of
-numbered pictures, which needs `fps`. Several labels of one row are separated by `|`; an
-empty label means none of the classes. [start_seconds, end_seconds) is the annotated segment; without one, the whole
-video is used. `farfield data index` fills num_frames to duration_seconds. `group` names what
-videos have in common, such as the person or the source video; `farfield data split` keeps groups whole. Spaces around a
-value are stripped.
+numbered pictures, which needs `fps`. Several labels of one row are separated by `|`; an empty label means none of the
+classes. [start_seconds, end_seconds) is the annotated segment; without one, the whole video is used. `farfield data
+index` fills the columns from num_frames to duration_seconds. `group` names what videos have in common, such as the
+person or the source video; `farfield data split` keeps groups whole. Spaces around a value are stripped.
 """
 
 from __future__ import annotations
@@ -50,7 +49,7 @@ class VideoRecord:
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """Labels of the row; empty for none of the classes."""
+        """Labels of the row; empty if it has none of the classes."""
         return split_labels(self.label)
 
 
@@ -218,8 +217,8 @@ def read_manifest(
         needs_labels: whether the column `label` must be there.
 
     Raises:
-        FarfieldError: for a missing or empty file, a missing or unknown column, or an invalid value, whose line the
-            message names.
+        FarfieldError: for a missing or empty file, a missing or unknown column, or an invalid value; the message names
+            the line.
     """
     path = Path(path)
     if not path.is_file():
@@ -257,7 +256,7 @@ def record_file(manifest: str | Path) -> Path:
 def _count_missing(manifest: Path, digest: object) -> int | None:
     """Return how many chosen videos were missing when the subset was made; None without a record of this.
 
-    `digest` is the manifest's content hash. A record with another hash does not count.
+    `digest` is the manifest's content hash. A record with another hash is ignored.
     """
     try:
         about = json.loads(record_file(manifest).read_text())
@@ -291,7 +290,7 @@ def _sort_labels(labels: set[str]) -> list[str]:
 def _blocks(
     file: Iterator[str], path: Path, group_column: str, *, needs_labels: bool
 ) -> Iterator[dict[str, Sequence[Any]]]:
-    """Yield the checked rows in blocks (column name to values), to limit the memory needed."""
+    """Yield blocks of checked rows, each a dict of column name to values. Blocks limit the memory needed."""
     header = [name.strip() for name in next(csv.reader(file), [])]
     ignored: set[str] = set()
     if group_column != "group" and group_column in header:
@@ -308,7 +307,7 @@ def _blocks(
                 "of column names, at least `path,label`. `farfield data index` reads other formats."
             )
     if len(set(header)) < len(header):
-        raise FarfieldError(f"{path} has a column twice: its first line is {','.join(header)!r}. Leave one out.")
+        raise FarfieldError(f"{path} has a column twice: its first line is {','.join(header)!r}. Remove one of them.")
     line = 2
     while lines := list(islice(file, _BLOCK)):
         text = "".join(lines).replace("\r\n", "\n")
@@ -379,7 +378,8 @@ def _checked(texts: Mapping[str, Sequence[str]], path: Path, lines: Sequence[int
         if (ends <= starts).any():
             row = int(np.argmax(ends <= starts))
             raise FarfieldError(
-                f"{path}, line {lines[row]}: the segment [{starts[row]}, {ends[row]}) is empty. Raise end_seconds."
+                f"{path}, line {lines[row]}: the segment [{starts[row]}, {ends[row]}) is empty. Raise end_seconds "
+                "above start_seconds."
             )
     return columns
 

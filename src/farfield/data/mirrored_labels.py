@@ -54,10 +54,10 @@ def mirror_targets(
     flip: Bool[np.ndarray, " b"],
     mirrored: Int[np.ndarray, " classes"],
 ) -> Int[np.ndarray, " b"] | Float[np.ndarray, "b classes"]:
-    """Return the targets, where those of mirrored clips are replaced by the targets of their mirror images.
+    """Replace the target of each mirrored clip by the target of its mirror image.
 
     Args:
-        targets: class of each clip; for other tasks than single_label, 1 for each class that the clip has.
+        targets: for `single_label`, the class of each clip; for other tasks, 1 for each class that the clip has.
         flip: which clips are mirrored.
         mirrored: from `mirrored_classes`.
     """
@@ -72,8 +72,8 @@ def _checked(labels: Sequence[str], augmentation: Augmentation, given: Mapping[s
     """Check the given pairs of classes, and return them in both directions."""
     if given and not augmentation.flip:
         raise FarfieldError(
-            "data.flip_labels is given, but data.augmentation.flip is false, so no clip is mirrored. Leave out one of "
-            "the two."
+            "data.flip_labels is given, but data.augmentation.flip is false, so no clip is mirrored. Leave out "
+            "data.flip_labels, or set data.augmentation.flip to true."
         )
     swapped: dict[str, str] = {}
     for a, b in given.items():
@@ -117,7 +117,7 @@ def _found(labels: Sequence[str], augmentation: Augmentation) -> dict[str, str]:
         log.info("flipped clips swap the labels %s; data.flip_labels '{}' turns this off.", pairs)
     if alone:
         log.warning(
-            "flipped clips of %s keep their labels, since there is no class of the opposite direction. If the "
+            "flipped clips of %s keep their labels, since there is no class for the opposite direction. If the "
             "direction matters, add these classes to data.augmentation.keep_direction.",
             ", ".join(map(repr, alone)),
         )
@@ -134,8 +134,8 @@ def check_heads(labels: Sequence[str], flip_labels: Mapping[str, str]) -> None:
     """Check that, in a multi_head task, mirrored clips still have exactly one class of each head.
 
     Raises:
-        FarfieldError: if classes of one head are mirrored to classes of several heads, or classes of two heads to
-            classes of one.
+        FarfieldError: if classes of one head are mirrored to classes of several heads, or classes of several heads are
+            mirrored to classes of one head.
     """
     mirrored, columns = mirrored_classes(labels, flip_labels), head_columns(labels)
     head_of = np.concatenate([np.full(len(labels[each]), place) for place, each in enumerate(columns.values())])

@@ -41,9 +41,9 @@ class EpochBatchSampler(Sampler[list[SampleKey]]):
         num_samples: number of rows of the manifest.
         batch_size: number of videos in a batch of one process.
         seed: seed of the run.
-        position: function that is called at the start of an epoch and returns (epoch, number of its batches already
-            trained on), as counted by the trainer. Batches that were only prefetched when a run stopped do not count,
-            so a resumed run does not skip them.
+        position: function that is called at the start of an epoch and returns (epoch, number of batches already trained
+            in this epoch), as counted by the trainer. Batches that were prefetched but not trained on before a run
+            stopped do not count, so a resumed run does not skip them.
         rank: rank of this process; the processes get disjoint, equally large shares of the samples.
         world_size: number of processes that train together.
         classes: class of each row, to draw all classes equally often; None draws each video once an epoch.

@@ -35,7 +35,9 @@ def random_segments(length: int, spec: ClipSpec, rng: np.random.Generator) -> In
 
 
 def segment_views(length: int, spec: ClipSpec, num_clips: int) -> Int[np.ndarray, "num_clips num_frames"]:
-    """Sample test clips: the same frame of each part of a stream of `length` frames. Return the positions.
+    """Sample test clips, each with the frame at the same place in every part of a stream of `length` frames.
+
+    Return the positions.
 
     Raises:
         FarfieldError: for more clips than `spec.segment_offsets` allows.
@@ -85,8 +87,8 @@ class Offsets(NamedTuple):
     """Functions that choose the frames for one value of `segment_offsets`.
 
     Attributes:
-        train: returns the positions of a training clip, from (length, parts, random generator).
-        test: returns the positions of a test clip, from (length, parts, clip, number of clips).
+        train: returns the positions of a training clip, from (length, number of parts, random generator).
+        test: returns the positions of a test clip, from (length, number of parts, index of the clip, number of clips).
     """
 
     train: Callable[[int, int, np.random.Generator], Int[np.ndarray, " parts"]]

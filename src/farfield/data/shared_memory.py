@@ -49,7 +49,7 @@ class SharedBatches:
     def receive(self, worker: int, buffer: int, shape: tuple[int, ...], memory: Tensor | None) -> Tensor:
         """Return the batch in a buffer. The buffer becomes free when the batch and all its views are deleted.
 
-        `memory` is the buffer's memory if it is new; None if it is mapped already.
+        `memory` is the memory of a new buffer; None if the buffer is mapped already.
         """
         if memory is not None:
             self._mapped[worker, buffer] = memory
@@ -126,5 +126,5 @@ def stack_into_buffer(parts: Sequence[Tensor]) -> Tensor:
 
 
 def as_message(batch: Tensor) -> Any:
-    """Return the message to send for a worker's batch from `stack_into_buffer`; any other tensor unchanged."""
+    """Return the message to send for a batch from `stack_into_buffer`; return any other tensor unchanged."""
     return _writer.as_message(batch) if _writer else batch

@@ -1,4 +1,4 @@
-"""Targets of a manifest's rows, and of clips of whole videos whose segments have labels."""
+"""Targets of a manifest's rows, and targets of clips, from the labelled segments of their videos."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from farfield.task import Task, head_columns
 def row_targets(
     manifest: Manifest, labels: Sequence[str], task: Task
 ) -> Int[np.ndarray, " rows"] | Float[np.ndarray, "rows classes"]:
-    """Return each row's class as an index into `labels`; for other tasks, 1 for each class of the row, and 0 elsewhere.
+    """Return the target of each row: for `single_label`, the class as an index into `labels`; else 0 or 1 per class.
 
     Raises:
         FarfieldError: for a label that is not in `labels`; for a single-label task, for a row with no label or several;
@@ -67,7 +67,7 @@ class WholeVideos:
         """Merge the rows of each video. Other columns are taken from the video's first row.
 
         Raises:
-            FarfieldError: if a video is spelled in two ways, such as a.mp4 and ./a.mp4.
+            FarfieldError: if two rows spell the path of one video differently, such as a.mp4 and ./a.mp4.
         """
         rows: dict[str, VideoRecord] = {}
         spelled: dict[Path, str] = {}
@@ -76,8 +76,8 @@ class WholeVideos:
             first = spelled.setdefault(manifest.root / record.path, record.path)
             if first != record.path:
                 raise FarfieldError(
-                    f"{manifest.source} spells a video in two ways, {first!r} and {record.path!r}, so that each would "
-                    "have only a part of its segments. Use one spelling in all rows."
+                    f"{manifest.source} spells the path of a video in two ways, {first!r} and {record.path!r}, "
+                    "so that each would have only a part of its segments. Use one spelling in all rows."
                 )
             rows.setdefault(record.path, record)
             end = math.inf if record.end_seconds is None else record.end_seconds
@@ -133,7 +133,7 @@ class ClipTargets:
         return self.has_label[row][overlaps].any(0).astype(np.float32)
 
     def shares(self, row: int, start_seconds: float, end_seconds: float) -> Float[np.ndarray, " classes"]:
-        """Return the share of the time [start, end) that segments of each class cover, float32 in [0, 1].
+        """Return, for each class, the share of the time [start, end) that its segments cover: float32 in [0, 1].
 
         Time that several segments of a class cover counts once.
         """
@@ -154,11 +154,11 @@ def whole_videos_of(manifest: Manifest, task: Task, *, option: str) -> WholeVide
         option: name of the option that requires whole videos, for the message.
 
     Raises:
-        FarfieldError: unless the task is multilabel: a whole video may have several labels.
+        FarfieldError: unless the task is `multilabel`, since a whole video may have several labels.
     """
     if task != "multilabel":
         raise FarfieldError(
-            f"{option} gives a video the labels of all its rows, which needs task multilabel, but the network's task "
-            f"is {task}. Leave out {option}, or train with --model.task multilabel."
+            f"{option} gives a video the labels of all its rows, which needs the task 'multilabel', but the "
+            f"network's task is {task!r}. Leave out {option}, or train with --model.task multilabel."
         )
     return WholeVideos.of(manifest)

@@ -38,14 +38,16 @@ def unlabelled_videos(
     """
     if path is None:
         if share is not None:
-            raise FarfieldError(f"{option}_share is {share}, but {option} is not set. Set {option}, or leave it out.")
+            raise FarfieldError(
+                f"{option}_share is {share}, but {option} is not set. Set {option}, or leave out {option}_share."
+            )
         return None
     if share is not None and not 0 < share < 1:
         raise FarfieldError(f"{option}_share is {share}; it must be above 0 and below 1, or null.")
     if untrimmed:
         raise FarfieldError(
-            f"{option} and data.untrimmed cannot be combined: a row without label already adds an untrimmed video in "
-            f"which nothing happens. Leave out {option}."
+            f"{option} and data.untrimmed cannot be combined: with data.untrimmed, a row without label means a video "
+            f"in which nothing happens. Leave out {option}."
         )
     return read_unlabelled(path, root=root)
 
@@ -86,10 +88,10 @@ class MixedEpoch:
 
     Attributes:
         num_labelled: number of labelled videos.
-        num_unlabelled: number of unlabelled videos, whose rows follow.
-        share: fraction of an epoch's videos that are unlabelled; None for each unlabelled video once. An epoch has
-            every labelled video once. If there are more unlabelled videos than this needs, each epoch draws others; if
-            there are fewer, videos are repeated.
+        num_unlabelled: number of unlabelled videos, whose rows follow those of the labelled videos.
+        share: fraction of an epoch's videos that are unlabelled; None draws each unlabelled video once. An epoch has
+            every labelled video once. If there are more unlabelled videos than an epoch needs, each epoch draws
+            different ones; if there are fewer, they are repeated.
         classes: class of each labelled video, to draw all classes equally often; None for each video once.
     """
 

@@ -35,7 +35,7 @@ HARD_REPEATS = 2
 
 
 class Kind(IntEnum):
-    """What the clips from a source show (see `UntrimmedVideos.sources`)."""
+    """Kind of a source of clips (see `UntrimmedVideos.sources`)."""
 
     SEGMENT = 0
     """A labelled segment, at least in part."""
@@ -124,7 +124,7 @@ class UntrimmedVideos:
         return sum(self.clips_per_epoch())
 
     def clips_per_epoch(self) -> tuple[int, int]:
-        """Return the numbers of clips of segments and of clips outside of all segments in an epoch."""
+        """Return how many clips of an epoch are of segments, and how many are outside of all segments."""
         segments = int((self.kinds == Kind.SEGMENT).sum())
         return segments, round(segments * self.negative_share / (1 - self.negative_share))
 
@@ -135,7 +135,7 @@ class UntrimmedVideos:
         If there are more hard windows, a random selection of them is used.
 
         Returns:
-            Source of each clip in random order, and a number that distinguishes the clips of a source.
+            Source of each clip, in random order; and for each clip, how many earlier clips have the same source.
         """
         drawn = []
         for kind, labelled, count in zip(
@@ -188,7 +188,7 @@ class UntrimmedVideos:
         return self.targets.shares(int(self.video[row]), start, end)
 
     def check_free_time(self, tried: set[int]) -> None:
-        """Raise `NoFreeTime` if no clip fits into any free time; `tried` are the sources into which no clip fits."""
+        """Raise `NoFreeTime` if `tried`, the sources into which no clip fits, contains the free time of every video."""
         if tried.issuperset(np.flatnonzero(self.kinds == Kind.FREE_TIME).tolist()):
             raise NoFreeTime(
                 f"no clip fits outside of the labelled segments in any video of {self.sources.source}. Set "
@@ -199,8 +199,8 @@ class UntrimmedVideos:
 def free_seconds(videos: Manifest, targets: ClipTargets) -> Float[np.ndarray, " videos"]:
     """Return the time of each video outside of its labelled segments, in seconds, by the manifest's durations.
 
-    Videos of unknown duration get the mean of the others, or 1 if no duration is known. The duration is not needed if
-    the segments of a video begin at 0 and one of them has no end.
+    A video of unknown duration gets the mean of the other videos, or 1 if no duration is known. The duration is not
+    needed for a video with a segment that begins at 0 and a segment without an end.
     """
     free = np.full(len(videos), np.nan)
     for row, record in enumerate(videos):
@@ -253,7 +253,7 @@ def _spread(
 
 
 def _occurrences(rows: Int[np.ndarray, " clips"]) -> Int[np.ndarray, " clips"]:
-    """Return, for each position, how often its row occurs before it."""
+    """Return, for each clip, the number of earlier clips with the same row."""
     order = np.argsort(rows, kind="stable")
     ordered = rows[order]
     first = np.searchsorted(ordered, ordered, side="left")

@@ -59,13 +59,13 @@ class UntrimmedOptions:
             return None
         if task != "multilabel":
             raise FarfieldError(
-                "data.untrimmed trains on clips with no class or with several, which needs task multilabel, but "
-                f"the network's task is {task}. Set model.task to multilabel, or leave out data.untrimmed."
+                "data.untrimmed trains on clips with no class or with several, which needs the task 'multilabel', but "
+                f"the network's task is {task!r}. Set model.task to multilabel, or leave out data.untrimmed."
             )
         if whole_videos:
             raise FarfieldError(
                 "data.untrimmed and data.whole_videos are two ways to draw clips from videos of several segments. "
-                "Leave one out: data.untrimmed to find when something happens, data.whole_videos to find what happens "
+                "Keep only one: data.untrimmed to find when something happens, data.whole_videos to find what happens "
                 "in a video."
             )
         if clip.sampling == "segments":

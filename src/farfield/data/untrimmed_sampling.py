@@ -1,4 +1,4 @@
-"""Where training clips of untrimmed videos start: across labelled segments, outside of all, or in a hard window.
+"""Choose where training clips of untrimmed videos start: at a segment, outside of all segments, or in a hard window.
 
 Pure functions of times, segments and a random generator. A clip is given by its place k: it begins at position k of the
 video's stream of frames (see `frame_sampling.py`).
@@ -54,7 +54,7 @@ def place_in_segment(bounds: Float[np.ndarray, "places 2"], start: float, end: f
 def place_outside(
     bounds: Float[np.ndarray, "places 2"], segments: Float[np.ndarray, "segments 2"], rng: np.random.Generator
 ) -> int:
-    """Draw the place of a clip that overlaps no segment; with probability `NEAR_BORDER_SHARE`, it is close to one.
+    """Draw the place of a clip outside of all segments; with probability `NEAR_BORDER_SHARE`, close to a segment.
 
     Raises:
         NoFreeTime: if every clip overlaps a segment.
@@ -77,7 +77,7 @@ def place_in_window(
 ) -> int:
     """Draw the place of a clip whose middle lies in the middle half of the window [start, end).
 
-    If the window overlaps no segment, the clip does not overlap one either, unless this is impossible.
+    If the window overlaps no segment, the clip also overlaps no segment, if such a place exists.
     """
     middles = bounds.mean(axis=1)
     inside = np.abs(middles - (start + end) / 2) <= (end - start) / 4

@@ -1,8 +1,8 @@
 """Metrics of timelines that are used for alarms: false alarms per hour, and the delay of detection.
 
 A false alarm is a predicted segment that overlaps no true segment of its class. If a threshold of temporal intersection
-over union (tIoU) is given, a false alarm is a predicted segment that matches no true one (see `segment_matching`). Then
-a second alarm for the same action is a false alarm, too, as is an alarm that is far too long.
+over union (tIoU) is given, a false alarm is instead a predicted segment that matches no true segment (see
+`segment_matching`). Then a second alarm for the same action is a false alarm, too, as is an alarm that is far too long.
 
 The delay of a true segment is the time from its start to the end of the first window that overlaps it and whose
 probability of the class reaches the threshold. A window's probability is known at its end, when its last frame has
@@ -52,7 +52,7 @@ class ScoredWindows(NamedTuple):
 
     Attributes:
         starts: start of each window in seconds, ascending.
-        ends: end of each window in seconds, never earlier than the previous one's.
+        ends: end of each window in seconds, never earlier than the end of the previous window.
         probabilities: probability of each class in each window.
     """
 

@@ -7,8 +7,8 @@ predicted class. With acc(B) the accuracy in bin B, and conf(B) the mean probabi
     ECE = sum_B |B| / n |acc(B) - conf(B)|
 
 Temperature scaling (eq. 9) divides logits by one number T. T maximises the likelihood of the labels of videos that the
-network was not trained on. Scaling changes probabilities but not rankings. Here T divides the logarithm of the averages
-of the probabilities over views, because these averages are reported.
+network was not trained on. Scaling changes probabilities but not rankings. Here the probabilities of a video are first
+averaged over its views, and T divides the logarithm of the average, because the average is what is reported.
 """
 
 from __future__ import annotations

@@ -20,11 +20,12 @@ negatives, too. Precision and F1 are 0 for a class that has positives but is nev
 left out of the sample-wise mean; torchmetrics counts them as 1.
 
 Intervals are percentiles of a bootstrap over videos, or over groups if the videos have them: see `resampling`. The
-percentiles are shifted so that the mean of the resamples is the value. Resamples have a higher average precision,
-because a positive that is drawn twice raises the precision at both copies. This bias is small for one class but has the
-same sign for all classes. Without the shift, the macro average of many rare classes would lie below its own interval. A
-class whose positives are all in one unit (video or group) has no interval, because resampling cannot show how other
-positives would be scored. With few positives, an interval is too narrow; at a value of 0 or 1 it may have no width.
+percentiles are shifted so that the mean of the resamples equals the measured value. Resamples have a higher average
+precision, because a positive that is drawn twice raises the precision at both copies. This bias is small for one class
+but has the same sign for all classes. Without the shift, the macro average of many rare classes would lie below its own
+interval. A class whose positives are all in one unit (video or group) has no interval, because resampling cannot show
+how other positives would be scored. With few positives, an interval is too narrow; at a value of 0 or 1 it may have no
+width.
 """
 
 from __future__ import annotations
@@ -96,8 +97,8 @@ class Resampling:
     """Settings of the bootstrap that confidence intervals are computed with.
 
     Args:
-        units: number of each video's unit (its group, or the video itself), from `sampling_units`. The videos of a unit
-            are drawn together.
+        units: unit of each video (its group, or the video itself), as `sampling_units` numbers them. The videos of a
+            unit are drawn together.
         draws: number of resamples; 0 for no intervals.
         seed: random seed.
     """
@@ -111,7 +112,7 @@ class Resampling:
         """Choose the units and the number of resamples, so that the intervals take about 20 seconds at most.
 
         Args:
-            groups: group of each video; None for a video without one, or if no video has one.
+            groups: group of each video (None for a video without a group), or None if no video has a group.
             videos: number of videos.
             classes: number of classes.
 
@@ -208,7 +209,7 @@ def measure_ranking(
 def mean_average_precision(scores: Float[Tensor, "n classes"], targets: Bool[Tensor, "n classes"]) -> float:
     """Return the mean of the classes' average precision (mAP), without an interval.
 
-    Classes without positives are left out; NaN if no class has any.
+    Classes without positives are left out. The result is NaN if no class has positives.
 
     Args:
         scores: probabilities, in [0, 1].
@@ -299,7 +300,7 @@ def _joined(parts: list[Tensor]) -> Tensor | None:
 
 
 def estimate_from_draws(value: float, drawn: Float[Tensor, " draws"] | None) -> Estimate:
-    """Return a value and its 95% interval: percentiles of its resamples, shifted so that their mean is the value.
+    """Return a value and its 95% interval: percentiles of the resampled values, shifted so that their mean is `value`.
 
     The bounds are NaN if there are no resamples, or if the value is NaN. `drawn` has the value on each resample; it is
     None if there are no resamples.

@@ -1,4 +1,4 @@
-"""Class metrics and operating points as the plain types of report.json and the rows of per_class.csv."""
+"""Convert class metrics and operating points to plain types for report.json, and to rows of per_class.csv."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def class_metrics_content(
 def chosen_thresholds_content(point: OperatingPoint) -> dict[str, Any]:
     """Return the entry `operating_point` of report.json for a multilabel task or for timelines.
 
-    The entry has no metrics. The metrics at the thresholds are elsewhere in the report.
+    The entry has no metrics: the metrics at these thresholds are elsewhere in the report.
     """
     without = [label for label, threshold in point.thresholds.items() if threshold is None]
     return {**point.to_dict(), "without_threshold": without}
@@ -72,7 +72,7 @@ def operating_point_content(
 
     Args:
         point: chosen thresholds of the classes.
-        metrics: labels of the classes with a threshold and their metrics; None if there is no such class.
+        metrics: (labels, metrics) of the classes that have a threshold; None if no class has one.
     """
     labels, found = ([], {}) if metrics is None else (metrics[0], vars(metrics[1]))
     return {

@@ -29,9 +29,9 @@ class Comparison:
         left_out: number of videos that only one run scored.
         right_in_a_only: number of videos that only A predicts correctly.
         right_in_b_only: number of videos that only B predicts correctly.
-        top1: difference of top-1 accuracy.
-        top5: difference of top-5 accuracy.
-        mean_class_accuracy: difference of mean class accuracy.
+        top1: top-1 accuracy of B minus that of A.
+        top5: top-5 accuracy of B minus that of A.
+        mean_class_accuracy: mean class accuracy of B minus that of A.
     """
 
     videos: int
@@ -51,15 +51,15 @@ def compare_runs(
     `compare_multilabel_runs` compares multilabel networks.
 
     Args:
-        run_a: run A, given as the run's folder, the folder of a test report, or a scores.npz file; or what
-            `read_scored_run` read.
+        run_a: run A, given as the run's folder, the folder of a test report, or a scores.npz file; or a `ScoredRun`
+            from `read_scored_run`.
         run_b: run B, given in the same way.
         draws: number of bootstrap resamples, at least 100.
         seed: random seed of the bootstrap.
 
     Raises:
-        FarfieldError: if a run has no scores, the runs have no videos in common, their classes or labels differ, they
-            are of networks of another task, or an option is out of range.
+        FarfieldError: if a run has no scores or is not of a single-label network, the runs have no videos in common,
+            their classes or labels differ, or an option is out of range.
     """
     check_bootstrap(draws, seed)
     scored_a, scored_b = scored_run(run_a), scored_run(run_b)
@@ -101,10 +101,10 @@ _HOW_TO_COMPARE = {
 
 
 def check_single_label(*runs: ScoredRun) -> None:
-    """Check that videos have one class in the tests of all runs.
+    """Check that all runs are tests of single-label networks.
 
     Raises:
-        FarfieldError: if a run is of a network of another task.
+        FarfieldError: if the network of a run has another task.
     """
     for run in runs:
         if run.scores.task != "single_label":
@@ -125,7 +125,8 @@ def paired_scores(run_a: ScoredRun, run_b: ScoredRun) -> tuple[Scores, Scores, i
     a, b = run_a.scores, run_b.scores
     if a.task != b.task:
         raise FarfieldError(
-            f"{run_a.name} has the task {a.task}, and {run_b.name} has {b.task}. Give two tested runs of the same task."
+            f"{run_a.name} has the task {a.task!r}, and {run_b.name} has {b.task!r}. Give two tested runs of the same "
+            "task."
         )
     if set(a.labels) != set(b.labels):
         differing = sorted(set(a.labels) ^ set(b.labels))
@@ -154,7 +155,7 @@ def paired_scores(run_a: ScoredRun, run_b: ScoredRun) -> tuple[Scores, Scores, i
         )
     if a.views_aggregation != b.views_aggregation:
         log.warning(
-            "%s aggregates its views by %s, and %s by %s; this alone may cause the differences",
+            "%s was tested with views_aggregation %r, and %s with %r; this alone may cause the differences.",
             run_a.name, a.views_aggregation, run_b.name, b.views_aggregation,
         )  # fmt: skip
     second = replace(second, paths=first.paths, segments=first.segments)

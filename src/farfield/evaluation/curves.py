@@ -62,11 +62,12 @@ def measure_curves(scores: Float[Tensor, "n classes"], targets: Bool[Tensor, "n 
 def plot_precision_recall(curves: Curves, ranking: RankingMetrics, labels: Sequence[str]) -> Figure:
     """Plot precision against recall for each class, and their mean (bold).
 
-    With more than `NAMED_CURVES` classes, those with the lowest average precision are named, and the others grey.
+    With more than `NAMED_CURVES` classes, those with the lowest average precision are named, and the others are drawn
+    in grey.
 
     Args:
         curves: curves to plot.
-        ranking: metrics to show beside the names.
+        ranking: metrics to show beside the class names.
         labels: class names.
     """
     figure, axes = _axes("recall", "precision")

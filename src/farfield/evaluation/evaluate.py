@@ -115,7 +115,7 @@ def evaluate(
         views_aggregation: how the class probabilities of a video's views are aggregated: "mean", or "max" as PySlowFast
             does for Charades. None for the network's test setting.
         whole_videos: join the rows of each video: the whole video is tested, with the labels of all its rows (the
-            protocol of Charades). Needs a multilabel network. Otherwise each row is tested by itself.
+            protocol of Charades). Needs a multilabel network. If false, each row is tested separately.
         timeline: find segments in whole videos, as `predict` does with a timeline, and compare them with the labelled
             segments of the manifest, which may have several rows for a video. True, or `TimelineOptions` to set the
             options of windows and segments.
@@ -196,13 +196,13 @@ def evaluate(
         given = {"restrict_labels": restrict_labels, "calibrate_on": calibrate_on, "choose_threshold": choose_threshold}
         names = " and ".join(name for name, value in given.items() if value)
         raise FarfieldError(
-            f"{names} cannot be combined with a multi_head network, whose classes are those of several heads. Leave "
-            f"out {names}."
+            f"{names} cannot be combined with a multi_head network, whose classes belong to several heads. Leave out "
+            f"{names}."
         )
     if rule is not None and views_aggregation not in (None, network.clip.views_aggregation):
         raise FarfieldError(
-            f"choose_threshold keeps thresholds for the network's own scores (views_aggregation "
-            f"{network.clip.views_aggregation}), but views_aggregation is {views_aggregation}. Leave out "
+            "choose_threshold stores thresholds for the network's own views_aggregation, "
+            f"{network.clip.views_aggregation!r}, but views_aggregation is {views_aggregation!r}. Leave out "
             "views_aggregation."
         )
     listed = read_manifest(manifest, root=root)
@@ -287,7 +287,7 @@ def evaluate(
 def _check_threshold_options(
     rule: ThresholdRule, model: str | Path | ActionNet, calibrate_on: str | Path | None, restrict_labels: bool
 ) -> None:
-    """Check, before anything is loaded, that thresholds can be chosen and kept."""
+    """Check, before anything is loaded, that thresholds can be chosen and stored."""
     if calibrate_on is None:
         raise FarfieldError(
             f"choose_threshold is '{rule}', but calibrate_on is not set. Set it to the manifest of the validation "
@@ -295,8 +295,8 @@ def _check_threshold_options(
         )
     if restrict_labels:
         raise FarfieldError(
-            "choose_threshold and restrict_labels are both set, but thresholds chosen among some classes do not fit "
-            "the network's scores among all classes. Leave one out."
+            "choose_threshold and restrict_labels are both set, but thresholds chosen for scores over a subset of "
+            "the classes do not fit scores over all classes. Leave one of the two out."
         )
     if isinstance(model, str | Path) and (Path(model).is_dir() or is_hugging_face(model)):
         raise FarfieldError(f"choose_threshold writes into a checkpoint, but {model} is a folder. Give a .ckpt file.")

@@ -63,7 +63,7 @@ class FrameSampling:
         frames_per_second: number of moments per second, from the video's start on.
 
     Raises:
-        ValueError: if both are given, or one is not positive.
+        ValueError: if both are given, or the given one is not positive.
     """
 
     frames_per_video: int | None = None
@@ -74,7 +74,7 @@ class FrameSampling:
         if len(given) > 1 or not all(each > 0 for each in given):
             raise ValueError(
                 f"frames_per_video is {self.frames_per_video} and frames_per_second is {self.frames_per_second}; a "
-                "value must be positive, and one of the two must be None. Correct them."
+                "value must be positive, and one of the two must be None. Give at most one of the two."
             )
 
 
@@ -84,7 +84,7 @@ class FrameAccuracy:
 
     Attributes:
         accuracy: share of all time. Time without a true class is correct if no class is predicted.
-        in_actions: the same share, but only of the time that has a true class; NaN if no time has one.
+        in_actions: the same share, but only of the time that has a true class; NaN if there is no such time.
     """
 
     accuracy: Estimate
@@ -107,8 +107,8 @@ def frame_map(
         resampling: units of the videos and number of resamples, from `frame_resampling`; None for no intervals.
 
     Returns:
-        Average precision of each class, NaN for a class without positives; macro: the frame-wise mAP; micro: that of
-        all classes pooled.
+        Average precision of each class, NaN for a class without positives. `macro` is the frame-wise mAP; `micro` is
+        the average precision of all classes pooled.
 
     Raises:
         ValueError: if there are no videos.
@@ -172,7 +172,7 @@ def frame_resampling(groups: Sequence[str | None] | None, videos: Sequence[Score
     """Choose the units and the number of resamples for `frame_map`. More cells give fewer resamples.
 
     Args:
-        groups: group of each video; None for a video without one, or if no video has one.
+        groups: group of each video (None for a video without a group), or None if no video has a group.
         videos: cells of each video.
         classes: number of classes.
     """
@@ -234,7 +234,7 @@ def _by_video(segments: Segments, videos: int) -> list[Segments]:
 
 
 def _ratio(seconds: Float[np.ndarray, "videos 2"], resampling: Resampling | None) -> Estimate:
-    """Return the sum of the first column divided by that of the second, with an interval; NaN for a division by 0."""
+    """Return the sum of the first column divided by the sum of the second, with an interval; NaN for a sum of 0."""
     sums, drawn = torch.from_numpy(seconds), None
     if resampling is not None and resampling.draws:
         weights = resample_weights(resampling.units, draws=resampling.draws, seed=resampling.seed)

@@ -85,8 +85,8 @@ def check_hard_negatives_file(path: str | Path) -> None:
         raise FarfieldError(f"write_hard_negatives is {path}, which is a folder. Give a file.")
     if path.is_file() and path.stat().st_size and _first_line(path) != ",".join(COLUMNS):
         raise FarfieldError(
-            f"write_hard_negatives is {path}, which exists and is no file of wrongly scored windows. It is not "
-            "replaced. Give a new name."
+            f"write_hard_negatives is {path}, which exists and is not a file of wrongly scored windows, so it is "
+            "not replaced. Give a new name."
         )
 
 
@@ -121,4 +121,4 @@ def write_hard_negatives(found: Sequence[HardWindow], path: str | Path) -> None:
 
 
 def _unwritable(path: Path, error: OSError) -> FarfieldError:
-    return FarfieldError(f"{path} cannot be written: {error.strerror or error}. Choose another place.")
+    return FarfieldError(f"{path} cannot be written: {error.strerror or error}. Give another path.")

@@ -14,9 +14,9 @@ from farfield.task import head_columns, split_heads
 
 @dataclass(frozen=True)
 class JointMetrics:
-    """Accuracy of combinations of one class of each head, ranked by the product of their probabilities.
+    """Accuracy of combinations (one class per head), ranked by the product of the class probabilities.
 
-    A combination is right if the class of every head is. Intervals are Wilson's.
+    A combination is right if all its classes are right. Intervals are Wilson's.
 
     Attributes:
         top1: share of videos whose most probable combination is right.

@@ -33,8 +33,9 @@ class ClassDifference:
     Attributes:
         label: name of the class.
         videos: number of videos that have the class.
-        average_precision: difference of the average precision. Interval and p-value are NaN if all videos of the class
-            are in one unit of the bootstrap (video or group). With many classes, some p-values are small by chance.
+        average_precision: average precision of B minus that of A. Interval and p-value are NaN if all videos of the
+            class are in one unit of the bootstrap (video or group). With many classes, some p-values are small by
+            chance.
     """
 
     label: str
@@ -51,8 +52,8 @@ class MultilabelComparison:
         left_out: number of videos that only one run scored.
         resampled: "groups" or "videos": what the bootstrap draws.
         units: number of these groups or videos.
-        mean_average_precision: difference of the mean over the classes (mAP).
-        classes: classes that at least one of the videos has, sorted by the gain of B, largest first.
+        mean_average_precision: mean average precision (mAP) of B minus that of A.
+        classes: classes that at least one of the videos has, sorted by the gain of B over A, largest first.
     """
 
     videos: int
@@ -80,14 +81,14 @@ def compare_multilabel_runs(
     """Compare two runs of multilabel networks that were tested on the same videos.
 
     Args:
-        run_a: run A, given as the run's folder, the folder of a test report, or a scores.npz file; or what
-            `read_scored_run` read.
+        run_a: run A, given as the run's folder, the folder of a test report, or a scores.npz file; or a `ScoredRun`
+            from `read_scored_run`.
         run_b: run B, given in the same way.
         draws: number of bootstrap resamples, at least 100.
         seed: random seed of the bootstrap.
 
     Raises:
-        FarfieldError: if a run has no scores or is of a network of another task, the runs have no videos in common,
+        FarfieldError: if a run has no scores or is not of a multilabel network, the runs have no videos in common,
             their classes or labels differ, no video has a class, or an option is out of range.
     """
     check_bootstrap(draws, seed)

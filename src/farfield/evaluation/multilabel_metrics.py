@@ -18,8 +18,8 @@ class MultilabelMetrics:
     Attributes:
         mean_average_precision: mean average precision (mAP) over the classes that at least one video has.
         micro_average_precision: average precision of all pairs of a video and a class pooled.
-        sample_average_precision: average precision of each video over the classes, and the mean over the videos that
-            have a class: MMAction2's `mmit_mean_average_precision`.
+        sample_average_precision: mean, over the videos that have a class, of the average precision over the classes:
+            MMAction2's `mmit_mean_average_precision`.
         exact_match: share of videos whose predicted classes are exactly their true classes, with Wilson's interval.
         share_without_class: share of videos that have none of the classes.
         share_without_decision: share of videos with no predicted class.

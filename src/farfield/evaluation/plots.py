@@ -78,7 +78,7 @@ def fit_figure(figure: Figure, places: Mapping[Axes, tuple[float, float, float, 
 
     Args:
         figure: figure to resize in place.
-        places: (left, bottom, width, height) of each axes in inches, relative to a common origin that may be anywhere.
+        places: (left, bottom, width, height) of each axes in inches, relative to any common origin.
         margin: margin around the content, in inches.
     """
     size = figure.get_size_inches()
@@ -178,8 +178,8 @@ def _plot_reliability(
     Args:
         calibrations: for each, the expected error and the bins. A bin is (low edge, high edge, number of cases, mean
             probability of the cases, share of the cases that are true).
-        across: label of the axis of probabilities.
-        up: label of the axis of shares.
+        across: label of the horizontal axis, which shows the mean probability.
+        up: label of the vertical axis, which shows the share of true cases.
         counted: what the cases are, such as "videos".
     """
     figure = Figure(figsize=(4.6, 5.2), layout="constrained")
@@ -204,11 +204,12 @@ def _plot_reliability(
 
 
 def plot_views(curve: Sequence[AccuracyAtViews], giga_multiply_adds: float | None = None) -> Figure:
-    """Plot top-1 against the number of views.
+    """Plot top-1 accuracy against the number of views.
 
     Args:
-        curve: top-1 for each number of views.
-        giga_multiply_adds: cost of one view in 10^9 multiply-adds. If given, an upper axis shows the cost per video.
+        curve: top-1 accuracy for each number of views.
+        giga_multiply_adds: cost of one view in 10^9 multiply-adds. If given, an axis at the top shows the cost per
+            video.
     """
     figure = Figure(figsize=(5.6, 3.6), layout="constrained")
     axes = figure.add_subplot()

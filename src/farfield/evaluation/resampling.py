@@ -82,8 +82,8 @@ def weighted_ranking_metrics(
 ) -> tuple[Float[Tensor, " draws"], Float[Tensor, " draws"]]:
     """Compute average precision and the area under the ROC curve on each resample, with all columns pooled.
 
-    Given one column, the result is the metrics of a class; given all columns, their micro averages. In a resample
-    without positives, both metrics are NaN. In a resample without negatives, the area is NaN.
+    One column gives the metrics of that class; all columns together give the micro averages. In a resample without
+    positives, both metrics are NaN. In a resample without negatives, the area is NaN.
 
     Args:
         scores: scores of any range.

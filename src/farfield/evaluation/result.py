@@ -56,7 +56,7 @@ class ClassResult:
 class EvaluationResult:
     """Scores of a test's videos, and methods that compute metrics from them.
 
-    Some methods are for one task, and raise `FarfieldError` for another:
+    Some methods are for one task only, and raise `FarfieldError` for other tasks:
     - single_label: `metrics`, `classes`, `calibrations` and `accuracy_by_views`
     - multilabel: `multilabel_metrics`, `pair_calibrations` and `precision_by_views`
     - multi_head: `joint_metrics`, and `heads`, which returns the single-label result of each head. Class metrics and
@@ -68,7 +68,7 @@ class EvaluationResult:
         temperature: calibration temperature of the reported probabilities; None if they are not calibrated.
         view_giga_multiply_adds: cost of one view, in units of 10^9 multiply-adds; None if unknown.
         about: what was evaluated and how: checkpoint, manifest, views, precision, ...
-        groups: group of each video, from the manifest; None for a video without one, or if no video has one.
+        groups: group of each video in the manifest (None for a video without a group), or None if no video has a group.
         operating_point: thresholds of the classes; None if none were chosen.
     """
 
@@ -118,7 +118,7 @@ class EvaluationResult:
         return measure_multilabel(self.ranking_metrics(), self.decisions(), self.target_matrix())
 
     def joint_metrics(self) -> JointMetrics:
-        """Return the accuracy of combinations of one class of each head of a multi_head network, such as actions.
+        """Return the accuracy of combinations of one class per head, such as (verb, noun), of a multi_head network.
 
         Raises:
             FarfieldError: for another task.
@@ -152,13 +152,14 @@ class EvaluationResult:
         if self.task != task:
             other = "heads" if self.task == "multi_head" else _OTHER_TASKS[method]
             raise FarfieldError(
-                f"{method}() is for {task} tasks, but the tested network's task is {self.task}. Call {other}()."
+                f"{method}() is for {task!r} tasks, but the tested network's task is {self.task!r}. Call {other}()."
             )
 
     def _check_one_set_of_classes(self, method: str) -> None:
         if self.task == "multi_head":
             raise FarfieldError(
-                f"the classes of a multi_head network are those of several heads. Call heads()[...].{method}()."
+                "the classes of a multi_head network belong to several heads. Call "
+                f"{method}() on the results from heads()."
             )
 
     def classes(self) -> list[ClassResult]:
@@ -184,15 +185,16 @@ class EvaluationResult:
     def thresholds(self) -> list[float | None]:
         """Return the threshold of each class.
 
-        Thresholds are those of `operating_point`. A class without one has 0.5 in a multilabel task, and None in others.
+        Thresholds are those of `operating_point`. For a class without a threshold, the value is 0.5 in a multilabel
+        task, and None in other tasks.
         """
         return class_thresholds(self.scores.labels, self.operating_point, self.task)
 
     def decisions(self) -> Bool[Tensor, "n classes"]:
         """Return which classes are predicted for each video.
 
-        In a single-label task, the most probable class is predicted. In a multilabel task, every class is predicted
-        whose probability, without temperature scaling, reaches its threshold.
+        In a single-label task, the most probable class is predicted. In a multilabel task, a class is predicted if its
+        probability, without temperature scaling, reaches its threshold.
         """
         self._check_one_set_of_classes("decisions")
         if self.task == "multilabel":
@@ -216,7 +218,7 @@ class EvaluationResult:
     def ranking_metrics(self) -> RankingMetrics:
         """Return average precision and ROC-AUC of each class and their averages, and sample-wise average precision.
 
-        The metrics are computed without temperature scaling, which would change the order of videos by their score of a
+        The metrics are computed without temperature scaling, which would change the order of the videos' scores for a
         class.
 
         Raises:

@@ -17,7 +17,7 @@ class ScoredRun:
         name: the run as given by the user.
         file: scores.npz of the test.
         scores: scores of the videos.
-        groups: group of each video; None for a video without one, or if no video has one.
+        groups: group of each video (None for a video without a group), or None if no video has a group.
     """
 
     name: str

@@ -30,11 +30,11 @@ class Scores:
     Attributes:
         labels: class names.
         paths: paths of the videos.
-        targets: single-label: true class of each video, as an index of `labels`; other tasks: whether each video has
-            each class, True or False.
+        targets: for `single_label`, the true class of each video, as an index into `labels`; for other tasks, whether
+            each video has each class, True or False.
         views: class probabilities of each view.
-        segments: scored segment of each video, as [start, end) in seconds. NaN stands for the start or the end of the
-            whole video. None if no row of the manifest has a segment.
+        segments: scored segment of each video, as [start, end) in seconds. NaN as start or end stands for the start or
+            end of the video. None if no row of the manifest has a segment.
         views_aggregation: how the probabilities of the views are aggregated.
         task: task of the network.
     """
@@ -76,7 +76,7 @@ def check_numbers(scores: Scores) -> None:
         row = int(scores.views.isnan().flatten(1).any(1).nonzero()[0, 0])
         raise FarfieldError(
             f"the network's scores of {scores.names[row]} are not numbers (NaN). Check that training has not "
-            "diverged, or test in precision 32-true."
+            "diverged, or test with precision '32-true'."
         )
 
 
@@ -98,7 +98,8 @@ def write_scores(
         scores: scores to write.
         path: output file.
         confusion: confusion matrix to store as "confusion_matrix" for other programs; rows are true classes.
-        groups: group of each video to store as "groups"; None for a video without one, or if no video has one.
+        groups: group of each video (None for a video without a group), to store as "groups"; None if no video has a
+            group.
     """
     more: dict[str, Any] = {} if scores.segments is None else {"segments": scores.segments.numpy()}
     if confusion is not None:
@@ -126,7 +127,8 @@ def read_groups(path: Path) -> list[str | None] | None:
     """Read the group of each video from a file that `read_scores` has read.
 
     Returns:
-        None for a video without a group. None for the list if no video has one, or for a file of an earlier version.
+        Group of each video (None for a video without a group), or None if no video has a group or if an earlier version
+        wrote the file.
 
     Raises:
         FarfieldError: if the groups are damaged.
@@ -145,7 +147,7 @@ def read_groups(path: Path) -> list[str | None] | None:
 def read_scores(path: Path) -> Scores:
     """Read a file written by `write_scores`, without unpickling.
 
-    A file of a version before multilabel tasks is read as a single-label test whose views are averaged.
+    A file from a version without multilabel tasks is read as a single-label test with `views_aggregation` "mean".
 
     Raises:
         FarfieldError: if the file is missing or is not a scores file.

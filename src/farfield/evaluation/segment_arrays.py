@@ -20,7 +20,7 @@ class Segments:
         videos: index of each segment's video, at least 0.
         classes: index of each segment's class, at least 0.
         starts: start in seconds.
-        ends: end in seconds, at least the start.
+        ends: end in seconds, not before the start.
         scores: score of each predicted segment, by which they are ranked; None for true segments.
 
     Raises:
@@ -45,7 +45,8 @@ class Segments:
             raise ValueError("the arrays of segments have different lengths. Give one value per segment in each.")
         if not all(np.isfinite(each).all() for each in numbers):
             raise ValueError(
-                "times and scores of segments must be finite. Cut a segment without an end at the video's end."
+                "times and scores of segments must be finite. If a segment has no end, set its end to the end of the "
+                "video."
             )
         if (self.ends < self.starts).any() or min(self.videos.min(initial=0), self.classes.min(initial=0)) < 0:
             raise ValueError(

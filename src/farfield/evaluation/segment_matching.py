@@ -1,9 +1,10 @@
 """Match predicted segments to true ones by temporal IoU (tIoU), as ActivityNet's evaluation does.
 
-The tIoU of two segments is the length of their intersection over the length of their union. In the order of their
-scores, highest first, each predicted segment is matched to the true segment of its video and class with the highest
-tIoU among those not matched yet, if that tIoU reaches the threshold. A matched segment is a true positive. Any other
-one is a false positive, such as a second prediction of the same action.
+The tIoU of two segments is the length of their intersection over the length of their union. Predicted segments are
+taken in the order of their scores, highest first. Each is compared with the true segments of its video and class that
+are not matched yet, and is matched to the one with the highest tIoU if that tIoU reaches the threshold. A matched
+predicted segment is a true positive. Any other predicted segment is a false positive, such as a second prediction of
+the same action.
 
 Instead of the loops of ActivityNet's evaluation, pairs of a predicted and a true segment are sorted by the rank of the
 predicted segment, then by tIoU. A pair that comes first for both its segments is a match, and all other pairs of these
@@ -13,13 +14,13 @@ as the loops.
 Where public implementations differ, or leave the result open:
 - Equal scores. ActivityNet's evaluation sorts with NumPy's default sort, whose order of equal values depends on the
   processor; MMAction2 1.2.0 keeps the given order, and so does this code.
-- Equal tIoU of two true segments: the one that is given later is matched, as in a reversed stable sort.
+- Two true segments with equal tIoU: the later one in the input is matched, as in a reversed stable sort.
 - Precision of tIoU: float64, as ActivityNet's. MMAction2 1.2.0 rounds to float32, so that a tIoU of exactly 0.7 does
   not reach 0.7 there.
 - Two segments without length, whose tIoU is 0 / 0: no match here. In ActivityNet's evaluation and MMAction2 1.2.0, NaN
   is not below any threshold, so such a prediction matches any true segment without length in the video.
-- Duplicates among the true segments, and true ones without length, count as true segments, as in ActivityNet's
-  evaluation and MMAction2. ActionFormer 1.5.0 and OpenTAD leave them out before they measure.
+- Duplicate true segments, and true segments without length, count as true segments, as in ActivityNet's evaluation and
+  MMAction2. ActionFormer 1.5.0 and OpenTAD leave them out before they measure.
 """
 
 from __future__ import annotations
@@ -75,8 +76,8 @@ def _pairs(
     """Find all pairs of a predicted and a true segment of one video with a tIoU of at least `least`.
 
     Returns:
-        Rank of the predicted and index of the true segment of each pair, and their tIoU. The pairs are sorted by rank,
-        then by tIoU, highest first, then by index, latest first.
+        For each pair: rank of the predicted segment, index of the true segment, and tIoU. The pairs are sorted by rank
+        (lowest first), then tIoU (highest first), then index (highest first).
     """
     videos, starts, ends = predicted.videos[order], predicted.starts[order], predicted.ends[order]
     # A true segment is at most 1 / least times as long as the predicted one, so it starts within this time before it.

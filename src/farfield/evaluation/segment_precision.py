@@ -54,7 +54,7 @@ _MAX_CELLS = 5_000_000
 
 @dataclass(frozen=True)
 class DetectionMap:
-    """Mean average precision of temporal detection. Bounds are NaN where there is no interval.
+    """Mean average precision of temporal detection. The bounds of a missing interval are NaN.
 
     Attributes:
         tious: tIoU thresholds.
@@ -185,7 +185,7 @@ def detection_resampling(
     """Choose the units and the number of resamples for `detection_map`. More segments give fewer resamples.
 
     Args:
-        groups: group of each video; None for a video without one, or if no video has one.
+        groups: group of each video (None for a video without a group), or None if no video has a group.
         videos: number of videos.
         truth: true segments of all videos.
         predicted: predicted segments of all videos.

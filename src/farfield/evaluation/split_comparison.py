@@ -25,9 +25,9 @@ class SplitsComparison:
 
     Attributes:
         splits: comparison of each split, on the videos that both runs of the split scored.
-        top1: difference in top-1 accuracy, averaged over the splits.
-        top5: difference in top-5 accuracy, averaged over the splits.
-        mean_class_accuracy: difference in mean class accuracy, averaged over the splits.
+        top1: top-1 accuracy of B minus that of A, averaged over the splits.
+        top5: top-5 accuracy of B minus that of A, averaged over the splits.
+        mean_class_accuracy: mean class accuracy of B minus that of A, averaged over the splits.
         resampled: "groups" or "videos": what the bootstrap draws.
         units: number of these groups or videos.
     """
@@ -47,7 +47,7 @@ class SplitsComparison:
 
 
 def splits_to_compare(run_a: str | Path, run_b: str | Path) -> tuple[list[Path], list[Path]] | None:
-    """Return the splits' runs of two methods, or None if both arguments are single runs.
+    """Return the runs of two methods, one run per split; None if both arguments are single runs.
 
     Raises:
         FarfieldError: if only one of the two has splits, or their numbers of splits differ.
@@ -79,8 +79,8 @@ def compare_splits(
         seed: random seed of the bootstrap.
 
     Raises:
-        FarfieldError: if a run has no scores, two runs of a split have no videos in common or different classes or
-            labels, or an option is out of range.
+        FarfieldError: if a run has no scores; if the two runs of a split have no videos in common, or their classes or
+            labels differ; or if an option is out of range.
         ValueError: if the numbers of runs differ.
     """
     check_bootstrap(draws, seed)

@@ -6,10 +6,10 @@ clips of a group (source video, film, person), in whatever split they are, are d
 a video, in all splits that test it (cluster bootstrap; Davison and Hinkley, "Bootstrap Methods and their Application",
 1997, section 3.8).
 
-Let m_s be the metric of split s and w_s the share of the split's videos in a resample, counted as often as they were
-drawn (1 on average). The metric of a resample is sum_s w_s m_s / sum_s w_s, and thus the mean of the splits if all
-videos are drawn once. The weights matter where a split has few groups: a split of one group counts as often as its
-group is drawn, and not at all in resamples without it.
+Let m_s be the metric of split s. Let w_s be how often a resample draws the videos of split s, divided by their number
+(1 on average). The metric of a resample is sum_s w_s m_s / sum_s w_s, and thus the mean of the splits if all videos are
+drawn once. The weights matter where a split has few groups: a split of one group counts as often as its group is drawn,
+and not at all in resamples without it.
 
 The networks are fixed: the intervals do not include the variation between trainings.
 """
@@ -54,11 +54,12 @@ def shared_units(
 
     Args:
         paths: path of each video, for each split.
-        groups: group of each video, for each split; None for a video without one, or a split without groups.
+        groups: for each split, the group of each video (None for a video without a group), or None if the split has no
+            groups.
 
     Returns:
-        The unit of each video, for each split; and whether units are groups, which is so if all splits have groups. A
-        video without a group is a unit of its own.
+        The unit of each video, for each split; and whether the units are groups. They are groups only if all splits
+        have groups; a video without a group is then a unit of its own.
     """
     by_group = all(names is not None and any(names) for names in groups)
     keys = [
@@ -118,7 +119,7 @@ def _totals(split: SplitValues, units: Int[Tensor, " n"], count: int) -> tuple[T
 
 
 def _means(sums: Tensor, counts: Tensor, weights: Float[Tensor, "units draws"]) -> Float[Tensor, " draws"]:
-    """Compute the metric of a split for each column of weights, over the classes that occur; NaN if none occurs."""
+    """Compute the metric of a split on each resample, over the classes that occur in it; NaN if none occurs."""
     drawn = torch.sparse.mm(counts, weights)  # exact, as are the sums of zeros and ones: below 2^24
     means = torch.sparse.mm(sums, weights) / drawn.clamp_min(1)
     return means.sum(0) / (drawn > 0).sum(0)  # 0 / 0 = NaN, as wanted

@@ -6,7 +6,8 @@ papers report the mean of the three accuracies.
 Intervals are percentiles of a bootstrap over the videos of all splits together, see `split_resampling`. They are never
 narrower than Wilson's for independent videos (see `metrics`), which have a width above 0 at accuracies of 0 and 1 too.
 If each of S disjoint splits has the variance p (1 - p) / n_s, their mean has the variance p (1 - p) / n with n = S^2 /
-sum_s 1 / n_s. If splits share videos, n is multiplied by the share of different videos among all tested ones.
+sum_s 1 / n_s. If splits share videos, n is multiplied by d / t, where t is the number of tested videos over all splits,
+of which d are different.
 """
 
 from __future__ import annotations
@@ -106,8 +107,8 @@ def average_splits(
         seed: random seed of the bootstrap.
 
     Raises:
-        FarfieldError: if a run was not tested, the tests have different classes or numbers of views, or `out` holds a
-            run of its own.
+        FarfieldError: if a run was not tested, the tests have different classes or numbers of views, or `out` is itself
+            the folder of a test.
     """
     check_bootstrap(draws, seed)
     folder = None if out is None else _checked_out(Path(out))
@@ -148,8 +149,8 @@ def read_splits(runs: Sequence[str | Path]) -> list[ScoredRun]:
     """Read the scores of a data set's splits, from one run for each split.
 
     Raises:
-        FarfieldError: for fewer than two runs, a run twice or without a test, or tests that differ in their classes or
-            in their number of views.
+        FarfieldError: for fewer than two runs, a run that is given twice or was not tested, or tests that differ in
+            their classes or in their number of views.
     """
     if len(runs) < 2:
         number = "no run" if not runs else "only one run"
@@ -227,14 +228,14 @@ def _checked_out(folder: Path) -> Path:
         raise FarfieldError(f"out is {folder}, which is a file. Give a folder.")
     if find_scores(folder) is not None:
         raise FarfieldError(
-            f"out is {folder}, which holds a test of its own. Give another folder, for example one that contains the "
+            f"out is {folder}, which is the folder of a test. Give another folder, for example one that contains the "
             "runs of all splits."
         )
     return folder
 
 
 def _write(result: SplitsResult, scored: Sequence[ScoredRun], folder: Path) -> None:
-    """Write splits.json and splits.md. Files of scores are named relative to the folder, so that all can be moved."""
+    """Write splits.json and splits.md. Paths to scores are relative to `folder`, so that all can be moved together."""
     content = result.to_dict()
     for each, run in zip(content["splits"], scored, strict=True):
         each["scores"] = os.path.relpath(run.file.absolute(), folder.absolute())
@@ -245,4 +246,6 @@ def _write(result: SplitsResult, scored: Sequence[ScoredRun], folder: Path) -> N
             with atomic_write(folder / name) as partial:
                 partial.write_text(text, encoding="utf-8", errors="surrogateescape")
     except OSError as error:
-        raise FarfieldError(f"{folder} cannot be written: {error.strerror}. Give another folder as out.") from error
+        raise FarfieldError(
+            f"{folder} cannot be written: {error.strerror}. Give another output folder (out)."
+        ) from error

@@ -1,4 +1,4 @@
-"""Checks and provenance of a test's manifests and network, for all kinds of tests."""
+"""Check and describe the inputs of an evaluation: the network and the manifests."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def describe_inputs(
 
 
 def warn_if_tested(calibrate_on: str | Path | None, held_out: Manifest, listed: Manifest) -> None:
-    """Log a warning if the validation videos are the tested ones.
+    """Log a warning if the validation videos and the test videos are the same.
 
     Args:
         calibrate_on: path of the manifest of validation videos, for the message.
@@ -47,7 +47,7 @@ def warn_if_tested(calibrate_on: str | Path | None, held_out: Manifest, listed: 
     if held_out.content_hash() == listed.content_hash():
         log.warning(
             "%s lists the videos that are tested: a temperature or thresholds from it make the results look too good. "
-            "Give validation videos as calibrate_on.",
+            "Set calibrate_on to a manifest of other videos.",
             calibrate_on,
         )
 
@@ -73,7 +73,7 @@ def keep_operating_point(point: OperatingPoint, model: str | Path | ActionNet, *
     Args:
         point: the thresholds.
         model: a network or a checkpoint.
-        timeline: whether they are thresholds of timelines.
+        timeline: whether the thresholds are for timelines.
     """
     if not isinstance(model, ActionNet):
         save_operating_point(point, model, timeline=timeline)

@@ -64,7 +64,8 @@ class ThresholdRule:
         """Parse a rule such as "recall=0.9"; `RULES` has an example of each kind.
 
         Raises:
-            FarfieldError: for an unknown kind, or a value that is no number, missing, out of range, or given for "f1".
+            FarfieldError: for an unknown kind, or a value that is missing, not a number, out of range, or given for
+                "f1".
         """
         kind, equals, value = text.partition("=")
         try:
@@ -85,7 +86,7 @@ def decide(
     """Decide which classes are predicted for each video: those whose score reaches the threshold of the class.
 
     Args:
-        scores: probabilities without temperature.
+        scores: probabilities, without temperature scaling.
         labels: label of each column.
         point: thresholds.
 
@@ -107,7 +108,7 @@ def choose_thresholds(
     """Choose each class's threshold among its scores on validation videos.
 
     Args:
-        scores: probabilities in [0, 1], without temperature.
+        scores: probabilities in [0, 1], without temperature scaling.
         targets: True where the video has the class.
         labels: label of each column.
         rule: how to choose.
@@ -120,9 +121,7 @@ def choose_thresholds(
     if not scores.isfinite().all():
         raise FarfieldError("scores are NaN or infinite, so no threshold can be chosen. Check the network's weights.")
     if not targets.any():
-        raise FarfieldError(
-            "no validation video has a class, so no threshold can be chosen. Give videos of the classes."
-        )
+        raise FarfieldError("no validation video has a class, so no threshold can be chosen. Give labelled videos.")
     if rule.kind == "false_alarms_per_hour" and hours is None:
         raise ValueError("hours is None, but false_alarms_per_hour needs the length of the videos. Give hours.")
     columns, wanted = scores.double().clamp(0, 1).T.contiguous(), targets.T.long().contiguous()
@@ -155,7 +154,7 @@ def best_candidates(
 ) -> Bool[Tensor, " candidates"]:
     """Return which candidate thresholds are the best by a rule. Several may be equally good.
 
-    All are False if the rule allows no candidate with a recall above 0.
+    All values are False if the rule allows no candidate with a recall above 0.
 
     Args:
         precision: precision at each candidate.
@@ -194,7 +193,7 @@ def hours_of_video(manifest: Manifest, rows: Sequence[int]) -> float:
     """Return the total length, in hours, of the videos or segments in the given rows of a manifest.
 
     Raises:
-        FarfieldError: if the manifest has no length for a row.
+        FarfieldError: if the manifest has no duration for a row.
     """
     seconds = 0.0
     for row in rows:

@@ -1,4 +1,4 @@
-"""Results of tested timelines as the plain types of report.json."""
+"""Convert the result of a timeline test to plain types for report.json."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def timeline_content(result: TimelineResult) -> dict[str, Any]:
 
 
 def _windows(videos: list[VideoTimeline]) -> dict[str, Any]:
-    """Return the number of windows, and the medians of their lengths and of the distances of their starts."""
+    """Return the number of windows, their median length, and the median time from one window's start to the next."""
     lengths = np.concatenate([np.diff(video.windows)[:, 0] for video in videos])
     hops = np.concatenate([np.diff(video.windows[:, 0]) for video in videos])
     return {
@@ -104,5 +104,5 @@ def _video(video: VideoTimeline) -> dict[str, Any]:
 
 
 def _delay(found: DelaySummary) -> dict[str, float | None]:
-    """Return the fields of a summary, with None for NaN, which JSON does not have."""
+    """Convert a summary to a dict, with None for NaN, which JSON does not have."""
     return {name: None if math.isnan(value) else value for name, value in found._asdict().items()}

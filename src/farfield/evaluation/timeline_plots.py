@@ -69,7 +69,7 @@ def plot_timelines(videos: Sequence[VideoTimeline], labels: Sequence[str], path:
 def class_colours(videos: Sequence[VideoTimeline], labels: Sequence[str]) -> dict[str, Any]:
     """Choose a colour for each class that is labelled or found in a shown video, in the order of `labels`.
 
-    If there are more than `COLOURED_CLASSES` classes, those with the least time are left out.
+    If there are more than `COLOURED_CLASSES` classes, the classes with the least time get no colour.
     """
     seconds: defaultdict[str, float] = defaultdict(float)
     for video in videos:
@@ -203,7 +203,7 @@ def _draw_legend(axes: Axes, colours: dict[str, Any], names: dict[str, str], *, 
 
 
 def _tick_seconds(duration: float) -> float:
-    """Return a round distance between tick marks, in seconds, for at most 12 of them."""
+    """Return the distance between tick marks: a round number of seconds that gives at most 12 marks."""
     steps = (0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 30, 60, 120, 300, 600, 1200, 1800, 3600, 7200, 14400)
     return next((step for step in steps if duration / step <= 12), duration / 12)
 
@@ -220,6 +220,6 @@ def _clock(seconds: float) -> str:
 
 
 def _short(path: str) -> str:
-    """Return the end of a long path, on one line, with the characters that some font has."""
+    """Shorten a path to one line: keep its end, and replace characters that no font has."""
     one_line = " ".join(path.encode(errors="replace").decode().split())
     return drawable(one_line if len(one_line) <= _TITLE_LETTERS else f"…{one_line[1 - _TITLE_LETTERS :]}")

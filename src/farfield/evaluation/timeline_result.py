@@ -55,7 +55,7 @@ class TimelineResult:
         operating_point: thresholds that were chosen earlier or in this test; None if none were chosen. They are used
             unless `options.threshold` is set.
         about: what was tested and how: checkpoint, manifest, precision, ...
-        groups: group of each video, from the manifest; None for a video without one, or if no video has one.
+        groups: group of each video in the manifest (None for a video without a group), or None if no video has a group.
     """
 
     labels: list[str]
@@ -70,7 +70,7 @@ class TimelineResult:
 
     @property
     def hours(self) -> float:
-        """Length of all videos together."""
+        """Total length of the videos, in hours."""
         return sum(video.duration_seconds for video in self.videos) / 3600
 
     @cached_property
@@ -100,8 +100,9 @@ class TimelineResult:
         """Return the average precision of the segments (mAP), by class and by tIoU threshold, with intervals.
 
         Args:
-            tious: thresholds: a segment counts as found if its temporal intersection over union (tIoU) reaches the
-                threshold; `ACTIVITYNET_TIOUS` (0.5 to 0.95), `THUMOS_TIOUS` (0.3 to 0.7), or others.
+            tious: tIoU thresholds, such as `ACTIVITYNET_TIOUS` (0.5 to 0.95) or `THUMOS_TIOUS` (0.3 to 0.7). A segment
+                counts as found if its temporal intersection over union (tIoU) with a labelled segment reaches the
+                threshold.
         """
         return detection_map(self.truth, self.found, len(self.labels), tious, resampling=self.resampling)
 
@@ -118,7 +119,7 @@ class TimelineResult:
         return frame_map(self.cells, self.truth, resampling=resampling)
 
     def frame_accuracy(self) -> FrameAccuracy:
-        """Return the share of time in which the found classes are exactly the labelled ones, or both are none."""
+        """Return the share of time in which the found classes are exactly the labelled classes, including no class."""
         durations = [video.end_seconds for video in self.videos]
         return frame_accuracy(self.truth, self.found, durations, len(self.labels), resampling=self.resampling)
 

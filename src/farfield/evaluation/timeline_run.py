@@ -1,4 +1,4 @@
-"""Run a network over the whole videos of a manifest, and join the timelines with the labelled segments."""
+"""Run a network over the whole videos of a manifest, and pair the timelines with the labelled segments."""
 
 from __future__ import annotations
 
@@ -125,8 +125,8 @@ def evaluate_timelines(
         rule: how to choose thresholds, which are then stored in the checkpoint or network. None to choose none.
 
     Raises:
-        FarfieldError: if the manifest has no segments, or has labels that the network does not know; if the task is
-            multi_head; or if no video can be read.
+        FarfieldError: if the manifest has no segments, or has labels that are not classes of the network; if the task
+            is multi_head; or if no video can be read.
     """
     network = plain_network(model)
     _check_network(network, run.timeline, rule)
@@ -144,7 +144,7 @@ def evaluate_timelines(
         )
         validation = _run_over(WholeVideos.of(held_out), fast, replace(run, timeline=windows), name="validation")
         for path, reason in validation.failures:
-            log.warning("left out of the choice of thresholds: %s: %s", path, reason)
+            log.warning("not used to choose thresholds: %s: %s", path, reason)
         fast.timeline_operating_point = _choose_thresholds(validation, rule, run.timeline)
     result = _run_over(WholeVideos.of(listed), fast, run, name="test")
     if rule is not None and fast.timeline_operating_point is not None:  # only now: a failed test changes nothing
@@ -156,13 +156,12 @@ def evaluate_timelines(
 def _check_network(network: ActionNet, options: TimelineOptions, rule: ThresholdRule | None) -> None:
     if network.task == "multi_head":
         raise FarfieldError(
-            "timeline needs a network of one set of classes, but this one is multi_head, whose classes are those of "
-            "several heads. Leave out timeline."
+            "timeline does not support multi_head networks, whose classes belong to several heads. Leave out timeline."
         )
     if rule is not None and options.threshold:
         raise FarfieldError(
-            f"choose_threshold and threshold ({options.threshold:g}) are both set, but threshold replaces those that "
-            "are chosen. Leave one out."
+            f"choose_threshold and threshold ({options.threshold:g}) are both set, but threshold would replace the "
+            "chosen thresholds. Leave one of the two out."
         )
     check_window_lengths(network.clip, options.hop_seconds, options.window_seconds)
     check_timeline_options(options if rule is None else replace(options, threshold=_SOME_THRESHOLD), network)
@@ -201,7 +200,7 @@ def _run_over(videos: WholeVideos, model: ActionNet, run: TimelineRun, *, name: 
                 if line.error is None:
                     if late := sum(start >= line.times[-1] for start, _, labels in truth if labels):
                         log.warning(
-                            "%s: labelled segments that begin after the end of the video are left out: %d.",
+                            "%s: %d labelled segment(s) begin after the end of the video, and are left out.",
                             record.path,
                             late,
                         )

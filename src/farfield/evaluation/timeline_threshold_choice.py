@@ -1,13 +1,13 @@
 """Choose a threshold for each class on the timelines of validation videos, by a rule.
 
-On a timeline, segments are judged, not clips. A threshold that was chosen on clips therefore does not fit. At each
-candidate threshold, the segments of all videos are found anew, and matched to the true segments of their class at a
+The metrics of a timeline count segments, not clips, so a threshold that was chosen on clips does not fit. At each
+candidate threshold, the segments of all videos are found again, and matched to the true segments of their class at a
 temporal intersection over union (tIoU) of 0.5. This gives precision, recall and false alarms. The rules are those of
 `threshold_choice`.
 
-Matches at a tIoU of 0.5 say little about the bounds of segments. Where actions are easy to tell from the rest, many
-thresholds are equally good. The highest of them make segments too short, and the lowest make them too long, so the
-middle of their range is chosen.
+A match at a tIoU of 0.5 does not mean that the segment has the right length. For actions that are easy to detect, many
+thresholds are equally good: the highest ones make segments too short, the lowest ones too long. Therefore the middle of
+their range is chosen.
 """
 
 from __future__ import annotations
@@ -46,11 +46,11 @@ def choose_timeline_thresholds(
 ) -> OperatingPoint:
     """Choose each class's threshold on validation timelines.
 
-    A predicted segment that matches no true one at `tiou` is a false alarm. The candidates are the class's different
-    probabilities, and the `EVEN_CANDIDATES` between the lowest and the highest of them. If there are more than
-    `max_probabilities` probabilities, only a subset is tried: half is spread evenly over the probabilities inside true
-    segments of the class, and half over all probabilities. Of equally good candidates, the one nearest to the middle of
-    their widest range is chosen.
+    A predicted segment that matches no true one at `tiou` is a false alarm. The candidates are the distinct
+    probabilities of the class, and those of `EVEN_CANDIDATES` that lie between the lowest and the highest probability.
+    If there are more than `max_probabilities` probabilities, only a subset is tried: half is spread evenly over the
+    probabilities inside true segments of the class, and half over all probabilities. Of equally good candidates, the
+    one nearest to the middle of their widest range is chosen.
 
     Args:
         videos: cells of each video.
@@ -114,7 +114,7 @@ def _candidates(videos: Sequence[ScoredCells], truth: Segments, c: int, most: in
 
 
 def _spread(values: Float[np.ndarray, " n"], most: int) -> Float[np.ndarray, " some"]:
-    """Return at most `most` of ascending values, evenly spread by index, including the first and the last."""
+    """Return at most `most` of the ascending `values`, spread evenly by index, including the first and the last."""
     if len(values) <= most:
         return values
     return values[np.linspace(0, len(values) - 1, most).round().astype(int)]
@@ -128,7 +128,7 @@ def _count_at(
     tiou: float,
     find: FindSegments,
 ) -> tuple[Float[np.ndarray, "candidates classes"], Float[np.ndarray, "candidates classes"]]:
-    """Count the correct segments, and all predicted ones, of each class at each of its candidate thresholds."""
+    """Count the correct segments and all predicted segments of each class, at each of its candidate thresholds."""
     rounds = max(len(each) for each in candidates)
     hits, answers = np.zeros((rounds, len(labels))), np.zeros((rounds, len(labels)))
     of_class = [truth.of_class(c) for c in range(len(labels))]
@@ -145,7 +145,7 @@ def _count_at(
 
 
 def _middle(thresholds: Float[np.ndarray, " candidates"], best: Bool[np.ndarray, " candidates"]) -> float | None:
-    """Return the best candidate that is nearest to the middle of the widest range of best ones; None without any.
+    """Return the best candidate nearest to the middle of the widest range of best ones; None if none is best.
 
     Ties go to the range of the higher thresholds, and to the lower candidate.
     """

@@ -1,6 +1,6 @@
 """Read and write timelines.npz, the window scores and labelled segments of tested videos.
 
-The file holds all that is needed to find and score segments again with other options, without the network.
+The file holds all that is needed to find segments again with other options and to evaluate them, without the network.
 """
 
 from __future__ import annotations
@@ -107,7 +107,7 @@ def _parse(content: dict[str, np.ndarray]) -> TimelinesFile:
     labels, paths, task = content["labels"].tolist(), content["paths"].tolist(), str(content["task"])
     if task not in get_args(Task) or content["window_probabilities"].shape[1:] != (len(labels),):
         shape = content["window_probabilities"].shape
-        raise ValueError(f"its task is {task}, and it has scores of shape {shape} for {len(labels)} classes")
+        raise ValueError(f"its task is {task!r}, and it has scores of shape {shape} for {len(labels)} classes")
     windows = _divide(content["windows"], content["window_counts"])
     probabilities = _divide(content["window_probabilities"], content["window_counts"])
     spans = _divide(content["truth"], content["truth_counts"])
@@ -125,7 +125,7 @@ def _parse(content: dict[str, np.ndarray]) -> TimelinesFile:
 
 
 def _divide(rows: np.ndarray, counts: np.ndarray) -> list[np.ndarray]:
-    """Divide the rows of all videos into the rows of each video; `counts` are their numbers."""
+    """Divide the rows of all videos into the rows of each video; `counts` has each video's number of rows."""
     if len(rows) != counts.sum():
         raise ValueError(f"an array has {len(rows)} rows, but the counts add up to {counts.sum()}")
     return np.split(rows, np.cumsum(counts)[:-1])

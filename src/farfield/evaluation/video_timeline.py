@@ -47,7 +47,7 @@ class VideoTimeline:
 
     @classmethod
     def of(cls, path: str, line: Timeline, truth: Sequence[tuple[float, float, tuple[str, ...]]]) -> VideoTimeline:
-        """Join a timeline and the rows of a manifest. Segments are cut at the end of the video.
+        """Combine a timeline with the rows of a manifest. Segments are cut at the end of the video.
 
         Args:
             path: path of the video, as written in the manifest.

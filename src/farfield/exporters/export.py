@@ -53,13 +53,13 @@ def export(
             central clip of each video. With int8, the labels in a manifest are used to measure the accuracy.
         include_preprocessing: make the graph take uint8 RGB frames (b t h w c) and normalise them itself, for programs
             without farfield. Otherwise the graph takes normalised clips (b 3 t h w), as the network does.
-        int8: quantise weights and activations to 8 bits; for .xml only. The ranges are chosen, and the loss of accuracy
-            is measured, on `clips`. The tolerance applies to the graph before quantisation.
+        int8: quantise weights and activations to 8 bits; for .xml only. `clips` are used to choose the ranges and to
+            measure the loss of accuracy. The tolerance applies to the graph before quantisation.
         num_calibration_clips: maximum number of clips to choose the 8-bit ranges on, spread evenly over `clips`.
-        num_compare_clips: maximum number of clips to compare and to measure 8-bit accuracy on, spread evenly over
-            `clips`.
-        tolerance: the largest accepted difference of a probability, and of a logit divided by the largest logit. For a
-            multilabel network, the divisor is at least 1.
+        num_compare_clips: maximum number of clips to compare scores on and to measure 8-bit accuracy on, spread evenly
+            over `clips`.
+        tolerance: the largest accepted difference of a probability, and of a logit after division by the largest logit.
+            For a multilabel network, the divisor is at least 1.
         decoder: "pyav" or "decord".
         report: path of a report.json of `farfield test`, for a folder's model card. None uses <run>/test/report.json if
             that report was measured on this checkpoint.
@@ -89,7 +89,7 @@ def export(
             )
         return publish_folder(model, Path(out), report)
     if report is not None:
-        raise FarfieldError("report is for the model card of a folder. Set to_folder, or leave report out.")
+        raise FarfieldError("report is only used for the model card of a folder. Set to_folder, or leave out report.")
     options = ExportOptions(include_preprocessing, int8, num_calibration_clips, num_compare_clips, tolerance)
     check_output(Path(out), options, any_clips=bool(given))
     network = plain_network(model)

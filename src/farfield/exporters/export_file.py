@@ -34,7 +34,7 @@ class ExportReport:
         bytes: size of the file in bytes, including the .bin file of an .xml.
         description: metadata stored in the file.
         differences: differences of the float graph from the network, one per compared batch.
-        tolerance: largest accepted difference of a probability, and of a logit divided by the largest logit.
+        tolerance: largest accepted difference of a probability, and of a logit after division by the largest logit.
         accuracy: accuracy of the 8-bit network on the compared videos; None for a float network.
         compared_videos: number of videos whose central clips were compared.
         given_videos: number of videos that the user gave.
@@ -105,7 +105,8 @@ def check_output(out: Path, options: ExportOptions, *, any_clips: bool) -> None:
     """
     if out.suffix not in LOADERS:
         raise FarfieldError(
-            f"{out} needs the suffix of a format: {', '.join(LOADERS)}. To write a folder to publish, set to_folder."
+            f"{out} has no suffix of an export format: {', '.join(LOADERS)}. Give one of these. To write a "
+            "folder to publish, set to_folder."
         )
     if options.int8 and out.suffix != ".xml":
         raise FarfieldError(f"int8 is for OpenVINO only, but out is {out}. Give a file that ends in .xml.")
@@ -115,7 +116,7 @@ def check_output(out: Path, options: ExportOptions, *, any_clips: bool) -> None:
 
 
 class _FixedLengthOnlyError(Exception):
-    """Raised if an export for clips of any length fails, but an export for one fixed length may succeed."""
+    """Raised if an export for clips of any length fails; an export for one fixed length may still succeed."""
 
 
 def _attempt(
@@ -165,7 +166,7 @@ def _compare(network: ActionNet, exported: Any, lengths: Sequence[int], toleranc
     except FarfieldError as error:
         raise _FixedLengthOnlyError("the graph fails at other lengths") from error
     if not others:
-        raise _FixedLengthOnlyError("the network accepts no other length")
+        raise _FixedLengthOnlyError("the network accepts only this length")
     if not all(each.within(tolerance) for each in others):
         raise _FixedLengthOnlyError("the graph's scores are wrong at other lengths")
     return own + others

@@ -22,12 +22,15 @@ class ExportOptions:
     Args:
         include_preprocessing: make the graph take uint8 RGB frames (b t h w c) and normalise them itself, for programs
             without farfield. Otherwise the graph takes normalised clips (b 3 t h w), as the network does.
-        int8: quantise weights and activations to 8 bits; for .xml only. The ranges of values are calibrated, and the
-            loss of accuracy is measured, on the given clips. The tolerance applies to the graph before quantisation.
-        num_calibration_clips: maximum number of given clips, evenly spread, to calibrate the 8-bit ranges on.
-        num_compare_clips: maximum number of given clips, evenly spread, to compare and to measure 8-bit accuracy on.
-        tolerance: largest accepted difference of a probability, and of a logit divided by the largest logit. For a
-            multilabel network, the divisor is at least 1.
+        int8: quantise weights and activations to 8 bits; for .xml only. The given clips are used to calibrate the
+            ranges of values and to measure the loss of accuracy. The tolerance applies to the graph before
+            quantisation.
+        num_calibration_clips: maximum number of clips to calibrate the 8-bit ranges on, spread evenly over the given
+            clips.
+        num_compare_clips: maximum number of clips to compare scores on and to measure 8-bit accuracy on, spread evenly
+            over the given clips.
+        tolerance: largest accepted difference of a probability, and of a logit after division by the largest logit. For
+            a multilabel network, the divisor is at least 1.
 
     Raises:
         FarfieldError: for values out of range.

@@ -1,4 +1,4 @@
-"""Exportable implementations of the layers' pairwise operations, in operators that every runtime supports.
+"""Implementations of the layers' pairwise operations for export, with operators that every runtime supports.
 
 The layers choose kernels by device, memory format and size: fused attention, tiles of bounded memory, sorted prefix
 sums. A graph fixes one choice for all input sizes, and ONNX has no sorted search. While a network is traced,
@@ -121,7 +121,7 @@ def _never(*tensors: Tensor, width: int) -> bool:
 
 
 def _classify(forward: Callable[..., Tensor]) -> Callable[..., Tensor]:
-    """Wrap a head's forward pass so that heads without windows compute no window axis (of length 1).
+    """Wrap a head's forward pass so that heads without windows create no window axis (of length 1).
 
     OpenVINO 2026.4 squeezes the wrong axis if there is a window axis of length 1 and the classifier is quantised.
     """

@@ -32,8 +32,8 @@ class ParityDifference:
         probabilities: the largest difference of a class probability.
         logits: the largest difference of a logit, divided by the largest logit. For a multilabel network the divisor is
             at least 1, since all logits may be near 0.
-        decisions: number of pairs of a clip and a class whose probability reaches the class's threshold in one network
-            but not in the other. None unless the network is multilabel. The tolerance does not apply, since rounding
+        decisions: number of (clip, class) pairs whose probability reaches the class's threshold in only one of the
+            networks; None unless the network is multilabel. The tolerance does not limit this number, since rounding
             may change a decision if the probability is very close to the threshold.
     """
 
@@ -54,7 +54,7 @@ def difference(
     """Compare two networks' logits for the same batch.
 
     Args:
-        network: the original network, whose task and thresholds both networks have.
+        network: the original network; the exported network has the same task and thresholds.
         clips: name of the batch.
         frames: number of frames in each clip.
         ours: logits of the original.
@@ -83,7 +83,7 @@ def other_lengths(num_frames: int) -> list[int]:
 def on_random_clips(network: ActionNet, exported: ExportedNet, lengths: Sequence[int]) -> Iterator[ParityDifference]:
     """Compare the exported network with the original on random clips.
 
-    Batches of clips of the network's own length have several sizes; batches of clips of other lengths have two clips.
+    For clips of the network's own length, several batch sizes are tried; for other lengths, the batch size is 2.
     Lengths that the original network rejects are left out.
     """
     spec = network.clip

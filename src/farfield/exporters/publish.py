@@ -42,13 +42,13 @@ def publish_folder(model: str | Path | ActionNet, out: Path, report: str | Path 
             on this checkpoint.
 
     Raises:
-        FarfieldError: if the folder exists or cannot be written, the network is folded, or the report is of another
-            network or given without a checkpoint or folder.
+        FarfieldError: if the folder exists or cannot be written, the network is folded, the report is of another
+            network, or a report is given although `model` is a network.
     """
     if isinstance(model, ActionNet):
         if report is not None:
             raise FarfieldError(
-                "report needs the path of the tested checkpoint, but model is a network. Give the path as model."
+                "report needs the path of the tested checkpoint, but model is a network. Set model to the path."
             )
         network, path, measured, data = model, None, None, None
     else:

@@ -63,8 +63,8 @@ class MultilabelAccuracy:
 
     Attributes:
         videos: number of videos.
-        found: number of pairs of a video and a class for which one of the networks, or both, reach the threshold.
-        agreement: share of these pairs for which both reach it; None if there are no such pairs.
+        found: number of (video, class) pairs for which at least one of the networks reaches the threshold.
+        agreement: share of these pairs for which both networks reach the threshold; None if there are no such pairs.
         largest: the largest difference of a class probability, over all videos.
         mean: the largest difference of a class probability per video, averaged over videos.
         map: mean average precision of the original on the videos whose labels are known; None if no label is known.

@@ -30,7 +30,7 @@ class Traced:
 
     Attributes:
         program: graph from clips to logits.
-        takes_frames: whether the input is uint8 frames (b t h w c) instead of normalised clips (b 3 t h w).
+        takes_frames: whether the input is uint8 frames (b t h w c); otherwise it is normalised clips (b 3 t h w).
         any_batch: whether the batch size is dynamic; otherwise it is 1.
         any_length: whether the clip length is dynamic, within the lengths that the network accepts.
     """

@@ -67,7 +67,7 @@ class AlarmEvent:
 
 
 class CameraAlarms:
-    """Tracks the alarms of one camera, records their clips, and yields the events of both.
+    """Tracks the alarms of one camera, records their clips, and yields the events of alarms and clips.
 
     Args:
         camera: the camera; its recorder is used if clips are requested.

@@ -1,4 +1,4 @@
-"""Options of alarms, which report that a camera shows a class, and of the clips that are recorded for them."""
+"""Options of alarms (reports that a camera shows a class), and of the clips that are recorded for alarms."""
 
 from __future__ import annotations
 
@@ -24,7 +24,8 @@ class AlarmOptions:
 
     Args:
         threshold: minimum probability of a class at which an alarm starts; 0 for the network's own thresholds. If the
-            network is not multilabel, only the most probable class of a window (of each head) can start an alarm.
+            network is not multilabel, only the most probable class of a window can start an alarm; in a `multi_head`
+            network, the most probable class of each head.
         hysteresis: threshold at which an alarm ends, as a share of the threshold at which it starts, above 0 and at
             most 1.
         gap_seconds: an alarm ends when its class has been below `hysteresis` x threshold for longer than this.
@@ -77,7 +78,7 @@ class ClipOptions:
             raise FarfieldError(f"max_clip_seconds is {self.max_seconds}; it must be positive.")
 
     def prepare(self, clip: ClipSpec, window_seconds: float | None) -> Callable[[], PacketRecorder]:
-        """Create the folder, and return a function that creates the recorder of a camera.
+        """Create the folder of the clips, and return a function that creates the recorder of a camera.
 
         Args:
             clip: the network's clip settings.

@@ -1,4 +1,4 @@
-"""Thresholds of alarms: make alarm trackers, and choose the classes of a window that can start an alarm."""
+"""Make alarm trackers with their thresholds, and choose the classes of a window that can start an alarm."""
 
 from __future__ import annotations
 
@@ -35,9 +35,9 @@ def make_tracker(model: InferenceModel, options: AlarmOptions) -> AlarmTracker:
 
 
 def only_best(probabilities: Float[np.ndarray, " classes"], model: InferenceModel) -> Float[np.ndarray, " classes"]:
-    """Keep only the probability of the most probable class (of each head), and set the others to 0.
+    """Keep only the highest probability of a window, and set the others to 0.
 
-    All probabilities of a multilabel network are kept.
+    For a `multi_head` network, the highest probability of each head is kept; for a `multilabel` network, all are kept.
     """
     if model.task == "multilabel":
         return probabilities

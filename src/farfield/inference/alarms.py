@@ -1,4 +1,4 @@
-"""Track alarms: an alarm starts when a class reaches its threshold, and ends when it has stayed below a lower one."""
+"""Track alarms: an alarm starts when a class reaches its threshold, and ends when it stays below a lower threshold."""
 
 from __future__ import annotations
 

@@ -27,7 +27,7 @@ log = logging.getLogger("farfield")
 
 
 class Camera:
-    """A camera whose stream is decoded in a thread. The lock of `arrived` guards its frames and their number.
+    """A camera whose stream is decoded in a thread. The lock of `arrived` guards the frames and the frame count.
 
     Attributes:
         name: name for messages and output.
@@ -141,7 +141,7 @@ class Camera:
             self._tried.set()
             if broken_since is None:
                 broken_since = time.monotonic()
-                log.warning("%s: %s. Opening the stream again until this succeeds.", self.name, reason)
+                log.warning("%s: %s. Trying to open the stream again until it succeeds.", self.name, reason)
             self._stopped.wait(wait)
             wait = min(2 * wait, self._options.max_reconnect_seconds)
         with self._arrived:
@@ -210,8 +210,8 @@ class Camera:
     def _continue_time(self, stream: LiveStream) -> float:
         """Return the time, in seconds, of the first frame of a connection.
 
-        The time is 0 for the first connection. For later connections, it is counted from that frame by this machine's
-        clock.
+        The time is 0 for the first connection. For a later connection, it is the time since the first frame of the
+        first connection, by this machine's clock.
         """
         # While the stream is opened, FFmpeg reads its first packets: the first frame is about as old as the attempt.
         age = time.monotonic() - stream.opening

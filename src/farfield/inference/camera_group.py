@@ -33,7 +33,7 @@ class CameraWindow:
     Attributes:
         camera: the camera.
         window: the newest window of the camera.
-        skipped: number of windows since the previous one that were skipped because scoring is too slow.
+        skipped: number of windows that were skipped since the previous returned window, because scoring is too slow.
     """
 
     camera: Camera
@@ -111,7 +111,7 @@ def open_cameras(
     """Open cameras, and yield them as a `CameraGroup` for the `with` block.
 
     A single camera must be available at the start. If there are several cameras, those that are not available yet are
-    tried again until they are, unless `options.reconnect` is "never".
+    tried again until they can be opened, unless `options.reconnect` is "never".
 
     Args:
         sources: cameras, each as SOURCE or NAME=SOURCE. A source is a URL that FFmpeg opens (rtsp, http, udp, tcp,

@@ -37,6 +37,6 @@ def named_sources(given: Sequence[str]) -> list[tuple[str, str]]:
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice is not None:
         raise FarfieldError(
-            f"two cameras have the name {twice!r}; names must differ. Give each its own, as in front=rtsp://..."
+            f"two cameras have the name {twice!r}; names must differ. Name each camera, as in front=rtsp://..."
         )
     return pairs

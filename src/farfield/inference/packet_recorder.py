@@ -32,7 +32,7 @@ class RecordedClip:
         path: the file; None if there is an error.
         start_seconds: time of the first frame, which is a keyframe; None if there is an error.
         end_seconds: end of the last frame; None if there is an error.
-        error: why there is no file; None if there is one.
+        error: why there is no file; None if the file was written.
     """
 
     key: int
@@ -49,8 +49,8 @@ class PacketRecorder:
     connection may not fit into its file.
 
     Args:
-        buffer_seconds: duration of the newest packets, which are kept in memory, so that clips can begin with them.
-        max_bytes: maximum size of these packets.
+        buffer_seconds: number of seconds for which packets are kept in memory, so that a clip can begin in the past.
+        max_bytes: maximum size of the packets in memory.
         max_clip_seconds: maximum length of a clip; a clip ends when it is this long.
     """
 

@@ -27,7 +27,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from farfield.layers.matrix_product import fast
+from farfield.layers.matrix_product import fast, is_recorded
 
 Kernel = Literal["fused", "tiles", "explicit"]
 
@@ -37,7 +37,7 @@ def choose_kernel(theta: Tensor, phi: Tensor, g: Tensor) -> Kernel:
     (n, d), (m, e) = theta.shape[-2:], g.shape[-2:]
     if theta.device.type != "cpu":
         return "fused"
-    if torch.compiler.is_compiling():  # a choice by size would compile the block again for other sizes
+    if is_recorded():  # a choice by size would not hold for other sizes, or compile the block again for them
         return "fused" if d == e else "tiles"
     half = theta.dtype in (torch.float16, torch.bfloat16) or torch.is_autocast_enabled("cpu")
     if m <= d + e and not half:

@@ -42,7 +42,11 @@ def product(
     """
     if not fast(a, b, multiply_adds=a.shape[0] * a.shape[1] * b.shape[1]):
         return a @ b if bias is None else torch.addmm(bias, a, b)
-    result: Tensor = _Product.apply(a, b, bias, by_columns(a) if columns is None else columns)
+    # The transposition is outside of the function: a view made inside of it cannot be changed in place.
+    if by_columns(a) if columns is None else columns:
+        transposed: Tensor = _Product.apply(b.mT, a.mT, bias, 1)
+        return transposed.mT
+    result: Tensor = _Product.apply(a, b, bias, 0)
     return result
 
 
@@ -56,10 +60,11 @@ def batched_product(a: Float[Tensor, "b n k"], b: Float[Tensor, "b k m"]) -> Flo
 def fast(*tensors: Tensor, multiply_adds: int) -> bool:
     """Return whether oneDNN computes a product of these tensors, or of parts of them, with this many multiply-adds.
 
-    oneDNN computes float32 products on processors with AVX-512. Other devices and dtypes, autocast, compiled code,
-    transformed functions (`torch.func`), subclasses of tensors and small products use PyTorch's own matrix product.
+    oneDNN computes float32 products on processors with AVX-512. Other devices and dtypes, autocast, compiled and traced
+    code, transformed functions (`torch.func`), subclasses of tensors and small products use PyTorch's own matrix
+    product. So does everything if `torch.backends.mkldnn` is disabled.
     """
-    if torch.compiler.is_compiling() or multiply_adds < SMALL or not _has_kernels():
+    if is_recorded() or multiply_adds < SMALL or not _has_kernels() or not torch.backends.mkldnn.enabled:
         return False
     plain = all(
         type(x) in (Tensor, nn.Parameter) and x.device.type == "cpu" and x.dtype == torch.float32 for x in tensors
@@ -69,9 +74,14 @@ def fast(*tensors: Tensor, multiply_adds: int) -> bool:
 
 def fast_samples(x: Tensor, *others: Tensor, width: int) -> bool:
     """Check whether oneDNN computes the product of each sample of x (b ...) with a matrix of `width` columns."""
-    if torch.compiler.is_compiling():  # the size of a batch would be a constant of the graph
+    if is_recorded():  # the size of a batch would be a constant of the graph
         return False
-    return len(x) > 0 and fast(x, *others, multiply_adds=x[0].numel() * width)
+    return len(x) > 0 and fast(x, *others, multiply_adds=x.numel() // len(x) * width)
+
+
+def is_recorded() -> bool:
+    """Check whether the running code is recorded for inputs of other sizes: compiled, exported or traced."""
+    return torch.compiler.is_compiling() or torch.jit.is_tracing()
 
 
 @cache
@@ -80,14 +90,16 @@ def _has_kernels() -> bool:
 
 
 class _Product(torch.autograd.Function):
+    """Product a b, plus a bias for every row (axis 0) or for every column (axis 1)."""
+
     @staticmethod
-    def forward(ctx: Any, a: Tensor, b: Tensor, bias: Tensor | None, columns: bool) -> Tensor:
+    def forward(ctx: Any, a: Tensor, b: Tensor, bias: Tensor | None, axis: int) -> Tensor:
         ctx.save_for_backward(a, b)
+        ctx.axis = axis
         a, b = _dense(a), _dense(b)
-        if not columns:
+        if bias is None or axis == 0:
             return onednn_product(a, b, bias)
-        y = onednn_product(b.mT, a.mT)
-        return (y if bias is None else y.add_(bias.unsqueeze(1))).mT
+        return onednn_product(a, b).add_(bias.unsqueeze(1))
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None, None]:
@@ -97,7 +109,7 @@ class _Product(torch.autograd.Function):
         return (
             product(grad, b.mT, columns=by_columns(a)) if needs_a else None,
             product(a.mT, grad, columns=by_columns(b)) if needs_b else None,
-            grad.sum(0) if needs_bias else None,
+            grad.sum(ctx.axis) if needs_bias else None,
             None,
         )
 

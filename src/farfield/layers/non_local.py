@@ -35,7 +35,7 @@ from farfield.layers.pairwise import (
     embedded_gaussian,
     embedded_gaussian_weights,
 )
-from farfield.layers.pointwise import POINTWISE_CONV, pointwise
+from farfield.layers.pointwise import POINTWISE_CONV, pointwise, project
 from farfield.layers.positions import (
     by_columns,
     check_input,
@@ -46,7 +46,7 @@ from farfield.layers.positions import (
     stack_samples,
     to_rows,
 )
-from farfield.layers.torch_private import has_forward_hooks
+from farfield.layers.torch_private import has_plain_call
 
 Pairwise = Literal["gaussian", "embedded_gaussian", "dot_product", "concatenation"]
 Scope = Literal["spacetime", "space", "time"]
@@ -131,6 +131,7 @@ class _NonLocalBlock(nn.Module):
         if pairwise == "concatenation" and scale:
             raise ValueError("pairwise='concatenation' has no scale. Leave scale out.")
         self.channels = channels
+        self.inner_channels = inner
         self.pairwise = pairwise
         self.scope = scope
         self.heads = heads
@@ -180,18 +181,19 @@ class _NonLocalBlock(nn.Module):
             y = embedded_gaussian(theta, phi, g, scale=self.scale)
         y = _ungroup(y.transpose(1, 2).flatten(2), x.shape[2:], self.scope)
         # In the memory format of x, like the gradient: a batch norm with mixed formats is many times slower.
-        return self.w_z(from_rows(y, x.shape[2:]), memory_format=memory_format(x))
+        return project(self.w_z, from_rows(y, x.shape[2:]), memory_format=memory_format(x))
 
     def _goes_by_samples(self, x: Tensor) -> bool:
         """Return whether to use `_by_samples`: only for usual options, and sizes that `matrix_product` is fast for."""
         if self.pairwise != "embedded_gaussian" or self.scope != "spacetime" or self.pool_after_projection:
             return False
-        convs = [conv for conv in (self.theta, self.phi, self.g, self.w_z) if conv is not None]
-        if self.heads > 1 or any(type(c) not in POINTWISE_CONV.values() or has_forward_hooks(c) for c in convs):
-            return False
         check_input(x, self.channels, self.ndim, type(self).__name__)
-        weights = [conv.weight for conv in convs]
-        return fast_samples(x, *weights, width=len(weights[0]))
+        if self.heads > 1 or not fast_samples(x, width=self.inner_channels):
+            return False
+        convs = [conv for conv in (self.theta, self.phi, self.g, self.w_z) if conv is not None]
+        if any(type(c) not in POINTWISE_CONV.values() or not has_plain_call(c) for c in convs):
+            return False
+        return fast_samples(x, *[conv.weight for conv in convs], width=self.inner_channels)
 
     def _by_samples(self, x: Tensor) -> Tensor:
         """Compute W_z y for one clip after the other, in the memory layout of x and in the cheaper order of products.

@@ -20,7 +20,7 @@ For n positions, attention costs O(n K C), which is linear in n.
 
 from __future__ import annotations
 
-from typing import Any, Literal, overload
+from typing import Literal, overload
 
 import torch
 from jaxtyping import Float, Int
@@ -29,7 +29,7 @@ from torch import Tensor, nn
 from farfield.layers.batch_norm import BATCH_NORM
 from farfield.layers.matrix_product import batched_product
 from farfield.layers.pairwise import embedded_gaussian, embedded_gaussian_weights
-from farfield.layers.pointwise import POINTWISE_CONV, suited_format
+from farfield.layers.pointwise import POINTWISE_CONV, project, suited_format
 from farfield.layers.positions import check_input, check_sizes, flat_index, from_rows, like_memory, to_rows
 
 
@@ -67,7 +67,7 @@ class ObjectContext(nn.Module):
         if num_regions < 1:
             raise ValueError(f"num_regions is {num_regions}; give at least 1 (for classification, one per class).")
         inner = max(1, channels // 2) if key_channels is None else key_channels
-        self.channels, self.ndim = channels, ndim
+        self.channels, self.num_regions, self.ndim = channels, num_regions, ndim
         self.scale = inner**-0.5 if scale else 1.0
         self.regions = POINTWISE_CONV[ndim](channels, num_regions)
         nn.init.zeros_(self.regions.bias)  # type: ignore[arg-type]  # has no effect on a softmax over positions
@@ -94,7 +94,7 @@ class ObjectContext(nn.Module):
     ) -> Float[Tensor, "b c *positions"] | tuple[Float[Tensor, "b c *positions"], Float[Tensor, "b k *positions"]]:
         """Compute the output; with return_regions, also return the region logits."""
         check_input(x, self.channels, self.ndim, "ObjectContext")
-        logits = self.regions(x, memory_format=suited_format(x, self.regions.weight))
+        logits = project(self.regions, x, memory_format=suited_format(x, self.num_regions))
         f = self._representations(x, logits)
         context = embedded_gaussian(
             to_rows(self.phi(x)), to_rows(self.psi(f)), to_rows(self.delta(f)), scale=self.scale
@@ -131,10 +131,8 @@ class _Transform(nn.Sequential):
     def __init__(self, channels: int, out_channels: int, ndim: int) -> None:
         conv = POINTWISE_CONV[ndim](channels, out_channels, bias=False)
         super().__init__(conv, BATCH_NORM[ndim](out_channels), nn.ReLU())
+        self.out_channels = out_channels
 
     def forward(self, x: Float[Tensor, "b c *positions"]) -> Float[Tensor, "b c2 *positions"]:
         conv, norm, relu = self
-        if not isinstance(conv, tuple(POINTWISE_CONV.values())):  # replaced, for example by a quantised one
-            return relu(norm(conv(x)))
-        weight: Any = conv.weight
-        return relu(norm(conv(x, memory_format=suited_format(x, weight))))
+        return relu(norm(project(conv, x, memory_format=suited_format(x, self.out_channels))))

@@ -82,13 +82,24 @@ def pointwise(
     return y.contiguous() if wants_copy else y
 
 
-def suited_format(x: Float[Tensor, "b c *positions"], weight: Tensor) -> torch.memory_format:
-    """Return the memory format in which a pointwise convolution by `weight` should give its output.
+def project(
+    conv: nn.Module, x: Float[Tensor, "b c *positions"], *, memory_format: torch.memory_format
+) -> Float[Tensor, "b c2 *positions"]:
+    """Apply a block's pointwise convolution, with its output in `memory_format`.
+
+    A module in its place, such as a quantised convolution or an adapter, chooses the format itself.
+    """
+    y: Tensor = conv(x, memory_format=memory_format) if isinstance(conv, _PointwiseConv) else conv(x)
+    return y
+
+
+def suited_format(x: Float[Tensor, "b c *positions"], channels: int) -> torch.memory_format:
+    """Return the memory format in which a pointwise convolution to `channels` should give its output.
 
     The result is the format of x if products are fast in either layout, so that no later sum mixes formats. Otherwise
     it is channels_last, which fused attention needs.
     """
-    if x.ndim > 3 and fast_samples(x, weight, width=len(weight)):
+    if x.ndim > 3 and fast_samples(x, width=channels):
         return memory_format_of(x)
     return torch.channels_last
 

@@ -20,8 +20,15 @@ def to_rows(x: Float[Tensor, "b c *positions"]) -> Float[Tensor, "b n c"]:
 
 
 def from_rows(rows: Float[Tensor, "b n c"], size: Sequence[int]) -> Float[Tensor, "b c *positions"]:
-    """Invert `to_rows`, for positions of `size` (t, h, w)."""
-    return rows.transpose(1, 2).unflatten(2, tuple(size))
+    """Invert `to_rows`, for positions of `size` (t, h, w).
+
+    A batch of one sample gets the usual stride for its memory layout: axes are split where they are contiguous. With
+    another stride, PyTorch's batch norm on the CPU silently reads a contiguous gradient in the wrong order (seen in
+    torch 2.14).
+    """
+    if by_columns(rows):
+        return rows.transpose(1, 2).unflatten(2, tuple(size))
+    return rows.unflatten(1, tuple(size)).movedim(-1, 1)
 
 
 def split_samples(rows: Float[Tensor, "b n c"]) -> list[Float[Tensor, "n c"]]:

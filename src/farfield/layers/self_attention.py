@@ -33,7 +33,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from farfield.layers.pairwise import Above, embedded_gaussian, embedded_gaussian_weights
-from farfield.layers.pointwise import POINTWISE_CONV, suited_format
+from farfield.layers.pointwise import POINTWISE_CONV, project, suited_format
 from farfield.layers.positions import (
     at_least_float32,
     check_input,
@@ -96,8 +96,9 @@ class SelfAttention(nn.Module):
     ) -> Float[Tensor, "b c *positions"] | tuple[Float[Tensor, "b c *positions"], Float[Tensor, "b n n"]]:
         """Compute the output; with return_attention, also return all n x n weights. For large n, use `attention`."""
         check_input(x, self.channels, self.ndim, "SelfAttention")
-        layout = suited_format(x, self.value.weight)
-        query, key, value = (to_rows(conv(x, memory_format=layout)) for conv in (self.query, self.key, self.value))
+        layout = suited_format(x, self.channels)
+        convs = self.query, self.key, self.value
+        query, key, value = (to_rows(project(conv, x, memory_format=layout)) for conv in convs)
         if return_attention:
             weights = self._weights(query, key)
             o = weights @ value

@@ -68,7 +68,10 @@ class _TiledAttention(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
         query, key, value, output = ctx.saved_tensors
         with no_autocast(query):
-            d_key, d_value, d_queries = torch.zeros_like(key), torch.zeros_like(value), []
+            d_queries: list[Tensor] = []
+            # The sums start as numbers: a batch of gradients (`is_grads_batched`) cannot be added to zeros in place.
+            d_key: Any = 0
+            d_value: Any = 0
             inner = (grad * output).sum(-1, keepdim=True)
             size = _tile(key)
             for q, do, i in zip(*(part.split(size, dim=-2) for part in (query, grad, inner)), strict=True):

@@ -68,7 +68,8 @@ class AnnotatedVideo:
     def frames(self, action: Action) -> tuple[int, int]:
         """Return the first frame of an action and the frame after its last, counted from 0.
 
-        Start and end are rounded to the nearest frame. An action has at least one frame, and ends with the video.
+        Start and end are rounded to the nearest frame. An action has at least one frame, and does not extend past the
+        end of the video.
         """
         first = min(round(action.start_seconds * self.fps), self.num_frames - 1)
         return first, min(max(round(action.end_seconds * self.fps), first + 1), self.num_frames)
@@ -77,8 +78,8 @@ class AnnotatedVideo:
 def annotated_videos(predictions: Iterable[tuple[str, Prediction]]) -> list[AnnotatedVideo]:
     """Join the predictions of each video, and open the video to find its frame rate, size and length.
 
-    A prediction of a part of a video, without a timeline, becomes an action of this part. Videos that could not be
-    predicted are left out. Videos that can no longer be opened are left out with a warning.
+    A prediction for a part of a video, without a timeline, becomes an action that covers this part. Videos that could
+    not be predicted are left out. Videos that can no longer be opened are left out with a warning.
 
     Args:
         predictions: (base name for files, prediction) of each video or part of a video. If a video has several parts,
@@ -140,7 +141,7 @@ def _actions(prediction: Prediction, seconds: float) -> list[Action]:
 
 
 def _labels(prediction: Prediction) -> list[tuple[str, float]]:
-    """Return the predicted labels and their scores: the most probable, or all at their thresholds (multilabel)."""
+    """Return the predicted labels with scores: the most probable or, if multilabel, all that reach their thresholds."""
     if prediction.task == "multilabel":
         return [(each.label, each.probability) for each in prediction.above_threshold]
     best = prediction.ranking[0]

@@ -1,0 +1,48 @@
+"""Shared fixtures of the scripts' tests."""
+
+from __future__ import annotations
+
+import gc
+import logging
+from collections.abc import Iterator, Sequence
+from contextlib import redirect_stderr, redirect_stdout
+from pathlib import Path
+from typing import Any
+
+import pytest
+import runs
+
+from farfield.cli import main
+
+
+@pytest.fixture
+def runs_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let scripts train and test in this process, since each process imports PyTorch and Lightning for seconds.
+
+    The scripts run one after the other then: they need --jobs=1. That processes of their own do the same is tested in
+    test_training_scripts.py (an ablation goes on) and test_runs.py.
+    """
+    monkeypatch.setattr(runs, "run_commands", run_commands_here)
+
+
+@pytest.fixture
+def few_objects() -> Iterator[None]:
+    """Keep the objects of all imported modules out of garbage collections: scripts collect before each measurement."""
+    gc.collect()
+    gc.freeze()
+    yield
+    gc.unfreeze()
+
+
+def run_commands_here(commands: Sequence[Sequence[Any]], log: Path, *, num_threads: int = 1) -> None:
+    """Run commands as `runs.run_commands` does, in this process."""
+    log.parent.mkdir(parents=True, exist_ok=True)
+    ours = logging.getLogger("farfield")
+    handlers = ours.handlers
+    with log.open("w") as file, redirect_stdout(file), redirect_stderr(file):
+        try:
+            for words in commands:
+                if status := main([str(word) for word in words]):
+                    raise RuntimeError(f"a run failed with status {status}; see {log}")
+        finally:
+            ours.handlers = handlers  # those of the commands write to the file
