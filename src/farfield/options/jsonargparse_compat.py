@@ -87,7 +87,7 @@ def required_options(parser: jsonargparse.ArgumentParser) -> list[str]:
 
 
 def one_line(message: str) -> str:
-    """Join a message's lines into one, without jsonargparse's prefix about a failed link of arguments."""
+    """Join a message's lines into one. Remove the prefix that jsonargparse adds if linking two arguments fails."""
     text = " ".join(line.strip() for line in message.splitlines() if line.strip())
     return re.sub(r"^Call to compute_fn of link .*? failed: ", "", text)
 
