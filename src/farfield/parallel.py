@@ -47,8 +47,8 @@ def for_each(
     Args:
         function: function that is importable by name. If it raises a `VideoError`, only this job fails; any other error
             ends the run.
-        jobs: jobs to run. At most two per worker are taken from the iterable in advance, so that jobs can be generated
-            lazily, and can be large.
+        jobs: jobs to run. At most two per worker are taken from the iterable in advance, so that it can generate large
+            jobs lazily.
         num_workers: number of processes; None for the number of cores of this machine, or of the cluster.
         seconds_per_job: timeout of each job in seconds.
         engine: "local" or "ray".

@@ -17,7 +17,7 @@ MIXED_PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")
 
 
 def check_mixed_precision(name: str) -> None:
-    """Check that a trainer's precision keeps weights in float32, which clips, norms and probabilities need, too.
+    """Check that a trainer's precision keeps weights in float32. Clips, norms and probabilities need float32, too.
 
     Raises:
         FarfieldError: if the precision is not one of `MIXED_PRECISIONS`.

@@ -99,7 +99,7 @@ def copy_recipe(recipe: Recipe, to: str) -> Path:
 
 
 def find_config(given: str) -> str:
-    """Return the path for a value of `--config`, which is an existing file or the name of a recipe.
+    """Return the path of the file for `given`, a value of `--config`: an existing file or the name of a recipe.
 
     YAML text is returned unchanged.
 

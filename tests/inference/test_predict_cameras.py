@@ -250,7 +250,7 @@ def http_cut(content: bytes) -> str:
 def test_wrong_options(network: ActionNet, tmp_path: Path) -> None:
     with pytest.raises(FarfieldError, match="top_k is 0"):
         next(predict_cameras(["x"], network, top_k=0))
-    with pytest.raises(FarfieldError, match=r"clips are given without alarms, .* Give alarms, or no clips\."):
+    with pytest.raises(FarfieldError, match=r"clips are given without alarms, .* Give alarms, or leave clips out\."):
         next(predict_cameras(["x"], network, clips=ClipOptions(tmp_path)))
 
 

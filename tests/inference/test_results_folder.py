@@ -367,9 +367,9 @@ def test_lines_come_as_they_are_done(
         (["--write", "csv"], "but --out is missing. Give --out FOLDER"),
         (
             ["--write", "cvs", "--out", "x"],
-            "there is no kind of file 'cvs' to write. Known: csv, srt, vtt, mp4, safetensors, parquet, labelstudio,",
+            "'cvs' is not a kind of file to write. Known: csv, srt, vtt, mp4, safetensors, parquet, labelstudio,",
         ),
-        (["--timeline", "--hop", "3"], "hop cannot be combined with a timeline. Leave it out; hop_seconds sets"),
+        (["--timeline", "--hop", "3"], "hop cannot be combined with a timeline. Leave hop out; hop_seconds sets"),
         (["--min_seconds", "2"], "--min_seconds only applies with --timeline. Add --timeline"),
         (["--timeline", "--threshold", "2"], "threshold is 2.0; it must be a probability"),
         (["--device", "tpu9"], "Choose auto, cpu or cuda"),

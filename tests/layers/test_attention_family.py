@@ -158,5 +158,5 @@ def test_invalid_options_are_refused(types_unchecked: None) -> None:
             SelfAttention(**sizes)
     with pytest.raises(ValueError, match="passes is 0; give at least 1"):
         CrissCrossAttention(8, passes=0)
-    with pytest.raises(ValueError, match="num_regions is 0; give at least 1; for classification, one per class"):
+    with pytest.raises(ValueError, match=r"num_regions is 0; give at least 1 \(for classification, one per class\)"):
         ObjectContext(8, 0)

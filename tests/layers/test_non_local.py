@@ -162,9 +162,9 @@ def test_an_input_smaller_than_the_pool_is_refused() -> None:
         (
             NonLocalBlock3d,
             {"channels": 4, "scope": "frame"},
-            "scope is 'frame'; choose among spacetime, space",
+            "scope is 'frame'; give 'spacetime', 'space'",
         ),
-        (NonLocalBlock2d, {"channels": 4, "scope": "time"}, "scope is 'time'; choose among .* need clips"),
+        (NonLocalBlock2d, {"channels": 4, "scope": "time"}, "scope is 'time'; give .* need clips"),
         (NonLocalBlock3d, {"channels": 8, "num_heads": 3}, "num_heads=3 must divide the 4 inner channels"),
         (
             NonLocalBlock3d,
@@ -173,8 +173,16 @@ def test_an_input_smaller_than_the_pool_is_refused() -> None:
         ),
         (NonLocalBlock3d, {"channels": 4, "key_pool": 2}, "key_pool is 2; give 3 positive window sizes"),
         (NonLocalBlock3d, {"channels": 4, "key_pool": (2, 2)}, r"key_pool is \(2, 2\); give 3 positive window sizes"),
-        (NonLocalBlock3d, {"channels": 4, "scope": "time", "key_pool": (1, 2, 2)}, "scope 'time' separates"),
-        (NonLocalBlock3d, {"channels": 4, "scope": "space", "key_pool": (2, 1, 1)}, "scope 'space' separates"),
+        (
+            NonLocalBlock3d,
+            {"channels": 4, "scope": "time", "key_pool": (1, 2, 2)},
+            "do not attend to each other with scope 'time'",
+        ),
+        (
+            NonLocalBlock3d,
+            {"channels": 4, "scope": "space", "key_pool": (2, 1, 1)},
+            "do not attend to each other with scope 'space'",
+        ),
         (NonLocalBlock3d, {"channels": 4, "pairwise": "concatenation", "scale": True}, "has no scale. Leave scale out"),
     ],
 )

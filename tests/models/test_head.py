@@ -88,7 +88,7 @@ def test_each_pathway_has_its_own_window() -> None:
 def test_invalid_heads_are_refused() -> None:
     with pytest.raises(FarfieldError, match=r"head is 'gap'. Known: gap_fc, window_mean, window_softmax_mean"):
         build_model("tiny", num_classes=3, head="gap")
-    with pytest.raises(FarfieldError, match=r"\[\[1, 1, 1\]\]\. Set head_windows for window_mean"):
+    with pytest.raises(FarfieldError, match=r"\[\[1, 1, 1\]\]\. Set head_windows for 'window_mean'"):
         build_model("tiny", num_classes=3, head_windows=[[1, 1, 1]])
     with pytest.raises(FarfieldError, match="each pathway needs three lengths"):
         Head(5, 3, dropout=0.0, kind="window_mean", windows=[[2, 2]])

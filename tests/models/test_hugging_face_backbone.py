@@ -116,11 +116,11 @@ def test_mistakes_in_options() -> None:
             build_model("hf", num_classes=3, backbone_options={"config": content})
     with pytest.raises(FarfieldError, match="the config of ViViT is invalid"):
         network("vivit", hidden_act="mystery")
-    with pytest.raises(FarfieldError, match=r"this V-JEPA 2 takes frames of 48 px\. Its positions follow crop_size"):
+    with pytest.raises(FarfieldError, match=r"this V-JEPA 2 takes frames of 48 px, the crop_size in its config"):
         build_model("hf", num_classes=3, backbone_options={"config": config("vjepa2")}, clip=LARGER)
     with pytest.raises(FarfieldError, match="V-JEPA 2 takes a number of frames that is a multiple of 2"):
         build_model("hf", num_classes=3, backbone_options={"config": config("vjepa2")}, clip={"num_frames": 5})
-    with pytest.raises(FarfieldError, match="or another number of patches that is a multiple of 3"):
+    with pytest.raises(FarfieldError, match="or of another size with a multiple of 3 patches"):
         build_model("hf", num_classes=3, backbone_options={"config": config("timesformer")}, clip=LARGER)
     options = {"config": config("vivit"), "output": "class_token"}
     with pytest.raises(FarfieldError, match="have no positions to attend to"):

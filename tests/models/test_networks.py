@@ -245,8 +245,11 @@ def test_unknown_networks_are_refused(arguments: dict, message: str) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"block": "criss_cross"}, "block is 'criss_cross' with options {}, but insert is None. Set insert"),
-        ({"block_options": {"scale": False}}, "but insert is None"),
+        (
+            {"block": "criss_cross"},
+            "block is 'criss_cross' with options {}, but insert, which places blocks, is None. Set insert",
+        ),
+        ({"block_options": {"scale": False}}, "but insert, which places blocks, is None"),
         (
             {"insert": {"res3": [0]}, "block": "dual_attention", "block_options": {"ndim": 2}},
             "always have 3 axes. Leave ndim out",

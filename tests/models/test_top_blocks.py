@@ -203,7 +203,7 @@ def test_windows_share_the_frames_below_blocks_on_top() -> None:
         ("tiny", {"insert": {"res3": [1.0]}}, r"res3"),
         ("tiny", {"insert": {"res3": [True]}}, r"res3"),
         ("tiny", {"head_options": {"depth": 2}}, r"head is 'gap_fc', which has no options"),
-        ("tiny", {"head": "attentive", "head_windows": [[1, 1, 1]]}, r"leave it out for gap_fc and attentive"),
+        ("tiny", {"head": "attentive", "head_windows": [[1, 1, 1]]}, r"leave it out for 'gap_fc' and 'attentive'"),
     ],
 )
 def test_mistakes_are_named(backbone: str, options: dict, reason: str) -> None:

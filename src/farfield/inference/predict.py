@@ -40,15 +40,16 @@ class PredictOptions:
             their thresholds.
         num_clips: clips spread over the video; None for the network's test setting.
         num_crops: crops of each clip; None for the network's test setting, or for 1 crop if there is a timeline.
-        hop: frames from the start of one clip to the next, to cover the whole video. Replaces num_clips.
+        hop: frames between the starts of two successive clips, which then cover the whole video. Replaces num_clips.
         timeline: options of the timeline; None to make no timeline.
         features: whether to also return the features before the classifier.
         view_batch_size: views per forward pass; bounds memory. Predictions do not depend on it, except for rounding.
         decoder: "pyav" or "decord".
-        fps: frame rate of videos that are folders of numbered pictures; None if there are none.
+        fps: frame rate of each video that is a folder of numbered pictures; None if no video is such a folder.
 
     Raises:
-        FarfieldError: for a number below 1, for both hop and num_clips, or for one of these two with a timeline.
+        FarfieldError: if a number is below 1, if hop and num_clips are both given, or if one of them is given with a
+            timeline.
     """
 
     top_k: int = 5
@@ -74,7 +75,7 @@ class PredictOptions:
             for name in ("num_clips", "hop"):
                 if getattr(self, name) is not None:
                     raise FarfieldError(
-                        f"{name} cannot be combined with a timeline. Leave it out; hop_seconds sets the distance "
+                        f"{name} cannot be combined with a timeline. Leave {name} out; hop_seconds sets the distance "
                         "between a timeline's windows."
                     )
 
@@ -116,9 +117,9 @@ def predict(
 ) -> Prediction:
     """Predict the actions in a video: its most probable classes and, on request, a timeline of its actions.
 
-    For the ranking, class probabilities are averaged over views that are spread over the video, as in a test. With a
-    timeline, they are averaged over time instead. If the network's `clip.views_aggregation` is "max", the maximum is
-    taken instead of the average.
+    For the ranking, class probabilities are averaged over views that are spread over the video, as `farfield test`
+    does. With a timeline, they are averaged over time instead. If the network's `clip.views_aggregation` is "max", the
+    maximum is taken instead of the average.
 
     Args:
         video: a video file, or a folder of numbered pictures.
@@ -128,14 +129,15 @@ def predict(
             their thresholds.
         num_clips: clips spread over the video; None for the network's test setting.
         num_crops: crops of each clip; None for the network's test setting, or for 1 crop if there is a timeline.
-        hop: frames from the start of one clip to the next, to cover the whole video. Replaces num_clips.
+        hop: frames between the starts of two successive clips, which then cover the whole video. Replaces num_clips.
         timeline: True to slide windows over the video and return segments; `TimelineOptions` to set the options of
             windows and segments; False for no timeline.
         features: whether to also return the features before the classifier.
         view_batch_size: views per forward pass; bounds memory.
         decoder: "pyav" or "decord".
-        fps: frame rate of a folder of pictures, which must be given; ignored for a file.
-        start_seconds: start of the part of the video to predict, such as a manifest's segment; None for its start.
+        fps: frame rate of a folder of pictures, required for such a folder; ignored for a file.
+        start_seconds: start of the part of the video to predict, such as a manifest's segment; None for the video's
+            start.
         end_seconds: end of that part, excluded; None for the video's end.
         progress: show a progress bar while windows are scored.
 
@@ -214,7 +216,7 @@ def predict_video(
         options: options of the prediction.
         start_seconds: as in `predict`.
         end_seconds: as in `predict`.
-        on_progress: called with (windows done, windows in all) as a timeline's windows are scored.
+        on_progress: called with (windows scored so far, all windows) while the windows of a timeline are scored.
 
     Raises:
         FarfieldError, VideoError: in the same cases as `predict`.

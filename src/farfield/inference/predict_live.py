@@ -1,4 +1,4 @@
-"""Predict the actions in live cameras and streams, window by window, and watch for alarms."""
+"""Predict the actions in the video of live cameras and streams, window by window, and watch for alarms."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class LivePrediction:
             been interrupted, time continues by this machine's clock.
         end_seconds: time at which the display of the window's last frame ends.
         ranking: the most probable classes, best first. In a multilabel task, it also has all other classes that reach
-            their thresholds. If alarms are requested, the thresholds of the alarms are used.
+            their thresholds. With alarms, these are the alarms' thresholds.
         task: task of the network.
         source: name of the camera.
         start_utc: time of day of the window's first frame, in UTC.
@@ -112,12 +112,15 @@ def predict_cameras(
 
     Raises:
         FarfieldError: for options that are out of range, or do not fit each other or the network.
-        VideoError: if a single camera cannot be opened; or, after all cameras have ended, if one ended with an error.
+        VideoError: if there is only one camera and it cannot be opened; or, after all cameras have ended, if any of
+            them ended with an error.
     """
     if top_k < 1:
         raise FarfieldError(f"top_k is {top_k}; it must be at least 1.")
     if clips is not None and alarms is None:
-        raise FarfieldError("clips are given without alarms, but only alarms have clips. Give alarms, or no clips.")
+        raise FarfieldError(
+            "clips are given without alarms, but only alarms have them. Give alarms, or leave clips out."
+        )
     options = options or CameraOptions()
     recorder = None if clips is None else clips.prepare(model.clip, options.window_seconds)
     stop = stop or threading.Event()

@@ -1,4 +1,4 @@
-"""Predict many videos, in this process, in worker processes or on a Ray cluster, even if some of them fail."""
+"""Predict many videos, in this process, in worker processes or on a Ray cluster. If one fails, the others go on."""
 
 from __future__ import annotations
 
@@ -102,11 +102,11 @@ def predict_videos(
     seconds_per_video: float = 3600,
     on_progress: OnProgress | None = None,
 ) -> Iterator[tuple[VideoRecord, Prediction]]:
-    """Yield each video, or segment of a video, and its prediction as it finishes.
+    """Predict videos and segments of videos, and yield each with its prediction in the order in which they finish.
 
     Args:
         records: videos and segments of videos, with paths that can be opened, as from `find_records`. A record's fps
-            replaces that of the options.
+            replaces `options.fps`.
         options: options of the prediction.
         checkpoint: path for `load_model`.
         device: device for `load_model`.
@@ -115,8 +115,8 @@ def predict_videos(
             `records`; with "ray", 0 means one worker per core of the cluster.
         engine: "local" or "ray".
         seconds_per_video: time limit for each video in a worker process.
-        on_progress: called with (windows done, windows in all) as a timeline's windows are scored; not called by
-            workers.
+        on_progress: called with (windows scored so far, all windows) while the windows of a timeline are scored; not
+            called by workers.
 
     Raises:
         FarfieldError: if the checkpoint cannot be loaded on the device, an option is invalid, or features are requested

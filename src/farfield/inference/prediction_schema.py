@@ -33,7 +33,7 @@ class RankedLabel:
         probability: probability of the class.
         above_threshold: whether the probability reaches the class's threshold. In a multilabel task every class has a
             threshold. In a single-label task, `above_threshold` is None if the network has no threshold for the class,
-            or if the probability is not an average over views as in a test. In a multi_head task it is None.
+            or if the probability is not an average over test views. In a multi_head task it is None.
     """
 
     label: str
@@ -49,9 +49,9 @@ class Prediction:
         path: the video file, or the name of an uploaded file.
         ranking: the most probable classes of the whole video, best first; empty if the video could not be read. In a
             multilabel task it also holds every other class that reaches its threshold. In a multi_head task, it holds
-            combinations of one class of each head, such as noun:door|verb:open, ranked by the product of the
+            combinations of one class from each head, such as noun:door|verb:open, ranked by the product of the
             probabilities.
-        task: task of the network. In a multilabel task each class has a probability of its own, so that a video may
+        task: task of the network. In a multilabel task, the probabilities of the classes are independent: a video may
             have several classes or none, and segments of different classes may overlap.
         heads: the most probable classes of each head of a multi_head task, by the head's name; None for other tasks.
         model: the network's backbone.
@@ -89,7 +89,7 @@ class Prediction:
 
     @property
     def title(self) -> str:
-        """The path, followed by the requested part of the video if it is not the whole."""
+        """The path, followed by the start and end of the requested part of the video, if any."""
         return self.path + segment_text(self.requested_start_seconds, self.requested_end_seconds)
 
     @property
@@ -137,7 +137,7 @@ class Prediction:
 
 
 def segment_text(start_seconds: float | None, end_seconds: float | None) -> str:
-    """Format a part of a video, as a suffix of its path, such as " [1.5, 4) s"; "" for the whole video."""
+    """Format the start and end of a part of a video, to follow its path: " [1.5, 4) s"; "" for the whole video."""
     if start_seconds is None and end_seconds is None:
         return ""
     return f" [{start_seconds or 0:g}, {'end' if end_seconds is None else f'{end_seconds:g}'}) s"
@@ -153,15 +153,15 @@ def rank(
 ) -> list[RankedLabel]:
     """Return the `top_k` most probable classes, best first.
 
-    In a multilabel task, all other classes that reach their thresholds follow. In a multi_head task, the ranking has
-    the most probable combinations of one class of each head instead.
+    In a multilabel task, all other classes that reach their thresholds follow. In a multi_head task, the ranking
+    instead has the most probable combinations of one class from each head.
 
     Args:
         probabilities: probability of each class.
         model: network with the labels, the task and the thresholds.
         top_k: number of the most probable classes to return.
-        as_in_test: whether the probabilities are averages over the views of a test, as those on which thresholds are
-            chosen. In a single-label task, only such probabilities are compared with thresholds.
+        as_in_test: whether the probabilities are averages over test views, like the probabilities from which `farfield
+            test` chooses thresholds. In a single-label task, only such probabilities are compared with thresholds.
         thresholds: thresholds of the classes that replace the network's own; used in a multilabel task only.
     """
     if model.task == "multi_head":

@@ -1,9 +1,9 @@
 """A folder of predictions that a later run can resume.
 
-predictions.jsonl gets a line for each video as soon as it is predicted. settings.json holds the options. The extra
-files of each video (subtitles, labelled copy) are named after the video. Segments of one video are predicted and
-written separately. A resumed run predicts a video again if the video's file has changed, if its prediction failed, or
-if its line in predictions.jsonl is incomplete after a crash. Only one run at a time can write to a folder.
+predictions.jsonl gets a line for each video as soon as it is predicted. settings.json holds the options. Extra files of
+a video, such as subtitles, are named after the video. Segments of one video are predicted and written separately. A
+resumed run predicts a video again if the video's file has changed, if its prediction failed, or if its line in
+predictions.jsonl is incomplete after a crash. Only one run at a time can write to a folder.
 """
 
 from __future__ import annotations
@@ -36,17 +36,17 @@ SETTINGS, JOURNAL, LOCK = "settings.json", "predictions.jsonl", ".lock"
 
 
 def check_extras(extras: Sequence[str], *, timeline: bool) -> None:
-    """Check that the extra files are of known kinds, and that there is a timeline for those that need one.
+    """Check that the kinds of extra files exist, and that a timeline is requested if one of them needs it.
 
     Raises:
         FarfieldError: for an unknown kind, or for subtitles or files of a labelling tool without a timeline.
     """
     for extra in extras:
         if extra not in get_args(Extra):
-            raise FarfieldError(f"there is no kind of file {extra!r} to write. {nearest(extra, get_args(Extra))}")
+            raise FarfieldError(f"{extra!r} is not a kind of file to write. {nearest(extra, get_args(Extra))}")
         if extra in SUBTITLES and not timeline:
             raise FarfieldError(
-                f"{extra} is a file of subtitles, which need a timeline. Give timeline=True (--timeline)."
+                f"{extra} files hold subtitles, which need a timeline. Give timeline=True (--timeline)."
             )
     check_tools(extras, timeline=timeline)
 
@@ -58,8 +58,9 @@ def open_results(folder: str | Path, settings: dict[str, Any], extras: Sequence[
     Args:
         folder: created if missing.
         settings: options that affect predictions, in plain types, from `PredictOptions.settings`.
-        extras: kinds of extra files to write. One file for each video: srt, vtt or mp4. One file for all videos: csv,
-            or safetensors or parquet for features. A folder for a labelling tool: labelstudio, cvat, fiftyone or eaf.
+        extras: kinds of extra files to write. One file for each video: "srt", "vtt" or "mp4". One file for all videos:
+            "csv", or for features "safetensors" or "parquet". A folder for a labelling tool: "labelstudio", "cvat",
+            "fiftyone" or "eaf".
 
     Raises:
         FarfieldError: if the folder is a file, cannot be written, is locked by another run, holds predictions that were
@@ -264,7 +265,7 @@ Key = tuple[str, float | None, float | None, float | None]
 
 
 def _key(entry: dict[str, Any]) -> Key:
-    """Return the key of an entry. Entries of earlier versions, which predicted no segments, have only the path."""
+    """Return the key of a prediction. Predictions of versions that had no segments have only the path."""
     return (
         entry["path"],
         entry.get("requested_start_seconds"),

@@ -105,10 +105,10 @@ def as_vtt(prediction: Prediction) -> str:
 
 
 def _moments(segments: list[Segment]) -> Iterator[tuple[float, float, list[Segment]]]:
-    """Cut time where a segment starts or ends. Yield the start, end and segments of each part that has segments.
+    """Yield (start, end, segments) of each cue, split so that cues do not overlap.
 
-    Segments that do not overlap are yielded whole. Time is cut because players show only one of several overlapping
-    cues.
+    A cue starts or ends wherever a segment starts or ends, and has all segments at that time. Without this, players
+    would show only one of several overlapping cues.
     """
     bounds = sorted({bound for each in segments for bound in (each.start_seconds, each.end_seconds)})
     waiting = deque(sorted(segments, key=lambda each: each.start_seconds))

@@ -1,4 +1,4 @@
-"""Explanations of attention blocks besides maps of one pass: gates, channel attention, object regions, all passes.
+"""What the attention map of one pass does not show: gates, channel attention, object regions, several passes.
 
     coordinate attention   gates along t, h and w, drawn as curves. No position attends to another, so there is no map.
     dual attention         channel attention: the weight of channel d in the output of channel c
@@ -139,7 +139,7 @@ def draw_component(
     query: tuple[float, float, float],
     labels: Sequence[str],
 ) -> tuple[str, Figure] | None:
-    """Draw the part of a block that is not a map over positions: gates, channel attention or object regions.
+    """Draw a block's gates, channel attention or object regions, which an attention map does not show.
 
     Args:
         activation: recorded input of the block.
@@ -148,7 +148,7 @@ def draw_component(
         labels: class names.
 
     Returns:
-        A caption and the figure; None if the block has no such part.
+        A caption and the figure; None if the block has none of these.
     """
     block: Any = activation.block
     if isinstance(block, CoordinateAttention):

@@ -1,4 +1,4 @@
-"""Attention maps: the weights with which one position of a clip attends to all positions in each inserted block.
+"""Attention maps: for each inserted block, the weights with which one position of a clip attends to all positions.
 
 Only the requested rows of a block's attention are computed, never the n x n matrix over all n positions. If no position
 is given, the position whose attention has the least entropy is chosen from a grid over the clip, because a position
@@ -69,7 +69,7 @@ class AttentionMap:
 
     @property
     def middles(self) -> Middles:
-        """Middles of the keys in the clip along t, h and w: `places`, or computed for evenly spaced keys."""
+        """Middles of the keys in the clip along t, h and w: `places`, or evenly spaced middles if `places` is None."""
         t, h, w = self.weights.shape
         return self.places or (even_middles(t), even_middles(h), even_middles(w))
 
@@ -121,12 +121,12 @@ def check_position(position: Position | None) -> None:
 
 @torch.no_grad()
 def attention_rows(activation: BlockActivation, position: Position | None = None) -> list[AttentionMap]:
-    """Compute the attention maps of the positions of a grid over the clip.
+    """Compute an attention map for each position of a grid over the clip.
 
     Args:
         activation: recorded input of a block with attention over positions.
-        position: (t, h, w). A coordinate in [0, 1) is fixed; for None, all coordinates of the grid on this axis are
-            used. None for the whole position uses the whole grid.
+        position: (t, h, w). A coordinate in [0, 1) is fixed; a coordinate of None takes all values of the grid on its
+            axis. `position=None` uses the whole grid.
     """
     block, x = activation.block, activation.x
     wanted = itertools.product(*(even_middles(GRID) if at is None else [at] for at in position or (None,) * 3))
@@ -165,7 +165,7 @@ def most_effective(activation: BlockActivation, position: Position = (None, None
 
     Args:
         activation: recorded input of a block, with its `effect` on the score of a class.
-        position: (t, h, w). A coordinate in [0, 1) is fixed; for None, the coordinate is chosen.
+        position: (t, h, w). A coordinate in [0, 1) is fixed; a coordinate of None is chosen.
     """
     assert activation.effect is not None
     open_to_choice = [

@@ -24,7 +24,8 @@ class Spread:
 
     Attributes:
         entropy_bits: entropy of the attention weights in bits.
-        entropy_share: entropy divided by that of uniform attention over the keys that the position can attend to.
+        entropy_share: entropy divided by the entropy of uniform attention over the keys that the position can attend
+            to.
         frames: mean distance in time, in frames of the clip.
         seconds: mean distance in time, in seconds of the video.
         px: mean distance in space, in pixels of the clip.
@@ -85,8 +86,8 @@ def seconds_at(middles: Float[np.ndarray, " n"], seconds: Float[np.ndarray, " t"
 def ascending_times(seconds: Float[np.ndarray, " t"]) -> Float[np.ndarray, " t"]:
     """Make the times of a clip's frames, in seconds, ascending.
 
-    Times are not ascending only in a clip that was filled by looping a short video. They are replaced by evenly spaced
-    times, at the video's median frame interval.
+    Only the times of a clip that loops a short video are changed: they are replaced by evenly spaced times, at the
+    video's median frame interval. All other clips have ascending times already.
     """
     steps = np.diff(seconds)
     if not len(steps) or steps.min() >= 0:

@@ -34,7 +34,7 @@ class BlockActivation:
             first block after the last stage.
         block: the inserted module.
         x: input of the block.
-        middles: middles of the positions of x in the clip.
+        middles: where the positions of x lie in the clip: their middles along t, h and w.
         is_identity: whether the block's output z equals x, as at initialisation.
         effect: effect of the block at each position i on a class's score y, |dy/dz_i . (z_i - x_i)|; None if no class
             was given.
@@ -56,9 +56,9 @@ def record_activations(
     Args:
         network: network in evaluation mode, on the device of the clip. Its weights get no gradient.
         clip: clip, normalised by `network.clip`.
-        class_index: class for whose score (logit) the blocks' effects are computed, by a backward pass down to the
-            first block; None to compute no effects. The logit is used because the gradient of a probability vanishes if
-            the network is certain.
+        class_index: class on whose score (logit) the blocks' effects are computed. This takes a backward pass down to
+            the first block. None computes no effects. The logit is used because the gradient of a probability vanishes
+            if the network is certain.
     """
     backbone, num_frames = network.backbone, clip.shape[2]
     names = {

@@ -53,17 +53,17 @@ def explain(
         point: (y, x) of the position, in pixels of the crop that the network sees. None chooses, for each block, the
             position at which the block changes the class's score the most.
         label: class to explain; None for the most probable class, whether or not it reaches its threshold. One call
-            explains one class, also if a multilabel network predicts several.
-        stage: stage whose features Grad-CAM uses, for example res4; None for the last stage, or the last stage of each
-            pathway if there are two.
+            explains one class, even if a multilabel network predicts several.
+        stage: stage whose features Grad-CAM uses, for example "res4"; None for the last stage, or the last stage of
+            each pathway if there are two.
         connections: maximum number of arrows for each block.
         num_clips: number of clips spread over the video; None for the network's test setting.
         num_crops: number of crops of each clip; None for the network's test setting.
         top_k: number of classes in the curves and tables that are written. The table of a multilabel network also has
             all other classes that reach their thresholds.
-        device: device on which to run a checkpoint: auto, cpu, cuda, cuda:1.
-        decoder: decoder that opens the video: pyav or decord.
-        fps: frame rate of a folder of pictures, which must be given; ignored for a file.
+        device: device to run a checkpoint on: "auto", "cpu", "cuda" or, for example, "cuda:1".
+        decoder: decoder that opens the video: "pyav" or "decord".
+        fps: frame rate of a folder of pictures, required for such a folder; ignored for a file.
         progress: show progress bars.
 
     Raises:

@@ -143,8 +143,8 @@ def explain_video(
 ) -> Explanation:
     """Explain a network's prediction for one view of a video.
 
-    The explained view is the one with the highest probability of the explained class, among all views or those at a
-    given time.
+    The explained view is the one with the highest probability of the explained class, among all views or, if `time` is
+    given, among the views that contain it.
 
     Args:
         path: video file.

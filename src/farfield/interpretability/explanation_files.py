@@ -51,8 +51,8 @@ def write_explanation(
 ) -> dict[str, Any]:
     """Write an explanation's images, videos, page and numbers to a folder.
 
-    No file is written if one cannot be created. The files of an earlier explanation in the folder are replaced; other
-    files are kept.
+    If one of the files cannot be created, none is written. The files of an earlier explanation in the folder are
+    replaced; other files are kept.
 
     Args:
         explanation: explanation to write.
@@ -155,7 +155,7 @@ def _write_all(explanation: Explanation, folder: Path, connections: int, top_k: 
 def draw_cams(
     cams: list[GradCam], frames: UInt8[np.ndarray, "t h w c"], seconds: Float[np.ndarray, " t"], *, columns: int = 8
 ) -> Figure:
-    """Draw a row of `columns` evenly spaced frames, and below it a row of the same frames with each Grad-CAM map."""
+    """Draw a row of `columns` evenly spaced frames, and below it the same row with each Grad-CAM map over it."""
     count, height, width = frames.shape[:3]
     shown = np.unique(np.linspace(0, count - 1, min(columns, count)).round().astype(int))
     rows: list[tuple[str, np.ndarray]] = [("the clip", frames[shown])]
@@ -180,7 +180,7 @@ def draw_cams(
 
 
 def _fps(seconds: np.ndarray) -> float:
-    """Return the frame rate at which a clip plays at its original speed, limited to 1 to 30 frames per second."""
+    """Return the frame rate at which a clip plays at its original speed; at least 1 and at most 30 fps."""
     duration = float(seconds[-1] - seconds[0])
     return float(np.clip((len(seconds) - 1) / duration, 1, 30)) if duration > 0 else 1.0
 

@@ -54,9 +54,9 @@ class GradCam:
 def default_stages(network: ActionNet) -> list[str]:
     """Return the last stage of each pathway, to use for Grad-CAM; an empty list for features without positions.
 
-    The stage is "top", the features that the head pools, if there are blocks after the last stage or no stages. For a
-    head that takes a class token, the stage is the second-last layer, since the last layer's patch tokens do not affect
-    the class token.
+    If there are blocks after the last stage, or if the backbone has no stages, the result is "top": the features that
+    the head pools. For a head that takes a class token, the stage is the second-last layer, since the last layer's
+    patch tokens do not affect the class token.
     """
     backbone = network.backbone
     stages = list(backbone.stage_specs)

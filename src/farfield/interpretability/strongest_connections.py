@@ -78,10 +78,10 @@ def draw_connections(
     """Draw a row of frames for each map, with arrows from the query position to its strongest connections.
 
     A box marks the query position. Thicker and redder arrows have a larger share of the attention, and dashed arrows
-    have a negative weight. A ring without an arrow is a connection of the position to its own place. Connections with
-    less than a hundredth of the strongest connection's weight are not drawn. The query position's frame is always
-    shown, then the frames with the largest shares. The remaining columns, about a quarter or more, show the frames
-    farthest from these. A place in a frame that is not shown is drawn in the nearest shown frame.
+    have a negative weight. A ring without an arrow means that the position attends to itself. Connections with less
+    than a hundredth of the strongest connection's weight are not drawn. The query position's frame is always shown,
+    then the frames with the largest shares. The remaining columns, about a quarter or more, show the frames farthest
+    from these. A place in a frame that is not shown is drawn in the nearest shown frame.
 
     Args:
         frames: RGB frames of the clip.

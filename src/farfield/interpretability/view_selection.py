@@ -28,7 +28,7 @@ class ScoredViews:
     """The views of one video and their scores.
 
     Attributes:
-        frames: uint8 RGB frames. v is clips x crops: all crops of the first clip, then all crops of the second.
+        frames: RGB frames of v = clips x crops views: all crops of the first clip, then all crops of the second, ...
         seconds: time of each frame of each view.
         probabilities: class probabilities of each view.
         num_crops: number of crops of each clip.
@@ -54,7 +54,7 @@ class ScoredViews:
 
     @property
     def window_seconds(self) -> tuple[Float[np.ndarray, " clips"], Float[np.ndarray, " clips"]]:
-        """Start and end of each clip in seconds. The end is half the clip's frame interval after its last frame."""
+        """Start and end of each clip in seconds. A clip ends half a frame interval after its last frame."""
         of_clips = self.seconds[:: self.num_crops]
         starts, ends = of_clips.min(1), of_clips.max(1)
         count = of_clips.shape[1]
@@ -100,13 +100,13 @@ def score_video_views(
 
 
 def choose_view(views: ScoredViews, index: int, seconds: float | None = None) -> int:
-    """Return the index of the view with the highest probability of a class, among all views or those at a given time.
+    """Return the index of the view with the highest probability of a class, of all views or those that contain a time.
 
     Args:
         views: views of the video.
         index: index of the class.
-        seconds: time that the view must contain. If several views contain it, only those with the frame nearest to it
-            are compared. None compares all views.
+        seconds: time that the view must contain. If several views contain it, only the views whose nearest frame is
+            closest to it are compared. None compares all views.
 
     Raises:
         FarfieldError: for a time that no view contains.

@@ -82,7 +82,7 @@ def draw_windows(
     if not windows or len(start_seconds) != windows or len(end_seconds) != windows:
         raise FarfieldError(
             f"given {len(start_seconds)} start_seconds, {len(end_seconds)} end_seconds and {windows} rows of "
-            "probabilities. Give one of each per window, for at least one window."
+            "probabilities; each window needs one of each. Give equal numbers of all three, at least 1."
         )
     starts, ends = np.asarray(start_seconds, dtype=float), np.asarray(end_seconds, dtype=float)
     same = windows > 1 and np.ptp(starts + ends) < 0.5 * float((ends - starts).mean())

@@ -2,20 +2,22 @@
 
 Kernels, for n queries of width d, and m keys with values of width e:
 
-    fused       PyTorch's fused attention. It computes the n x m matrix in small blocks, twice in training.
-    tiles       `tiled_attention`. The same by larger tiles, with the products of `matrix_product`.
-    explicit    the n x m matrix, which the backward pass reads instead of computing it again.
+    fused       PyTorch's fused attention: computes the n x m matrix in small blocks, twice in training.
+    tiles       `tiled_attention`: like "fused", but in larger blocks, and with the products of `matrix_product`.
+    explicit    Keeps the whole n x m matrix for the backward pass, instead of computing it again.
 
-On a CPU the matrix is built where it is no larger than the features that it relates: m <= d + e, which is C for a
-non-local block with C/2 inner channels. Larger ones are not kept, to bound memory; from about 2,000 keys on, reading
-the matrix also takes longer than computing it again (`scripts/attention_crossover.py` measures both borders).
+On a CPU the choice is usually "explicit" if the matrix is no larger than queries and outputs together: m <= d + e. For
+a non-local block with C/2 inner channels, d + e = C. Larger matrices are not kept, to bound memory. From about 2,000
+keys on, reading the matrix also takes longer than computing it again. `scripts/attention_crossover.py` measures both
+limits.
 
 Orders, with projections from C to C' channels:
 
     as written  scores (W_theta x)^T phi,    response W_z (g P^T)          n C' (C + m) multiply-adds each
     exchanged   scores x^T (W_theta^T phi),  response (W_z g) P^T          m C (C' + n) multiply-adds each
 
-Both are the same sums. The second is cheaper for few keys, such as pooled ones: for C' = C/2, if 1/m > 1/n + 1/C.
+Both orders give the same result. "exchanged" is cheaper for few keys, such as pooled keys: for C' = C/2, if
+1/m > 1/n + 1/C.
 """
 
 from __future__ import annotations
@@ -44,5 +46,5 @@ def choose_kernel(theta: Tensor, phi: Tensor, g: Tensor) -> Kernel:
 
 
 def exchanged_is_cheaper(n: int, m: int, channels: int, inner: int) -> bool:
-    """Check whether the exchanged order saves a twentieth of the multiply-adds or more, and m <= C."""
+    """Return whether m <= C and the exchanged order saves about 5% of the multiply-adds or more."""
     return m <= channels and n * inner * (channels + m) > 1.05 * m * channels * (inner + n)

@@ -8,9 +8,9 @@ One softmax runs over all three lines:
 
 gamma is not in the paper's eq. 2. The authors' released code has it, learned from 0.
 
-In general two positions share no line. One pass carries information along one axis, so R = 3 passes with shared
-weights connect all positions (section 3.3: R = 2 in images). The cost for n positions is O(n (t + h + w) C) per pass.
-If t = h = w, it grows as n^(4/3), compared with n^2 for full attention.
+Most pairs of positions share no line. One pass carries information along one axis, so R = 3 passes with shared weights
+connect all positions (section 3.3: R = 2 in images). The cost for n positions is O(n (t + h + w) C) per pass. If t = h
+= w, it grows as n^(4/3), compared with n^2 for full attention.
 """
 
 from __future__ import annotations

@@ -40,8 +40,8 @@ class DenseConv3d(nn.Module):
         super().__init__()
         if not can_be_dense(conv):
             raise ValueError(
-                f"{conv} has no space-to-depth form. Give an nn.Conv3d with zero padding, as numbers and not 'same', "
-                "and without groups, dilation or hooks."
+                f"{conv} has no space-to-depth form. Give an nn.Conv3d without groups, dilation or hooks, padded "
+                "with zeros, and with its padding in numbers instead of 'same'."
             )
         assert not isinstance(conv.padding, str)  # checked by can_be_dense
         self.kernel_size, self.stride, self.padding = conv.kernel_size, conv.stride, conv.padding
@@ -90,7 +90,7 @@ def axis_padding(size: int, kernel: int, stride: int, padding: int) -> tuple[int
 
 
 def can_be_dense(conv: nn.Module) -> TypeGuard[nn.Conv3d]:
-    """Return whether `conv` is an `nn.Conv3d` without hooks, groups and dilation, and with numeric zero padding."""
+    """Return whether `conv` is an `nn.Conv3d` without hooks, groups or dilation, padded by a number of zeros."""
     if type(conv) is not nn.Conv3d or has_forward_hooks(conv):
         return False
     zeros = conv.padding_mode == "zeros" and not isinstance(conv.padding, str)

@@ -4,8 +4,8 @@ Factorised convolutions have kernels t x 1 x 1 and 1 x d x d. A kernel 1 x d x d
 of the b t frames of a batch. In channels_last_3d memory the frames are consecutive and each frame is channels_last, so
 nothing is copied.
 
-PyTorch has faster kernels for the 2D form: on CPUs it computes small 3D convolutions (kernels of at most 3, few clips,
-small maps) by unfolding, which takes more time and memory (`scripts/benchmark_layers.py --only FrameConv3d
+PyTorch has faster kernels for the 2D form. On CPUs, PyTorch computes small 3D convolutions (kernels of at most 3, few
+clips, small maps) by unfolding, which takes more time and memory (`scripts/benchmark_layers.py --only FrameConv3d
 --channels_last`).
 """
 

@@ -1,7 +1,7 @@
 """Product of two float32 matrices on the CPU, by the faster of PyTorch's two libraries.
 
-PyTorch multiplies float32 matrices with MKL, whose fastest kernels run on Intel's processors only. Its other library,
-oneDNN, has AVX-512 kernels for every processor. On an AMD EPYC of the fifth generation they are 2.2 times as fast as
+PyTorch multiplies float32 matrices with MKL, whose fastest kernels run on Intel's processors only. PyTorch's other
+library, oneDNN, has AVX-512 kernels for every processor. On a fifth-generation AMD EPYC, oneDNN is 2.2 times as fast as
 MKL (`scripts/benchmark_layers.py --real_sizes` prints both rates). PyTorch's convolutions run on oneDNN already.
 
 A product can be computed in either memory layout: a b in rows, or (b^T a^T)^T in columns. Rows suit channels_last
@@ -37,8 +37,8 @@ def product(
         a: left factor, in any strides.
         b: right factor, in any strides.
         bias: added to every row.
-        columns: memory layout of the result, by columns (True) or by rows (False); None for the layout of a. Only the
-            products that `fast` accepts follow it.
+        columns: memory layout of the result, by columns (True) or by rows (False); None for the layout of a. It has no
+            effect on products that `fast` rejects.
     """
     if not fast(a, b, multiply_adds=a.shape[0] * a.shape[1] * b.shape[1]):
         return a @ b if bias is None else torch.addmm(bias, a, b)
@@ -51,18 +51,18 @@ def product(
 
 
 def batched_product(a: Float[Tensor, "b n k"], b: Float[Tensor, "b k m"]) -> Float[Tensor, "b n m"]:
-    """Compute a b for every sample of a batch, one after the other where `fast`: oneDNN has no batch."""
+    """Compute a b for every sample of a batch. oneDNN, which has no batched product, computes one after the other."""
     if fast_samples(a, b, width=b.shape[2]):
         return stack_samples([product(*pair) for pair in zip(split_samples(a), split_samples(b), strict=True)])
     return a @ b
 
 
 def fast(*tensors: Tensor, multiply_adds: int) -> bool:
-    """Check whether oneDNN computes a product of tensors, or parts of them, of so many multiply-adds.
+    """Return whether oneDNN computes a product of these tensors, or of parts of them, with this many multiply-adds.
 
-    It computes float32 products on processors with AVX-512. Other devices and dtypes, autocast, compiled and traced
-    code, transformed functions (`torch.func`), subclasses of tensors and small products use PyTorch's own, and so does
-    everything where `torch.backends.mkldnn` is disabled.
+    oneDNN computes float32 products on processors with AVX-512. Other devices and dtypes, autocast, compiled and traced
+    code, transformed functions (`torch.func`), subclasses of tensors and small products use PyTorch's own matrix
+    product. So does everything if `torch.backends.mkldnn` is disabled.
     """
     if is_recorded() or multiply_adds < SMALL or not _has_kernels() or not torch.backends.mkldnn.enabled:
         return False
@@ -115,7 +115,7 @@ class _Product(torch.autograd.Function):
 
 
 def _dense(x: Float[Tensor, "n m"]) -> Float[Tensor, "n m"]:
-    """Return a matrix without gaps between its rows or columns; a copy of part of a larger one.
+    """Return a matrix without gaps in memory between its rows or columns. A matrix with gaps is copied.
 
     oneDNN has no fast kernel for some products of matrices with gaps. They take 2,000 times as long.
     """

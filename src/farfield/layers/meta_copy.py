@@ -14,7 +14,7 @@ M = TypeVar("M", bound=nn.Module)
 
 
 def meta_copy(module: M) -> M:
-    """Copy a module with its parameters and buffers on the meta device, so that the copy computes only shapes."""
+    """Copy a module to the meta device. The copy has no values of parameters and buffers, and computes only shapes."""
     memo: dict[int, Any] = {}
     for tensor in chain(module.parameters(), module.buffers()):
         shape = torch.empty_like(tensor, device="meta")

@@ -73,10 +73,10 @@ class _NonLocalBlock(nn.Module):
         scale: divide affinities by the square root of the number of channels compared (C' per head; C per head for
             "gaussian"). None scales only "embedded_gaussian": eq. 3 has no scale, but the authors' released code and
             checkpoints have one. "concatenation" cannot be scaled.
-        scope: positions that a position attends to: all ("spacetime"), those of its frame ("space"), or the same place
-            in all frames ("time"), as in the paper's table 2d. "space" and "time" need clips (t h w).
-        num_heads: number of parts of C' that attend separately. An extension; the paper has 1. None for one head per
-            group.
+        scope: positions that a position attends to: all ("spacetime"), those of its frame ("space"), or those at the
+            same (h, w) in all frames ("time"), as in the paper's table 2d. "space" and "time" need clips (t h w).
+        num_heads: number of attention heads, among which the C' channels are divided. An extension; the paper has 1.
+            None for one head per group.
         groups: number of channel groups in the four projections. Each group of channels is then a separate non-local
             block. An extension; the paper has 1.
         out_bias: add a bias in W_z. The paper's and PySlowFast's blocks have it; MMAction2's have none before a norm.
@@ -116,7 +116,7 @@ class _NonLocalBlock(nn.Module):
             raise ValueError(f"pairwise is {pairwise!r}; choose among {', '.join(get_args(Pairwise))}.")
         if scope not in get_args(Scope) or (scope != "spacetime" and self.ndim != 3):
             raise ValueError(
-                f"scope is {scope!r}; choose among spacetime, space and time. Space and time need clips (t h w)."
+                f"scope is {scope!r}; give 'spacetime', 'space' or 'time'. 'space' and 'time' need clips (t h w)."
             )
         if min(heads, groups) < 1 or inner % heads or heads % groups or channels % groups:
             raise ValueError(
@@ -184,7 +184,7 @@ class _NonLocalBlock(nn.Module):
         return project(self.w_z, from_rows(y, x.shape[2:]), memory_format=memory_format(x))
 
     def _goes_by_samples(self, x: Tensor) -> bool:
-        """Check whether `_by_samples` computes W_z y: the usual block, of sizes for which `matrix_product` is fast."""
+        """Return whether to use `_by_samples`: only for usual options, and sizes that `matrix_product` is fast for."""
         if self.pairwise != "embedded_gaussian" or self.scope != "spacetime" or self.pool_after_projection:
             return False
         check_input(x, self.channels, self.ndim, type(self).__name__)
@@ -337,14 +337,14 @@ def _key_pool(key_pool: Sequence[int] | str | None, scope: str, ndim: int) -> tu
     t, *space = key_pool
     if (scope == "time" and max(space) > 1) or (scope == "space" and t > 1):
         raise ValueError(
-            f"key_pool {tuple(key_pool)} pools over positions that scope {scope!r} separates. "
+            f"key_pool {tuple(key_pool)} pools positions that do not attend to each other with scope {scope!r}. "
             "Give windows (1, h, w) for scope 'space' and (t, 1, 1) for scope 'time'."
         )
     return None if max(key_pool) == 1 else tuple(key_pool)
 
 
 def _group(x: Float[Tensor, "b c *positions"], scope: str) -> Float[Tensor, "b2 n c"]:
-    """Return rows grouped by the positions that attend to each other: a clip, a frame, or a place in all frames."""
+    """Return rows in groups that attend to themselves only: each a clip, a frame, or one (h, w) in all frames."""
     if scope == "spacetime":
         return to_rows(x)
     rows = x.movedim(1, -1).flatten(2, 3)  # b t hw c

@@ -11,8 +11,9 @@ to all positions:
     B(x)_i = g([x_i, y_i])                         augmented representation
 
 phi, psi, delta, rho and g are each a 1x1 convolution, batch norm and ReLU. In segmentation the region logits are
-supervised by the ground-truth map (auxiliary loss, weight 0.4). A video has one label: with one region per class, the
-logits averaged over all positions classify the clip, and the same auxiliary loss applies to them.
+supervised by the ground-truth map (auxiliary loss, weight 0.4). A video has one label instead of a map. With one region
+per class, the region logits, averaged over all positions, classify the clip, and the auxiliary loss is computed from
+them.
 
 For n positions, attention costs O(n K C), which is linear in n.
 """
@@ -64,7 +65,7 @@ class ObjectContext(nn.Module):
         super().__init__()
         check_sizes(channels, 1, ndim)
         if num_regions < 1:
-            raise ValueError(f"num_regions is {num_regions}; give at least 1; for classification, one per class.")
+            raise ValueError(f"num_regions is {num_regions}; give at least 1 (for classification, one per class).")
         inner = max(1, channels // 2) if key_channels is None else key_channels
         self.channels, self.num_regions, self.ndim = channels, num_regions, ndim
         self.scale = inner**-0.5 if scale else 1.0

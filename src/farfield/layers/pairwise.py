@@ -4,8 +4,8 @@ Wang, Girshick, Gupta, He, "Non-local Neural Networks", CVPR 2018, eq. 1: the re
 
     y_i = 1/C(x) sum_j f(x_i, x_j) g(x_j)
 
-and section 3.2 gives four f. Here each is a function of rows: theta (n d) of the n query positions, phi (m d) and
-g (m e) of the m key positions, with any leading axes (batch, heads).
+and section 3.2 gives four functions f. Here each is computed from rows: theta (n d) of the n query positions, phi (m d)
+and g (m e) of the m key positions, with any leading axes (batch, heads).
 
     Gaussian            f = exp(x_i^T x_j)             C = sum_j f   eq. 2   `embedded_gaussian` with theta = phi = x
     embedded Gaussian   f = exp(theta_i^T phi_j)       C = sum_j f   eq. 3   softmax attention
@@ -43,7 +43,7 @@ def embedded_gaussian(
 ) -> Float[Tensor, "*b n e"]:
     """Compute sum_j softmax_j(scale theta_i^T phi_j) g_j, by the kernel that `attention_choice` chooses.
 
-    The result can be differentiated twice where the n x m matrix is built: on a CPU with m <= d + e.
+    The result can be differentiated twice only on a CPU with m <= d + e, where the n x m matrix is built.
 
     Args:
         theta: queries, one row per position.

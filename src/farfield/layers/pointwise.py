@@ -96,8 +96,8 @@ def project(
 def suited_format(x: Float[Tensor, "b c *positions"], channels: int) -> torch.memory_format:
     """Return the memory format in which a pointwise convolution to `channels` should give its output.
 
-    It is the format of x where products are fast in either layout, so that no later sum mixes formats. Elsewhere it is
-    channels_last, which fused attention needs.
+    The result is the format of x if products are fast in either layout, so that no later sum mixes formats. Otherwise
+    it is channels_last, which fused attention needs.
     """
     if x.ndim > 3 and fast_samples(x, width=channels):
         return memory_format_of(x)

@@ -21,8 +21,8 @@ class GlobalAvgPool3d(nn.Module):
     """Mean over t, h and w: (b c t h w) -> (b c), or (b c 1 1 1) with `keepdim`.
 
     With a mask, only positions where the mask is True count. The mask is (b t), for clips of different lengths (see
-    `frame_mask`), or (b t h w). Positions where the mask is False have no effect, even if they are NaN. A clip whose
-    mask is False everywhere gives 0.
+    `frame_mask`), or (b t h w). Positions where the mask is False have no effect, even if their features are NaN. A
+    clip whose mask is False everywhere gives 0.
 
     Args:
         keepdim: keep the pooled axes with length 1, for a fully convolutional head.

@@ -32,7 +32,7 @@ def from_rows(rows: Float[Tensor, "b n c"], size: Sequence[int]) -> Float[Tensor
 
 
 def split_samples(rows: Float[Tensor, "b n c"]) -> list[Float[Tensor, "n c"]]:
-    """Split a batch into matrices of rows. The gradient of `rows` gets their memory layout, without a copy to rows."""
+    """Split a batch into one matrix of rows per sample, so that the gradient keeps the memory layout without a copy."""
     return [y.mT for y in rows.mT.unbind()] if by_columns(rows) else list(rows.unbind())
 
 

@@ -35,8 +35,8 @@ def recalibrate(
     exception, the statistics are restored, too.
 
     Args:
-        network: network on the device of the batches. Batch norms without running statistics and frozen ones are left
-            unchanged.
+        network: network on the device of the batches. Frozen batch norms, and batch norms without running statistics,
+            are left unchanged.
         batches: training batches with augmentation, a few thousand clips in total.
         forward: function that runs a batch; None for network(batch). For a loader of (clips, labels):
             `forward=lambda network, batch: network(batch[0])`.

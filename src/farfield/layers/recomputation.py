@@ -117,7 +117,7 @@ class _Recomputed:
 
     Attributes:
         num_sums: number of consecutive residual sums that are recomputed to compute the tensor.
-        unread: number of times that autograd has still to read the tensor. A computed value is kept until this is 0.
+        unread: number of times that autograd will read the tensor again. A computed value is kept until this is 0.
     """
 
     def __init__(self, compute: Callable[[], Tensor], num_sums: int = 0) -> None:
@@ -139,7 +139,7 @@ class _Recomputed:
         return self.value() if self._value is None and self.unread <= 0 else None
 
     def hold(self, value: Tensor) -> None:
-        """Keep a value that was computed elsewhere, if autograd has still to read the tensor."""
+        """Keep a value that was computed elsewhere, if autograd will read the tensor again."""
         if self.unread > 0:
             self._value = value
 
@@ -264,9 +264,9 @@ def _activation(function: Callable[..., Tensor], source: _Recomputed) -> _Recomp
 
 
 def _pooling(pool: PoolRecord, source: _Source, saved: _Saved | None) -> _Recomputed:
-    """Create the `_Recomputed` for a max-pooling's output, and connect one to the saved positions of its maxima.
+    """Create a `_Recomputed` for a max-pooling's output, and another for the positions of its maxima, set in `saved`.
 
-    One computation gives output and positions. The positions are then kept until the pooling's own backward pass.
+    Computing the output also computes the positions, which are then kept until the pooling's own backward pass.
     """
 
     def compute() -> Tensor:

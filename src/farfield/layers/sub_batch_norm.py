@@ -1,10 +1,10 @@
 """Sub-batch normalisation: statistics of small batches inside a large batch.
 
 Wu, Girshick, He, Feichtenhofer, Kraehenbuehl, "A Multigrid Method for Efficiently Training Video Models", CVPR 2020,
-section 3: in a large mini-batch, batch norm still computes its statistics over as many samples as in a batch of the
-base size. The batch is split into S parts, with sample i in part i mod S. Each part is normalised by its own
-statistics; gamma and beta are shared. This is PySlowFast's `SubBatchNorm3d` (`BN.NORM_TYPE: sub_batchnorm`), with its
-state-dict keys.
+section 3: when training uses larger mini-batches than the base size, batch norm still computes its statistics over as
+many samples as in a batch of the base size. The batch is split into S parts, with sample i in part i mod S. Each part
+is normalised by its own statistics; gamma and beta are shared. This is PySlowFast's `SubBatchNorm3d` (`BN.NORM_TYPE:
+sub_batchnorm`), with its state-dict keys.
 
 For evaluation, the running statistics of the S equal parts are aggregated:
 

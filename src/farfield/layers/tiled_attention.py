@@ -1,9 +1,9 @@
 """Softmax attention on a CPU by matrix products: with the whole matrix of weights, or by tiles of queries.
 
 PyTorch's fused CPU kernel needs the same width for queries, keys and values. Padding with zeros would double the work
-for widths of C/8 and C, as in self-attention and DANet. It also multiplies by MKL (see `matrix_product`). With tiles,
-only one tile of rows of the n x m matrix is in memory at a time, and the backward pass recomputes it (Dao et al.,
-"FlashAttention", NeurIPS 2022, section 3.1):
+for widths of C/8 and C, as in self-attention and DANet. It also uses MKL for its products (see `matrix_product`). With
+tiles, only one tile of rows of the n x m matrix is in memory at a time, and the backward pass recomputes it (Dao et
+al., "FlashAttention", NeurIPS 2022, section 3.1):
 
     P = softmax(scale Q K^T),  O = P V
     dV = P^T dO,   dS = P * (dO V^T - rowsum(dO * O)),     dQ = scale dS K,   dK = scale dS^T Q
@@ -102,7 +102,7 @@ def _times(a: Tensor, b: Tensor, *, columns: bool) -> Tensor:
 
 
 def _one_by_one(query: Tensor, key: Tensor, value: Tensor) -> bool:
-    """Check whether samples are computed one after the other, as oneDNN's product has no batch."""
+    """Return whether oneDNN computes the products: it has no batched product, and takes one sample after the other."""
     return fast_samples(query, key, value, width=key.shape[1])
 
 

@@ -1,6 +1,6 @@
 """PyTorch's private names that the layers use, because they have no public equivalent.
 
-tests/layers/test_torch_private.py fails if PyTorch no longer has one of them, and names it.
+If a release of PyTorch lacks one of these names, tests/layers/test_torch_private.py fails and reports it.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def has_plain_call(module: nn.Module) -> bool:
 
 
 def is_compiled(module: nn.Module) -> bool:
-    """Check whether `module.compile()` was called. PyTorch has no public function that tells."""
+    """Check whether `module.compile()` was called. PyTorch has no public function for this."""
     return module._compiled_call_impl is not None
 
 
@@ -54,7 +54,7 @@ def resolved_padding(conv: ConvBase) -> list[int]:
 
 
 def view_base(tensor: Tensor) -> Tensor | None:
-    """Return the tensor of which a tensor is a view; None if it is not a view."""
+    """Return the tensor that `tensor` is a view of; None if `tensor` is not a view."""
     return tensor._base
 
 
@@ -76,10 +76,10 @@ POOL_NODE = "MaxPool3DWithIndicesBackward0"
 
 
 def reads_without_side_effects(node: Any, read: Callable[..., Tensor]) -> bool:
-    """Check that reading a node's saved tensors runs no hook, or only the hook `read`.
+    """Return whether reading a node's saved tensors runs no hook except `read`.
 
     Activation checkpointing has another hook, which runs the forward pass again, and so updates running statistics
-    twice. Returns True for versions of PyTorch that do not tell the hook.
+    twice. Returns True if this version of PyTorch does not show which hook a tensor has.
     """
     if node.name() == "SyncBatchNormBackward":
         saved = node._raw_saved_tensors
@@ -114,9 +114,9 @@ class BatchNormRecord:
 
 
 def batch_norm_record(node: Any) -> BatchNormRecord | None:
-    """Return the values that a batch norm's node (one of `NORM_NODES`) holds; None if they do not suffice.
+    """Return the values in a batch norm's node (one of `NORM_NODES`) that give its output; None if some are missing.
 
-    They do not suffice in evaluation mode, or if the norm has a scale and its shift is frozen: the graph then does not
+    Values are missing in evaluation mode, or if the norm has a scale and its shift is frozen: the graph then does not
     hold the shift. A norm without a scale is assumed to have no shift, unless the shift is trained.
     """
     if node.name() == "SyncBatchNormBackward":
@@ -176,7 +176,7 @@ def onednn_product(a: Tensor, b: Tensor, bias: Tensor | None = None) -> Tensor:
 def is_transformed() -> bool:
     """Check whether calls are transformed or observed: by `torch.func`, forward-mode derivatives, or a dispatch mode.
 
-    Dispatch modes count operations or compute only shapes, for example. PyTorch has no public function that tells.
+    Dispatch modes count operations or compute only shapes, for example. PyTorch has no public function for this.
     """
     in_function_transform = torch._C._functorch.peek_interpreter_stack() is not None
     in_forward_mode = torch.autograd.forward_ad._current_level >= 0

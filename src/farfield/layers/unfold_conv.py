@@ -111,7 +111,7 @@ def fold(
     windows = output_size(size, kernel, stride, padding, dilation)
     if columns.shape[1] % math.prod(kernel) or columns.shape[2] != math.prod(windows):
         raise ValueError(
-            f"{tuple(size)} has {windows} windows of {tuple(kernel)}, so fold needs columns of "
+            f"an output of size {tuple(size)} has {windows} windows of {tuple(kernel)}, so fold needs columns of "
             f"(b, c * {math.prod(kernel)}, {math.prod(windows)}); given {tuple(columns.shape)}."
         )
     values = columns.unflatten(2, windows).unflatten(1, (-1, *kernel))  # b c kernel... windows...
@@ -158,7 +158,7 @@ def unfold_conv(
     if weight.ndim != x.ndim or x.shape[1] != weight.shape[1] * groups or weight.shape[0] % groups:
         raise ValueError(
             f"weight {tuple(weight.shape)} in {groups} groups needs {weight.shape[1] * groups} input channels over "
-            f"{weight.ndim - 2} axes, and a number of output channels that groups divides; given x {tuple(x.shape)}."
+            f"{weight.ndim - 2} axes, and a number of output channels divisible by groups; given x {tuple(x.shape)}."
         )
     kernel = tuple(weight.shape[2:])
     columns = unfold(x, kernel, stride=stride, padding=padding, dilation=dilation)

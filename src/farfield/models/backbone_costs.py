@@ -57,7 +57,8 @@ def backbone_costs(num_classes: int) -> list[BackboneCosts]:
 def _costs(backbone: str, num_classes: int) -> BackboneCosts:
     """Count a backbone's costs with and without blocks.
 
-    The costs without blocks are the sum over all other parts, since inserted blocks do not change shapes.
+    The network is built once, with blocks. Its costs without blocks are those of all other parts, since inserted blocks
+    do not change shapes.
     """
     plain = NetworkOptions(backbone, num_classes=num_classes)
     with structure_only():

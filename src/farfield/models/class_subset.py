@@ -12,7 +12,7 @@ from farfield.models.operating_point import OPERATING_POINTS
 
 
 def classifier_rows(old: Sequence[str], new: Sequence[str]) -> list[int] | None:
-    """Return the index in `old` of each class name in `new`; None if a name has no match, or two names have the same.
+    """Return the index in `old` of each class name in `new`; None if a name has no match, or two share a match.
 
     A name without an exact match is compared again, ignoring case and with underscores as spaces. A name that then
     matches several names in `old` has no match.
@@ -29,7 +29,7 @@ def classifier_rows(old: Sequence[str], new: Sequence[str]) -> list[int] | None:
 def restrict_labels(network: ActionNet, labels: Sequence[str]) -> ActionNet:
     """Build a copy of a network that scores only the given classes, with the same weights.
 
-    The copy of a multilabel network has its thresholds, too. Copies of other networks have no thresholds, since their
+    The copy of a multilabel network keeps the thresholds. Copies of other networks have no thresholds, since their
     probabilities sum to 1 over fewer classes.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Estimate the speed-up of overlapping windows if the features of each frame are computed only once.
+"""Estimate how much faster overlapping windows run if the features of each frame are computed only once.
 
 The estimate is a ratio of multiply-adds, which are counted as in `summary.py`.
 """
@@ -49,7 +49,7 @@ class LevelCosts:
         return tuple(each * count / self.total for each, count in zip(self.of_maps, self.maps, strict=True))
 
     def times_faster(self, frames: Int[np.ndarray, "windows t"]) -> float:
-        """Return how many times fewer multiply-adds windows need if their shared feature maps are computed only once.
+        """Return the factor by which multiply-adds decrease if feature maps that windows share are computed only once.
 
         Args:
             frames: frame indices of each window.
@@ -60,7 +60,7 @@ class LevelCosts:
 
 
 def groups_of(frames: Int[np.ndarray, "windows t"], span: int) -> list[tuple[int, ...]]:
-    """Split the frame indices of each window into groups of `span`, and list the groups of all windows."""
+    """Split the frame indices of each window into groups of `span` frames, and list the groups of all windows."""
     whole = frames.shape[1] // span * span
     return [tuple(group) for group in frames[:, :whole].reshape(-1, span).tolist()]
 

@@ -94,7 +94,7 @@ def frame_levels(network: ActionNet) -> FrameLevels | None:
     """Split a network into levels, whose layers do not mix frames, and the rest. The network is put in evaluation mode.
 
     A layer belongs to a level if all modules in it are of types that process each frame separately. A forward pass then
-    checks this: a frame of NaN in a small clip must not change the feature maps of the other frames.
+    checks this: NaN in one frame of a small clip must not change the feature maps of the other frames.
 
     Returns:
         The levels and the rest. None if the first residual block already mixes frames, or if the network has several
@@ -206,7 +206,7 @@ def _time(size: int | Sequence[int]) -> int:
 
 @torch.inference_mode()
 def _keep_frames_apart(levels: FrameLevels, network: ActionNet) -> bool:
-    """Return whether each group of frames has the same map alone as in a clip in which another group is NaN."""
+    """Return whether the map of each group of frames stays the same when another group in the clip is NaN."""
     shape = 3 * levels.levels[-1].span, PROBE_SIDE_PX, PROBE_SIDE_PX, 3
     noise = torch.randn(1, *shape, generator=torch.Generator().manual_seed(0))
     x = noise.to(network.device, network.dtype).permute(0, 4, 1, 2, 3)

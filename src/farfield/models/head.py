@@ -1,16 +1,16 @@
 """Classification head: pooling, dropout, one linear layer.
 
-On clips of the training size three kinds of head give the same class probabilities (see `farfield/task.py`). On larger
+On clips of the training size, three kinds of head give the same class probabilities (see `farfield/task.py`). On larger
 clips, on which many networks are tested, the probabilities differ. A published result is valid only for the kind of
 head that it was measured with:
 
-- gap_fc: average-pool all positions, then classify (torchvision's ResNets, MMAction2).
-- window_mean: average-pool a sliding window of the training feature map's size (stride 1), classify each window, and
+- `gap_fc`: average-pool all positions, then classify (torchvision's ResNets, MMAction2).
+- `window_mean`: average-pool a sliding window of the training feature map's size (stride 1), classify each window, and
   average the logits (PyTorchVideo).
-- window_softmax_mean: like window_mean, but average the windows' probabilities (PySlowFast and the paper's Caffe2
+- `window_softmax_mean`: like `window_mean`, but average the windows' probabilities (PySlowFast and the paper's Caffe2
   code).
 
-A fourth kind, attentive, replaces the average by a learned query that attends to all positions (V-JEPA 2's pooler,
+A fourth kind, `attentive`, replaces the average by a learned query that attends to all positions (V-JEPA 2's pooler,
 `farfield.layers.AttentivePool3d`).
 """
 
@@ -41,10 +41,10 @@ class Head(nn.Module):
         dropout: probability of setting a feature to zero before the classifier, in training.
         kind: how features are pooled, which matters for clips larger than in training: "gap_fc", "window_mean",
             "window_softmax_mean" or "attentive", see the top of this file.
-        windows: for window_mean and window_softmax_mean, the pooling window (t h w) of each pathway in its feature map;
-            None for gap_fc and attentive.
-        attention: for attentive, the keyword arguments of `AttentivePool3d`.
-        map_channels: for attentive, the number of channels of each pathway's feature map.
+        windows: for "window_mean" and "window_softmax_mean", the pooling window (t h w) of each pathway in its feature
+            map; None for "gap_fc" and "attentive".
+        attention: for "attentive", the keyword arguments of `AttentivePool3d`.
+        map_channels: for "attentive", the number of channels of each pathway's feature map.
         task: how the scores become probabilities. The scores of "multi_head" are the log-softmax over each head.
         head_sizes: number of classes of each head of a multi_head task; None for other tasks.
         embedding: module between pooling and classifier, (b c ...) -> (b c2 ...); None for no such module.
@@ -73,13 +73,13 @@ class Head(nn.Module):
             raise FarfieldError(f"head is {kind!r}. {nearest(kind, get_args(HeadKind))}")
         if (windows is None) != (kind in ("gap_fc", "attentive")):
             raise FarfieldError(
-                f"head is {kind!r} and head_windows is {windows}. Set head_windows for window_mean and "
-                "window_softmax_mean, and leave it out for gap_fc and attentive."
+                f"head is {kind!r} and head_windows is {windows}. Set head_windows for 'window_mean' and "
+                "'window_softmax_mean', and leave it out for 'gap_fc' and 'attentive'."
             )
         if attention and kind != "attentive":
             raise FarfieldError(
                 f"head_options is {dict(attention)}, but head is {kind!r}, which has no options. Leave head_options "
-                "out, or set head to attentive."
+                "out, or set head to 'attentive'."
             )
         if windows and any(len(window) != 3 or min(window) < 1 for window in windows):
             raise FarfieldError(f"head_windows is {windows}; each pathway needs three lengths (t h w) of at least 1.")
@@ -107,13 +107,13 @@ class Head(nn.Module):
         return self.classify(self.embed(features))
 
     def embed(self, features: Float[Tensor, "b c t h w"] | list[Float[Tensor, "b _ _ h w"]]) -> Float[Tensor, "b v c2"]:
-        """Return the classifier's input for each clip: one vector, or one per window for the window heads."""
+        """Return the classifier's input for each clip: one vector, or one per window for heads with windows."""
         return self.embedding(self.pool_maps(features)).flatten(2).transpose(1, 2)
 
     def pool_maps(
         self, features: Float[Tensor, "b c t h w"] | list[Float[Tensor, "b _ _ h w"]]
     ) -> Float[Tensor, "b c2 t2 h2 w2"]:
-        """Pool the features and concatenate the pathways: one position, or one per window for the window heads."""
+        """Pool each pathway to one position (heads with windows: one per window), and concatenate the pathways."""
         maps = features if isinstance(features, list) else [features]
         if self.attentive_pools is not None:
             pooled = [pool(each)[..., None, None, None] for each, pool in zip(maps, self.attentive_pools, strict=True)]

@@ -1,4 +1,4 @@
-"""Inflate image networks to video networks: torchvision's ImageNet ResNets to C2D, I3D and Slow; EfficientNet-Lite0.
+"""Inflate image networks (torchvision's ImageNet ResNets, EfficientNet-Lite0) to video networks.
 
 A 2D kernel is repeated kt times along time and divided by kt. On a video of one repeated frame, the video network then
 gives the image network's output for that frame (Carreira and Zisserman, CVPR 2017, section 2.3; Wang et al., CVPR 2018,

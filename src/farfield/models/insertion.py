@@ -99,7 +99,7 @@ PRESETS: dict[str, Callable[[Backbone], Placement]] = {
 
 
 def is_place(name: Any, where: Any) -> bool:
-    """Return whether {name: where} can be part of a placement: a stage with a list of indices, or a key of `TOPS`."""
+    """Return whether a placement can have this entry: {stage: list of indices}, or any value for a key of `TOPS`."""
     if name in TOPS:
         return True
     is_list = isinstance(where, Sequence) and not isinstance(where, str)
@@ -107,7 +107,7 @@ def is_place(name: Any, where: Any) -> bool:
 
 
 def resolve_placement(backbone: Backbone, where: str | Placement) -> Placement:
-    """Return the placement that a preset's name or a mapping stands for, and check that the backbone has its places.
+    """Return the placement for a preset's name or a mapping, and check that blocks can be inserted there.
 
     Raises:
         FarfieldError: for a preset, a stage or a residual block that does not exist, a residual block given twice, or
@@ -149,7 +149,7 @@ def _check_stage(backbone: Backbone, stage: str, indices: Sequence[int] | int, g
         backbone: backbone to insert blocks into.
         stage: name of the stage.
         indices: indices of residual blocks.
-        given: beginning of messages: the preset that names these places, or nothing.
+        given: beginning of messages: names the preset that these indices are from; empty if they are from the user.
     """
     if stage not in backbone.stage_specs:
         known = [*backbone.stage_specs, *(backbone.tops if backbone.has_map else ())]
@@ -183,7 +183,7 @@ def insert_blocks(backbone: Backbone, where: str | Placement, make_block: Callab
 
     Args:
         backbone: backbone to change; a residual block at index i stays at index i.
-        where: name of a preset, or {stage: indices of residual blocks, "top": number of blocks on top}.
+        where: name of a preset, or {stage: indices of residual blocks, "top": number of blocks after the last stage}.
         make_block: function that takes the number of channels and creates a block. The block keeps the shape
             (b c t h w).
 
@@ -196,7 +196,9 @@ def insert_blocks(backbone: Backbone, where: str | Placement, make_block: Callab
     stages = {name: indices for name, indices in where.items() if not isinstance(indices, int)}
     for name in tops:
         if len(backbone.top_blocks(name)):
-            raise FarfieldError(f"there are already blocks on top ({name}). Leave {name} out of insert.")
+            raise FarfieldError(
+                f"the backbone already has blocks after its last stage ({name!r}). Leave {name!r} out of insert."
+            )
     for stage, indices in stages.items():
         for index in indices:
             if isinstance(backbone.blocks(stage)[index], WithBlock):

@@ -82,12 +82,12 @@ class ActionNet(nn.Module):
         return self.head(self._features(clips))
 
     def embed(self, clips: Float[Tensor, "b 3 t h w"]) -> Float[Tensor, "b v c"]:
-        """Compute the classifier's input for each clip: one vector, or one per window for the window heads.
+        """Compute the classifier's input for each clip: one vector, or one per window for heads with pooling windows.
 
         `head.classify` computes the scores from the vectors.
 
         Raises:
-            ValueError: for the same input as in `forward`.
+            ValueError: in the same cases as `forward`.
         """
         return self.head.embed(self._features(clips))
 

@@ -109,7 +109,8 @@ OPERATING_POINTS = ("operating_point", "timeline_operating_point")
 def operating_points_to_dict(network: HasOperatingPoints) -> dict[str, dict[str, Any]]:
     """Return a network's thresholds as plain types, keyed by attribute. Attributes without thresholds are left out.
 
-    Thresholds of changed labels are left out, too, with a warning in the log.
+    If the labels have changed since thresholds were chosen, the thresholds are left out, too, with a warning in the
+    log.
     """
     points = {name: getattr(network, name) for name in OPERATING_POINTS}
     stored = {name: point.to_dict_for(network.labels) for name, point in points.items() if point is not None}
@@ -117,7 +118,7 @@ def operating_points_to_dict(network: HasOperatingPoints) -> dict[str, dict[str,
 
 
 def set_operating_points(network: HasOperatingPoints, content: Mapping[str, Any], path: object) -> None:
-    """Set a network's operating points from the content of an untrusted file; None if the file has none.
+    """Set a network's operating points from the content of an untrusted file; set None for those that the file lacks.
 
     Args:
         network: network with its final labels.
@@ -134,7 +135,7 @@ def set_operating_points(network: HasOperatingPoints, content: Mapping[str, Any]
 def class_thresholds(labels: Sequence[str], point: OperatingPoint | None, task: Task) -> list[float | None]:
     """Return the threshold of each class at an operating point.
 
-    A class without a chosen threshold has `DEFAULT_THRESHOLD` in a multilabel task, and None in other tasks.
+    For a class without a chosen threshold, it is `DEFAULT_THRESHOLD` in a multilabel task, and None in other tasks.
     """
     default = DEFAULT_THRESHOLD if task == "multilabel" else None
     found = [None if point is None else point.thresholds.get(label) for label in labels]

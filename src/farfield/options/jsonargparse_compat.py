@@ -87,7 +87,7 @@ def required_options(parser: jsonargparse.ArgumentParser) -> list[str]:
 
 
 def one_line(message: str) -> str:
-    """Join a message's lines into one, without jsonargparse's prefix about a failed link of arguments."""
+    """Join a message's lines into one. Remove the prefix that jsonargparse adds if linking two arguments fails."""
     text = " ".join(line.strip() for line in message.splitlines() if line.strip())
     return re.sub(r"^Call to compute_fn of link .*? failed: ", "", text)
 
@@ -103,12 +103,12 @@ def is_about_words(text: str) -> bool:
 
 
 def expects_value(text: str) -> bool:
-    """Return whether a message reports an option without a value."""
+    """Return whether the error message `text` reports that an option lacks its value."""
     return bool(re.search(r"expected (one|at least one) argument", text))
 
 
 def unknown_option(text: str) -> str | None:
-    """Return the name of the unknown option that a message reports, with its groups; None for other messages."""
+    """Return the name, with its groups, of the unknown option that the error message `text` reports; None otherwise."""
     unknown = re.search(r"Group '([\w.]+)' does not accept option '([\w.]+)'", text) or re.search(
         r"[Uu]nrecognized arguments: --([\w.-]+)"
         r"|does not accept option '([\w.]+)'"
@@ -120,22 +120,25 @@ def unknown_option(text: str) -> str | None:
 
 
 def surplus_word(text: str) -> str | None:
-    """Return the first unrecognised argument in a message, if it does not start with "-"; None otherwise."""
+    """Return the first argument that the error message `text` reports as unrecognised.
+
+    Return None if there is no such argument, or if it starts with "-".
+    """
     surplus = re.search(r"[Uu]nrecognized arguments: ([^-\s]\S*)", text)
     return surplus[1] if surplus else None
 
 
 def missing_value(text: str) -> str | None:
-    """Return the name of the option that has no value, according to a message; None for other messages."""
+    """Return the name of the option that the error message `text` reports as lacking its value; None otherwise."""
     missing = re.search(r'[Pp]arser key "([\w.]+)": Expected a .* Got value: None$', text)
     return missing[1] if missing else None
 
 
 def error_in_group(text: str) -> tuple[str, str] | None:
-    """Return the option and the mistake from a message about an option that takes true, false or a group of options.
+    """Return (option, mistake) from an error message about an option that takes true, false or a group of options.
 
-    Return None for other messages. jsonargparse reports why the value is no group, and why it is not true or false. The
-    mistake is the first of the two.
+    Return None for other messages. jsonargparse reports first why the value is not a valid group, then why it is not
+    true or false. The mistake is the first of these two reasons.
     """
     found = re.search(
         r"[Pp]arser key \"(\w+)\": Does not validate against any of the Union subtypes "
@@ -152,7 +155,7 @@ class RefusedValue:
     Attributes:
         option: name of the option, with its groups.
         given: the value, as text.
-        must_be: required type in words; None if `choices` or `unexpected_key` describes the mistake instead.
+        must_be: description of the required type; None if `choices` or `unexpected_key` describes the mistake instead.
         choices: values that the option can have.
         unexpected_key: unknown key in the value of an option that is a mapping with fixed keys; otherwise None.
     """

@@ -89,8 +89,8 @@ def runs(function: Callable[..., Any], *, replaced: Sequence[str] = ()) -> Calla
     """Declare the library function that a command runs.
 
     The function's parameters become options of the command, and its docstring becomes the help. The command receives
-    the options as `**options`. To read an option itself, the command declares it as a parameter. The command can add
-    options of its own:
+    the options as `**options`. A command that needs the value of one of these options declares a parameter of the same
+    name. A command can also declare options of its own:
 
         @runs(write_subset)
         def subset(*, json: bool = False, **options: Any) -> int: ...
@@ -168,10 +168,9 @@ def parse(
 def _declaration(function: Callable[..., Any], hidden: set[str], *, drop_kwargs: bool) -> Callable[..., Any]:
     """Return a function that has `function`'s docstring, and only the parameters that become options.
 
-    The types of the parameters are resolved.
-
-    jsonargparse would resolve them by running the module's TYPE_CHECKING block, which imports more than `--help` needs.
-    A function that passes its `**kwargs` on is returned unchanged, because jsonargparse reads its source code.
+    The types of the parameters are resolved here. Otherwise jsonargparse would run the module's TYPE_CHECKING block to
+    resolve them, which imports more than `--help` needs. A function that passes its `**kwargs` on is returned
+    unchanged, because jsonargparse reads its source code.
 
     Args:
         function: a command, or the library function that it runs.
@@ -209,9 +208,9 @@ def _is_list(kind: Any) -> bool:
 
 
 def _join_lists(words: Sequence[str], lists: Mapping[str, bool]) -> list[str]:
-    """Write the words after an option that takes a list as one JSON list: `--fractions 0.7 0.3` as [0.7, 0.3].
+    """Join the values of each list option into one JSON list: `--fractions 0.7 0.3` becomes `--fractions [0.7, 0.3]`.
 
-    A value that is a JSON list already, and null, are not changed.
+    Values that are JSON lists already are not changed, and neither is null.
 
     Args:
         words: the command's arguments.
@@ -229,7 +228,8 @@ def _join_lists(words: Sequence[str], lists: Mapping[str, bool]) -> list[str]:
         end = next((i for i, word in enumerate(rest) if word.startswith("--")), len(rest))
         if not all(map(_is_number, rest[:end])) and lists[joined[-1]]:
             raise FarfieldError(
-                f"{joined[-1].removeprefix('--')} is {' '.join(rest[:end])!r}; it must be numbers. {_after(joined[-1])}"
+                f"{joined[-1].removeprefix('--')} is {' '.join(rest[:end])!r}; "
+                f"it must be a list of numbers. {_after(joined[-1])}"
             )
         if end:
             joined.append("[" + ", ".join(word if _is_number(word) else json.dumps(word) for word in rest[:end]) + "]")
@@ -238,9 +238,9 @@ def _join_lists(words: Sequence[str], lists: Mapping[str, bool]) -> list[str]:
 
 
 def _join_mappings(words: Sequence[str], mappings: set[str]) -> list[str]:
-    """Write the word after an option that takes a mapping of text as JSON: `--columns path=file,label=action`.
+    """Convert the value of each mapping option to JSON: for example `path=file,label=action` after `--columns`.
 
-    A value that is JSON already, and null, are not changed.
+    Values that are JSON already are not changed, and neither is null.
     """
     joined: list[str] = []
     for previous, word in zip(["", *words], words, strict=False):
@@ -267,7 +267,7 @@ def _mapping_as_json(option: str, text: str) -> str:
 
 
 def _read_mapping(text: str) -> dict[str, Any] | None:
-    """Read a JSON object or `name=value` pairs; return None for text that is not JSON or has a name twice."""
+    """Read a JSON object or `name=value` pairs; return None for an invalid JSON object, or pairs with a name twice."""
     if text.startswith("{"):
         try:
             return json.loads(text)
@@ -326,7 +326,7 @@ def explain(message: str, options: Sequence[str], required: Sequence[str] = ()) 
 
 
 def _explain_in_group(group: str, message: str) -> str:
-    """Rewrite an error message that names an option of a group without the group's name."""
+    """Add the group's name to the option's name in an error message, and explain the mistake."""
     if "arser key" in message:
         named = re.sub(r'([Pp]arser key ")', rf"\g<1>{group}.", message)
         return _explain_value(named) or named
@@ -336,9 +336,10 @@ def _explain_in_group(group: str, message: str) -> str:
 def nearest_option(given: str, options: Sequence[str]) -> str:
     """Suggest the known option that is nearest to `given`; "lr" finds "model.optimisation.lr".
 
-    First, the last parts of the names (after the last dot) are compared: candidates are the options whose last part is
-    the most similar, or else those whose last part contains that of `given`. If there are none, candidates are the
-    options whose full name is similar. Of several candidates, the one with the most similar full name is suggested.
+    First, the last parts of the names (after the last dot) are compared: candidates are the options with the most
+    similar last part, or else the options whose last part contains the last part of `given`. If there are none,
+    candidates are the options with a similar full name. Of several candidates, the one with the most similar full name
+    is suggested.
     """
 
     def likeness(one: str, other: str) -> float:
@@ -358,7 +359,7 @@ def nearest_option(given: str, options: Sequence[str]) -> str:
 
 
 def _explain_value(text: str) -> str | None:
-    """Explain a value of the wrong type without the parser's list of all types; None for other messages."""
+    """Explain an error message about a value of the wrong type, in few words; None for other messages."""
     refused = refused_value(text)
     if refused is None:
         return None

@@ -103,14 +103,14 @@ def check_readable(
 
 
 def _warn_if_shared(name: str, videos: Manifest, of: str, others: Manifest, use: str) -> None:
-    """Log a warning if a manifest has videos, or overlapping segments of videos, that another manifest has, too.
+    """Log a warning if two manifests share videos or overlapping segments of videos.
 
     Args:
         name: option of the manifest, such as data.val.
         videos: the manifest.
         of: option of the other manifest.
         others: the other manifest.
-        use: what the other manifest is used for, as a relative clause.
+        use: what the other manifest is used for, such as "on which heads are trained".
     """
     seen: dict[str, list[tuple[float, float]]] = {}
     for row in range(len(others)):
@@ -143,5 +143,5 @@ def _segment(manifest: Manifest, row: int) -> tuple[str, float, float]:
 
 
 def _some(names: Sequence[str]) -> str:
-    """Name at most five classes."""
+    """Return the first five names, quoted and separated by commas; "..." stands for more."""
     return ", ".join(map(repr, names[:5])) + (", ..." if len(names) > 5 else "")

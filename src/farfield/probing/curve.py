@@ -24,7 +24,7 @@ class CurvePoint:
     """Accuracy of heads trained with a limited number of videos per class.
 
     Attributes:
-        videos_per_class: maximum number of training videos of each class. Of a class with fewer, all are used.
+        videos_per_class: maximum number of training videos of each class. Classes with fewer videos use all of them.
         videos: number of training videos, averaged over the random draws of videos.
         values: for each draw, the accuracy or mean average precision of the head that was trained on it, in [0, 1].
     """
@@ -56,8 +56,8 @@ def choose_videos(targets: Tensor, count: int, *, seed: int, draw: int) -> Int[n
 
     `targets` are as in `videos_per_class`.
 
-    `count` videos without a class are chosen, too. With the same seed and draw, the videos chosen for a smaller count
-    are among those for a larger one.
+    In a multilabel task, `count` videos without any class are chosen, too. With the same seed and draw, the videos
+    chosen for a smaller count are among those for a larger one.
 
     Returns:
         Indices of the chosen videos, ascending.
@@ -81,10 +81,11 @@ def learning_curve(
     *,
     seed: int,
 ) -> list[CurvePoint]:
-    """Train a head on 1, 2, 4, ... videos of each class, and measure it; several random draws for each number.
+    """Train and measure heads on 1, 2, 4, ... videos of each class, with several random draws for each number.
 
-    The heads of all draws of one number are trained at once. The last point, with all videos, is left out, because that
-    head has been trained already. Features are always standardised by all training videos, which needs no labels.
+    The heads of all draws of one number are trained at once. The curve's last point, with all videos, is not part of
+    the result, because its head has been trained already. Features are always standardised by all training videos,
+    which needs no labels.
 
     Args:
         make: returns a new head with its initial weights.
@@ -131,7 +132,7 @@ def _stacked_batches(
 
 
 def plot_curve(points: Sequence[CurvePoint], *, metric: str, measured_on: str) -> Figure:
-    """Plot the mean and the range of the draws against the videos per class.
+    """Plot the metric (mean and range over draws) against the number of training videos per class.
 
     Args:
         points: points of the curve.

@@ -35,9 +35,9 @@ class Extractor:
     """Computes features of clips: the classifier's input, and the maps that the head pools.
 
     Args:
-        network: network with the head gap_fc. It is not changed.
+        network: network with the head "gap_fc". It is not changed.
         device: where to compute.
-        forward_context: makes the context of a forward pass, such as autocast.
+        forward_context: function that returns a context manager for each forward pass, such as autocast.
         with_maps: whether to compute the maps, too.
         dtype: number format of the maps.
         pool: maximum size (t h w) of the maps of training clips; larger maps are average-pooled to it. None for whole
@@ -76,7 +76,7 @@ class Extractor:
             vectors = self.network.head.embed(maps)[:, 0]
         found = {VECTORS: vectors.float()}
         if not found[VECTORS].isfinite().all():
-            raise FarfieldError("the network's features are not numbers (NaN or infinite). Check its weights.")
+            raise FarfieldError("the network computes NaN or infinite features. Check its weights.")
         for place, each in enumerate(maps if isinstance(maps, list) else [maps]) if self.with_maps else ():
             whole = each.float()
             if training and self.pool is not None:
@@ -88,7 +88,7 @@ class Extractor:
         return found
 
     def row_bytes(self, *, views: int, training: bool) -> int:
-        """Return the size, in bytes, of the features of `views` views, of training clips or of test clips."""
+        """Return the size, in bytes, of the features of `views` views of training clips (`training`) or test clips."""
         clip = self.network.clip
         side = clip.crop_px if training else clip.test_side_px
         example = torch.zeros(1, 3, clip.num_frames, side, side, device=self.device)

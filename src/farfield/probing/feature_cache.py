@@ -1,8 +1,8 @@
 """Cache of features on disk: safetensors files (shards) in a folder that is named by a hash of the settings.
 
 A sample is one augmented view of a training video, or all test views of a video. A row holds the features of one
-sample, and is found by a key that does not depend on the manifest, so that several manifests can share rows. Rows are
-collected for up to half a minute, then written atomically to a new shard; only these rows are lost if a run is killed.
+sample, and has a key that does not depend on the manifest, so that several manifests can share rows. Rows are collected
+for up to half a minute, then written atomically to a new shard; only these rows are lost if a run is killed.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class FeatureCache:
     Args:
         folder: folder that holds a subfolder for each combination of settings.
         kind: start of the subfolder's name, such as "training".
-        settings: everything besides the key that features depend on, in plain types.
+        settings: everything that features depend on, except the key, in plain types.
 
     Raises:
         FarfieldError: if the folder cannot be created or read.

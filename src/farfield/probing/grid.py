@@ -4,10 +4,10 @@ The parameters of all configurations are stacked along a first axis k. All confi
 weights and see the same clips. A batch is therefore read once for all, and an optimiser's step is a few operations on
 the stacks.
 
-Linear heads run together, as one matrix product, so that 24 cost little more than one. Heads with attention run one
-after the other in each step, because their large matrix products are no faster when stacked. On the CPU, they would
-even be slower: `torch.vmap` turns the convolutions of a non-local block into grouped ones. Running one after the other
-also frees the activations of one head before the next.
+Linear heads run together, as one matrix product, so that 24 heads cost little more than one head. In each step, heads
+with attention run one after the other, because their large matrix products are no faster when stacked. On the CPU,
+stacking would even make them slower: `torch.vmap` turns the convolutions of a non-local block into grouped ones.
+Running one after the other also frees the activations of one head before the next.
 
 The optimiser is AdamW (Loshchilov and Hutter, ICLR 2019) with a learning rate and a weight decay for each
 configuration. It is implemented here, because torch's optimisers have one learning rate for a whole tensor:
@@ -94,7 +94,7 @@ class Grid:
         return functional_call(self.head, {**self.shared, **parameters, **buffers}, features)
 
     def _of(self, stacks: Mapping[str, Tensor], place: int) -> dict[str, Tensor]:
-        """Return the parameters or buffers of configuration `place`. They share memory with the stacks."""
+        """Return the parameters or buffers of the configuration at index `place`. They share memory with the stacks."""
         return {name: value[place] for name, value in stacks.items()}
 
     def _inputs(self, inputs: Sequence[Tensor], own_inputs: bool) -> list[Sequence[Tensor]]:
@@ -183,7 +183,7 @@ class Grid:
 
     @torch.no_grad()
     def take(self, place: int) -> ProbeHead:
-        """Copy the weights of configuration `place` into the head, and return the head."""
+        """Copy the weights of the configuration at index `place` into the head, and return the head."""
         own: dict[str, nn.Parameter | Tensor] = {
             **dict(self.head.named_parameters()),
             **dict(self.head.named_buffers()),

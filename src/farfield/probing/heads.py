@@ -35,8 +35,8 @@ class ProbeHead(nn.Module):
     the standardisation into the classifier, which changes scores by rounding only. Dropout is not applied.
 
     Args:
-        network: network of which the head is a part; its weights are shared.
-        name: kind of head: linear, attentive or non_local.
+        network: network that the head is a part of; the head shares its weights.
+        name: kind of head: "linear", "attentive" or "non_local".
         old_blocks: for each pathway, the number of blocks after the last stage that belong to the frozen network.
         vectors: average-pooled features of training clips, for the standardisation.
     """
@@ -99,7 +99,7 @@ class ProbeHead(nn.Module):
 
 
 def pooled_network(network: ActionNet) -> ActionNet:
-    """Return a copy of the network with the head gap_fc (average pooling), for computing features to cache.
+    """Return a copy of the network with the head "gap_fc" (average pooling), for computing features to cache.
 
     The copy shares the weights of all other layers with the network.
     """
@@ -111,7 +111,7 @@ def check_heads(network: ActionNet, heads: Sequence[HeadName]) -> None:
     if set(heads) != {"linear"} and not network.backbone.has_map:
         raise FarfieldError(
             f"probe.heads is {list(heads)}, but the features of {network.config['backbone']} have no positions. Heads "
-            "other than linear need positions. Set probe.heads to [linear]."
+            "other than 'linear' need positions. Set probe.heads to [linear]."
         )
 
 
@@ -128,10 +128,10 @@ def make_head(
 
     Args:
         network: network from `pooled_network`.
-        name: kind of head: linear, attentive or non_local.
+        name: kind of head: "linear", "attentive" or "non_local".
         vectors: average-pooled features of training clips.
         map_shapes: for each pathway, size (c t h w) of the cached maps of training clips.
-        head_options: options of the attentive head that differ from V-JEPA 2's.
+        head_options: options of the head "attentive" that differ from V-JEPA 2's.
         seed: seed of the random weights.
 
     Raises:
@@ -173,8 +173,8 @@ def _non_local_options(
     config = network.config
     if config["insert"] and config["block"] != "non_local":
         raise FarfieldError(
-            f"probe.heads has non_local, but the network's inserted blocks are {config['block']}, and all blocks of a "
-            "network must be of one kind. Leave non_local out of probe.heads."
+            f"probe.heads has 'non_local', but the network's inserted blocks are {config['block']}, and all blocks of "
+            "a network must be of one kind. Leave 'non_local' out of probe.heads."
         )
     placement = dict(resolve_placement(network.backbone, config["insert"])) if config["insert"] else {}
     tops = {top: old + 1 for top, old in zip(network.backbone.tops, old_blocks, strict=True)}

@@ -28,19 +28,20 @@ class ProbeSettings:
     default, 6 learning rates and 4 weight decays give 24 configurations.
 
     Args:
-        heads: heads to train. linear averages the features and classifies the average, which takes seconds. attentive
-            pools the features by attention with a learned query, as in V-JEPA 2's probe. non_local puts one non-local
-            block before the average. The last two need the features of all positions on disk, and are meant for a GPU.
+        heads: heads to train. "linear" averages the features and classifies the average, which takes seconds.
+            "attentive" pools the features by attention with a learned query, as in V-JEPA 2's probe. "non_local" puts
+            one non-local block before the average. The last two need the features of all positions on disk, and are
+            meant for a GPU.
         learning_rates: learning rates of AdamW at the first step. Each falls to 0 along half a cosine.
         weight_decays: weight decays of AdamW. Biases, weights of norms and the learned query are not decayed.
-        head_options: options of the attentive head, as in model.head_options. By default it has 4 blocks, the last of
-            which attends with the learned query. It has 16 attention heads, or fewer if the number of channels is not a
-            multiple of 16.
-        halving: whether to drop the configurations of attentive and non_local heads that are worst on the validation
-            videos after 1/16 and 1/4 of the steps (successive halving). 24 configurations then take about as long as 4.
-            All configurations of linear heads are trained to the end.
-        train_views: number of augmented clips of each training video whose features are computed.
-        epochs: number of times that a head sees each training video; each time, one of its views is drawn.
+        head_options: options of the "attentive" head, as in model.head_options. By default this head has 4 blocks, the
+            last of which attends with the learned query. It has 16 attention heads, or fewer if the number of channels
+            is not a multiple of 16.
+        halving: whether to drop the configurations of "attentive" and "non_local" heads that are worst on the
+            validation videos after 1/16 and 1/4 of the steps (successive halving). 24 configurations then take about as
+            long as 4. All configurations of "linear" heads are trained to the end.
+        train_views: number of augmented clips to compute features of, for each training video.
+        epochs: number of times that a head sees each training video, each time in a view drawn at random.
         min_steps: minimum number of training steps. It applies to small data sets, on which `epochs` gives fewer.
         batch_size: number of clips in a training step.
         test: manifest of test videos, on which each head's best configuration is measured with the network's test

@@ -38,7 +38,7 @@ log = logging.getLogger("farfield")
 
 @dataclass(frozen=True)
 class Measure:
-    """Loss and metrics that heads are trained and compared with: those with which the network itself is trained.
+    """Loss to train heads with, and metrics to compare them by: the same as for training the whole network.
 
     Attributes:
         loss: training loss.
@@ -103,7 +103,7 @@ def run_probe(
         test_manifest: test videos, from `farfield.probing.checks.check_probe`.
         run_dir: run folder.
         device: device that the network and the heads run on.
-        forward_context: function that makes the context of the network's forward pass, such as autocast.
+        forward_context: function that returns a context manager for each forward pass of the network, such as autocast.
         precision: number format of the network, such as "bf16-mixed", see Lightning's Trainer.
 
     Raises:
@@ -237,7 +237,7 @@ def _train_head(
 def _batches(
     training: FeatureSet, data: VideoDataModule, settings: ProbeSettings, *, maps: bool
 ) -> Iterator[tuple[tuple[Tensor, ...], Tensor]]:
-    """Yield endless batches of training clips, each as (inputs of a head, targets)."""
+    """Yield batches of training clips without end, each as (inputs of a head, targets)."""
     classes = training.video_targets.tolist() if data.class_balanced else None
     videos = np.arange(len(training))
     size = min(settings.batch_size, len(videos))

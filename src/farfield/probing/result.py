@@ -18,9 +18,9 @@ class HeadResult:
     """The best configuration of one head, chosen on the validation videos.
 
     Attributes:
-        name: kind of head: linear, attentive or non_local.
+        name: kind of head: "linear", "attentive" or "non_local".
         configuration: learning rate and weight decay.
-        figures: its metrics on the validation videos, by the names that `farfield fit` uses, too.
+        figures: its metrics on the validation videos, with the same names as in `farfield fit`.
         test: its result on the test videos; None without test videos.
     """
 
@@ -86,7 +86,7 @@ class ProbeResult:
 
 
 def headline(test: EvaluationResult) -> tuple[str, Estimate]:
-    """Return the name of a test's main metric, and its value with an interval."""
+    """Return the name of a test's main metric, and its value with a confidence interval."""
     if test.task == "multilabel":
         return "mean average precision", test.multilabel_metrics().mean_average_precision
     if test.task == "multi_head":

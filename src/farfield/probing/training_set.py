@@ -22,7 +22,7 @@ class FeatureSet:
     """Cached features of videos, with their targets.
 
     Attributes:
-        features: for each video, rows of features: one for each training view, or a single one with all test views.
+        features: features of each video: one row for each training view, or a single row with all test views.
         targets: target of each row (see `Batch.labels`), on the CPU. A mirrored view has the class that
             `data.flip_labels` gives.
         video_targets: target of each video according to its manifest, on the CPU.
@@ -75,14 +75,14 @@ def training_rows(
     draw: int = 0,
     classes: Sequence[int] | None = None,
 ) -> Iterator[Int[np.ndarray, " b"]]:
-    """Yield endless batches of rows. Each video comes once in an epoch, as one of its views, drawn at random.
+    """Yield batches of row indices without end. An epoch has each video once, in a view that is drawn at random.
 
     Args:
         videos: indices of the videos to train on.
         batch_size: rows in a batch; a batch may begin in one epoch and end in the next.
         rows_per_video: rows of each video.
         seed: seed of the run.
-        draw: number of the random draw of `videos`; each draw has its own order.
+        draw: index of the random draw of `videos`; each draw has its own order.
         classes: class of each of `videos`, to draw all classes equally often; None to take each video once per epoch.
     """
     waiting = np.empty(0, dtype=np.int64)

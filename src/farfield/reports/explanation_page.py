@@ -1,4 +1,4 @@
-"""Explanation of a prediction: explanation.html, an HTML page. The page embeds all of its pictures and videos."""
+"""Render explanation.html, a page that explains a prediction. The page embeds all of its pictures and videos."""
 
 from __future__ import annotations
 

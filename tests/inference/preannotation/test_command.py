@@ -64,5 +64,5 @@ def test_tools_need_a_timeline(
 ) -> None:
     command = ["predict", tmp_path, "--checkpoint", checkpoint, "--out", tmp_path / "out", "--write", "eaf"]
     assert run_farfield(*command) != 0
-    assert "eaf files hold actions with their times, which need a timeline" in capsys.readouterr().err
+    assert "eaf files need the times of actions, which only a timeline has" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()

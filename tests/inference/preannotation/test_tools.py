@@ -194,11 +194,11 @@ def test_mistakes_are_named_before_a_prediction_begins(tmp_path: Path) -> None:
     check_tools(["labelstudio", "csv"], timeline=False)
     check_tools(["eaf"], timeline=True)
     with pytest.raises(
-        FarfieldError, match=r"^cvat files hold actions with their times, which need a timeline\. Give timeline"
+        FarfieldError, match=r"^cvat files need the times of actions, which only a timeline has\. Give timeline"
     ):
         check_tools(["csv", "cvat"], timeline=False)
     check_annotatable(["csv"], [str(tmp_path)], ["a\x00b"])
     with pytest.raises(FarfieldError, match="is a folder of pictures, which eaf cannot show as a video"):
         check_annotatable(["eaf"], [str(tmp_path)], [])
-    with pytest.raises(FarfieldError, match=r"'a\\x00b' has a character that an XML file cannot hold"):
+    with pytest.raises(FarfieldError, match=r"'a\\x00b' has a character that XML does not allow"):
         check_annotatable(["eaf"], [], ["a\x00b"])

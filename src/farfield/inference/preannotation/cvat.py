@@ -3,12 +3,13 @@
 The following is from CVAT's own code (`load_anno` in cvat/apps/dataset_manager/formats/cvat.py, `_import_track` and
 `_import_attribute` in cvat/apps/dataset_manager/bindings.py; see also `farfield.curation.formats.cvat`):
 
-- CVAT has no labels of time spans, but tracks: an object with a first and a last frame. So an action is a track whose
+- CVAT cannot label time spans, but it has tracks: objects with a first and a last frame. So an action is a track whose
   box is as large as the frame.
 - CVAT reads only shapes with keyframe="1". It refuses frames after the video's end, so a track that lasts to the end of
-  the video has no shape that ends it.
-- CVAT takes attributes that do not change from the last shape that it reads. So each shape has them.
-- Labels must exist in the task or its project before the import. labels.json is to be pasted as the "Raw" labels of a
+  the video has no closing shape.
+- For an attribute that cannot change within a track, CVAT uses the value in the last shape that it reads. So each shape
+  repeats the value.
+- Labels must exist in the task or its project before the import. Users paste labels.json as the "Raw" labels of a
   project.
 """
 
@@ -37,7 +38,7 @@ ATTRIBUTE: dict[str, Any] = {
 
 
 def cvat_files(videos: Sequence[AnnotatedVideo], labels: Sequence[str], folder: Path) -> dict[str, str]:
-    """Return the content of each file by its name: NAME.xml of each video, and labels.json.
+    """Return the files to write, as {name: content}: NAME.xml for each video, and labels.json.
 
     Args:
         videos: videos with their actions.
@@ -81,7 +82,7 @@ def _add_task(meta: ElementTree.Element, video: AnnotatedVideo, labels: Sequence
 
 
 def _add_shapes(track: ElementTree.Element, video: AnnotatedVideo, action: Action) -> None:
-    """Add a box to the first and the last frame of an action, and one after the last that ends the track."""
+    """Add boxes at an action's first and last frames, and a closing box at the frame after, which ends the track."""
     first, end = video.frames(action)
     for frame in sorted({first, end - 1, end} - {video.num_frames}):
         place = {"frame": str(frame), "outside": str(int(frame == end)), "occluded": "0", "keyframe": "1"}

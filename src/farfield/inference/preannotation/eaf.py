@@ -4,7 +4,7 @@ The following is from the format's schema (EAFv3.0.xsd) and ELAN's code (see als
 
 - Annotations on one tier cannot overlap. Overlapping actions are on several tiers of one type: actions, actions 2, ...
 - These tiers share a controlled vocabulary, so that ELAN offers the classes of the network to choose from.
-- The probabilities are on a dependent tier of each of these tiers. If an action is deleted, ELAN deletes its
+- Each of these tiers has a dependent tier with the probabilities. If an action is deleted, ELAN deletes its
   probability.
 - Times are in milliseconds, and time slots are in order of time. URLs of files are not percent-encoded.
 """
@@ -32,7 +32,7 @@ LANGUAGE = {"LANG_ID": "und", "LANG_DEF": "http://cdb.iso.org/lg/CDB-00130975-00
 
 @dataclass(frozen=True)
 class _Span:
-    """A label on a tier: start and end in milliseconds, and its probability."""
+    """A label on a tier: its start and end in milliseconds, its text and its probability."""
 
     start: int
     end: int
@@ -42,7 +42,7 @@ class _Span:
 
 @dataclass
 class _Ids:
-    """Numbers of the annotations and time slots that have been written."""
+    """Create the IDs of annotations and time slots, numbered from 1."""
 
     annotations: int = 0
     slots: list[tuple[int, str]] = field(default_factory=list)
@@ -57,12 +57,12 @@ class _Ids:
 
 
 def eaf_files(videos: Sequence[AnnotatedVideo], labels: Sequence[str], folder: Path) -> dict[str, str]:
-    """Return the content of each file by its name: NAME.eaf of each video.
+    """Return the files to write, as {name: content}: NAME.eaf for each video.
 
     Args:
         videos: videos with their actions.
         labels: all classes of the network.
-        folder: folder of the files, which the relative paths of the videos start from.
+        folder: folder that the files will be in. The relative paths of videos in the files start from there.
     """
     return {f"{video.name}.eaf": _document(video, labels, folder) for video in videos}
 

@@ -5,7 +5,7 @@ fiftyone/utils/data/importers.py and `FiftyOneTemporalDetectionSampleParser` in 
 also `farfield.curation.formats.fiftyone`):
 
 - labels.json names videos without suffix. data.json maps names with suffix to paths; the importer removes the suffix.
-  The importer only reads it if it is given as data_path="data.json".
+  The importer reads data.json only if called with data_path="data.json".
 - A video without actions has an empty list.
 """
 
@@ -21,7 +21,7 @@ from farfield.inference.preannotation.annotated_video import AnnotatedVideo
 
 
 def fiftyone_files(videos: Sequence[AnnotatedVideo], labels: Sequence[str], folder: Path) -> dict[str, str]:
-    """Return the content of each file by its name: labels.json and data.json.
+    """Return the files to write, as {name: content}: labels.json and data.json.
 
     Args:
         videos: videos with their actions.
@@ -39,7 +39,7 @@ def fiftyone_files(videos: Sequence[AnnotatedVideo], labels: Sequence[str], fold
 def _names(videos: Sequence[AnnotatedVideo]) -> list[str]:
     """Return the path of each video relative to their common folder, without suffix.
 
-    The suffix is kept where two paths differ in their suffixes only.
+    The suffix is kept if two paths differ only in their suffixes.
     """
     if not videos:
         return []

@@ -2,12 +2,13 @@
 
 The following is from Label Studio's documentation and code (see also `farfield.curation.formats.labelstudio`):
 
-- The `predictions` of a task have the same form of results as its annotations. The Data Manager can sort tasks by the
+- Results in a task's `predictions` have the same format as in its annotations. The Data Manager can sort tasks by the
   `score` of a prediction.
 - `frameRate` of the tag Video may be taken from a task's data, as `$fps` (`afterCreate` in Video.js parses it). So
   frames are counted at each video's own rate.
 - `/data/local-files/?d=PATH` serves a file if PATH, relative to LOCAL_FILES_DOCUMENT_ROOT, is in a folder that the
-  project has as local storage. The root itself is refused as storage. So PATH begins with the folder of the videos.
+  project has as local storage. The root itself cannot be a local storage. So the root is the parent of the videos'
+  common folder, and PATH begins with the name of that folder.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ TIMELINE, WHOLE, VIDEO = "actions", "labels", "video"
 
 
 def labelstudio_files(videos: Sequence[AnnotatedVideo], labels: Sequence[str], folder: Path) -> dict[str, str]:
-    """Return the content of each file by its name: tasks.json and config.xml.
+    """Return the files to write, as {name: content}: tasks.json and config.xml.
 
     Args:
         videos: videos with their actions or labels.
@@ -41,7 +42,7 @@ def labelstudio_files(videos: Sequence[AnnotatedVideo], labels: Sequence[str], f
 
 
 def _documents_root(videos: Sequence[AnnotatedVideo]) -> Path:
-    """Return the parent of the videos' common folder, to be set as LOCAL_FILES_DOCUMENT_ROOT."""
+    """Return the folder to set as LOCAL_FILES_DOCUMENT_ROOT: the parent of the videos' common folder."""
     return Path(os.path.commonpath([video.path.parent for video in videos])).parent if videos else Path("/")
 
 

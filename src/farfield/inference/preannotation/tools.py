@@ -21,10 +21,11 @@ class Tool:
     """A labelling tool.
 
     Attributes:
-        files: function of the videos, all classes and the files' folder, which returns the content of each file by its
-            name.
-        whole_videos: whether labels of whole videos can be written, too. If False, a timeline is needed.
-        saved_in_place: whether the tool saves corrections into the same files. If True, existing files are kept.
+        files: function that takes the videos, all classes and the output folder, and returns the content of each file
+            by file name.
+        whole_videos: whether the tool can also hold labels of whole videos. If False, a timeline is needed.
+        saved_in_place: whether the tool saves corrections into the files that farfield wrote. If True, existing files
+            are kept.
     """
 
     files: Callable[[Sequence[AnnotatedVideo], Sequence[str], Path], dict[str, str]]
@@ -50,7 +51,7 @@ def check_tools(names: Iterable[str], *, timeline: bool) -> None:
     for name in names:
         if name in TOOLS and not TOOLS[name].whole_videos and not timeline:
             raise FarfieldError(
-                f"{name} files hold actions with their times, which need a timeline. Give timeline=True (--timeline)."
+                f"{name} files need the times of actions, which only a timeline has. Give timeline=True (--timeline)."
             )
 
 
@@ -66,20 +67,20 @@ def check_annotatable(names: Iterable[str], paths: Iterable[str], labels: Sequen
     for path in paths:
         if Path(path).is_dir():
             raise FarfieldError(
-                f"{path} is a folder of pictures, which {tools[0]} cannot show as a video. Leave it out, or leave out "
-                f"{tools[0]}."
+                f"{path} is a folder of pictures, which {tools[0]} cannot show as a video. Leave this folder out, or "
+                f"do not write {tools[0]} files."
             )
     for label in labels:
         if NOT_IN_XML.search(label):
             raise FarfieldError(
-                f"the label {label!r} has a character that an XML file cannot hold. Leave out {', '.join(tools)}."
+                f"the class {label!r} has a character that XML does not allow. Do not write {' or '.join(tools)} files."
             )
 
 
 def write_preannotations(name: str, folder: Path, videos: Sequence[AnnotatedVideo], labels: Sequence[str]) -> None:
     """Write the files of a labelling tool into a folder, each atomically. The folder is created if it is missing.
 
-    If the tool saves corrections into the same files, existing files are kept.
+    If the tool saves corrections into these files, existing files are kept.
     """
     folder.mkdir(exist_ok=True)
     for file, content in TOOLS[name].files(videos, labels, folder).items():

@@ -65,7 +65,7 @@ class Backbone(nn.Module):
         out_channels: number of feature channels, c.
         embedding: function that creates the module between pooling and classifier, (b c ...) -> (b c2 ...); None for no
             such module.
-        head_channels: number of channels that the classifier takes, c2; None for c.
+        head_channels: number of input channels of the classifier, c2; None if c2 = c.
         has_map: whether the features form a map over time and space; False for a network that pools them to (b c 1 1
             1).
         layers: for a network without residual stages, dotted module paths of its consecutive layers, such as those of a
@@ -142,7 +142,7 @@ class Backbone(nn.Module):
         self.trunk.set_submodule(self.stage(stage).paths[index], block)
 
     def top_blocks(self, name: str = TOP) -> nn.Sequential:
-        """Return the module of blocks on top of a pathway, in order. It is the identity if there are none."""
+        """Return the blocks inserted after a pathway's last stage, as one module; it is the identity without blocks."""
         blocks = getattr(self, name)
         assert isinstance(blocks, nn.Sequential)
         return blocks

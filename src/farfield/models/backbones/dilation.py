@@ -1,9 +1,9 @@
 """Replace strides by dilation, which gives a feature map of higher resolution with the same weights.
 
-The self-attention papers (DANet, CCNet, OCRNet) use a feature map of 1/8 of the input's height and width. The last two
-stages have no spatial strides, and the kernels after each removed stride are dilated instead ("a trous"; Yu et al.,
-"Dilated Residual Networks", CVPR 2017). At every fourth row and column the dilated network computes the same features
-as the strided network.
+The self-attention papers (DANet, CCNet, OCRNet) use a feature map of 1/8 of the input's height and width. For this, the
+spatial strides of the last two stages are removed, and the kernels after each removed stride are dilated instead ("a
+trous"; Yu et al., "Dilated Residual Networks", CVPR 2017). At every fourth row and column the dilated network computes
+the same features as the strided network.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def dilate(backbone: B) -> B:
                 dilation = _dilate_block(block, dilation)
         if dilation != 4:
             raise FarfieldError(
-                "this network cannot be dilated: its strides are not in its residual blocks. Leave dilated out."
+                "this network cannot be dilated: its strides are not in its residual blocks. Leave 'dilated' out."
             )
     return backbone
 

@@ -87,7 +87,7 @@ def c2d_efficientnet_lite0(*, dilated: bool = False) -> Backbone:
 
 
 class InvertedResidual(nn.Module):
-    """Inverted residual block of each frame: expand the channels, depthwise convolution, project without an activation.
+    """Inverted residual block of each frame: channel expansion, depthwise convolution, linear projection.
 
     Sandler et al., "MobileNetV2: Inverted Residuals and Linear Bottlenecks", CVPR 2018. The block adds its input to its
     output if both have the same shape.

@@ -35,8 +35,8 @@ class Family:
         layers: path of the list of transformer layers in the encoder.
         has_class_token: whether a class token precedes the patch tokens.
         takes: the clip sizes that the position embeddings allow. "config": only the size in the config. "larger": also
-            other frame sizes, if their number of patches is a multiple of the number of patch columns in the config.
-            "longer": any number of tubelets.
+            frames of another size, if the number of their patches is a multiple of the number of patch columns in a
+            frame of the config's size. "longer": any number of tubelets.
         clip: function that returns the publication's clip settings for Kinetics, given the number of frames and the
             side in pixels.
     """
@@ -106,8 +106,8 @@ def hf(*, config: Mapping[str, Any] | None = None, output: TokenOutput = "map") 
     """
     if config is None:
         raise FarfieldError(
-            "backbone 'hf' has no config, which defines the encoder. Set weights to a folder or name of Hugging Face, "
-            "or backbone_options to {config: {model_type: videomae, ...}}."
+            "backbone 'hf' has no config, which defines the encoder. Set weights to a Hugging Face folder or model "
+            "name, or backbone_options to {config: {model_type: videomae, ...}}."
         )
     if output not in get_args(TokenOutput):
         raise FarfieldError(f"output is {output!r}. {nearest(str(output), get_args(TokenOutput))}")
@@ -256,12 +256,12 @@ class TokenGrid:
             return
         if takes == "longer":
             raise ValueError(
-                f"this {title} takes frames of {self.side} px. Its positions follow crop_size in its config, which "
-                "backbone_options may change."
+                f"this {title} takes frames of {self.side} px, the crop_size in its config. To change it, set "
+                "crop_size in backbone_options.config."
             )
         columns = self.side // self.patch[2]
         if takes == "config" or (height // self.patch[1]) * (width // self.patch[2]) % columns:
-            also = f", or another number of patches that is a multiple of {columns}" * (takes == "larger")
+            also = f", or of another size with a multiple of {columns} patches" * (takes == "larger")
             raise ValueError(f"the position embeddings of this {title} are for frames of {self.side} px{also}.")
 
     def split(

@@ -53,7 +53,7 @@ class ResNetOptions:
     Args:
         width: channels of the stem; res2 .. res5 have 4, 8, 16 and 32 times as many.
         temporal_kernels: temporal kernels, see `Kernels`; None for those of the published C2D, I3D or Slow.
-        temporal_pool: halve the number of frames after res2; None for True in C2D and I3D, and False in Slow.
+        temporal_pool: halve the number of frames after res2; None means True in C2D and I3D, and False in Slow.
         stem_temporal_strides: temporal strides of the first convolution and of the pooling after it. They are (2, 2) in
             MMAction2's I3D, which takes 32 frames at stride 2.
         stem_pool_padding: pad the stem's pooling, as other PyTorch code does; the Caffe2 code of Wang et al., CVPR
@@ -76,10 +76,10 @@ class SlowFastOptions:
 
     Args:
         width: channels of the slow pathway's stem.
-        alpha: ratio of the fast pathway's frames to the slow pathway's.
-        beta_inv: ratio of the slow pathway's channels to the fast pathway's.
-        fusion_ratio: ratio of the channels fused into the slow pathway to the fast pathway's channels.
-        fusion_kernel: temporal kernel of the convolutions from fast to slow.
+        alpha: frames of the fast pathway for each frame of the slow pathway.
+        beta_inv: channels of the slow pathway for each channel of the fast pathway.
+        fusion_ratio: channels fused into the slow pathway for each channel of the fast pathway.
+        fusion_kernel: temporal kernel of the convolutions from the fast to the slow pathway.
         temporal_kernels: temporal kernels of the slow pathway, see `Kernels`; None for 1, 1, 3, 3 in res2 .. res5.
         fast_temporal_kernels: temporal kernels of the fast pathway; None for 3 in every block.
         dilated: dilate the last two stages of both pathways instead of striding them.
