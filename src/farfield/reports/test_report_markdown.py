@@ -44,6 +44,6 @@ def render_multi_head_report(report: Mapping[str, Any]) -> str:
 
 
 def _about(report: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what was tested and how: the entries of the report that come before the number of videos."""
+    """Return the entries of the report that describe the test: those before "videos", except None."""
     names = list(report)
     return {name: report[name] for name in names[: names.index("videos")] if report[name] is not None}

@@ -21,7 +21,7 @@ class ViewScores(NamedTuple):
 
     Attributes:
         logits: one row per view, float32 for every precision, on the network's device.
-        features: one vector per view, averaged over the head's windows; None if not requested.
+        features: one vector per view, averaged over the pooling windows of the network's head; None if not requested.
     """
 
     logits: Float[Tensor, "views classes"]
@@ -52,7 +52,7 @@ def score_views(
         progress: show a progress bar.
 
     Raises:
-        FarfieldError: if features are requested from an exported network, or scores are not numbers (NaN).
+        FarfieldError: if features are requested from an exported network, or if a score is NaN.
     """
     model.eval()
     parts = ProgressBar(views.split(batch_size), "views", unit="batch", leave=False, disable=None if progress else True)

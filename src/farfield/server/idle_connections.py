@@ -26,7 +26,8 @@ class TimedConnection(HttpConnection):
     _timeout: asyncio.TimerHandle | None = None
 
     def wait_for_request(self) -> None:
-        """Restart the timeout, and close the server's longest idle connection if there are more than `MAX_IDLE`."""
+        """Restart the timeout. If more than `MAX_IDLE` connections are idle, close the one that has been idle
+        longest."""
         self._idle_since = time.monotonic()
         if self._timeout is not None:
             self._timeout.cancel()

@@ -50,7 +50,8 @@ class WorkerPool:
 
     @property
     def alive(self) -> bool:
-        """Whether the pool accepts tasks. After an idle process has died, it accepts none until the next request."""
+        """Whether the pool accepts tasks. False after an idle process has died, until the next request restarts the
+        pool."""
         return bool(self._pool.active)
 
     @property
@@ -89,7 +90,7 @@ class WorkerPool:
 
     @contextmanager
     def queued(self) -> Iterator[None]:
-        """Count a request in `busy` until the block ends.
+        """Add 1 to `busy`, the number of requests in progress, until the `with` block ends.
 
         Raises:
             Refused: if the queue is full.

@@ -44,7 +44,7 @@ def find_candidates(
         num_levels: n, the number of levels.
         hysteresis: as in `find_segments_of_each_class`, but as a share of each level.
         min_seconds: minimum length of a candidate, one number or one per class.
-        max_gap_seconds: maximum length of a gap that is closed, at each level; one number or one per class.
+        max_gap_seconds: maximum length of a gap that is closed, the same at each level; one number or one per class.
 
     Returns:
         A row for each candidate: index of the class, first cell, and the cell after the last one. Rows are sorted. A

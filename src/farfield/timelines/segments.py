@@ -91,8 +91,8 @@ def _merge_short_runs(
 ) -> tuple[Int[np.ndarray, " _+1"], Int[np.ndarray, " _"]]:
     """Merge runs shorter than `least` seconds into a neighbouring run, the shortest run first.
 
-    Of the two neighbours, the one whose class is more probable during the short run is taken. A run without a neighbour
-    that has a class becomes a gap (-1).
+    Of the two neighbours, the one whose class is more probable during the short run is taken. If no neighbour has a
+    class, the short run becomes a gap (-1).
     """
     chosen = chosen.copy()
     while len(chosen) > 1:

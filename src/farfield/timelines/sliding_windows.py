@@ -94,8 +94,9 @@ def sliding_windows(
 
     Raises:
         FarfieldError: see `check_window_lengths`.
-        VideoError: if the file cannot be opened, or if window_seconds is None, the video is shorter than a clip and
-            `short_clip` is "refuse". Iterating over the windows raises this error if a frame cannot be decoded.
+        VideoError: if the file cannot be opened, or if the video is shorter than a clip although `window_seconds` is
+            None and `short_clip` is "refuse". Iterating over the windows raises this error if a frame cannot be
+            decoded.
     """
     check_window_lengths(spec, hop_seconds, window_seconds)
     with open_video(path, decoder, deinterlace=spec.deinterlace, tone_map=spec.tone_map, fps=fps) as video:
@@ -141,8 +142,8 @@ def windows_of(
 
     Raises:
         FarfieldError: see `check_window_lengths`.
-        VideoError: if no frame lies in the segment, or if window_seconds is None, the video is shorter than a clip and
-            `short_clip` is "refuse".
+        VideoError: if no frame lies in the segment, or if the video is shorter than a clip although `window_seconds` is
+            None and `short_clip` is "refuse".
     """
     check_window_lengths(spec, hop_seconds, window_seconds)
     fps = spec.target_fps or frame_rate(video.times)

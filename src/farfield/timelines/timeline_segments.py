@@ -31,22 +31,24 @@ def check_timeline_options(options: TimelineOptions, model: InferenceModel) -> N
                 check_joint_label(label, model.labels, option=name)
             elif label not in model.labels:
                 raise FarfieldError(
-                    f"{name} names {label!r}, which is no class of the network. {nearest(label, model.labels)}"
+                    f"{name} is set for the label {label!r}, which is not a class of the network. "
+                    f"{nearest(label, model.labels)}"
                 )
     if model.task == "multilabel":
         return
     if options.overlaps != "none":
         raise FarfieldError(
-            f"overlaps is {options.overlaps}, but this network's task is {model.task}: a moment has one class, so that "
-            "no segments overlap. Leave out overlaps, or give a network of task multilabel."
+            f"overlaps is '{options.overlaps}', but this network's task is '{model.task}': segments cannot overlap, "
+            "since each moment has one class. Leave out overlaps, or give a network of task 'multilabel'."
         )
     if timeline_thresholds(model, model.labels, options.threshold).any():
         return
     for name in ("hysteresis", "max_gap_seconds"):
         if name in options.changed():
             raise FarfieldError(
-                f"{name} is {options.changed()[name]}, but there is no threshold, so that every moment belongs to a "
-                "segment. Set threshold, or choose thresholds with farfield test --timeline --choose_threshold."
+                f"{name} is {options.changed()[name]}, which has no effect without a threshold, since every moment "
+                "then belongs to a segment. Set threshold, or choose thresholds with farfield test --timeline "
+                "--choose_threshold."
             )
 
 
@@ -111,8 +113,8 @@ def segments_at(
 
     Args:
         times: bounds of the cells in seconds.
-        cells: probabilities of the classes or, of a multi_head network, of combinations, in each cell.
-        labels: names of the classes or combinations.
+        cells: probability of each class in each cell; for a multi_head network, of each combination.
+        labels: names of these classes or combinations.
         thresholds: threshold of each class or combination; infinity if it must never be found.
         task: task of the network.
         options: options of the segments; `options.threshold` is not used.

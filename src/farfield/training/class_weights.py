@@ -1,6 +1,6 @@
 """Weights of the classes in the loss, from the number of training videos of each class or from the config.
 
-In a single-label loss, a weight multiplies the loss of a class's videos; in a multilabel loss, of a class's positives.
+In a single-label loss, a class's weight multiplies the loss of its videos; in a multilabel loss, that of its positives.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def compute_class_weights(
     if counts is None:
         raise FarfieldError(
             "loss.class_weights is set, but class_counts is not: the weights are scaled by the number of training "
-            "videos of each class. Pass class_counts=data.class_counts, of the data module."
+            "videos of each class. Pass class_counts=data.class_counts, where data is the data module."
         )
     n = torch.tensor(counts, dtype=torch.float64)
     if settings.class_weights == "inverse":
@@ -69,7 +69,7 @@ def compute_pos_weight(
 ) -> Float[Tensor, " classes"] | None:
     """Compute and log the weight of each class's positives in a multilabel loss.
 
-    If n_c of N training videos have class c, "balanced" gives (N - n_c) / n_c; 1 if no video or every video has c.
+    If n_c of N training videos have class c, "balanced" gives the weight (N - n_c) / n_c, or 1 if n_c is 0 or N.
 
     Args:
         settings: how to weight the positives.
@@ -90,7 +90,8 @@ def compute_pos_weight(
         if counts is None or num_videos is None:
             raise FarfieldError(
                 "loss.pos_weight is 'balanced', but class_counts or num_training_videos is not set. Pass "
-                "class_counts=data.class_counts and num_training_videos=data.num_training_videos, of the data module."
+                "class_counts=data.class_counts and num_training_videos=data.num_training_videos, where data is the "
+                "data module."
             )
         n = torch.tensor(counts, dtype=torch.float64)
         weights = torch.where((n > 0) & (n < num_videos), (num_videos - n) / n, 1.0)
@@ -120,7 +121,7 @@ def describe_class_weights(
 ) -> str:
     """Format the number of videos and the weight of each class, the largest class first, for the log.
 
-    Of many classes, only the largest and smallest are listed.
+    If there are many classes, only the largest and the smallest are listed.
 
     Args:
         labels: class names.

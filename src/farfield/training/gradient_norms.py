@@ -17,7 +17,8 @@ from farfield.training.fsdp import full_tensor
 
 
 class GradientNorms(Callback):
-    """Log each stage's gradient norm before clipping, also to gradient_norms.csv, every `log_every_n_steps` steps."""
+    """Log each stage's gradient norm, before clipping, every `log_every_n_steps` steps, and write it to
+    gradient_norms.csv."""
 
     def __init__(self, run_dir: Path) -> None:
         self.path = run_dir / "gradient_norms.csv"

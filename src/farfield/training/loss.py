@@ -1,4 +1,4 @@
-"""Training loss for one class per clip: cross entropy or focal loss, with class weights and labels of mixed clips."""
+"""Training loss of a single-label task: cross entropy or focal loss, with class weights and targets of mixed clips."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ class LossSettings:
         self._check_named("pos_weight")
 
     def _check_named(self, option: str) -> None:
-        """Check the weights of classes by name, if the option has any, and make the names strings."""
+        """If the option maps class names to weights, check the weights, and convert the names to strings."""
         given = getattr(self, option)
         if not isinstance(given, dict):
             return
@@ -98,8 +98,8 @@ def labelled_part(
 ) -> tuple[ClipBatch, Float[Tensor, " b"] | None]:
     """Restrict the targets of a batch to labelled clips, and return each clip's weight in the loss.
 
-    If a labelled and an unlabelled clip were mixed, the target is that of the labelled clip, and the weight is its
-    share. Clips without any label get the weight 0.
+    If a labelled and an unlabelled clip were mixed, the target is that of the labelled clip, and the weight is the
+    labelled clip's share in the mix. Clips without any label get the weight 0.
 
     Args:
         batch: batch of clips; `labels` may hold any valid values for clips without label.
@@ -119,7 +119,7 @@ def labelled_part(
 
 
 def mean_over_clips(losses: Float[Tensor, "b ..."], weights: Float[Tensor, " b"] | None) -> Float[Tensor, ""]:
-    """Multiply each clip's losses by its weight, and return the mean over all losses; None for weights of 1."""
+    """Return the mean of all losses, each multiplied by its clip's weight; `weights` None means weights of 1."""
     if weights is None:
         return losses.mean()
     return (losses * weights.to(losses.dtype).view(-1, *[1] * (losses.ndim - 1))).mean()
@@ -134,7 +134,7 @@ def classification_loss(
     focal_gamma: float = 0.0,
     clip_weights: Float[Tensor, " b"] | None = None,
 ) -> Float[Tensor, ""]:
-    """Compute the mean loss of a batch. For clips mixed by MixUp or CutMix, both labels count, weighted by share.
+    """Compute the mean loss of a batch. If two clips were mixed by MixUp or CutMix, both labels count in proportion.
 
     The mean is the sum over the clips divided by their number. torch's `cross_entropy(reduction="mean")` divides by the
     sum of the clips' weights, so that a clip counts more in a batch of small weights. Over all training videos, the two

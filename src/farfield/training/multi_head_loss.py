@@ -20,7 +20,8 @@ def multi_head_loss(
     focal_gamma: float = 0.0,
     clip_weights: Float[Tensor, " b"] | None = None,
 ) -> Float[Tensor, ""]:
-    """Compute the mean over clips and heads of the cross entropy or, with a gamma, the focal loss of each head.
+    """Compute the cross entropy (or, with `focal_gamma`, the focal loss) of each head; return the mean over clips and
+    heads.
 
     With one head, this is torch's `cross_entropy` with the same arguments.
 

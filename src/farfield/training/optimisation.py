@@ -118,7 +118,7 @@ class Optimisation:
         if self.freeze_batch_norm and (self.precise_bn_batches or self.sub_batch_norm_splits > 1):
             raise FarfieldError(
                 "optimisation.freeze_batch_norm keeps the norms' statistics, but precise_bn_batches and "
-                "sub_batch_norm_splits change them. Remove freeze_batch_norm, or the options that conflict with it."
+                "sub_batch_norm_splits change them. Remove freeze_batch_norm, or the other two options."
             )
         if self.schedule == "steps" and not self.step_epochs:
             raise FarfieldError(

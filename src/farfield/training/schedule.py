@@ -39,7 +39,7 @@ def scale_lr(settings: Optimisation, clips_per_step: int) -> Optimisation:
         return settings
     lr = settings.lr * clips_per_step / settings.lr_batch_size
     log.info(
-        "the learning rate is %g: lr %g, given for %d clips per step, times %d / %d",
+        "the learning rate is %g: lr is %g for %d clips per step, and is multiplied by %d / %d",
         lr,
         settings.lr,
         settings.lr_batch_size,
@@ -145,7 +145,7 @@ def resumed_total_steps(
     after = f" After step {kept} the rate stays at 0, and nothing more is learned." if kept < total_steps else ""
     log.warning(
         "%s. The schedule is kept (%s keep): at step %d, where the run continues, the learning rate is %.4g; with "
-        "extend it would be %.4g.%s",
+        "'extend' it would be %.4g.%s",
         change, name, previous.step, rate(kept), stretched, after,
     )  # fmt: skip
     return kept

@@ -1,4 +1,4 @@
-"""Metrics of a validation, which choose a run's best checkpoint and stop it early."""
+"""Validation metrics. They determine a run's best checkpoint, and when to stop it early."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ def multi_head_figures(
 
 
 def _map(probabilities: Tensor, targets: Tensor) -> float:
-    """Return the mean average precision; 0 if a probability is NaN, or no video has a class."""
+    """Return the mean average precision; 0 if a probability is NaN, or no video has a label."""
     if not probabilities.isfinite().all() or not targets.any():
         return 0.0
     return mean_average_precision(probabilities, targets)
