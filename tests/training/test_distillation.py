@@ -172,7 +172,7 @@ def test_run_resumes_with_the_same_curve(
     train_run(run("stopped", "--resume=true"))
     assert losses(tmp_path / "stopped") == pytest.approx(whole, rel=1e-5)
     save_model(network(labels, seed=9), tmp_path / "other.ckpt")
-    with pytest.raises(FarfieldError, match=r"was trained with another teacher: it was .*, now .*other\.ckpt"):
+    with pytest.raises(FarfieldError, match=r"was trained with another teacher: .*; the teacher is now .*other\.ckpt"):
         train_run(run("whole", "--resume=true", f"--model.teacher={tmp_path / 'other.ckpt'}"))
     with pytest.raises(FarfieldError, match=r"unlabelled_share was 0\.3, now 0\.5"):
         train_run(run("whole", "--resume=true", "--data.unlabelled_share=0.5", "--trainer.max_epochs=3"))

@@ -127,8 +127,8 @@ def load_exported(path: str | Path, *, num_threads: int | None = None, precision
         precision: precision of the computation: "float32", or "bfloat16" for .xml.
 
     Raises:
-        FarfieldError: if the file is missing, damaged, of an unknown suffix or not written by farfield, the precision
-            is not supported, or the runtime is not installed.
+        FarfieldError: if the file is missing or damaged, has an unknown suffix, or was not written by farfield; if the
+            precision is not supported; or if the runtime is not installed.
     """
     path = Path(path)
     suffix = path.suffix.lower()

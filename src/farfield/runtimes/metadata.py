@@ -55,8 +55,7 @@ class ExportMetadata:
 
     @property
     def input(self) -> str:
-        """Type and shape of the input, for display, such as "float32 b 3 8 224 224". A letter stands for a size that
-        may vary."""
+        """Type and shape of the input, for display, such as "float32 b 3 8 224 224". A letter stands for any size."""
         side = self.clip.test_side_px
         b, t = "b" if self.any_batch else 1, "t" if self.any_length else self.clip.num_frames
         return f"uint8 {b} {t} {side} {side} 3" if self.takes_frames else f"float32 {b} 3 {t} {side} {side}"

@@ -67,10 +67,10 @@ def score_views(
 
 
 def checked(scores: ViewScores) -> ViewScores:
-    """Return the scores unchanged; raise `FarfieldError` if one is NaN."""
+    """Return the scores unchanged; raise `FarfieldError` if a score is NaN."""
     if scores.logits.isnan().any():
         raise FarfieldError(
-            "the network's scores are not numbers (NaN). Check that its training has not diverged. If precision is "
-            "float16, use float32."
+            "the network returned NaN scores. Check that its training has not diverged. If precision is float16, use "
+            "float32."
         )
     return scores

@@ -68,7 +68,7 @@ class ServerSettings:
     Args:
         checkpoint: file or folder that `load_model` reads.
         limits: limits on the size, time and memory of requests.
-        device: device to run on, such as auto, cpu, cuda or cuda:1.
+        device: device to run on, such as "auto", "cpu", "cuda" or "cuda:1".
         precision: number format of the network, see `load_model`.
         threads: PyTorch threads of each worker process; None for an equal share of the cores.
         top_k: number of classes in a ranking.

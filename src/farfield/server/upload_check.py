@@ -1,4 +1,4 @@
-"""Checks of an uploaded file before it is decoded: that it is a video, and its frame size, frame count and duration."""
+"""Check an uploaded file before it is decoded: file type, frame size, frame count and duration."""
 
 from __future__ import annotations
 

@@ -50,8 +50,7 @@ class WorkerPool:
 
     @property
     def alive(self) -> bool:
-        """Whether the pool accepts tasks. False after an idle process has died, until the next request restarts the
-        pool."""
+        """Whether the pool accepts tasks. False from the death of an idle process to the next request."""
         return bool(self._pool.active)
 
     @property

@@ -34,8 +34,8 @@ def find_candidates(
 ) -> Int[np.ndarray, "candidates 3"]:
     """Find the runs of cells in which a class reaches a level: 1/n, 2/n, ..., or n/n of its threshold.
 
-    Only runs in which the class reaches its full threshold somewhere are candidates. So lower levels change where an
-    action starts and ends, but not whether it is found.
+    A run is a candidate only if the class reaches its full threshold somewhere in the run. So lower levels change where
+    an action starts and ends, but not whether it is found.
 
     Args:
         times: bounds of the cells in seconds.

@@ -1,5 +1,4 @@
-"""Joint labels of a `multi_head` network: combinations of one class per head, such as actions from a verb and a
-noun."""
+"""Joint labels of a `multi_head` network: combinations of one class per head, such as a verb and a noun."""
 
 from __future__ import annotations
 
@@ -27,7 +26,7 @@ def rank_labels_jointly(
 def joint_cells(
     cells: Float[np.ndarray, "cells classes"], labels: Sequence[str]
 ) -> tuple[Float[np.ndarray, "cells combinations"], list[str]]:
-    """Return the probabilities and labels of each combination that is the most probable one in at least one cell."""
+    """Return the probabilities and labels of all combinations that are the most probable in at least one cell."""
     heads = _split(cells, labels)
     best = np.unique(np.stack([each.argmax(1) for each in heads], 1), axis=0)
     joint = np.prod([each[:, best[:, place]] for place, each in enumerate(heads)], axis=0)

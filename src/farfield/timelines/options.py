@@ -26,20 +26,20 @@ class TimelineOptions:
         window_seconds: length of a window; None for the clip length of the network.
         windows_aggregation: how the probabilities at a moment are computed from the windows that overlap it. "mean"
             averages them. "nearest" takes the window whose middle is nearest, which gives sharper starts and ends of
-            actions. Use "nearest" for networks trained with `data.untrimmed`: their probability of a class is the share
-            of the window in which the class happens.
+            actions. Use "nearest" for networks trained with `data.untrimmed`: they predict the fraction of the window
+            in which each class happens.
         smooth_seconds: duration around each moment over which probabilities are averaged; 0 for no smoothing.
         min_seconds: minimum length of a segment; one number, or a number for each label, with 0 for missing labels.
             Shorter segments are merged into a neighbour or, if the network is multilabel, dropped.
         threshold: minimum probability of a moment's most probable class. Moments below it belong to no segment. For a
-            multi_head network, it applies to the most probable combination, whose probability is the product over the
+            `multi_head` network, it applies to the most probable combination, whose probability is the product over the
             heads. For a multilabel network, it is the threshold of every class. With 0, the thresholds that were chosen
             on timelines and are stored in the network are used. If there are none, a multilabel network uses the
             thresholds chosen on clips, or 0.5 for a class that has no threshold; other networks use no threshold.
         hysteresis: threshold at which a segment ends, as a share of the threshold at which it starts, above 0 and at
             most 1. A segment starts when the class reaches its threshold, and lasts while the class stays at or above
             this share of its threshold. Unless the network is multilabel, the class must also remain the most probable
-            one. 1 for a single threshold.
+            class. With 1, a segment starts and ends at the same threshold.
         max_gap_seconds: two segments of a class are joined if the gap between them is at most this long; one number, or
             a number for each label as for `min_seconds`. Unless the network is multilabel, only gaps without any class
             are closed. Gaps are closed before short segments are merged or dropped.

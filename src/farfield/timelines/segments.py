@@ -172,7 +172,7 @@ def class_runs(
     min_seconds: float | Float[np.ndarray, " k"] = 0.0,
     max_gap_seconds: float | Float[np.ndarray, " k"] = 0.0,
 ) -> Int[np.ndarray, "runs 3"]:
-    """Return the runs of cells in which each class is on, as rows (class, first cell, cell after the last one).
+    """Return each class's runs of cells in which `on` is True, as rows (class, first cell, cell after the last one).
 
     First, gaps of a class up to `max_gap_seconds` are closed. Then, runs shorter than `min_seconds` are dropped. Rows
     are sorted by class.

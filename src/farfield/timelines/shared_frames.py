@@ -1,7 +1,7 @@
 """Score the windows of one video without recomputing the features that overlapping windows have in common.
 
-If a network's first layers do not mix frames (`farfield/models/frame_levels.py`), their features of a frame are the
-same in every window that contains the frame. The features of all new frames in a batch of windows are computed
+If a network's first layers do not mix frames (`farfield/models/frame_levels.py`), they compute the same features for a
+frame in every window that contains the frame. The features of all new frames in a batch of windows are computed
 together, and kept until no later window can need them. At any time, only the features of about one batch of windows are
 in memory.
 
@@ -127,7 +127,7 @@ class SharedFrames:
 
 
 class _HeldMaps:
-    """Feature maps of one level that are kept in memory.
+    """Feature maps of one level of the network (see `frame_levels`) that are kept in memory.
 
     Attributes:
         rows: row of each map in the array of all maps.

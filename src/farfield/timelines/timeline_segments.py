@@ -21,8 +21,8 @@ def check_timeline_options(options: TimelineOptions, model: InferenceModel) -> N
     """Check the options that depend on the network, before a video is opened.
 
     Raises:
-        FarfieldError: for a label in `min_seconds` or `max_gap_seconds` that the network does not have. If the network
-            is not multilabel, also for `overlaps`, and for `hysteresis` or `max_gap_seconds` without a threshold.
+        FarfieldError: if `min_seconds` or `max_gap_seconds` has a label that the network lacks. Unless the network is
+            multilabel, also if `overlaps` is set, or if `hysteresis` or `max_gap_seconds` is set without a threshold.
     """
     for name in PER_CLASS:
         given = getattr(options, name)
@@ -56,16 +56,16 @@ def timeline_thresholds(model: InferenceModel, labels: Sequence[str], threshold:
     """Return the threshold of each class on a timeline.
 
     A positive `threshold` is the threshold of every class. With 0, the thresholds depend on the task:
-    - multilabel: the thresholds of the network's `timeline_operating_point` or, without one, of its `operating_point`.
-      A class without a threshold has `DEFAULT_THRESHOLD`.
-    - single_label: the thresholds of the network's `timeline_operating_point`. A class without a threshold has
+    - `multilabel`: the thresholds of the network's `timeline_operating_point` or, without one, of its
+      `operating_point`. A class without a threshold has `DEFAULT_THRESHOLD`.
+    - `single_label`: the thresholds of the network's `timeline_operating_point`. A class without a threshold has
       `DEFAULT_THRESHOLD`. Without a `timeline_operating_point`, all thresholds are 0, so that every moment reaches
       them.
-    - multi_head: 0, since no thresholds of combinations can be chosen.
+    - `multi_head`: 0, since thresholds of combinations cannot be chosen.
 
     Args:
         model: network with the thresholds.
-        labels: the network's labels; in a multi_head task, combinations of them.
+        labels: the network's labels; in a `multi_head` task, combinations of them.
         threshold: requested threshold of all classes; 0 for the network's own thresholds.
     """
     point = model.timeline_operating_point
@@ -137,6 +137,6 @@ def segments_at(
 
 
 def per_class(given: float | Mapping[str, float], labels: Sequence[str]) -> Float[np.ndarray, " k"]:
-    """Return a value for each class: `given` itself if it is a number, else its entry for the label, or 0."""
+    """Return a value for each class: `given` if it is a number; otherwise `given[label]`, or 0 if that is missing."""
     values = [given.get(label, 0.0) for label in labels] if isinstance(given, Mapping) else [given] * len(labels)
     return np.array(values, dtype=float)

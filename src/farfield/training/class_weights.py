@@ -26,8 +26,8 @@ def compute_class_weights(
 ) -> Float[Tensor, " classes"] | None:
     """Compute and log the weight of each class, scaled so that the mean weight of the training videos is 1.
 
-    For K classes and N videos, n_c of which have class c, "inverse" gives N / (K n_c), as scikit-learn's "balanced". A
-    class without training videos gets 1; its weight only matters for label smoothing.
+    For K classes and N videos, n_c of which have class c, "inverse" gives the weight N / (K n_c), like scikit-learn's
+    "balanced". A class without training videos gets 1; its weight only matters for label smoothing.
 
     Source of "effective": Cui et al., "Class-Balanced Loss Based on Effective Number of Samples", CVPR 2019, eq. 4. The
     authors scale the weights to a mean of 1 over the classes.
@@ -108,7 +108,9 @@ def compute_pos_weight(
 def _named_weights(given: Mapping[str, float], labels: Sequence[str], option: str) -> Float[Tensor, " classes"]:
     for name in given:
         if name not in labels:
-            raise FarfieldError(f"loss.{option} names {name!r}, which is not a class. {nearest(name, labels)}")
+            raise FarfieldError(
+                f"loss.{option} has a weight for {name!r}, which is not a class. {nearest(name, labels)}"
+            )
     return torch.tensor([given.get(label, 1.0) for label in labels], dtype=torch.float64)
 
 

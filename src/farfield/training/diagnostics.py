@@ -66,12 +66,12 @@ _HEADINGS = {
 def gather_diagnostics(
     trainer: Trainer, module: TrainingModule, training_clips: Tensor | None, *, num_clips: int
 ) -> Diagnostics | None:
-    """Gather the diagnostics of the validation that has just ended.
+    """Gather diagnostics from the validation run that has just ended.
 
-    Returns None if no video could be read. The network's task must not be multi_head.
+    Returns None if no video could be read. The network's task must not be `multi_head`.
 
     Args:
-        trainer: trainer of the run. Its data module reads again the clips to show.
+        trainer: trainer of the run. The clips that are shown are read again with its data module.
         module: module with the validated weights.
         training_clips: clips of the last training batch, on the network's device, for the batch-norm diagnostics; None
             to leave these diagnostics out.

@@ -64,16 +64,16 @@ def soft_losses(
 ) -> Float[Tensor, " b"]:
     """Compute T^2 KL(teacher || student) of each clip, with the scores of both divided by the temperature T.
 
-    For single_label, the KL divergence is between the distributions over the classes. For multilabel, it is between the
-    Bernoulli distributions (present or absent) of each class, averaged over the classes. For multi_head, it is between
-    the distributions over each head's classes, averaged over the heads.
+    For `single_label`, the KL divergence is between the distributions over the classes. For `multilabel`, it is between
+    the Bernoulli distributions (present or absent) of each class, averaged over the classes. For `multi_head`, it is
+    between the distributions over each head's classes, averaged over the heads.
 
     Args:
         student: scores of the student.
         teacher: scores of the teacher, for the same classes in the same order. No gradient flows into them.
         task: task of both networks.
-        temperature: T. At a high temperature all classes count; at a low one mainly the most probable classes.
-        head_sizes: number of classes of each head, for multi_head.
+        temperature: T. If T is high, all classes count; if T is low, mainly the most probable classes count.
+        head_sizes: number of classes of each head, for `multi_head`.
 
     Returns:
         float32, or float64 for float64 scores.

@@ -1,5 +1,4 @@
-"""Compilation and recomputation of activations. These settings change speed and memory; results differ by rounding
-only."""
+"""Compilation, and recomputation of activations. They change speed and memory; results differ by rounding only."""
 
 from __future__ import annotations
 
@@ -48,7 +47,8 @@ class Execution:
             )
 
     def forward_context(self) -> AbstractContextManager[None]:
-        """Return a context manager for a training step's forward pass, which recomputes activations if so set."""
+        """Return the context for a training step's forward pass, which applies `recompute_norms` and
+        `recompute_sums`."""
         if self.compile or not self.recompute_norms:
             return nullcontext()
         return recompute_activations(sums_per_kept=self.recompute_sums)

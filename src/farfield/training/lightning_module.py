@@ -64,7 +64,8 @@ class TrainingModule(LightningModule):
         distillation: the teacher, and the weight of its probabilities; None for no teacher.
 
     Raises:
-        FarfieldError: if `loss` names an unknown class, has weights that are not for the task, or needs missing counts.
+        FarfieldError: if `loss` has a weight for an unknown class, has weights for another task, or needs counts that
+            are missing.
     """
 
     def __init__(
@@ -179,7 +180,7 @@ class TrainingModule(LightningModule):
         return loss
 
     def batch_loss(self, logits: Float[Tensor, "b classes"], batch: ClipBatch) -> Float[Tensor, ""]:
-        """Compute the training loss of a batch from the network's output, without the loss of a teacher."""
+        """Compute the training loss of a batch from the network's output, without the distillation loss."""
         labelled, weights = labelled_part(batch, getattr(batch, "is_labelled", None))
         shared: dict[str, Any] = {
             "label_smoothing": self.optimisation.label_smoothing,
@@ -228,7 +229,7 @@ class TrainingModule(LightningModule):
         steps_per_epoch, total_steps = optimizer_steps(self.trainer)
         if total_steps is None and self.optimisation.schedule == "cosine":
             raise FarfieldError(
-                "optimisation.schedule is 'cosine', which needs to know where the run ends, but no end is set. Set "
+                "optimisation.schedule is 'cosine', which needs the length of the run, but no length is set. Set "
                 "trainer.max_epochs or trainer.max_steps, or use optimisation.schedule: steps."
             )
         settings = scale_lr(self.optimisation, clips_per_step(self.trainer))

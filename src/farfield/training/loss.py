@@ -18,8 +18,8 @@ from farfield.errors import FarfieldError
 class LossSettings:
     """Settings of the training loss for classes with uneven numbers of videos.
 
-    The validation loss, val/loss, ignores these settings. class_weights and effective_beta are for single-label tasks,
-    pos_weight for multilabel tasks.
+    The validation loss, val/loss, ignores these settings. `class_weights` and `effective_beta` are for single-label
+    tasks, `pos_weight` is for multilabel tasks.
 
     Args:
         class_weights: weight of each class in the loss. "inverse" is proportional to 1 / videos of the class.
@@ -31,9 +31,9 @@ class LossSettings:
             0 gives equal weights; near 1, the weights approach those of "inverse". The effective number cannot exceed
             1 / (1 - beta), so that classes with many more videos than that have nearly equal weights.
         pos_weight: weight of the positives of each class in a multilabel loss. "balanced" is negatives / positives
-            among the training videos, so that both count the same; it cannot be used with
-            `data.whole_videos` or `data.untrimmed`. A number is the weight of all classes.
-            {name: weight} sets the weights of some classes; those of the others are 1. None weights all by 1.
+            among the training videos, so that positives and negatives count equally; it cannot be used with
+            `data.whole_videos` or `data.untrimmed`. A number is the weight of all classes. {name: weight} sets the
+            weights of some classes; those of the others are 1. With None, all weights are 1.
         focal_gamma: gamma of the focal loss (Lin et al., ICCV 2017), which multiplies the loss by (1 - p)^gamma, where
             p is the probability of the clip's class. Clips that are already classified well count less; the paper uses
             2. 0 is the cross entropy.

@@ -1,5 +1,4 @@
-"""Run a probe that `make_run` has set up: train heads on features of a frozen network, with the same losses as in
-training."""
+"""Run a probe that `make_run` has set up: train heads on features of a frozen network, with the usual losses."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ log = logging.getLogger("farfield")
 
 
 def lr_factor(step: int, settings: Optimisation, *, steps_per_epoch: float, total_steps: int) -> float:
-    """Compute the learning rate at an optimiser step, counted from 0, relative to `settings.lr`."""
+    """Return the learning rate at an optimiser step (counted from 0), divided by `settings.lr`."""
     epoch = step / steps_per_epoch
     if epoch < settings.warmup_epochs:
         rise = epoch / settings.warmup_epochs
@@ -77,7 +77,7 @@ def previous_schedule(checkpoint: Mapping[str, Any]) -> PreviousSchedule:
 
 
 def _total_steps_from_rate(checkpoint: Mapping[str, Any], step: int) -> int | None:
-    """Infer the step at which a cosine schedule ends from the learning rate at the current step.
+    """Use the learning rate at the current step to infer at which step a cosine schedule ends.
 
     Returns None if the schedule is not a cosine, has a warm-up, or has not changed the rate yet.
     """

@@ -54,8 +54,7 @@ class SingleLabelDiagnostics:
         return Table(["validation", "value", "95% interval"], rows)
 
     def class_table(self) -> Table:
-        """Tabulate each class's accuracy, lowest first, and the wrong class that is predicted most often for its
-        videos.
+        """Tabulate each class's accuracy, lowest first, and the wrong class predicted most often for its videos.
 
         Classes without videos are left out.
         """

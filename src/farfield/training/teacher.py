@@ -41,10 +41,10 @@ class Teacher(Protocol):
 
 
 def load_teacher(path: str) -> InferenceModel:
-    """Load a teacher, folded for inference, on the CPU. Further calls for the same file return the same network.
+    """Load a teacher on the CPU, optimised for inference. Further calls for the same file return the same network.
 
     Raises:
-        FarfieldError: if the file does not exist, or as for `load_model`.
+        FarfieldError: if the file does not exist, or `load_model` cannot load it.
     """
     exists = Path(path).exists()
     if not exists and not is_hugging_face(path):
@@ -61,7 +61,7 @@ def _load(path: str, changed: int) -> InferenceModel:
 
 
 def teacher_clip(path: str | None) -> dict[str, Any] | None:
-    """Return the clip settings of a teacher, as a `ClipSpec`'s values; None without a teacher."""
+    """Return the clip settings of a teacher, as a dict of `ClipSpec` fields; None without a teacher."""
     return None if path is None else load_teacher(path).clip.to_dict()
 
 

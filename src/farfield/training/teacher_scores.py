@@ -137,7 +137,7 @@ def segment_key(path: Path, start_seconds: float | None, end_seconds: float | No
 
 
 def describe(key: Segment) -> str:
-    """Format a key for messages: the video's path and, unless the key is a whole video, the segment."""
+    """Format a key for messages: the video's path and, unless the key stands for a whole video, the segment."""
     path, start, end = key
     return path if (start, end) == (0, math.inf) else f"{path} [{start:g}, {end:g}) s"
 
@@ -161,7 +161,7 @@ def _add(
     chances: Float[np.ndarray, " classes"] | None,
     path: Path,
 ) -> None:
-    """Add the probabilities of a video to `found`. None, for an unreadable video, does not replace probabilities.
+    """Add the probabilities of a video to `found`; None, for an unreadable video, only if `found` has none yet.
 
     Raises:
         FarfieldError: if `found` already has different probabilities for the video.

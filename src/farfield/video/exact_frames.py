@@ -65,7 +65,7 @@ class ExactFrames:
     # --- only needed frames ---------------------------------------------------------------------------------------
 
     def _decode_needed(self, left: deque[int], jump: bool) -> Iterator[tuple[int, VideoFrame]]:
-        """Yield the frames at the places in `left`, decoding little else; stop at the first doubtful timestamp."""
+        """Yield the frames at the places in `left`. Decode few other frames; stop when a timestamp may be wrong."""
         index = self._reader.index
         if index.by_number:
             return

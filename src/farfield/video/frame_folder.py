@@ -192,7 +192,7 @@ def _picture_names(names: Iterable[str]) -> list[str]:
 
 @contextmanager
 def _opened(folder: Path, name: str) -> Iterator[Image.Image]:
-    """Open a picture for a `with` block, and add its name to the errors of the block."""
+    """Open a picture for a `with` block. Errors raised in the block get the picture's name."""
     try:
         with Image.open(folder / name) as image:
             yield image
