@@ -37,7 +37,7 @@ def class_probabilities(logits: Float[Tensor, "*b classes"], task: Task) -> Floa
 
 
 def split_heads(labels: Sequence[str]) -> dict[str, list[str]]:
-    """Return the classes of each head of a multi_head task, without the head's name, in the order of `labels`.
+    """Return each head's classes in a `multi_head` task, without the head's name, in the order of `labels`.
 
     Raises:
         FarfieldError: if a label does not have the form head:class, the labels of a head are not consecutive, a head

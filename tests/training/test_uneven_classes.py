@@ -179,7 +179,10 @@ def test_resumed_run_may_change_monitor_and_loss(
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--model.loss.class_weights={2: 3}"], "loss.class_weights names '2', which is not a class. Known: 0, 1."),
+        (
+            ["--model.loss.class_weights={2: 3}"],
+            "loss.class_weights has a weight for '2', which is not a class. Known: 0, 1.",
+        ),
         (["--model.loss.class_weights=effective", "--model.loss.effective_beta=1"], "loss.effective_beta is 1"),
         (
             ["--model.loss.class_weights=inverse", "--data.class_balanced=true"],

@@ -9,7 +9,7 @@ NO_CLASS = "none of the classes"
 
 
 def assign_lanes(spans: Iterable[tuple[float, float, str]]) -> list[int]:
-    """Assign each span to a lane, such that spans in a lane do not overlap, with as few lanes as possible.
+    """Assign the spans to as few lanes as possible, so that spans in the same lane do not overlap.
 
     A span takes the lane of the previous span with the same label if that lane is free, else the first free lane.
 

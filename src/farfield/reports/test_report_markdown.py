@@ -39,7 +39,7 @@ def render_test_report(report: Mapping[str, Any], shown_names: Mapping[str, str]
 
 
 def render_multi_head_report(report: Mapping[str, Any]) -> str:
-    """Render report.md from the content of a multi_head task's report.json."""
+    """Render report.md from the content of the report.json of a `multi_head` task."""
     return render("multi_head_test_report.md.j2", report=report, about=_about(report))
 
 

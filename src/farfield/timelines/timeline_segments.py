@@ -113,7 +113,7 @@ def segments_at(
 
     Args:
         times: bounds of the cells in seconds.
-        cells: probability of each class in each cell; for a multi_head network, of each combination.
+        cells: probability of each class in each cell; for a `multi_head` network, of each combination.
         labels: names of these classes or combinations.
         thresholds: threshold of each class or combination; infinity if it must never be found.
         task: task of the network.

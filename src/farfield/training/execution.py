@@ -1,4 +1,4 @@
-"""Compilation, and recomputation of activations. They change speed and memory; results differ by rounding only."""
+"""Compile a network, or recompute its activations, to save time or memory. Results differ by rounding only."""
 
 from __future__ import annotations
 

@@ -31,7 +31,7 @@ def validation_figures(
 ) -> tuple[dict[str, float], Tensor | None]:
     """Compute the metrics of a network's task, by name, and the confusion matrix.
 
-    The confusion matrix is None unless the task is single_label.
+    The confusion matrix is None unless the task is `single_label`.
     """
     if network.task == "multilabel":
         return multilabel_figures(probabilities, targets), None
@@ -73,7 +73,7 @@ def multilabel_figures(
 
 
 def head_figures(network: ActionNet) -> tuple[str, ...]:
-    """Return the names of the metrics of each head of a multi_head network; empty for other tasks."""
+    """Return each head's metric names for a `multi_head` network; empty for other tasks."""
     return tuple(f"{TOP1}_{head}" for head in split_heads(network.labels)) if network.task == "multi_head" else ()
 
 
