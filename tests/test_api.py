@@ -127,7 +127,7 @@ def test_a_loaded_model_is_folded_unless_it_is_for_training(trained: farfield.Tr
         with pytest.raises(farfield.FarfieldError, match=r"load_model\(path, for_training=True\)"):
             forbidden()
     assert plain.train().training
-    with pytest.raises(farfield.FarfieldError, match="with for_training it must be 'float32'"):
+    with pytest.raises(farfield.FarfieldError, match="with for_training=True it must be 'float32'"):
         load.load_model(trained.best_checkpoint, for_training=True, precision="bfloat16")
 
 

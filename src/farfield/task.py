@@ -1,4 +1,4 @@
-"""Tasks of a network (single_label, multilabel, multi_head), and class probabilities from its scores."""
+"""Tasks of a network ("single_label", "multilabel", "multi_head"), and class probabilities from its scores."""
 
 from __future__ import annotations
 
@@ -37,24 +37,25 @@ def class_probabilities(logits: Float[Tensor, "*b classes"], task: Task) -> Floa
 
 
 def split_heads(labels: Sequence[str]) -> dict[str, list[str]]:
-    """Return the classes of each head of a multi_head task, without the head's name, in the order of `labels`.
+    """Return each head's classes in a `multi_head` task, without the head's name, in the order of `labels`.
 
     Raises:
-        FarfieldError: for a label that is not written head:class, a head whose labels are not beside each other, a head
-            with fewer than two classes or a class twice, or fewer than two heads.
+        FarfieldError: if a label does not have the form head:class, the labels of a head are not consecutive, a head
+            has fewer than two classes or a repeated class, or there are fewer than two heads.
     """
     pairs = [(head.strip(), name.strip()) for head, _, name in (label.partition(":") for label in labels)]
     for label, (head, name) in zip(labels, pairs, strict=True):
         if not name or not re.fullmatch(r"\w[\w .-]*", head):  # reports have a folder of the head's name
             raise FarfieldError(
                 f"the labels of a multi_head task are written head:class, such as verb:open; given {label!r}. The name "
-                "of a head begins with a letter, digit or _, and continues with these, spaces, '.' or '-'."
+                "of a head consists of letters, digits, '_', spaces, '.' and '-', and does not begin with a space, '.' "
+                "or '-'."
             )
     heads: dict[str, list[str]] = {}
     for head, group in groupby(pairs, key=lambda pair: pair[0]):
         names = [name for _, name in group]
         if head in heads:
-            raise FarfieldError(f"the labels of head {head!r} are not beside each other. Sort the labels.")
+            raise FarfieldError(f"the labels of head {head!r} are not consecutive. Sort the labels.")
         if len(names) < 2:
             raise FarfieldError(
                 f"head {head!r} has one class, {names[0]!r}; each head needs at least two. Add classes, or leave the "
@@ -65,8 +66,8 @@ def split_heads(labels: Sequence[str]) -> dict[str, list[str]]:
         heads[head] = names
     if len(heads) < 2:
         raise FarfieldError(
-            f"a multi_head task needs at least two heads, but all labels are of head {next(iter(heads))!r}. Write the "
-            "labels of each head with its name, such as verb:open and noun:door, or use task single_label."
+            f"a multi_head task needs at least two heads, but all labels belong to head {next(iter(heads))!r}. Begin "
+            "each label with the name of its head, such as verb:open and noun:door, or use task 'single_label'."
         )
     return heads
 

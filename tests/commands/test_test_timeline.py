@@ -97,7 +97,10 @@ def test_says_so_if_no_segment_is_found(stripes: Path, run_farfield: Run, capsys
         (["--timeline", "--num_clips", 3], "num_clips does not apply with timeline"),
         (["--timeline", "--data.whole_videos", "true"], "whole_videos does not apply with timeline"),
         (["--timeline", "--devices", 2], "devices does not apply with timeline: timelines are made on one device"),
-        (["--timeline", "--min_seconds", "{drak: 1}"], "min_seconds names 'drak', which is no class of the network"),
+        (
+            ["--timeline", "--min_seconds", "{drak: 1}"],
+            "min_seconds is set for the label 'drak', which is not a class of the network",
+        ),
         (["--timeline", "--hop", 3], "no option hop"),
     ],
 )

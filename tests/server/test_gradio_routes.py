@@ -95,7 +95,7 @@ def test_an_event_may_name_uploaded_files_only(server: Served, marker: Path) -> 
         for value in ({"path": path, "meta": kind}, {"video": {"path": path, "meta": kind, "is_stream": True}}):
             answer = event(server, value)
             assert answer.status_code == 403, path
-            assert answer.text == "The event names a file that was not uploaded to this server."
+            assert answer.text == "The event refers to a file that was not uploaded to this server."
     too_deep = "[" * (MAX_LEVELS + 1) + "]" * (MAX_LEVELS + 1)
     assert event(server, too_deep).status_code == 200  # as a text, it is allowed
     cases = ((too_deep, "it is nested more than 100 levels deep"), ("{", "it is not JSON (line 1, column 2)"))

@@ -383,8 +383,8 @@ def test_the_server_answers_only_to_its_own_names(narrow: Served, headers: dict[
     assert answer.status_code == status
     if status == 403:
         assert answer.json()["error"] == (
-            "This server answers only to these host names: 127.0.0.1, ::1, localhost, video.example.org. Add the name "
-            "of a proxy with farfield serve --names."
+            "This server answers only to these host names: 127.0.0.1, ::1, localhost, video.example.org. If it is "
+            "behind a proxy, give the proxy's host name with farfield serve --names."
         )
 
 

@@ -59,7 +59,7 @@ def test_limits_that_are_not_positive_are_refused() -> None:
         Limits(upload_bytes=0)
     with pytest.raises(FarfieldError, match="max_waiting is -1; it must be 0 or more"):
         Limits(max_waiting=-1)
-    with pytest.raises(FarfieldError, match=r"kept_bytes is 5, but an upload may have 6 bytes .* Raise kept_bytes to"):
+    with pytest.raises(FarfieldError, match=r"kept_bytes is 5, less than .* \(upload_bytes, 6\). Set kept_bytes to"):
         Limits(kept_bytes=5, upload_bytes=6)
     assert Limits(max_waiting=0).max_waiting == 0
 

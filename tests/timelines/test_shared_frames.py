@@ -223,5 +223,5 @@ def test_scores_that_are_no_numbers_are_refused(noise: Path) -> None:
     torch.nn.init.constant_(model.head.fc.bias, torch.nan)
     with sliding_windows(noise, model.clip, hop_frames=4) as windows:
         assert isinstance(share_frames(windows, model, 4), SharedFrames)
-        with pytest.raises(FarfieldError, match="the network's scores are not numbers"):
+        with pytest.raises(FarfieldError, match="the network returned NaN scores"):
             list(score_windows(windows, model))

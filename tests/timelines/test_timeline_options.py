@@ -64,8 +64,8 @@ def networks() -> dict[str, ActionNet]:
         ({"overlaps": "merge", "num_levels": 0}, "num_levels is 0; it must be from 1 to 100."),
         ({"overlaps": "soft_nms", "soft_nms_sigma": math.inf}, "soft_nms_sigma is inf; it must be a positive number."),
         ({"min_score": math.nan}, "min_score is nan; it must be from 0 to 1."),
-        ({"num_levels": 5}, "num_levels is 5, but overlaps is none, which does not use it. Leave out num_levels, or "
-         "set overlaps to soft_nms or merge."),
+        ({"num_levels": 5}, "num_levels is 5, but overlaps is 'none', which does not use num_levels. Leave out "
+         "num_levels, or set overlaps to soft_nms or merge."),
         ({"overlaps": "merge", "soft_nms_sigma": 0.3}, "set overlaps to soft_nms."),
     ],
 )  # fmt: skip
@@ -78,19 +78,20 @@ def test_values_that_make_no_sense(options: dict[str, Any], message: str) -> Non
 @pytest.mark.parametrize(
     ("task", "options", "message"),
     [
-        ("multilabel", {"min_seconds": {"brite": 1.0}}, "min_seconds names 'brite', which is no class of the network. "
-         "Known: bright, dark, picture, fire. Did you mean 'bright'?"),
-        ("single_label", {"max_gap_seconds": {"drak": 1.0}, "threshold": 0.5}, "max_gap_seconds names 'drak'"),
-        ("single_label", {"overlaps": "merge"}, "overlaps is merge, but this network's task is single_label: a moment "
-         "has one class, so that no segments overlap. Leave out overlaps"),
-        ("multi_head", {"overlaps": "soft_nms"}, "task is multi_head"),
-        ("single_label", {"hysteresis": 0.5}, "hysteresis is 0.5, but there is no threshold"),
-        ("multi_head", {"max_gap_seconds": 2.0}, "max_gap_seconds is 2.0, but there is no threshold"),
+        ("multilabel", {"min_seconds": {"brite": 1.0}}, "min_seconds is set for the label 'brite', which is not a "
+         "class of the network. Known: bright, dark, picture, fire. Did you mean 'bright'?"),
+        ("single_label", {"max_gap_seconds": {"drak": 1.0}, "threshold": 0.5}, "is set for the label 'drak'"),
+        ("single_label", {"overlaps": "merge"}, "overlaps is 'merge', but this network's task is 'single_label': "
+         "segments cannot overlap, since each moment has one class. Leave out overlaps"),
+        ("multi_head", {"overlaps": "soft_nms"}, "task is 'multi_head'"),
+        ("single_label", {"hysteresis": 0.5}, "hysteresis is 0.5, which has no effect without a threshold"),
+        ("multi_head", {"max_gap_seconds": 2.0}, "max_gap_seconds is 2.0, which has no effect without a threshold"),
         ("multi_head", {"min_seconds": {"noun:cup|verb:opne": 1.0}}, "the network has no class 'verb:opne'. Known: "
          "noun:cup, noun:door, verb:close, verb:open. Did you mean 'verb:open'?"),
-        ("multi_head", {"min_seconds": {"verb:open": 1.0}}, "min_seconds names 'verb:open'; the segments of this "
-         "network have one class of each head, such as noun:cup|verb:close. Write all heads in this order."),
-        ("multi_head", {"min_seconds": {"verb:open|noun:cup": 1.0}}, "Write all heads in this order."),
+        ("multi_head", {"min_seconds": {"verb:open": 1.0}}, "min_seconds is set for the label 'verb:open'; a segment "
+         "of this network has one class per head, such as noun:cup|verb:close. Write a class of each head, in this "
+         "order."),
+        ("multi_head", {"min_seconds": {"verb:open|noun:cup": 1.0}}, "Write a class of each head, in this order."),
     ],
 )  # fmt: skip
 def test_options_that_do_not_fit_the_network(
@@ -211,14 +212,17 @@ def test_the_command_takes_the_options(
     assert run_farfield(*command, "--json", "--out", out) == 2
     assert "predictions made with other settings" in capsys.readouterr().err
     for surplus, message in (
-        (["--min_seconds", "{darc: 1.0}"], "min_seconds names 'darc', which is no class of the network."),
+        (
+            ["--min_seconds", "{darc: 1.0}"],
+            "min_seconds is set for the label 'darc', which is not a class of the network.",
+        ),
         (["--min_seconds", ".inf"], "min_seconds is inf; it must be 0 or more, and finite."),
         (
             ["--max_gap_seconds", "{dark: long}"],
             "max_gap_seconds is {'dark': 'long'}; it must be a number, or a number "
             "for each label, such as '{run: 1.0}'.",
         ),
-        (["--overlaps", "merge", "--soft_nms_sigma", 0.3], "soft_nms_sigma is 0.3, but overlaps is merge"),
+        (["--overlaps", "merge", "--soft_nms_sigma", 0.3], "soft_nms_sigma is 0.3, but overlaps is 'merge'"),
     ):
         assert run_farfield(*command, *surplus) == 2
         captured = capsys.readouterr()

@@ -85,7 +85,7 @@ def test_log_lists_20_classes_at_most(caplog: pytest.LogCaptureFixture) -> None:
 
 
 def test_unknown_name_and_missing_counts_are_refused() -> None:
-    with pytest.raises(FarfieldError, match=r"loss.class_weights names 'fell', which is not a class.*mean 'fall'"):
+    with pytest.raises(FarfieldError, match=r"has a weight for 'fell', which is not a class.*mean 'fall'"):
         compute_class_weights(LossSettings({"fell": 5.0}), LABELS, COUNTS)
     with pytest.raises(FarfieldError, match=r"loss.class_weights is set, but class_counts is not"):
         compute_class_weights(LossSettings("inverse"), LABELS, None)

@@ -172,7 +172,7 @@ def test_run_resumes_with_the_same_curve(
     train_run(run("stopped", "--resume=true"))
     assert losses(tmp_path / "stopped") == pytest.approx(whole, rel=1e-5)
     save_model(network(labels, seed=9), tmp_path / "other.ckpt")
-    with pytest.raises(FarfieldError, match=r"was trained with another teacher: it was .*, now .*other\.ckpt"):
+    with pytest.raises(FarfieldError, match=r"was trained with another teacher: .*; the teacher is now .*other\.ckpt"):
         train_run(run("whole", "--resume=true", f"--model.teacher={tmp_path / 'other.ckpt'}"))
     with pytest.raises(FarfieldError, match=r"unlabelled_share was 0\.3, now 0\.5"):
         train_run(run("whole", "--resume=true", "--data.unlabelled_share=0.5", "--trainer.max_epochs=3"))
@@ -189,7 +189,7 @@ def test_teachers_classes_are_reordered_and_restricted(tmp_path: Path, caplog: p
     save_model(model, tmp_path / "t.ckpt")
     caplog.set_level("INFO")
     found = NetworkTeacher(str(tmp_path / "t.ckpt"), ["d", "b"], "single_label")
-    assert "has 4 classes, and the student 2 of them" in caplog.text
+    assert "has 4 classes, and the student has 2 of them" in caplog.text
     clips = torch.randn(3, 3, 4, 24, 24)
     scores, weights = found.scores(batch_for(clips))
     assert weights is None
@@ -375,7 +375,7 @@ def test_mistakes(figures: Path, labels: list[str], unlabelled: Path, tmp_path: 
     assert "few.ckpt lacks 9 of the student's 10 classes, such as" in few
     save_model(network(labels, task="multilabel"), tmp_path / "several.ckpt")
     several = refusal(f"--model.teacher={tmp_path / 'several.ckpt'}")
-    assert "has task multilabel, but the student's task is single_label" in several
+    assert "has task 'multilabel', but the student's task is 'single_label'" in several
     alone = refusal(f"--data.unlabelled={unlabelled}")
     assert "data.unlabelled is set, but training on videos without labels needs a teacher" in alone
     save_model(network(labels), tmp_path / "fits.ckpt")
@@ -402,7 +402,7 @@ def test_mistakes_in_stored_scores(figures: Path, labels: list[str], tmp_path: P
         return {"path": str(figures / name), "ranking": ranking}
 
     even = dict.fromkeys(labels, 0.1)
-    assert "has no scores of 20 of the 20 training videos, such as" in refusal(line("videos/other.mp4", even))
+    assert "lacks the scores of 20 of 20 training videos, such as" in refusal(line("videos/other.mp4", even))
     assert "has only the most probable classes" in refusal(line("a.mp4", dict.fromkeys(labels[:4], 0.1)))
     different = refusal(line("a.mp4", even), line("b.mp4", dict.fromkeys(labels[1:], 0.1)))
     assert "(number: 9) than for earlier videos (number: 10)" in different
@@ -411,10 +411,8 @@ def test_mistakes_in_stored_scores(figures: Path, labels: list[str], tmp_path: P
     assert "has no scores. Run farfield predict" in refusal({"path": "a.mp4", "ranking": [], "error": "gone"})
     other = {**even, labels[0]: 0.102, labels[1]: 0.098}
     twice = refusal(line("a.mp4", even), line("b.mp4", even), line("../figures/a.mp4", other))
-    assert re.search(r"has different scores of \S+a\.mp4 in several places\. Give the scores of one teacher", twice)
-    assert "the probability of 'bow' is nan, and must be from 0 to 1" in refusal(
-        line("a.mp4", even | {"bow": math.nan})
-    )
+    assert re.search(r"has two different scores for \S+a\.mp4\. Give a file that one run", twice)
+    assert "the probability of 'bow' is nan; it must be from 0 to 1" in refusal(line("a.mp4", even | {"bow": math.nan}))
 
 
 def test_stored_scores_of_a_video_that_is_listed_twice(tmp_path: Path) -> None:

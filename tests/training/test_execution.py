@@ -113,7 +113,7 @@ def test_the_training_step_runs_in_the_context(monkeypatch: pytest.MonkeyPatch) 
 
 @pytest.mark.parametrize(("sums", "norms"), [(-1, True), (2, False)])
 def test_recompute_sums_is_checked(sums: int, norms: bool) -> None:
-    message = rf"execution.recompute_sums is {sums}.*at least 0, and needs recompute_norms"
+    message = rf"execution.recompute_sums is {sums}.*at least 0, and a value above 0 needs recompute_norms"
     with pytest.raises(FarfieldError, match=message):
         Execution(recompute_sums=sums, recompute_norms=norms)
 

@@ -216,7 +216,7 @@ def test_resuming_another_network_is_refused(
         (["--trainer.logger=false"], "trainer.logger has no effect"),
         (
             ["--trainer.max_epochs=-1"],
-            "schedule is 'cosine', which needs to know where the run ends, but no end is set",
+            "schedule is 'cosine', which needs the length of the run, but no length is set",
         ),
         (
             ["--model.optimisation.sub_batch_norm_splits=3", "--data.batch_size=4"],

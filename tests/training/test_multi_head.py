@@ -43,10 +43,10 @@ def test_heads_are_read_from_the_labels() -> None:
         (["verb:open", "cup"], r"are written head:class, such as verb:open"),
         (["verb:open", "verb:"], r"are written head:class"),
         ([":a", ":b"], r"are written head:class"),
-        (["verb:open", "verb:close"], r"needs at least two heads, but all labels are of head 'verb'"),
+        (["verb:open", "verb:close"], r"needs at least two heads, but all labels belong to head 'verb'"),
         (["v:a", "v:b", "n:a"], r"head 'n' has one class, 'a'"),
         (["v:a", "v: a", "n:a", "n:b"], r"head 'v' has a class twice: a, a"),
-        (["v:a", "v:b", "n:a", "n:b", "v:c", "v:d"], r"head 'v' are not beside each other"),
+        (["v:a", "v:b", "n:a", "n:b", "v:c", "v:d"], r"head 'v' are not consecutive"),
     ],
 )
 def test_labels_that_make_no_heads_are_refused(labels: list[str], message: str) -> None:

@@ -73,10 +73,10 @@ def test_a_run_is_validated_by_mean_average_precision(arguments: Callable[..., l
 @pytest.mark.parametrize(
     ("more", "message"),
     [
-        (["--monitor=val/top1"], r"monitor is val/top1, but validation of a multilabel task has no"),
+        (["--monitor=val/top1"], r"monitor is 'val/top1', which is not a metric of task 'multilabel'"),
         (
             ["--model.loss.class_weights=inverse"],
-            r"loss.class_weights weights videos by their one class.* loss.pos_weight",
+            r"loss.class_weights is for networks of task 'single_label'.* loss.pos_weight",
         ),
         (
             ["--model.loss.pos_weight=balanced", "--data.whole_videos=true"],

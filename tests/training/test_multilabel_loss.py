@@ -118,7 +118,7 @@ def test_weights_are_given_as_a_number_or_by_name() -> None:
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ({"c": 2.0}, r"loss.pos_weight names 'c', which is not a class"),
+        ({"c": 2.0}, r"loss.pos_weight has a weight for 'c', which is not a class"),
         ("balanced", r"loss.pos_weight is 'balanced', but class_counts or num_training_videos is not set"),
     ],
 )

@@ -165,7 +165,7 @@ def test_resumed_run_may_change_monitor_and_loss(
     more = ["--trainer.max_epochs=2", "--resume=true", "--monitor=val/mean_class_accuracy"]
     assert run_farfield("fit", *options, *more, "--model.loss.class_weights=inverse") == 0
     error = capfd.readouterr().err
-    assert "best.ckpt was chosen by val/top1, and is now chosen by val/mean_class_accuracy: the next" in error
+    assert "best.ckpt was chosen by val/top1, but monitor is now val/mean_class_accuracy: the next" in error
     assert "resuming with changed settings: early_stopping_epochs was 5, now None; class_weights was None, now" in error
     assert "best.ckpt, of epoch 2, with val/mean_class_accuracy 25.0%" in error
     assert "callbacks used to create the checkpoint" not in error
@@ -173,17 +173,20 @@ def test_resumed_run_may_change_monitor_and_loss(
     assert run_farfield("fit", *options, stop, "--trainer.max_epochs=2", "--resume=true", "--monitor=val/top1") == 0
     error = capfd.readouterr().err
     assert "best.ckpt, of epoch 1, with val/top1 75.0%" in error
-    assert "is now chosen by" not in error
+    assert "but monitor is now" not in error
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--model.loss.class_weights={2: 3}"], "loss.class_weights names '2', which is not a class. Known: 0, 1."),
+        (
+            ["--model.loss.class_weights={2: 3}"],
+            "loss.class_weights has a weight for '2', which is not a class. Known: 0, 1.",
+        ),
         (["--model.loss.class_weights=effective", "--model.loss.effective_beta=1"], "loss.effective_beta is 1"),
         (
             ["--model.loss.class_weights=inverse", "--data.class_balanced=true"],
-            "data.class_balanced and loss.class_weights both correct for uneven classes",
+            "data.class_balanced and loss.class_weights are both set",
         ),
         (["--monitor=val/loss", "--data.val=null"], "monitor is val/loss, which needs validation data"),
         (["--monitor=val/top5"], "monitor"),

@@ -195,11 +195,11 @@ def test_files_that_pyav_reads_instead_of_decord_are_counted_by_reason(
     said = [record.getMessage() for record in caplog.records if "decord" in record.getMessage()]
     assert len(said) == 2
     assert (
-        "decord would fail on some files or return wrong frames, so PyAV reads them: 1 file so far. "
+        "PyAV reads files on which decord would fail or return wrong frames: 1 file so far. "
         "Reason: container mpegts. Latest file: " in said[0]
     )
     assert (
-        "decord would fail on some files or return wrong frames, so PyAV reads them: 10 files so far. "
+        "PyAV reads files on which decord would fail or return wrong frames: 10 files so far. "
         "Reason: container mpegts. Latest file: " in said[1]
     )
 

@@ -1,4 +1,4 @@
-"""Lanes in which overlapping segments are drawn, and the text that is shown for no label."""
+"""Lanes for drawing overlapping segments, and the text that is shown if no class reaches its threshold."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ NO_CLASS = "none of the classes"
 
 
 def assign_lanes(spans: Iterable[tuple[float, float, str]]) -> list[int]:
-    """Assign each span to a lane, such that spans in a lane do not overlap, with as few lanes as possible.
+    """Assign the spans to as few lanes as possible, so that spans in the same lane do not overlap.
 
-    A span takes the lane of the previous span of its label if that lane is free, else the first free one.
+    A span takes the lane of the previous span with the same label if that lane is free, else the first free lane.
 
     Args:
         spans: start, end and label of each span, in order of their starts. The intervals are half-open, [start, end).

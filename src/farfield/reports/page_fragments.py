@@ -68,8 +68,8 @@ def ranking_html(ranking: Sequence[dict[str, Any]], *, multilabel: bool = False)
     """Render a ranking as a table with bars.
 
     Args:
-        ranking: entries with label, probability and, with `multilabel`, above_threshold, in the order to show.
-        multilabel: whether to list the labels that reach their thresholds first, or to state that no label does.
+        ranking: entries with "label", "probability" and, if `multilabel`, "above_threshold", in the order to show.
+        multilabel: whether to list first the labels that reach their thresholds. If there are none, the table says so.
     """
     if not multilabel:
         return render("ranking.html.j2", ranking=ranking)

@@ -29,7 +29,7 @@ def write_probe_page(
         path: file to write.
         title: name of the run.
         heads: the best configuration of each head.
-        figures: plots by heading; the page embeds them.
+        figures: plots to embed, by heading.
         configurations: every configuration of the heads with its results.
         about: provenance of the run.
         config: every value of the config, as YAML.

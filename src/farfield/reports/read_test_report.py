@@ -28,7 +28,7 @@ MULTI_HEAD_METRICS = {"top1": "top-1 of all heads together", "top5": "top-5 of a
 
 
 def metrics_of(report: Mapping[str, Any]) -> dict[str, str]:
-    """Return the metrics of a report's task: for each key in report.json, the name that reports show."""
+    """Return the metrics of a report's task, as a dict from the metric's key in report.json to its display name."""
     return {"multilabel": MULTILABEL_METRICS, "multi_head": MULTI_HEAD_METRICS}.get(str(_task(report)), METRICS)
 
 

@@ -59,15 +59,15 @@ def _environment(**options: Any) -> Environment:
 
 
 def percent(share: float, digits: int = 2) -> str:
-    """Format a share, such as 0.5, as a percentage, such as "50.00%"."""
+    """Format a fraction, such as 0.5, as a percentage, such as "50.00%"."""
     return f"{100 * share:.{digits}f}%"
 
 
 def estimate(found: Mapping[str, float | None]) -> str:
-    """Format a value and its interval as percentages, such as "74.0% (72.1 to 75.8)"; "undefined" without a value.
+    """Format a value and its interval as percentages, such as "74.0% (72.1 to 75.8)"; "undefined" if there is no value.
 
     Args:
-        found: "value", "low" and "high" as shares; None if undefined.
+        found: dict with "value", "low" and "high" as fractions; each is None if undefined.
     """
     value, low, high = (found[name] for name in ("value", "low", "high"))
     if value is None:
@@ -82,8 +82,8 @@ def estimate(found: Mapping[str, float | None]) -> str:
 class Markdown(str):
     """Text that is valid Markdown and is not escaped again.
 
-    markupsafe's `Markup` is unsuitable, because its `+`, `%` and `join` escape for HTML. The same methods of this class
-    return a plain `str`, which a template then escapes as a whole.
+    markupsafe's `Markup` is unsuitable, because its `+`, `%` and `join` escape for HTML. In this class, `+`, `%` and
+    `join` return a plain `str`, and a template escapes the whole `str` afterwards.
     """
 
     __slots__ = ()
@@ -122,7 +122,7 @@ def _reference(character: str) -> str:
 
 
 def code_span(text: object) -> Markdown:
-    """Wrap a text in a code span, with more backticks than the text has in a row, so that it cannot end the span."""
+    """Wrap a text in a code span whose delimiters are longer than any run of backticks in the text."""
     one_line = _one_line(text)
     if not one_line:
         return Markdown("")
@@ -143,5 +143,5 @@ def json_value(value: object) -> Markdown:
 
 
 def _one_line(text: object) -> str:
-    """Join a text into one line, and replace control characters, which a terminal would execute, by U+FFFD."""
+    """Join a text into one line, and replace control characters by U+FFFD, since a terminal would execute them."""
     return re.sub(r"[\x00-\x1f\x7f-\x9f]", "\ufffd", " ".join(str(text).split()))

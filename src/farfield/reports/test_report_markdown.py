@@ -39,11 +39,11 @@ def render_test_report(report: Mapping[str, Any], shown_names: Mapping[str, str]
 
 
 def render_multi_head_report(report: Mapping[str, Any]) -> str:
-    """Render report.md from the content of a multi_head task's report.json."""
+    """Render report.md from the content of the report.json of a `multi_head` task."""
     return render("multi_head_test_report.md.j2", report=report, about=_about(report))
 
 
 def _about(report: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what was tested and how: the entries of the report that come before the number of videos."""
+    """Return the entries of the report that describe the test: those before "videos", except None."""
     names = list(report)
     return {name: report[name] for name in names[: names.index("videos")] if report[name] is not None}

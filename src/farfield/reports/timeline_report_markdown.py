@@ -14,7 +14,7 @@ def render_timeline_report(report: Mapping[str, Any], shown_names: Mapping[str, 
     Args:
         report: content of report.json.
         shown_names: name that the tables show for each label.
-        shown_videos: number of videos in the picture and in the table of videos; the worst ones are shown.
+        shown_videos: number of videos in the picture and in the table of videos: those with the worst results.
     """
     names = list(report)
     return render(
@@ -30,7 +30,7 @@ def render_timeline_report(report: Mapping[str, Any], shown_names: Mapping[str, 
 
 
 def headline(report: Mapping[str, Any]) -> dict[str, Mapping[str, float | None]]:
-    """Return the main metrics, as shares with intervals, by the name that reports and the console show."""
+    """Return the main metrics by display name, as fractions with intervals."""
     detection, segments, frames = report["average_precision"], report["segments"], report["frames"]
     at = _by_tiou(report)
     return {
@@ -46,7 +46,7 @@ def headline(report: Mapping[str, Any]) -> dict[str, Mapping[str, float | None]]
 
 
 def alarm_lines(report: Mapping[str, Any]) -> dict[str, str]:
-    """Return the metrics of alarms (false alarms, delays) as text, by the name that reports and the console show."""
+    """Return the alarm metrics (false alarms, delays) by display name, as text."""
     delay = report["delay"]
     seconds = {"median delay": delay["median_seconds"], "90% of delays at most": delay["slow_seconds"]}
     return {

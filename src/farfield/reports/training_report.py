@@ -23,12 +23,12 @@ class TrainingReport:
         epoch: last epoch, counted from 1.
         step: optimiser steps so far.
         validation: validation metrics with their confidence intervals.
-        curves: figures of the run so far, by description.
+        curves: plots of metrics over the run so far, by description.
         classes: accuracy of each class; for a multilabel task, its average precision.
         most_confused: most often confused pairs of classes; None if there are so few classes that the confusion matrix
             shows their names.
-        plots: plots of the validation by heading: confusion matrix and reliability diagram; for a multilabel task, the
-            precision-recall and ROC curves and the reliability diagram.
+        plots: validation plots, by heading: confusion matrix and reliability diagram; for a multilabel task,
+            precision-recall curves, ROC curves and reliability diagram.
         most_confidently_wrong: clips with the most confident wrong predictions.
         predicted_clips: clips with their predictions. The clips are the same after each epoch.
         attention: attention maps of `predicted_clips`.

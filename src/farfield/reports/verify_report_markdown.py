@@ -30,7 +30,7 @@ def render_verify_report(report: Mapping[str, Any], *, reasons: Mapping[str, int
 
     Args:
         report: content of report.json.
-        reasons: number of undecodable videos by reason, shown in place of their paths.
+        reasons: number of undecodable videos for each reason; the report shows these numbers instead of the paths.
         left_out: summary of the files that were skipped when folders were scanned; "" for none.
     """
     return render(

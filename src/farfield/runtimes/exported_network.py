@@ -36,7 +36,7 @@ class ExportedNet:
     Attributes:
         labels: class names, in the order of the scores.
         clip: sampling, size and normalisation of the input.
-        task: task of the network: single_label, multilabel or multi_head, see `farfield.task`.
+        task: task of the network: "single_label", "multilabel" or "multi_head", see `farfield.task`.
         config: `NetworkOptions` of the exported network, as a dict.
         operating_point: probability thresholds of the classes, for videos and clips; None if none were chosen.
         timeline_operating_point: probability thresholds of the classes, for timelines; None if none were chosen.
@@ -93,7 +93,7 @@ class ExportedNet:
         if scores.shape != (len(clips), len(self.labels)):  # a graph for one length may return anything for another
             raise FarfieldError(
                 f"{self.path} returned scores of shape {tuple(scores.shape)} for clips of shape {tuple(clips.shape)}; "
-                f"{(len(clips), len(self.labels))} is needed. Export a checkpoint for clips of this length."
+                f"{(len(clips), len(self.labels))} is needed. Export the checkpoint again, for clips of this length."
             )
         return scores
 
@@ -104,7 +104,7 @@ class ExportedNet:
         return frames.to(torch.uint8).permute(0, 2, 3, 4, 1)
 
     def _check_size(self, t: int, height: int, width: int) -> None:
-        """Raise for clips of a size that the graph does not accept: frames, height and width in pixels."""
+        """Raise `FarfieldError` if the graph does not accept clips of `t` frames of `height` x `width` pixels."""
         side = self.clip.test_side_px
         if (height, width) != (side, side):
             raise FarfieldError(
@@ -127,8 +127,8 @@ def load_exported(path: str | Path, *, num_threads: int | None = None, precision
         precision: precision of the computation: "float32", or "bfloat16" for .xml.
 
     Raises:
-        FarfieldError: if the file is missing, damaged, of an unknown suffix or not written by farfield, the precision
-            is not supported, or the runtime is not installed.
+        FarfieldError: if the file is missing or damaged, has an unknown suffix, or was not written by farfield; if the
+            precision is not supported; or if the runtime is not installed.
     """
     path = Path(path)
     suffix = path.suffix.lower()

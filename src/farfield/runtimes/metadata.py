@@ -50,12 +50,12 @@ class ExportMetadata:
 
     @property
     def task(self) -> Task:
-        """Task of the network; single_label if the file names none, as files of early versions do."""
+        """Task of the network. Files of early versions do not name the task; it is then "single_label"."""
         return self.model.get("task", DEFAULT_TASK)
 
     @property
     def input(self) -> str:
-        """Type and shape of the input, for display, such as "float32 b 3 8 224 224". A letter is a dynamic size."""
+        """Type and shape of the input, for display, such as "float32 b 3 8 224 224". A letter stands for any size."""
         side = self.clip.test_side_px
         b, t = "b" if self.any_batch else 1, "t" if self.any_length else self.clip.num_frames
         return f"uint8 {b} {t} {side} {side} 3" if self.takes_frames else f"float32 {b} 3 {t} {side} {side}"
@@ -89,15 +89,15 @@ def read_description(text: str | None, path: Path) -> ExportMetadata:
         raise FarfieldError(f"{damaged}: its format is not {FORMAT}. {again}")
     for name in ("takes_frames", "any_batch", "any_length", "int8"):
         if not isinstance(values.get(name), bool):
-            raise FarfieldError(f"{damaged}: {name} is {values.get(name)!r}, not a boolean. {again}")
+            raise FarfieldError(f"{damaged}: '{name}' is {values.get(name)!r}, not a boolean. {again}")
     labels = values.get("labels")
     model = values.get("model")
     task: Any = model.get("task", DEFAULT_TASK) if isinstance(model, dict) else None
     if task not in get_args(Task):
-        raise FarfieldError(f"{damaged}: model is not a dict with a known task. {again}")
+        raise FarfieldError(f"{damaged}: 'model' is not a dict with a known task. {again}")
     least = least_classes(task)
     if not isinstance(labels, list) or len(labels) < least or not all(isinstance(label, str) for label in labels):
-        raise FarfieldError(f"{damaged}: labels is not a list of {least} or more strings. {again}")
+        raise FarfieldError(f"{damaged}: 'labels' is not a list of {least} or more strings. {again}")
     try:
         return ExportMetadata(**{**values, "clip": ClipSpec.from_dict(values["clip"])})
     except FarfieldError as error:

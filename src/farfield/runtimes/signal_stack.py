@@ -24,7 +24,7 @@ class _Stack(ctypes.Structure):
 def keep_signal_stack() -> Iterator[None]:
     """Restore the thread's signal stack after the `with` block.
 
-    Otherwise a plugin that is loaded later would save this plugin's stack, and restore that stack after it was freed.
+    Without this, a plugin that is loaded later would save this plugin's stack, and restore it when it is already freed.
     """
     if sys.platform != "linux":  # on other systems the plugin does not change it
         yield

@@ -34,7 +34,7 @@ def aggregate_views(
     Args:
         probabilities: class probabilities of each view; leading axes are kept.
         weights: weight of each view in the mean, for example its duration in seconds; None for equal weights.
-        method: "mean", or "max" for the highest probability of each class, which ignores weights.
+        method: "mean"; or "max", which takes the highest probability of each class, and ignores the weights.
     """
     if method == "max":
         return probabilities.amax(-2)

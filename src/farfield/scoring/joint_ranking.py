@@ -1,4 +1,4 @@
-"""Rank the combinations of one class of each head, such as the actions of a verb and a noun."""
+"""Rank combinations of classes, one class per head, such as actions that consist of a verb and a noun."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch import Tensor
 def rank_jointly(
     heads: Sequence[Float[Tensor, "n _"]], top_k: int
 ) -> tuple[Int[Tensor, "n k heads"], Float[Tensor, "n k"]]:
-    """Return the most probable combinations of one class of each head, best first, and their probabilities.
+    """Return the most probable combinations of classes (one per head), best first, and their probabilities.
 
     The probability of a combination is the product of the probabilities of its classes (Damen et al., "Rescaling
     Egocentric Vision", IJCV 2022). The best k combinations consist of the best k classes of each head, so only those

@@ -21,7 +21,7 @@ from farfield.task import Task
 
 
 class InferenceModel(Protocol):
-    """Interface for inference that networks from checkpoints and from exported files share."""
+    """Inference interface of all networks, whether loaded from a checkpoint or from an exported file."""
 
     labels: list[str]
     clip: ClipSpec
@@ -95,7 +95,9 @@ def load_model(
     if not for_training:
         return optimize_for_inference(network, getattr(torch, precision), in_place=True)  # nothing else uses it
     if precision != "float32":
-        raise FarfieldError(f"precision is {precision!r}; with for_training it must be 'float32'. Leave precision out.")
+        raise FarfieldError(
+            f"precision is {precision!r}; with for_training=True it must be 'float32'. Leave precision out."
+        )
     return network
 
 

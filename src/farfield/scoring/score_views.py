@@ -21,7 +21,7 @@ class ViewScores(NamedTuple):
 
     Attributes:
         logits: one row per view, float32 for every precision, on the network's device.
-        features: one vector per view, averaged over the head's windows; None if not requested.
+        features: one vector per view, averaged over the pooling windows of the network's head; None if not requested.
     """
 
     logits: Float[Tensor, "views classes"]
@@ -52,7 +52,7 @@ def score_views(
         progress: show a progress bar.
 
     Raises:
-        FarfieldError: if features are requested from an exported network, or scores are not numbers (NaN).
+        FarfieldError: if features are requested from an exported network, or if a score is NaN.
     """
     model.eval()
     parts = ProgressBar(views.split(batch_size), "views", unit="batch", leave=False, disable=None if progress else True)
@@ -67,10 +67,10 @@ def score_views(
 
 
 def checked(scores: ViewScores) -> ViewScores:
-    """Return the scores unchanged; raise `FarfieldError` if one is NaN."""
+    """Return the scores unchanged; raise `FarfieldError` if a score is NaN."""
     if scores.logits.isnan().any():
         raise FarfieldError(
-            "the network's scores are not numbers (NaN). Check that its training has not diverged. If precision is "
-            "float16, use float32."
+            "the network returned NaN scores. Check that its training has not diverged. If precision is float16, use "
+            "float32."
         )
     return scores

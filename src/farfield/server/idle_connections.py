@@ -1,6 +1,6 @@
 """Timeout for connections that send no request, and a limit on their number.
 
-uvicorn waits for the head of a request without a time limit, and counts idle connections towards
+uvicorn waits for the headers of a request without a time limit, and counts idle connections towards
 `limit_concurrency`. Without the limits of this file, a few hundred clients that send nothing would block all others.
 """
 
@@ -26,7 +26,7 @@ class TimedConnection(HttpConnection):
     _timeout: asyncio.TimerHandle | None = None
 
     def wait_for_request(self) -> None:
-        """Restart the timeout, and close the server's longest idle connection if there are more than `MAX_IDLE`."""
+        """Restart the timeout. If more than `MAX_IDLE` connections are idle, close the longest idle connection."""
         self._idle_since = time.monotonic()
         if self._timeout is not None:
             self._timeout.cancel()

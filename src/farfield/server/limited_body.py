@@ -34,7 +34,7 @@ class LimitedBody:
         promised: announced size of the uploaded file in bytes; 0 if the request is not an upload.
         count: number of bytes received so far.
         ended: whether the whole body has been received.
-        refused: the refusal, after which the rest of the body is not passed on; None if the request is not refused.
+        refused: why the request is refused; the rest of its body is then not passed on. None if it is not refused.
     """
 
     def __init__(self, receive: Receive, max_bytes: int, seconds: float) -> None:

@@ -17,7 +17,7 @@ class Limits:
         upload_bytes: maximum size of an uploaded file.
         clip_seconds: maximum duration of a video.
         frame_pixels: maximum width x height of a frame.
-        frame_count: maximum number of frames of a video. Limits short videos of a very high frame rate.
+        frame_count: maximum number of frames of a video. This also limits short videos with a very high frame rate.
         num_workers: number of worker processes, each of which computes one request at a time.
         max_waiting: maximum number of requests in the queue. Further requests are refused as busy.
         job_seconds: maximum computing time of a request. The worker process of a slower request is killed and replaced.
@@ -26,8 +26,8 @@ class Limits:
             and only if the network runs on the CPU: a GPU driver reserves very large address ranges.
         keep_seconds: time for which the page's videos are kept, for playback and for clicks on their frames.
         kept_bytes: maximum disk space of all videos that are kept or being uploaded.
-        timeline_windows: approximate maximum number of windows in a timeline. In long videos, windows are further
-            apart.
+        timeline_windows: approximate maximum number of windows in a timeline. To stay below it, windows of long videos
+            are further apart.
 
     Raises:
         FarfieldError: for a limit that is not positive (max_waiting may be 0), or a `kept_bytes` below `upload_bytes`.
@@ -56,8 +56,8 @@ class Limits:
                 raise FarfieldError(f"{field.name} is {value}; it must be positive.")
         if self.kept_bytes < self.upload_bytes:
             raise FarfieldError(
-                f"kept_bytes is {self.kept_bytes}, but an upload may have {self.upload_bytes} bytes (upload_bytes) and "
-                "must fit. Raise kept_bytes to upload_bytes or more."
+                f"kept_bytes is {self.kept_bytes}, less than the size of the largest permitted upload (upload_bytes, "
+                f"{self.upload_bytes}). Set kept_bytes to at least upload_bytes."
             )
 
 
@@ -68,7 +68,7 @@ class ServerSettings:
     Args:
         checkpoint: file or folder that `load_model` reads.
         limits: limits on the size, time and memory of requests.
-        device: device to run on, such as auto, cpu, cuda or cuda:1.
+        device: device to run on, such as "auto", "cpu", "cuda" or "cuda:1".
         precision: number format of the network, see `load_model`.
         threads: PyTorch threads of each worker process; None for an equal share of the cores.
         top_k: number of classes in a ranking.

@@ -39,7 +39,7 @@ class RequestFilter:
         app: the application to protect.
         folder: the private folder in which the paths of a client's events must lie.
         limits: limits on sizes and times.
-        hosts: host names that the server answers to; None for any. Set for a server on the loopback interface. There,
+        hosts: host names that the server answers to; None for any. A server on the loopback interface needs this limit:
             another name in the Host header is a sign of DNS rebinding, an attack in which a foreign web page reads from
             a local server.
         names: host names of a reverse proxy in front of the server. Requests to these names, and from pages that were
@@ -101,8 +101,8 @@ class RequestFilter:
         if self._hosts is not None and host_name(host) not in self._hosts:
             names = ", ".join(sorted(self._hosts))
             raise Refused(
-                f"This server answers only to these host names: {names}. Add the name of a proxy with farfield serve "
-                "--names.",
+                f"This server answers only to these host names: {names}. If it is behind a proxy, give the proxy's "
+                "host name with farfield serve --names.",
                 "forbidden",
             )
         if method in ("GET", "HEAD"):
@@ -112,8 +112,8 @@ class RequestFilter:
             origin = headers.get("origin")
             if origin is not None and not self._is_own_origin(origin.lower(), host.lower()):
                 raise Refused(
-                    "Requests from pages of another origin are not accepted. Add the name of a proxy with farfield "
-                    "serve --names.",
+                    "Requests from pages of another origin are not accepted. If the server is behind a proxy, give "
+                    "the proxy's host name with farfield serve --names.",
                     "forbidden",
                 )
         if not known:
@@ -153,7 +153,7 @@ class RequestFilter:
         except JsonError as error:
             raise Refused(f"The event is malformed: {error}.", "malformed") from error
         if not all(isinstance(path, str) and self.folder.shows(path) for path in paths):
-            raise Refused("The event names a file that was not uploaded to this server.", "forbidden")
+            raise Refused("The event refers to a file that was not uploaded to this server.", "forbidden")
         return body
 
 

@@ -1,4 +1,4 @@
-"""The exception for requests that the server refuses, its reasons, and their HTTP statuses."""
+"""The exception `Refused` for requests that the server refuses, and the HTTP status of each reason."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Checks of an uploaded file before it is decoded: that it is a video, and its frame size, frame count and duration."""
+"""Check an uploaded file before it is decoded: file type, frame size, frame count and duration."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def open_upload(path: Path, name: str, settings: ServerSettings, spec: ClipSpec)
         path: the uploaded file.
         name: display name of the file, for messages.
         settings: decoder, and limits on frame size, frame count and duration.
-        spec: clips of the network; only its settings for deinterlacing and tone mapping are used.
+        spec: the network's clip settings, of which only deinterlacing and tone mapping are used.
 
     Raises:
         Refused: for a video that exceeds a limit.

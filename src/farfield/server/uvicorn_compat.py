@@ -1,9 +1,9 @@
 """The undocumented parts of uvicorn's connection class that the server depends on; no other file uses them.
 
-uvicorn has no option that limits the time for the head of a request. Its `timeout_keep_alive` applies only between
-requests, and the first byte of a request ends it (https://github.com/Kludex/uvicorn/issues/157). A limit can be set
-only in a connection class that is passed as `Config(http=)`. tests/server/test_uvicorn_compat.py checks that the
-installed uvicorn still has the parts that `HttpConnection` uses.
+uvicorn has no option that limits the time in which the headers of a request must arrive. Its `timeout_keep_alive`
+applies only between requests, and the first byte of a request ends it (https://github.com/Kludex/uvicorn/issues/157). A
+limit can be set only in a connection class that is passed as `Config(http=)`. tests/server/test_uvicorn_compat.py
+checks that the installed uvicorn still has the parts that `HttpConnection` uses.
 """
 
 from __future__ import annotations

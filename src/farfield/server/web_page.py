@@ -126,7 +126,7 @@ def _attention_note(attends: bool) -> str:
 class _Handlers:
     """Event handlers of the page.
 
-    The page's state holds the folder of the video's frames, the times of the frames, and the headline of its labels.
+    The page's state holds the folder of the video's frames, the times of the frames, and the text of `_headline`.
     """
 
     def __init__(self, workers: WorkerPool, folder: PrivateFolder, attends: bool) -> None:
@@ -169,7 +169,7 @@ class _Handlers:
         ]
 
     def show_frame(self, state: dict[str, Any] | None, frame: float) -> list[Any]:
-        """Show the frame whose number is set by the slider."""
+        """Show the frame that the user has selected with the slider."""
         try:
             return [_picture(_require_video(state), _frame_index(state, frame), None), gr.skip()]
         except Refused as refused:
@@ -217,7 +217,7 @@ class _Handlers:
 
 
 def _headline(found: dict[str, Any]) -> str:
-    """Return the most probable label of a prediction; for a multilabel network, at most three of the labels found."""
+    """Return a prediction's most probable label as text; for multilabel, the first three labels above threshold."""
     if found["task"] != "multilabel":
         return str(found["ranking"][0]["label"])
     labels = [each["label"] for each in found["ranking"] if each["above_threshold"]]
@@ -225,7 +225,7 @@ def _headline(found: dict[str, Any]) -> str:
 
 
 def _cleared(status: str) -> list[Any]:
-    """Return values for the outputs of `recognise` that show the status and clear the rest of the page."""
+    """Build the outputs of `recognise` that show only a status, and clear the rest of the page."""
     return [
         None,
         status,

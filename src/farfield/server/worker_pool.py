@@ -50,7 +50,7 @@ class WorkerPool:
 
     @property
     def alive(self) -> bool:
-        """Whether the pool accepts tasks. After an idle process has died, it accepts none until the next request."""
+        """Whether the pool accepts tasks. False from the death of an idle process to the next request."""
         return bool(self._pool.active)
 
     @property
@@ -89,7 +89,7 @@ class WorkerPool:
 
     @contextmanager
     def queued(self) -> Iterator[None]:
-        """Count a request in `busy` until the block ends.
+        """Add 1 to `busy`, the number of requests in progress, until the `with` block ends.
 
         Raises:
             Refused: if the queue is full.

@@ -20,8 +20,8 @@ _start_error: Exception | None = None
 def start(settings: ServerSettings) -> None:
     """Initialise this worker process: load the network.
 
-    If loading fails, the error is stored, and `call` raises it for each task. An error raised here would reach the pool
-    only as the end of a process.
+    If loading fails, the error is stored, and `call` raises it for each task. If this function raised the error, the
+    pool would only see that a process ended.
     """
     global _start_error
     end_with_parent()

@@ -99,8 +99,8 @@ def recognise(path: str, name: str, frames_file: str | None = None) -> dict[str,
             write no frames.
 
     Returns:
-        The result of `Prediction.to_dict`, with the display name as path. If `frames_file` is given, it also has
-        frame_seconds, the time of each written frame.
+        The result of `Prediction.to_dict`, with the display name as "path". If `frames_file` is given, the result also
+        has "frame_seconds", the time of each written frame.
 
     Raises:
         Refused: for a file that cannot be decoded or exceeds a limit.
@@ -134,8 +134,8 @@ def draw_point_attention(frames_file: str, position: Position, title: str = "") 
 
     Args:
         frames_file: file of frames that `recognise` wrote.
-        position: (t, h, w) in the clip, each in [0, 1). For a coordinate that is None, the value whose attention has
-            the least entropy is chosen.
+        position: (t, h, w) in the clip, each in [0, 1). If a coordinate is None, it is set to the value whose attention
+            has the least entropy.
         title: title above the image.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Task *crowd*: up to three figures, each of which may perform an action. A video has the labels of all actions."""
+"""Task `crowd`: up to three figures, each of which may perform an action. A video has the labels of all its actions."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def choose_label(index: int, rng: np.random.Generator) -> str:
 
 
 def render(label: str, rng: np.random.Generator) -> Iterator[UInt8[np.ndarray, "h w 3"]]:
-    """Render the frames of one video: a figure for each action of `label`, and up to three figures in all."""
+    """Render the frames of one video with at most three figures: one for each action of `label`, the others idle."""
     actions = [FORWARD_ACTIONS[each] for each in split_labels(label)]
     idle = int(rng.integers(MOST_FIGURES - len(actions) + 1))
     actions += [IDLE] * idle

@@ -1,4 +1,4 @@
-"""Task *figures*: a person performs everyday actions that come in time-reversed pairs.
+"""Task `figures`: a person performs everyday actions that come in time-reversed pairs.
 
 Sitting down played backwards is standing up, so neither a single frame nor an unordered set of frames distinguishes a
 pair. Body, clothes, background, camera and speed are random; their distributions stay the same if time is reversed.
@@ -25,9 +25,9 @@ FPS = 25
 class Pose:
     """Joint angles, in degrees, of a figure that is seen from the side and faces right.
 
-    At 0, torso and body are upright, and the limbs hang down. Positive angles lean the torso forward (`torso`), tip the
-    whole body forward (`turn`), swing the arms and thighs forward (`shoulder`, `hip`), bend the forearms forward
-    (`elbow`), and bend the shins backward (`knee`).
+    If all angles are 0, torso and body are upright, and the limbs hang down. Positive angles lean the torso forward
+    (`torso`), tip the whole body forward (`turn`), swing the arms and thighs forward (`shoulder`, `hip`), bend the
+    forearms forward (`elbow`), and bend the shins backward (`knee`).
     """
 
     torso: float = 0
@@ -96,7 +96,7 @@ def render(label: str, rng: np.random.Generator) -> Iterator[UInt8[np.ndarray, "
 
 
 def render_in(scene: Scene, label: str, rng: np.random.Generator) -> Iterator[UInt8[np.ndarray, "h w 3"]]:
-    """Render the action `label` in a given scene, with a random start and a random speed."""
+    """Render the action `label` in a given scene, with a random start time and a random speed."""
     backwards = label not in FORWARD_ACTIONS
     action = FORWARD_ACTIONS[MIRROR[label] if backwards else label]
     share = rng.uniform(0.55, 0.85)  # fraction of the video that the action takes; sets the action's speed

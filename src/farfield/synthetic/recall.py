@@ -1,4 +1,4 @@
-"""Task *recall*: decide whether an early cue and a late cue have the same colour.
+"""Task `recall`: decide whether an early cue and a late cue have the same colour.
 
 A cue is a coloured shape that is shown briefly. The first cue is shown in one corner at the start of the video, the
 second cue in the opposite corner at the end. Neither a single cue nor a sum of features over positions predicts the

@@ -87,7 +87,7 @@ def _make_trimmed(
 
 
 def _make_untrimmed(index: int, rng: np.random.Generator) -> Video:
-    """Make a video with a segment for each action, or a row without label if there is none."""
+    """Make a video with a segment for each action. A video without any action has one row without a label."""
     schedule = draw_schedule(index, rng)
     segments: list[tuple[str, int | None, int | None]]
     segments = [(action.name, action.start, action.end) for action in schedule.actions]
@@ -130,21 +130,21 @@ def synthesize(
 ) -> Path:
     """Write a generated data set: H.264 videos with manifests train.csv, val.csv and test.csv.
 
-    In figures, the class is the everyday action of a person. Actions come in time-reversed pairs, which only the order
-    of frames distinguishes. In recall, the class says whether an early and a late cue have the same colour, which needs
-    long-range dependencies. In recall_shape, the class says whether the two cues have the same shape. In crowd, up to
-    three persons are seen, and a video has the labels of all actions that they perform, or none. In untrimmed, videos
-    last one to three minutes, except that every fourth video is shorter. Segments show the actions of figures, with
-    pauses between them. A manifest has a row for each segment, and a row without a label for a video in which no action
-    is performed.
+    In `figures`, a person performs an everyday action, which is the class. Actions come in time-reversed pairs, which
+    only the order of frames distinguishes. In `recall`, the class says whether an early and a late cue have the same
+    colour, which needs long-range dependencies. In `recall_shape`, the class says whether the two cues have the same
+    shape. In `crowd`, a video shows up to three persons, and has the labels of all actions that they perform, or no
+    label. In `untrimmed`, videos last one to three minutes, except that every fourth video is shorter. Their segments
+    show the actions of `figures`, with pauses in between. A manifest has one row per segment; a video without actions
+    has one row without a label.
 
     Args:
-        task: figures, recall, recall_shape, crowd or untrimmed.
+        task: "figures", "recall", "recall_shape", "crowd" or "untrimmed".
         out: output folder. If it already has a finished data set with the same arguments, nothing is written.
-        num_train: number of training videos, divided equally among the classes of figures, recall and recall_shape.
-            None for 600, or 48 for untrimmed.
-        num_val: number of validation videos; None for 100, or 8 for untrimmed.
-        num_test: number of test videos; None for 200, or 16 for untrimmed.
+        num_train: number of training videos. In `figures`, `recall` and `recall_shape`, every class has the same
+            number. None for 600, or 48 for `untrimmed`.
+        num_val: number of validation videos; None for 100, or 8 for `untrimmed`.
+        num_test: number of test videos; None for 200, or 16 for `untrimmed`.
         seed: seed of all videos. Equal seeds give the same frames on every machine.
         num_workers: number of processes; None for the number of cores.
         progress: show a progress bar on standard error.
@@ -154,7 +154,7 @@ def synthesize(
 
     Raises:
         FarfieldError: if the task is unknown, the seed is negative, the folder has a different data set or other files,
-            or a split has fewer videos than classes (untrimmed: fewer than two).
+            or a split has fewer videos than classes (`untrimmed`: fewer than two).
     """
     if task not in TASKS:
         raise FarfieldError(f"task is {task!r}. Known tasks: {', '.join(TASKS)}.")
@@ -242,7 +242,7 @@ class _Measured:
 
 
 def _is_finished(folder: Path, wanted: Mapping[str, object]) -> bool:
-    """Return whether the folder has the finished data set; refuse one with a different data set or other files."""
+    """Return whether the folder has the finished data set; raise `FarfieldError` if it has other content."""
     if (folder / RECORD).is_file():
         found = json.loads((folder / RECORD).read_text())
         if {key: found.get(key) for key in wanted} == wanted:

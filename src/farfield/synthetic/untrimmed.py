@@ -1,9 +1,9 @@
-"""Task *untrimmed*: long videos in which persons now and then perform an action of the task *figures*.
+"""Task `untrimmed`: long videos in which persons sometimes perform an action of the task `figures`.
 
-Between their actions, persons stay in the pose that they have reached, standing, seated, lying or with a box in the
-hand, and move a little. Some fidget: they nod, beckon, march or kick, which belongs to no class. Passers-by, balls and
-crates cross the picture. Two persons may act at the same time. An action [start, end) covers the frames in which the
-person is between two poses: in frame `start` - 1 the person is still in the first pose, in frame `end` in the last.
+Between actions, a person keeps the last pose (standing, seated, lying, or with a box in the hand), and moves a little.
+Some persons fidget: they nod, beckon, march or kick. Fidgets belong to no class. Passers-by, balls and crates
+cross the picture. Two persons may act at the same time. An action [start, end) covers the frames in which the person is
+between two poses: in frame `start` - 1 the person is still in the first pose, in frame `end` in the last.
 """
 
 from __future__ import annotations

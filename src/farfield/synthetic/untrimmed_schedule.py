@@ -1,4 +1,4 @@
-"""Schedules of the task *untrimmed*: what each person does when, and what else moves.
+"""Schedules of the task `untrimmed`: when each person does what, and which other things move.
 
 All times are frame numbers, and intervals are half-open: [start, end). Reversing time leaves the distribution of
 schedules about the same.
@@ -38,7 +38,7 @@ class Movement:
     """What a person does in the frames [start, end).
 
     Attributes:
-        name: an action of *figures*, or a fidget.
+        name: an action of the task `figures`, or a fidget.
         start: first frame.
         end: frame after the last.
         times: number of times that a fidget is repeated.
@@ -129,7 +129,7 @@ def _draw_quiet(num_frames: int, rng: np.random.Generator) -> tuple[int, int]:
 def _draw_part(num_frames: int, acts: bool, quiet: tuple[int, int], rng: np.random.Generator) -> Part:
     """Choose at random what a person does: actions in pairs (forward, reversed), fidgets, and pauses in between.
 
-    Without `acts`, and in the frames `quiet` [start, end), there are no actions.
+    No action takes place in the frames `quiet` = [start, end). If `acts` is False, there are no actions at all.
     """
     names = list(FORWARD_ACTIONS)
     before = names[rng.integers(len(names))] if rng.random() < 0.5 else None

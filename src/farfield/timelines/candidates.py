@@ -34,8 +34,8 @@ def find_candidates(
 ) -> Int[np.ndarray, "candidates 3"]:
     """Find the runs of cells in which a class reaches a level: 1/n, 2/n, ..., or n/n of its threshold.
 
-    Only runs in which the class reaches its full threshold somewhere are candidates. So lower levels change where an
-    action starts and ends, but not whether it is found.
+    A run is a candidate only if the class reaches its full threshold somewhere in the run. So lower levels change where
+    an action starts and ends, but not whether it is found.
 
     Args:
         times: bounds of the cells in seconds.
@@ -44,7 +44,7 @@ def find_candidates(
         num_levels: n, the number of levels.
         hysteresis: as in `find_segments_of_each_class`, but as a share of each level.
         min_seconds: minimum length of a candidate, one number or one per class.
-        max_gap_seconds: maximum length of a gap that is closed, at each level; one number or one per class.
+        max_gap_seconds: maximum length of a gap that is closed, the same at each level; one number or one per class.
 
     Returns:
         A row for each candidate: index of the class, first cell, and the cell after the last one. Rows are sorted. A

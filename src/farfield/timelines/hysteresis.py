@@ -1,8 +1,8 @@
 """Hysteresis: a state is switched on by one condition, and stays on while another, weaker condition holds.
 
-With two thresholds, an event starts when a probability reaches the higher one, and ends when it falls below the lower
-one, so that noise around a single threshold does not cut an event into pieces. pyannote.audio calls the two thresholds
-onset and offset (`Binarize`).
+With two thresholds, an event starts when a probability reaches the higher threshold, and ends when it falls below the
+lower threshold, so that noise around a single threshold does not cut an event into pieces. pyannote.audio calls the two
+thresholds onset and offset (`Binarize`).
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Classes that combine one class of each head of a multi_head network, such as actions from a verb and a noun."""
+"""Joint labels of a `multi_head` network: combinations of one class per head, such as a verb and a noun."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def rank_labels_jointly(
 def joint_cells(
     cells: Float[np.ndarray, "cells classes"], labels: Sequence[str]
 ) -> tuple[Float[np.ndarray, "cells combinations"], list[str]]:
-    """Return the probabilities and labels of each combination that is the most probable one in at least one cell."""
+    """Return the probabilities and labels of all combinations that are the most probable in at least one cell."""
     heads = _split(cells, labels)
     best = np.unique(np.stack([each.argmax(1) for each in heads], 1), axis=0)
     joint = np.prod([each[:, best[:, place]] for place, each in enumerate(heads)], axis=0)
@@ -42,20 +42,21 @@ def check_joint_label(label: str, labels: Sequence[str], *, option: str) -> None
         option: name of the option that holds the label, for the message.
 
     Raises:
-        FarfieldError: if the label is no such combination. The message names the most similar class.
+        FarfieldError: if the label is not such a combination. The message suggests the most similar class.
     """
     heads, parts = split_heads(labels), label.split("|")
     known = [f"{head}:{name}" for head, names in heads.items() for name in names]
     unknown = next((part for part in parts if part not in known), None)
     if unknown is not None:
         raise FarfieldError(
-            f"{option} names {label!r}, but the network has no class {unknown!r}. {nearest(unknown, known)}"
+            f"{option} is set for the label {label!r}, but the network has no class {unknown!r}. "
+            f"{nearest(unknown, known)}"
         )
     if [part.partition(":")[0] for part in parts] != list(heads):
         example = "|".join(f"{head}:{names[0]}" for head, names in heads.items())
         raise FarfieldError(
-            f"{option} names {label!r}; the segments of this network have one class of each head, such as {example}. "
-            "Write all heads in this order."
+            f"{option} is set for the label {label!r}; a segment of this network has one class per head, such as "
+            f"{example}. Write a class of each head, in this order."
         )
 
 
@@ -65,6 +66,6 @@ def _split(probabilities: Float[np.ndarray, "n classes"], labels: Sequence[str])
 
 
 def _names(places: Int[np.ndarray, "k heads"], labels: Sequence[str]) -> list[str]:
-    """Return the label of each combination, as a manifest writes it."""
+    """Return the label of each combination, as it is written in a manifest ("noun:door|verb:open")."""
     heads = split_heads(labels)
     return ["|".join(f"{head}:{heads[head][i]}" for head, i in zip(heads, row, strict=True)) for row in places]

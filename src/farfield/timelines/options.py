@@ -23,30 +23,30 @@ class TimelineOptions:
     Args:
         hop_seconds: time from the start of one window to the next; None for half a window. Gaps and segments cannot be
             much shorter than a hop.
-        window_seconds: length of a window; None for the network's own.
+        window_seconds: length of a window; None for the clip length of the network.
         windows_aggregation: how the probabilities at a moment are computed from the windows that overlap it. "mean"
             averages them. "nearest" takes the window whose middle is nearest, which gives sharper starts and ends of
-            actions. Use "nearest" for networks trained with `data.untrimmed`: their probability of a class is the share
-            of the window in which the class happens.
+            actions. Use "nearest" for networks trained with `data.untrimmed`: they predict the fraction of the window
+            in which each class happens.
         smooth_seconds: duration around each moment over which probabilities are averaged; 0 for no smoothing.
         min_seconds: minimum length of a segment; one number, or a number for each label, with 0 for missing labels.
             Shorter segments are merged into a neighbour or, if the network is multilabel, dropped.
         threshold: minimum probability of a moment's most probable class. Moments below it belong to no segment. For a
-            multi_head network, it applies to the most probable combination, whose probability is the product over the
+            `multi_head` network, it applies to the most probable combination, whose probability is the product over the
             heads. For a multilabel network, it is the threshold of every class. With 0, the thresholds that were chosen
             on timelines and are stored in the network are used. If there are none, a multilabel network uses the
-            thresholds chosen on clips, or 0.5 for a class without one. Other networks then use no threshold.
+            thresholds chosen on clips, or 0.5 for a class that has no threshold; other networks use no threshold.
         hysteresis: threshold at which a segment ends, as a share of the threshold at which it starts, above 0 and at
             most 1. A segment starts when the class reaches its threshold, and lasts while the class stays at or above
             this share of its threshold. Unless the network is multilabel, the class must also remain the most probable
-            one. 1 for a single threshold.
+            class. With 1, a segment starts and ends at the same threshold.
         max_gap_seconds: two segments of a class are joined if the gap between them is at most this long; one number, or
             a number for each label as for `min_seconds`. Unless the network is multilabel, only gaps without any class
             are closed. Gaps are closed before short segments are merged or dropped.
         overlaps: "none" finds the segments of a class at its threshold only; segments of a class then do not overlap.
             "soft_nms" and "merge" need a multilabel network. They find candidates at several levels up to the
             threshold. The score of a candidate is its mean probability minus the mean probability just before and after
-            it. "soft_nms" keeps all candidates, and lowers the score of a candidate that overlaps one with a higher
+            it. "soft_nms" keeps all candidates, and lowers a candidate's score if it overlaps a candidate with a higher
             score; "merge" averages overlapping candidates.
         num_levels: number of levels at which "soft_nms" and "merge" find candidates, from 1 to 100.
         soft_nms_sigma: width of the Gaussian by which "soft_nms" lowers scores. A smaller width lowers them more.
@@ -90,8 +90,8 @@ class TimelineOptions:
         for name, methods in needs.items():
             if self.overlaps not in methods and name in self.changed():
                 raise FarfieldError(
-                    f"{name} is {getattr(self, name)}, but overlaps is {self.overlaps}, which does not use it. Leave "
-                    f"out {name}, or set overlaps to {' or '.join(methods)}."
+                    f"{name} is {getattr(self, name)}, but overlaps is '{self.overlaps}', which does not use {name}. "
+                    f"Leave out {name}, or set overlaps to {' or '.join(methods)}."
                 )
 
     def settings(self) -> dict[str, Any]:

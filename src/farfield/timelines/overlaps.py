@@ -24,7 +24,7 @@ def temporal_iou(
 def soft_nms(
     starts: Float[np.ndarray, " n"], ends: Float[np.ndarray, " n"], scores: Float[np.ndarray, " n"], sigma: float
 ) -> Float[np.ndarray, " n"]:
-    """Lower the scores of candidates that overlap one with a higher score: temporal soft-NMS (Bodla et al., ICCV 2017).
+    """Temporal soft-NMS: lower the scores of candidates that overlap better candidates (Bodla et al., ICCV 2017).
 
     The candidate with the highest score is taken, and every other score s becomes s exp(-tIoU^2 / sigma), eq. 3 of the
     paper. This is repeated with the remaining candidates. Ties go to the first candidate.
@@ -62,7 +62,7 @@ def merge_overlapping(
         starts: start of each candidate in seconds.
         ends: end of each candidate in seconds, later than its start.
         scores: score of each candidate, at least 0.
-        num_levels: number of levels of probability at which candidates were searched.
+        num_levels: number of probability levels at which candidates were searched.
 
     Returns:
         Start, end and score of each group, in the order in which the groups were started.

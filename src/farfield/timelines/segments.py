@@ -91,8 +91,8 @@ def _merge_short_runs(
 ) -> tuple[Int[np.ndarray, " _+1"], Int[np.ndarray, " _"]]:
     """Merge runs shorter than `least` seconds into a neighbouring run, the shortest run first.
 
-    Of the two neighbours, the one whose class is more probable during the short run is taken. A run without a neighbour
-    that has a class becomes a gap (-1).
+    Of the two neighbours, the one whose class is more probable during the short run is taken. If no neighbour has a
+    class, the short run becomes a gap (-1).
     """
     chosen = chosen.copy()
     while len(chosen) > 1:
@@ -172,7 +172,7 @@ def class_runs(
     min_seconds: float | Float[np.ndarray, " k"] = 0.0,
     max_gap_seconds: float | Float[np.ndarray, " k"] = 0.0,
 ) -> Int[np.ndarray, "runs 3"]:
-    """Return the runs of cells in which each class is on, as rows (class, first cell, cell after the last one).
+    """Return each class's runs of cells in which `on` is True, as rows (class, first cell, cell after the last one).
 
     First, gaps of a class up to `max_gap_seconds` are closed. Then, runs shorter than `min_seconds` are dropped. Rows
     are sorted by class.

@@ -1,12 +1,12 @@
 """Score the windows of one video without recomputing the features that overlapping windows have in common.
 
-If a network's first layers do not mix frames (`farfield/models/frame_levels.py`), their features of a frame are the
-same in every window that contains the frame. The features of all new frames in a batch of windows are computed
+If a network's first layers do not mix frames (`farfield/models/frame_levels.py`), they compute the same features for a
+frame in every window that contains the frame. The features of all new frames in a batch of windows are computed
 together, and kept until no later window can need them. At any time, only the features of about one batch of windows are
 in memory.
 
-Frames are identified by their index in the video. A window with no frame of an earlier window, as the last window of a
-video may be, is computed in full.
+Frames are identified by their index in the video. If a window has no frame in common with earlier windows, which can
+happen for the last window of a video, it is computed in full.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ MAX_GROWTH = 4
 
 
 class SharedFrames:
-    """Scorer of the windows of one video, in order. It computes the features of frames in several windows only once.
+    """Score the windows of one video, in order. If windows have a frame in common, its features are computed only once.
 
     Args:
         network: network to score with.
@@ -47,8 +47,8 @@ class SharedFrames:
         indices: indices of all windows' frames in the video.
 
     Attributes:
-        views_at_once: number of views to pass to a call of `score`. It may be larger than batch_size, because many of
-            their frames are in earlier windows, and fewer calls have less overhead.
+        views_at_once: number of views to pass to a call of `score`. It may be larger than `batch_size`: many frames of
+            these views are already computed, and fewer calls have less overhead.
     """
 
     def __init__(
@@ -74,7 +74,7 @@ class SharedFrames:
             features: whether to also return the features before the classifier.
 
         Raises:
-            FarfieldError: if scores are not numbers (NaN).
+            FarfieldError: if a score is NaN.
         """
         self.network.eval()
         indices = self._indices[self._done : self._done + len(windows)]
@@ -127,7 +127,7 @@ class SharedFrames:
 
 
 class _HeldMaps:
-    """Feature maps of one level that are kept in memory.
+    """Feature maps of one level of the network (see `frame_levels`) that are kept in memory.
 
     Attributes:
         rows: row of each map in the array of all maps.
@@ -164,7 +164,7 @@ class _HeldMaps:
 
 
 def _frames_of_several_groups(indices: Int[np.ndarray, "windows t"], span: int) -> set[int]:
-    """Return the frames that are in several different groups of `span` frames, so that their maps are needed again."""
+    """Return the frames that belong to several different groups of `span` frames, so that their maps are reused."""
     whole = indices.shape[1] // span * span
     groups = np.unique(indices[:, :whole].reshape(-1, span), axis=0)
     frames, counts = np.unique(groups, return_counts=True)

@@ -1,6 +1,6 @@
 """Sliding windows over a long video. Each frame is decoded once, and only frames that are still needed are in memory.
 
-A window is a clip of the network's number of frames. Windows start at equal distances (hops) in the video's stream of
+A window has as many frames as a clip of the network. Windows start at equal distances (hops) in the video's stream of
 frames (see `frame_sampling.py`), except that the last one ends with the video.
 """
 
@@ -86,7 +86,7 @@ def sliding_windows(
         path: video file, or folder of numbered pictures.
         spec: the network's clip settings.
         hop_seconds: time from the start of one window to the next; None for half a window.
-        hop_frames: hop in frames of the stream; replaces hop_seconds.
+        hop_frames: number of frames from the start of one window to the next; overrides `hop_seconds`.
         window_seconds: length of a window; None for `num_frames` frames at `frame_stride`.
         num_crops: square crops of each window, spread along the longer side.
         decoder: "pyav" or "decord".
@@ -94,8 +94,9 @@ def sliding_windows(
 
     Raises:
         FarfieldError: see `check_window_lengths`.
-        VideoError: if the file cannot be opened, or if window_seconds is None, the video is shorter than a clip and
-            `short_clip` is "refuse". Iterating over the windows raises this error if a frame cannot be decoded.
+        VideoError: if the file cannot be opened, or if the video is shorter than a clip although `window_seconds` is
+            None and `short_clip` is "refuse". Iterating over the windows raises this error if a frame cannot be
+            decoded.
     """
     check_window_lengths(spec, hop_seconds, window_seconds)
     with open_video(path, decoder, deinterlace=spec.deinterlace, tone_map=spec.tone_map, fps=fps) as video:
@@ -132,7 +133,7 @@ def windows_of(
         path: file of the video, for messages.
         spec: the network's clip settings.
         hop_seconds: time from the start of one window to the next, rounded to frames; None for half a window.
-        hop_frames: hop in frames of the stream; replaces hop_seconds.
+        hop_frames: number of frames from the start of one window to the next; overrides `hop_seconds`.
         window_seconds: length of a window; None for the length of `num_frames` frames at `frame_stride`. Required for a
             network that samples segments of the whole video, because its clips have no fixed length.
         num_crops: square crops of each window, spread along the longer side.
@@ -141,8 +142,8 @@ def windows_of(
 
     Raises:
         FarfieldError: see `check_window_lengths`.
-        VideoError: if no frame lies in the segment, or if window_seconds is None, the video is shorter than a clip and
-            `short_clip` is "refuse".
+        VideoError: if no frame lies in the segment, or if the video is shorter than a clip although `window_seconds` is
+            None and `short_clip` is "refuse".
     """
     check_window_lengths(spec, hop_seconds, window_seconds)
     fps = spec.target_fps or frame_rate(video.times)
@@ -188,7 +189,7 @@ def window_indices(
             frame stride.
 
     Raises:
-        ClipTooShort: if, without `spread`, the stream is shorter than a clip while `spec.short_clip` is "refuse".
+        ClipTooShort: if the stream is shorter than a clip, `spread` is False, and `spec.short_clip` is "refuse".
     """
     last = max(length - span, 0)
     starts = np.array([*range(0, last, hop), last])

@@ -90,17 +90,18 @@ def make_timeline(
         num_crops: square crops of each window.
         view_batch_size: windows x crops per forward pass; bounds memory.
         features: whether to also return the features of each window.
-        start_seconds: start of the part of the video to score; None for the start of the video.
-        end_seconds: end of that part, excluded; None for the end of the video.
-        on_progress: called with (windows done, windows in all).
-        sharing: whether to compute the features of frames that are in several windows only once, if the network allows
-            it; see `score_windows`.
+        start_seconds: time from which to score the video; None for the start of the video.
+        end_seconds: time up to which to score the video, excluded; None for the end of the video.
+        on_progress: called with (number of windows done, total number of windows).
+        sharing: whether overlapping windows share the features of the frames that they have in common, if the network
+            allows it; see `score_windows`.
 
     Raises:
         FarfieldError: if `options.window_seconds` is None and the network samples segments of a whole video, or for
             options that do not fit the network, see `check_timeline_options`.
-        VideoError: if no window can be decoded, or no frame lies in the part, or if `options.window_seconds` is None,
-            the video is shorter than a clip and the network's `short_clip` is "refuse".
+        VideoError: if no window can be decoded, if no frame lies between `start_seconds` and `end_seconds`, or if the
+            video is shorter than a clip although `options.window_seconds` is None and the network's `short_clip` is
+            "refuse".
     """
     check_timeline_options(options, model)
     windows = windows_of(

@@ -21,8 +21,8 @@ def check_timeline_options(options: TimelineOptions, model: InferenceModel) -> N
     """Check the options that depend on the network, before a video is opened.
 
     Raises:
-        FarfieldError: for a label in `min_seconds` or `max_gap_seconds` that the network does not have. If the network
-            is not multilabel, also for `overlaps`, and for `hysteresis` or `max_gap_seconds` without a threshold.
+        FarfieldError: if `min_seconds` or `max_gap_seconds` has a label that the network lacks. Unless the network is
+            multilabel, also if `overlaps` is set, or if `hysteresis` or `max_gap_seconds` is set without a threshold.
     """
     for name in PER_CLASS:
         given = getattr(options, name)
@@ -31,22 +31,24 @@ def check_timeline_options(options: TimelineOptions, model: InferenceModel) -> N
                 check_joint_label(label, model.labels, option=name)
             elif label not in model.labels:
                 raise FarfieldError(
-                    f"{name} names {label!r}, which is no class of the network. {nearest(label, model.labels)}"
+                    f"{name} is set for the label {label!r}, which is not a class of the network. "
+                    f"{nearest(label, model.labels)}"
                 )
     if model.task == "multilabel":
         return
     if options.overlaps != "none":
         raise FarfieldError(
-            f"overlaps is {options.overlaps}, but this network's task is {model.task}: a moment has one class, so that "
-            "no segments overlap. Leave out overlaps, or give a network of task multilabel."
+            f"overlaps is '{options.overlaps}', but this network's task is '{model.task}': segments cannot overlap, "
+            "since each moment has one class. Leave out overlaps, or give a network of task 'multilabel'."
         )
     if timeline_thresholds(model, model.labels, options.threshold).any():
         return
     for name in ("hysteresis", "max_gap_seconds"):
         if name in options.changed():
             raise FarfieldError(
-                f"{name} is {options.changed()[name]}, but there is no threshold, so that every moment belongs to a "
-                "segment. Set threshold, or choose thresholds with farfield test --timeline --choose_threshold."
+                f"{name} is {options.changed()[name]}, which has no effect without a threshold, since every moment "
+                "then belongs to a segment. Set threshold, or choose thresholds with farfield test --timeline "
+                "--choose_threshold."
             )
 
 
@@ -54,16 +56,16 @@ def timeline_thresholds(model: InferenceModel, labels: Sequence[str], threshold:
     """Return the threshold of each class on a timeline.
 
     A positive `threshold` is the threshold of every class. With 0, the thresholds depend on the task:
-    - multilabel: the thresholds of the network's `timeline_operating_point` or, without one, of its `operating_point`.
-      A class without a threshold has `DEFAULT_THRESHOLD`.
-    - single_label: the thresholds of the network's `timeline_operating_point`. A class without a threshold has
+    - `multilabel`: the thresholds of the network's `timeline_operating_point` or, without one, of its
+      `operating_point`. A class without a threshold has `DEFAULT_THRESHOLD`.
+    - `single_label`: the thresholds of the network's `timeline_operating_point`. A class without a threshold has
       `DEFAULT_THRESHOLD`. Without a `timeline_operating_point`, all thresholds are 0, so that every moment reaches
       them.
-    - multi_head: 0, since no thresholds of combinations can be chosen.
+    - `multi_head`: 0, since thresholds of combinations cannot be chosen.
 
     Args:
         model: network with the thresholds.
-        labels: the network's labels; in a multi_head task, combinations of them.
+        labels: the network's labels; in a `multi_head` task, combinations of them.
         threshold: requested threshold of all classes; 0 for the network's own thresholds.
     """
     point = model.timeline_operating_point
@@ -111,8 +113,8 @@ def segments_at(
 
     Args:
         times: bounds of the cells in seconds.
-        cells: probabilities of the classes or, of a multi_head network, of combinations, in each cell.
-        labels: names of the classes or combinations.
+        cells: probability of each class in each cell; for a `multi_head` network, of each combination.
+        labels: names of these classes or combinations.
         thresholds: threshold of each class or combination; infinity if it must never be found.
         task: task of the network.
         options: options of the segments; `options.threshold` is not used.
@@ -135,6 +137,6 @@ def segments_at(
 
 
 def per_class(given: float | Mapping[str, float], labels: Sequence[str]) -> Float[np.ndarray, " k"]:
-    """Return a value for each class: `given` itself if it is a number, else its entry for the label, or 0."""
+    """Return a value for each class: `given` if it is a number; otherwise `given[label]`, or 0 if that is missing."""
     values = [given.get(label, 0.0) for label in labels] if isinstance(given, Mapping) else [given] * len(labels)
     return np.array(values, dtype=float)

@@ -44,8 +44,8 @@ def score_windows(
         model: a network from `load_model` or `build_model`.
         view_batch_size: windows x crops per forward pass; bounds memory.
         features: whether to also return the features of each window.
-        sharing: whether to compute the features of frames that are in several windows only once. This needs `Windows`
-            and a suitable network (see `shared_frames.py`), and changes scores by rounding only.
+        sharing: whether overlapping windows share the features of the frames that they have in common. This needs
+            `Windows` and a suitable network (see `shared_frames.py`), and changes scores by rounding only.
     """
     shared = share_frames(windows, model, view_batch_size) if sharing and isinstance(windows, Windows) else None
     for batch in _batches(windows, view_batch_size if shared is None else shared.views_at_once):

@@ -1,4 +1,4 @@
-"""Checkpoints of a run: callbacks that write them, atomic writes, and the random state that they hold."""
+"""Checkpoints of a run: callbacks that write them, atomic writes, and random states stored in checkpoints."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ class BestCheckpoint(ModelCheckpoint):
         best = best_metric(checkpoint)
         if best is not None and best.name != self.monitor:
             log.warning(
-                "best.ckpt was chosen by %s, and is now chosen by %s: the next validation overwrites it",
+                "best.ckpt was chosen by %s, but monitor is now %s: the next validation overwrites best.ckpt",
                 best.name,
                 self.monitor,
             )

@@ -1,6 +1,6 @@
 """Weights of the classes in the loss, from the number of training videos of each class or from the config.
 
-In a single-label loss, a weight multiplies the loss of a class's videos; in a multilabel loss, of a class's positives.
+In a single-label loss, a class's weight multiplies the loss of its videos; in a multilabel loss, that of its positives.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ def compute_class_weights(
 ) -> Float[Tensor, " classes"] | None:
     """Compute and log the weight of each class, scaled so that the mean weight of the training videos is 1.
 
-    For K classes and N videos, n_c of which have class c, "inverse" gives N / (K n_c), as scikit-learn's "balanced". A
-    class without training videos gets 1; its weight only matters for label smoothing.
+    For K classes and N videos, n_c of which have class c, "inverse" gives the weight N / (K n_c), like scikit-learn's
+    "balanced". A class without training videos gets 1; its weight only matters for label smoothing.
 
     Source of "effective": Cui et al., "Class-Balanced Loss Based on Effective Number of Samples", CVPR 2019, eq. 4. The
     authors scale the weights to a mean of 1 over the classes.
@@ -48,7 +48,7 @@ def compute_class_weights(
     if counts is None:
         raise FarfieldError(
             "loss.class_weights is set, but class_counts is not: the weights are scaled by the number of training "
-            "videos of each class. Pass class_counts=data.class_counts, of the data module."
+            "videos of each class. Pass class_counts=data.class_counts, where data is the data module."
         )
     n = torch.tensor(counts, dtype=torch.float64)
     if settings.class_weights == "inverse":
@@ -69,7 +69,7 @@ def compute_pos_weight(
 ) -> Float[Tensor, " classes"] | None:
     """Compute and log the weight of each class's positives in a multilabel loss.
 
-    If n_c of N training videos have class c, "balanced" gives (N - n_c) / n_c; 1 if no video or every video has c.
+    If n_c of N training videos have class c, "balanced" gives the weight (N - n_c) / n_c, or 1 if n_c is 0 or N.
 
     Args:
         settings: how to weight the positives.
@@ -90,7 +90,8 @@ def compute_pos_weight(
         if counts is None or num_videos is None:
             raise FarfieldError(
                 "loss.pos_weight is 'balanced', but class_counts or num_training_videos is not set. Pass "
-                "class_counts=data.class_counts and num_training_videos=data.num_training_videos, of the data module."
+                "class_counts=data.class_counts and num_training_videos=data.num_training_videos, where data is the "
+                "data module."
             )
         n = torch.tensor(counts, dtype=torch.float64)
         weights = torch.where((n > 0) & (n < num_videos), (num_videos - n) / n, 1.0)
@@ -107,7 +108,9 @@ def compute_pos_weight(
 def _named_weights(given: Mapping[str, float], labels: Sequence[str], option: str) -> Float[Tensor, " classes"]:
     for name in given:
         if name not in labels:
-            raise FarfieldError(f"loss.{option} names {name!r}, which is not a class. {nearest(name, labels)}")
+            raise FarfieldError(
+                f"loss.{option} has a weight for {name!r}, which is not a class. {nearest(name, labels)}"
+            )
     return torch.tensor([given.get(label, 1.0) for label in labels], dtype=torch.float64)
 
 
@@ -120,7 +123,7 @@ def describe_class_weights(
 ) -> str:
     """Format the number of videos and the weight of each class, the largest class first, for the log.
 
-    Of many classes, only the largest and smallest are listed.
+    If there are many classes, only the largest and the smallest are listed.
 
     Args:
         labels: class names.

@@ -21,7 +21,7 @@ LEAST = {
 
 
 def check_seed(seed: int | None) -> None:
-    """Raise `FarfieldError` for a seed that NumPy does not take."""
+    """Raise `FarfieldError` for a seed that NumPy does not accept."""
     if seed is not None and not 0 <= seed <= MAX_SEED:
         raise FarfieldError(f"seed_everything is {seed}; it must be from 0 to {MAX_SEED}.")
 
@@ -63,8 +63,8 @@ def check_compatible(config: Any, module: TrainingModule) -> None:
         )
     if config.data.class_balanced and module.loss.class_weights is not None:
         raise FarfieldError(
-            "data.class_balanced and loss.class_weights both correct for uneven classes: together, small classes would "
-            "count too much. Remove one of them."
+            "data.class_balanced and loss.class_weights are both set. Each of them gives small classes more influence; "
+            "together, small classes would count too much. Remove one of them."
         )
     of_clips = [name for name in ("whole_videos", "untrimmed") if config.data[name]]
     if of_clips and module.loss.pos_weight == "balanced":
@@ -85,7 +85,7 @@ def check_compatible(config: Any, module: TrainingModule) -> None:
 
 
 def check_trainer(trainer: Any) -> None:
-    """Raise `FarfieldError` for a trainer option out of range that Lightning does not check."""
+    """Raise `FarfieldError` if a trainer option that Lightning does not check is out of range."""
     for name, least in LEAST.items():
         given = trainer[name]
         if given is not None and given < least:
@@ -93,7 +93,8 @@ def check_trainer(trainer: Any) -> None:
     interval = trainer.val_check_interval
     if isinstance(interval, int | float) and interval <= 0:
         raise FarfieldError(
-            f"trainer.val_check_interval is {interval}; it must be above 0: a share of an epoch, or a number of steps."
+            f"trainer.val_check_interval is {interval}; it must be above 0: a fraction of an epoch, or a number of "
+            "steps."
         )
     devices = trainer.devices
     if isinstance(devices, str) and not re.fullmatch(r"auto|-1|\d+(\s*,\s*\d+)*\s*,?", devices.strip()):

@@ -48,7 +48,7 @@ log = logging.getLogger("farfield")
 
 
 def _with_value(words: list[str]) -> list[str]:
-    """Write the option --probe without a value as --probe=true."""
+    """Replace the option `--probe` without a value by `--probe=true`."""
     following = [*words[1:], "--"]
     return [
         "--probe=true" if word == "--probe" and after.startswith("--") else word
@@ -160,7 +160,7 @@ class TrainingRun(LightningCLI):
         if other.exists():
             kinds = ("a training run", "a probe") if is_probe else ("a probe", "a training run")
             raise FarfieldError(
-                f"{self.run_dir} holds {kinds[0]}, whose checkpoints {kinds[1]} would replace. Give another run_dir."
+                f"{self.run_dir} holds {kinds[0]}; {kinds[1]} would replace its checkpoints. Give another run_dir."
             )
         if written.exists() and not self.config.resume:
             raise FarfieldError(
@@ -289,7 +289,7 @@ def clip_values(
     backbone_options: dict[str, Any] | None,
     block_options: dict[str, Any] | None,
 ) -> dict[str, Any]:
-    """Merge clip settings. The config overrides the settings of the weights; both override the backbone's defaults."""
+    """Merge clip settings. The config overrides those of the weights; both override the backbone's defaults."""
     return resolve_clip(backbone, clip, weights, backbone_options, block_options).to_dict()
 
 

@@ -1,4 +1,4 @@
-"""Diagnostics of a validation: metrics with confidence intervals, calibration, tables, plots and clips.
+"""Diagnostics from one validation run: metrics with confidence intervals, calibration, tables, plots and clips.
 
 The diagnostics are computed once, and shown in both report.html and Weights & Biases.
 """
@@ -33,7 +33,7 @@ log = logging.getLogger("farfield")
 
 @dataclass
 class Diagnostics:
-    """Diagnostics of a validation.
+    """Diagnostics from one validation run.
 
     Attributes:
         epoch: epoch after which the validation ran, counted from 0.
@@ -66,12 +66,12 @@ _HEADINGS = {
 def gather_diagnostics(
     trainer: Trainer, module: TrainingModule, training_clips: Tensor | None, *, num_clips: int
 ) -> Diagnostics | None:
-    """Gather the diagnostics of the validation that has just ended.
+    """Gather diagnostics from the validation run that has just ended.
 
-    Returns None if no video could be read. The network's task must not be multi_head.
+    Returns None if no video could be read. The network's task must not be `multi_head`.
 
     Args:
-        trainer: trainer of the run. Its data module reads the shown clips once more.
+        trainer: trainer of the run. The clips that are shown are read again with its data module.
         module: module with the validated weights.
         training_clips: clips of the last training batch, on the network's device, for the batch-norm diagnostics; None
             to leave these diagnostics out.

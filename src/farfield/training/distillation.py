@@ -39,7 +39,7 @@ class Distillation:
         if self.teacher is not None and self.teacher_scores is not None:
             raise FarfieldError(
                 "model.teacher and model.teacher_scores are both set, but a student has one teacher. Leave one out: "
-                "model.teacher scores each clip, model.teacher_scores has stored scores of whole videos."
+                "model.teacher scores each clip; model.teacher_scores gives stored scores of whole videos."
             )
         plain = type(self).teacher_weight, type(self).temperature
         if not self.is_on and (self.teacher_weight, self.temperature) != plain:
@@ -62,18 +62,18 @@ def soft_losses(
     temperature: float,
     head_sizes: Sequence[int] | None = None,
 ) -> Float[Tensor, " b"]:
-    """Compute T^2 KL(teacher || student) of each clip, with both scores divided by the temperature T.
+    """Compute T^2 KL(teacher || student) of each clip, with the scores of both divided by the temperature T.
 
-    For single_label, the KL divergence is between the distributions over the classes. For multilabel, it is between the
-    two probabilities of each class (a Bernoulli distribution), averaged over the classes. For multi_head, it is between
-    the distributions over each head's classes, averaged over the heads.
+    For `single_label`, the KL divergence is between the distributions over the classes. For `multilabel`, it is between
+    the Bernoulli distributions (present or absent) of each class, averaged over the classes. For `multi_head`, it is
+    between the distributions over each head's classes, averaged over the heads.
 
     Args:
         student: scores of the student.
         teacher: scores of the teacher, for the same classes in the same order. No gradient flows into them.
         task: task of both networks.
-        temperature: T. At a high temperature all classes count; at a low one mainly the most probable classes.
-        head_sizes: number of classes of each head, for multi_head.
+        temperature: T. If T is high, all classes count; if T is low, mainly the most probable classes count.
+        head_sizes: number of classes of each head, for `multi_head`.
 
     Returns:
         float32, or float64 for float64 scores.

@@ -14,7 +14,7 @@ log = logging.getLogger("farfield")
 
 
 class StopEarly(EarlyStopping):
-    """Stop training after `validations` validations in a row without a new best `monitor`, and log the stop.
+    """Stop training after `validations` consecutive validations without a new best value of `monitor`; log the stop.
 
     For a NaN or infinite loss, `NaNGuard` raises an error instead.
     """
@@ -32,14 +32,14 @@ class StopEarly(EarlyStopping):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Restore the best value and the number of validations since then.
 
-        The patience is that of the current config. An earlier stop is ignored.
+        The patience is that of the current config. If the run had stopped early before, it may now continue.
         """
         super().load_state_dict(state_dict | {"patience": self.patience, "stopped_epoch": -1})
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if self.stopped_epoch >= 0:
             log.info(
-                "stopped early, after epoch %d: %s did not %s %.4g (validations in a row: %d)",
+                "stopped early, after epoch %d: %s did not %s %.4g (consecutive validations: %d)",
                 self.stopped_epoch + 1,
                 self.monitor,
                 "fall below" if self.mode == "min" else "rise above",

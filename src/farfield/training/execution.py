@@ -1,4 +1,4 @@
-"""Compilation and recomputation of activations: settings that change speed and memory; results agree up to rounding."""
+"""Compile a network, or recompute its activations, to save time or memory. Results differ by rounding only."""
 
 from __future__ import annotations
 
@@ -25,8 +25,9 @@ class Execution:
         recompute_norms: recompute the outputs of batch norms and activations in the backward pass, which saves about a
             quarter of the memory of a step, see `farfield.layers.recompute_activations`. A compiled network does so by
             itself.
-        recompute_sums: number of consecutive sums of residual blocks that are also recomputed for each sum that stays
-            in memory. Larger numbers save more memory; 0 recomputes no sums. Needs recompute_norms.
+        recompute_sums: number of residual blocks whose output sum is also recomputed, for each block whose sum is
+            stored: 2 stores every third sum. Larger numbers save more memory; 0 recomputes no sums. Needs
+            `recompute_norms`.
 
     Raises:
         FarfieldError: if recompute_sums is negative, or set without recompute_norms.
@@ -41,12 +42,13 @@ class Execution:
         if self.recompute_sums < 0 or (self.recompute_sums and not self.recompute_norms):
             raise FarfieldError(
                 f"execution.recompute_sums is {self.recompute_sums} and execution.recompute_norms is "
-                f"{str(self.recompute_norms).lower()}; recompute_sums must be at least 0, and needs recompute_norms. "
-                "Change one of them."
+                f"{str(self.recompute_norms).lower()}; recompute_sums must be at least 0, and a value above 0 needs "
+                "recompute_norms: true. Change one of them."
             )
 
     def forward_context(self) -> AbstractContextManager[None]:
-        """Return a context manager for a training step's forward pass, which recomputes activations if so set."""
+        """Return the context for a training step's forward pass, which applies `recompute_norms` and
+        `recompute_sums`."""
         if self.compile or not self.recompute_norms:
             return nullcontext()
         return recompute_activations(sums_per_kept=self.recompute_sums)

@@ -28,7 +28,7 @@ def freeze_parts(network: ActionNet, settings: Optimisation) -> None:
         frozen = _modules_through(network, settings.freeze_through)
         count = sum(p.numel() for _, module in frozen for p in module.parameters(recurse=False))
         log.info(
-            "up to the end of %s, %d parameters and the running statistics of the batch norms are frozen",
+            "all layers up to the end of %s are frozen: %d parameters, and the running statistics of the batch norms",
             settings.freeze_through,
             count,
         )

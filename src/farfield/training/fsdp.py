@@ -152,5 +152,5 @@ def full_tensor(x: Tensor) -> Tensor:
 
 
 def local_tensor(x: Tensor) -> Tensor:
-    """Return this process's part of a tensor that may be sharded."""
+    """Return this process's shard of a tensor; the whole tensor if it is not sharded."""
     return x.to_local() if isinstance(x, DTensor) else x

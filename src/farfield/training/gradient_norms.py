@@ -17,7 +17,10 @@ from farfield.training.fsdp import full_tensor
 
 
 class GradientNorms(Callback):
-    """Log each stage's gradient norm before clipping, also to gradient_norms.csv, every `log_every_n_steps` steps."""
+    """Log each stage's gradient norm before clipping, and write it to gradient_norms.csv.
+
+    This is done every `log_every_n_steps` steps.
+    """
 
     def __init__(self, run_dir: Path) -> None:
         self.path = run_dir / "gradient_norms.csv"
@@ -40,7 +43,7 @@ class GradientNorms(Callback):
 
 
 def stages_of(network: ActionNet) -> list[str]:
-    """List the parts whose gradients are measured: "stem", "res2", ..., "top" (if it has blocks) and "head"."""
+    """List the stages whose gradient norms are logged: "stem", "res2", ..., "top" (if it has blocks) and "head"."""
     backbone = network.backbone
     return [
         *(backbone.depth_names or ["stem"]),

@@ -56,15 +56,16 @@ class TrainingModule(LightningModule):
         optimisation: training hyperparameters.
         execution: settings that change speed and memory, but not results.
         loss: class weights and focal loss.
-        class_counts: number of training videos of each class; needed for `loss.class_weights` and for
-            `loss.pos_weight`, if balanced.
-        num_training_videos: number of training videos; needed for `loss.pos_weight`, if balanced.
+        class_counts: number of training videos of each class; needed for `loss.class_weights`, and if `loss.pos_weight`
+            is "balanced".
+        num_training_videos: number of training videos; needed if `loss.pos_weight` is "balanced".
         view_batch_size: maximum number of views per forward pass in validation; a smaller number needs less memory.
             None for no limit.
         distillation: the teacher, and the weight of its probabilities; None for no teacher.
 
     Raises:
-        FarfieldError: if `loss` names an unknown class, has weights that are not for the task, or needs missing counts.
+        FarfieldError: if `loss` has a weight for an unknown class, has weights for another task, or needs counts that
+            are missing.
     """
 
     def __init__(
@@ -179,7 +180,7 @@ class TrainingModule(LightningModule):
         return loss
 
     def batch_loss(self, logits: Float[Tensor, "b classes"], batch: ClipBatch) -> Float[Tensor, ""]:
-        """Compute the training loss of a batch from the network's output, without the loss of a teacher."""
+        """Compute the training loss of a batch from the network's output, without the distillation loss."""
         labelled, weights = labelled_part(batch, getattr(batch, "is_labelled", None))
         shared: dict[str, Any] = {
             "label_smoothing": self.optimisation.label_smoothing,
@@ -228,7 +229,7 @@ class TrainingModule(LightningModule):
         steps_per_epoch, total_steps = optimizer_steps(self.trainer)
         if total_steps is None and self.optimisation.schedule == "cosine":
             raise FarfieldError(
-                "optimisation.schedule is 'cosine', which needs to know where the run ends, but no end is set. Set "
+                "optimisation.schedule is 'cosine', which needs the length of the run, but no length is set. Set "
                 "trainer.max_epochs or trainer.max_steps, or use optimisation.schedule: steps."
             )
         settings = scale_lr(self.optimisation, clips_per_step(self.trainer))
@@ -288,11 +289,11 @@ def build_training_module(
             the same seconds and regions of the videos, at its own input size. It must have every class of the student.
         teacher_scores: distil stored scores instead, one for each video: scores.npz of `farfield test`, or
             predictions.jsonl of `farfield predict --out FOLDER --top_k N` with N classes.
-        teacher_weight: weight w of the teacher's probabilities in the loss, 0 to 1; the labels have 1 - w.
+        teacher_weight: weight w of the teacher's probabilities in the loss, 0 to 1; the weight of the labels is 1 - w.
         temperature: divisor of both networks' scores before they are compared; above 1, less probable classes count
             more.
-        network: further arguments of `build_model`. jsonargparse reads the call of `build_model` in this function, and
-            offers as options the arguments that the call does not set.
+        network: further arguments of `build_model`. jsonargparse finds the call of `build_model` in this function, and
+            offers the arguments that the call does not set as options.
     """
     distillation = Distillation(teacher, teacher_scores, teacher_weight, temperature)
     built = build_model(labels=labels, num_classes=None, head_windows=None, **network)
@@ -311,11 +312,12 @@ def _check_loss(loss: LossSettings, network: ActionNet) -> None:
     """Raise `FarfieldError` if the loss has `class_weights` or `pos_weight`, but the network has another task."""
     if network.task != "single_label" and loss.class_weights is not None:
         raise FarfieldError(
-            f"loss.class_weights weights videos by their one class, but the network's task is {network.task}. Leave "
-            "out loss.class_weights. For a multilabel task, loss.pos_weight weights the positives of each class."
+            f"loss.class_weights is for networks of task 'single_label', but the network's task is '{network.task}'. "
+            "Leave out loss.class_weights. For task 'multilabel', set loss.pos_weight, the weight of each class's "
+            "positives."
         )
     if network.task != "multilabel" and loss.pos_weight is not None:
         raise FarfieldError(
-            f"loss.pos_weight weights the positives of each class of a multilabel task, but the network's task is "
-            f"{network.task}. Leave out loss.pos_weight. For a single-label task, loss.class_weights weights classes."
+            f"loss.pos_weight is for networks of task 'multilabel', but the network's task is '{network.task}'. Leave "
+            "out loss.pos_weight. For task 'single_label', set loss.class_weights, the weight of each class."
         )

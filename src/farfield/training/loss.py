@@ -1,4 +1,4 @@
-"""Training loss for one class per clip: cross entropy or focal loss, with class weights and labels of mixed clips."""
+"""Training loss of a single-label task: cross entropy or focal loss, with class weights and targets of mixed clips."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from farfield.errors import FarfieldError
 class LossSettings:
     """Settings of the training loss for classes with uneven numbers of videos.
 
-    The validation loss, val/loss, ignores these settings. class_weights and effective_beta are for single-label tasks,
-    pos_weight for multilabel tasks.
+    The validation loss, val/loss, ignores these settings. `class_weights` and `effective_beta` are for single-label
+    tasks, `pos_weight` is for multilabel tasks.
 
     Args:
         class_weights: weight of each class in the loss. "inverse" is proportional to 1 / videos of the class.
@@ -31,9 +31,9 @@ class LossSettings:
             0 gives equal weights; near 1, the weights approach those of "inverse". The effective number cannot exceed
             1 / (1 - beta), so that classes with many more videos than that have nearly equal weights.
         pos_weight: weight of the positives of each class in a multilabel loss. "balanced" is negatives / positives
-            among the training videos, so that both count the same; it cannot be used with
-            `data.whole_videos` or `data.untrimmed`. A number is the weight of all classes.
-            {name: weight} sets the weights of some classes; those of the others are 1. None weights all by 1.
+            among the training videos, so that positives and negatives count equally; it cannot be used with
+            `data.whole_videos` or `data.untrimmed`. A number is the weight of all classes. {name: weight} sets the
+            weights of some classes; those of the others are 1. With None, all weights are 1.
         focal_gamma: gamma of the focal loss (Lin et al., ICCV 2017), which multiplies the loss by (1 - p)^gamma, where
             p is the probability of the clip's class. Clips that are already classified well count less; the paper uses
             2. 0 is the cross entropy.
@@ -57,7 +57,7 @@ class LossSettings:
         self._check_named("pos_weight")
 
     def _check_named(self, option: str) -> None:
-        """Check the weights of classes by name, if the option has any, and make the names strings."""
+        """If the option maps class names to weights, check the weights, and convert the names to strings."""
         given = getattr(self, option)
         if not isinstance(given, dict):
             return
@@ -98,8 +98,8 @@ def labelled_part(
 ) -> tuple[ClipBatch, Float[Tensor, " b"] | None]:
     """Restrict the targets of a batch to labelled clips, and return each clip's weight in the loss.
 
-    If a labelled and an unlabelled clip were mixed, the target is that of the labelled clip, and the weight is its
-    share. Clips without any label get the weight 0.
+    If a labelled and an unlabelled clip were mixed, the target is that of the labelled clip, and the weight is the
+    labelled clip's share in the mix. Clips without any label get the weight 0.
 
     Args:
         batch: batch of clips; `labels` may hold any valid values for clips without label.
@@ -119,7 +119,7 @@ def labelled_part(
 
 
 def mean_over_clips(losses: Float[Tensor, "b ..."], weights: Float[Tensor, " b"] | None) -> Float[Tensor, ""]:
-    """Multiply each clip's losses by its weight, and return the mean over all losses; None for weights of 1."""
+    """Return the mean of all losses, each multiplied by its clip's weight; `weights` None means weights of 1."""
     if weights is None:
         return losses.mean()
     return (losses * weights.to(losses.dtype).view(-1, *[1] * (losses.ndim - 1))).mean()
@@ -134,7 +134,7 @@ def classification_loss(
     focal_gamma: float = 0.0,
     clip_weights: Float[Tensor, " b"] | None = None,
 ) -> Float[Tensor, ""]:
-    """Compute the mean loss of a batch. For clips mixed by MixUp or CutMix, both labels count, weighted by share.
+    """Compute the mean loss of a batch. If two clips were mixed by MixUp or CutMix, both labels count in proportion.
 
     The mean is the sum over the clips divided by their number. torch's `cross_entropy(reduction="mean")` divides by the
     sum of the clips' weights, so that a clip counts more in a batch of small weights. Over all training videos, the two

@@ -32,7 +32,7 @@ def best_monitor(given: Monitor | None, task: Task) -> Monitor:
     allowed = MONITORS[task]
     if given is not None and given not in allowed:
         raise FarfieldError(
-            f"monitor is {given}, but validation of a {task} task has no such metric. Choose {' or '.join(allowed)}."
+            f"monitor is '{given}', which is not a metric of task '{task}'. Choose {' or '.join(allowed)}."
         )
     return given or allowed[0]
 

@@ -1,4 +1,4 @@
-"""The training loss of a multi_head task: the cross entropy of each head."""
+"""The training loss of a `multi_head` task: the mean cross entropy (or focal loss) of the heads."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def multi_head_loss(
     focal_gamma: float = 0.0,
     clip_weights: Float[Tensor, " b"] | None = None,
 ) -> Float[Tensor, ""]:
-    """Compute the mean over clips and heads of the cross entropy or, with a gamma, the focal loss of each head.
+    """Compute each head's cross entropy (with `focal_gamma`, its focal loss), averaged over clips and heads.
 
     With one head, this is torch's `cross_entropy` with the same arguments.
 

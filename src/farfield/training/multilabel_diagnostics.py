@@ -1,4 +1,4 @@
-"""Metrics, tables, plots and captions for a validation of a multilabel network."""
+"""Metrics, tables, plots and captions from one validation run of a multilabel task."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _MAX_CELLS = 2_000_000
 
 
 class MultilabelDiagnostics:
-    """Measure a validation of a multilabel network.
+    """Diagnostics from one validation run of a multilabel task.
 
     Args:
         probabilities: class probabilities of each video, without NaN.
@@ -105,7 +105,7 @@ class MultilabelDiagnostics:
         ]
 
     def caption(self, place: int) -> str:
-        """Return a video's labels, and its predicted classes."""
+        """Return a caption with a video's true labels and its predicted classes."""
         chosen = self.decisions[place].nonzero()[:, 0].tolist()
         if chosen:
             predicted = ", ".join(f"{self.labels[c]} ({float(self.probabilities[place, c]):.0%})" for c in chosen)

@@ -1,4 +1,4 @@
-"""The training loss of a multilabel task: binary cross entropy of each class, with a focal form and class weights."""
+"""The training loss of a multilabel task: binary cross entropy or focal loss of each class, with class weights."""
 
 from __future__ import annotations
 

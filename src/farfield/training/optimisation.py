@@ -21,7 +21,7 @@ class Optimisation:
     """Training hyperparameters.
 
     Args:
-        lr: peak learning rate, for `lr_batch_size` clips per optimiser step if that is given.
+        lr: peak learning rate; if `lr_batch_size` is given, the rate for that number of clips per optimiser step.
         lr_batch_size: number of clips per optimiser step for which `lr` was chosen. The rate is scaled in proportion to
             this run's clips per step, over all processes and accumulated batches (Goyal et al., "Accurate, Large
             Minibatch SGD", 2017). None uses `lr` unscaled.
@@ -43,7 +43,7 @@ class Optimisation:
         step_factor: factor by which the "steps" schedule multiplies the rate.
         region_loss_weight: weight of the auxiliary loss on the regions of inserted "object_context" blocks with one
             region per class (Yuan et al., ECCV 2020, section 3.3).
-        freeze_through: last stage to freeze in fine-tuning: "stem", "res2", ... or "res5"; for backbone hf "stem",
+        freeze_through: last stage to freeze in fine-tuning: "stem", "res2", ... or "res5"; for backbone "hf": "stem",
             "layer1", "layer2", ... All earlier stages are frozen too; blocks inserted into frozen stages are still
             trained. None freezes no stage.
         freeze_batch_norm: keep the statistics, scales and shifts of batch norms unchanged, for fine-tuning on small
@@ -56,7 +56,7 @@ class Optimisation:
             validation (Wu and Johnson, "Rethinking 'Batch' in BatchNorm", 2021); 0 keeps the moving averages.
         sub_batch_norm_splits: number of parts that a training batch is split into. Batch norms compute the statistics
             of each part separately, as if on several GPUs (PySlowFast's sub-batch norm). 1 does not split. For
-            statistics over all processes, see trainer.sync_batchnorm.
+            statistics over all processes, see `trainer.sync_batchnorm`.
         early_stopping_epochs: stop training after this many validations in a row without a new lowest val/loss, or a
             new best value of `monitor` if that is set. None never stops early.
     """
@@ -118,7 +118,7 @@ class Optimisation:
         if self.freeze_batch_norm and (self.precise_bn_batches or self.sub_batch_norm_splits > 1):
             raise FarfieldError(
                 "optimisation.freeze_batch_norm keeps the norms' statistics, but precise_bn_batches and "
-                "sub_batch_norm_splits change them. Remove freeze_batch_norm, or the options that conflict with it."
+                "sub_batch_norm_splits change them. Remove freeze_batch_norm, or the other two options."
             )
         if self.schedule == "steps" and not self.step_epochs:
             raise FarfieldError(

@@ -1,4 +1,4 @@
-"""Run a probe that `make_run` has set up: train heads on features of a frozen network, with the losses of training."""
+"""Run a probe that `make_run` has set up: train heads on features of a frozen network, with the usual losses."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def train_probe(run: TrainingRun) -> ProbeResult:
     """
     module, settings = run.model, run.probe or ProbeSettings()
     if run.config.model.weights is None:
-        log.warning("model.weights is not set, so that heads are trained on the features of random weights")
+        log.warning("model.weights is not set: the heads are trained on features of a network with random weights")
     write_text_atomically(run.run_dir / "config.yaml", run.resolved_config)
     trainer = run.trainer
     device = trainer.strategy.root_device

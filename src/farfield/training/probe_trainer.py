@@ -12,7 +12,7 @@ from farfield.precision import check_mixed_precision
 
 
 def check_probe_options(config: Any) -> None:
-    """Check that no option is set that a probe does not support, before anything is written.
+    """Check, before anything is written, that a probe supports all options that are set.
 
     Raises:
         FarfieldError: for an option that does not apply to a probe.

@@ -10,7 +10,7 @@ from farfield.checkpoints.hugging_face_folder import is_hugging_face
 
 
 def weights_provenance(weights: str | None) -> str | None:
-    """Return `weights`; for a file, add the first 16 hexadecimal digits of its SHA-256, for a folder a content hash."""
+    """Return `weights`, plus the first 16 hexadecimal digits of a file's SHA-256, or a folder's content hash."""
     if weights is not None and is_hugging_face(weights):
         return f"{weights} (hash {network_hash(weights)})"
     if weights is None or not Path(weights).is_file():

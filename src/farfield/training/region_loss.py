@@ -2,8 +2,8 @@
 
 In segmentation (Yuan et al., ECCV 2020), a ground-truth map supervises the region logits at each position. A clip has
 no such map. Therefore the loss applies to blocks with one region per class. Their region logits are averaged over all
-positions, and the loss is the cross entropy of the average with the clip's label. For multilabel and multi_head tasks,
-the loss is the binary cross entropy with the clip's labels. The averaging is not in the paper.
+positions, and the loss is the cross entropy of the average with the clip's label. For `multilabel` and `multi_head`
+tasks, the loss is the binary cross entropy with the clip's labels. The averaging is not in the paper.
 """
 
 from __future__ import annotations
@@ -53,8 +53,8 @@ def region_loss(
 ) -> Float[Tensor, ""]:
     """Average each block's logits over positions, and return the cross entropy averaged over clips and blocks.
 
-    For multilabel and multi_head tasks, with labels from 0 to 1 for each class, the loss is the binary cross entropy.
-    Clips without label (False in `is_labelled`) have a loss of 0.
+    For `multilabel` and `multi_head` tasks, with labels from 0 to 1 for each class, the loss is the binary cross
+    entropy. Clips without label (False in `is_labelled`) have a loss of 0.
     """
     entropy = F.cross_entropy if labels.ndim == 1 else F.binary_cross_entropy_with_logits
     if is_labelled is None:

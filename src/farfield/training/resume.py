@@ -71,6 +71,6 @@ def _check_teacher(checkpoint: Path, before: dict[str, Any], now: dict[str, Any]
         return
     shown = [f"{each['teacher']} ({each['teacher_hash']})" if each else "no teacher" for each in (before, now)]
     raise FarfieldError(
-        f"{checkpoint} was trained with another teacher: it was {shown[0]}, now {shown[1]}. Resume with the same "
-        "teacher, or give another run_dir."
+        f"{checkpoint} was trained with another teacher: {shown[0]}; the teacher is now {shown[1]}. Resume with the "
+        "same teacher, or give another run_dir."
     )

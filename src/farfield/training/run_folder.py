@@ -29,11 +29,11 @@ REDRAW_SECONDS = 10.0
 class RunFiles(Callback):
     """Write config.yaml, metrics.csv, steps.csv and plots to the run folder.
 
-    metrics.csv has a row per epoch, with the accuracy of each head for a multi_head task. steps.csv has a row every
-    log_every_n_steps steps, not every step, since reading a loss synchronises with the device. Rows are written
+    metrics.csv has a row per epoch, with the accuracy of each head for a `multi_head` task. steps.csv has a row every
+    `log_every_n_steps` steps, not every step, since reading a loss synchronises with the device. Rows are written
     immediately. When a run resumes, rows of steps after its checkpoint are dropped.
 
-    Plots are drawn after an epoch, at most every REDRAW_SECONDS, and when the run ends, unless it is killed.
+    Plots are drawn after epochs, but at most every `REDRAW_SECONDS`, and when the run ends (unless it is killed).
     """
 
     EPOCH_COLUMNS = (

@@ -26,8 +26,8 @@ class ReportSettings:
     """Settings of report.html and the media in Weights & Biases.
 
     Args:
-        every_n_epochs: number of epochs between reports. The last epoch is also reported on. Epochs without a
-            validation have no report. 0 turns reports off.
+        every_n_epochs: number of epochs between reports. The last epoch also has a report. Epochs without a validation
+            have no report. 0 turns reports off.
         num_clips: number of clips in each of two lists: the most confident errors, and a selection of videos that is
             the same in every report, with attention maps.
     """

@@ -20,7 +20,7 @@ log = logging.getLogger("farfield")
 
 
 def lr_factor(step: int, settings: Optimisation, *, steps_per_epoch: float, total_steps: int) -> float:
-    """Compute the learning rate at an optimiser step, counted from 0, relative to `settings.lr`."""
+    """Return the learning rate at an optimiser step (counted from 0), divided by `settings.lr`."""
     epoch = step / steps_per_epoch
     if epoch < settings.warmup_epochs:
         rise = epoch / settings.warmup_epochs
@@ -39,7 +39,7 @@ def scale_lr(settings: Optimisation, clips_per_step: int) -> Optimisation:
         return settings
     lr = settings.lr * clips_per_step / settings.lr_batch_size
     log.info(
-        "the learning rate is %g: lr %g, given for %d clips per step, times %d / %d",
+        "the learning rate is %g: lr is %g for %d clips per step, and is multiplied by %d / %d",
         lr,
         settings.lr,
         settings.lr_batch_size,
@@ -77,7 +77,7 @@ def previous_schedule(checkpoint: Mapping[str, Any]) -> PreviousSchedule:
 
 
 def _total_steps_from_rate(checkpoint: Mapping[str, Any], step: int) -> int | None:
-    """Infer the step at which a cosine schedule ends from the learning rate at the current step.
+    """Use the learning rate at the current step to infer at which step a cosine schedule ends.
 
     Returns None if the schedule is not a cosine, has a warm-up, or has not changed the rate yet.
     """
@@ -145,7 +145,7 @@ def resumed_total_steps(
     after = f" After step {kept} the rate stays at 0, and nothing more is learned." if kept < total_steps else ""
     log.warning(
         "%s. The schedule is kept (%s keep): at step %d, where the run continues, the learning rate is %.4g; with "
-        "extend it would be %.4g.%s",
+        "'extend' it would be %.4g.%s",
         change, name, previous.step, rate(kept), stretched, after,
     )  # fmt: skip
     return kept

@@ -1,4 +1,4 @@
-"""Metrics, tables, plots and captions for a validation of a network whose videos have one class each."""
+"""Metrics, tables, plots and captions from one validation run of a single-label task (one class per video)."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from farfield.reports.page_content import Table
 
 
 class SingleLabelDiagnostics:
-    """Measure a validation of a network whose videos have one class each.
+    """Diagnostics from one validation run of a single-label task (one class per video).
 
     Args:
         probabilities: class probabilities of each video.
@@ -54,7 +54,7 @@ class SingleLabelDiagnostics:
         return Table(["validation", "value", "95% interval"], rows)
 
     def class_table(self) -> Table:
-        """Tabulate each class's accuracy, lowest first, and the class most often predicted for it by mistake.
+        """Tabulate each class's accuracy, lowest first, and the wrong class predicted most often for its videos.
 
         Classes without videos are left out.
         """
@@ -91,6 +91,6 @@ class SingleLabelDiagnostics:
         return [(place, self.caption(place)) for place in places.tolist()]
 
     def caption(self, place: int) -> str:
-        """Return a video's class and its prediction."""
+        """Return a caption with a video's true class and its predicted class."""
         truth, guess = self.labels[int(self.targets[place])], self.labels[int(self.guesses[place])]
         return f"{truth}, predicted as {guess} ({float(self.chances[place]):.0%})"

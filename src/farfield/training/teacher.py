@@ -41,10 +41,10 @@ class Teacher(Protocol):
 
 
 def load_teacher(path: str) -> InferenceModel:
-    """Load a teacher, folded for inference, on the CPU. Further calls for the same file return the same network.
+    """Load a teacher on the CPU, optimised for inference. Further calls for the same file return the same network.
 
     Raises:
-        FarfieldError: if the file does not exist, or as for `load_model`.
+        FarfieldError: if the file does not exist, or `load_model` cannot load it.
     """
     exists = Path(path).exists()
     if not exists and not is_hugging_face(path):
@@ -61,7 +61,7 @@ def _load(path: str, changed: int) -> InferenceModel:
 
 
 def teacher_clip(path: str | None) -> dict[str, Any] | None:
-    """Return the clip settings of a teacher, as a `ClipSpec`'s values; None without a teacher."""
+    """Return the clip settings of a teacher, as a dict of `ClipSpec` fields; None without a teacher."""
     return None if path is None else load_teacher(path).clip.to_dict()
 
 
@@ -113,7 +113,7 @@ class NetworkTeacher:
 
 
 def student_columns(of_teacher: Sequence[str], labels: Sequence[str], name: str) -> Int[Tensor, " classes"]:
-    """Return the teacher's column of each class of the student. Log the numbers of classes if the teacher has more.
+    """Return the column of each of the student's classes in the teacher's scores, and log if the teacher has more.
 
     Raises:
         FarfieldError: for a class that the teacher lacks.
@@ -123,13 +123,13 @@ def student_columns(of_teacher: Sequence[str], labels: Sequence[str], name: str)
     if missing:
         raise FarfieldError(
             f"{name} lacks {len(missing)} of the student's {len(labels)} classes, such as {missing[0]!r}. "
-            f"{nearest(missing[0], of_teacher)} Use the teacher's class names in the manifest, or a teacher of these "
-            "classes."
+            f"{nearest(missing[0], of_teacher)} Use the teacher's class names in the manifest, or a teacher that has "
+            "all classes of the student."
         )
     if len(of_teacher) > len(labels):
         log.info(
-            "%s has %d classes, and the student %d of them; the student learns the teacher's probabilities given that "
-            "a video shows one of its classes.",
+            "%s has %d classes, and the student has %d of them; the student learns from the teacher's scores of "
+            "these classes only.",
             name,
             len(of_teacher),
             len(labels),
@@ -141,6 +141,6 @@ def check_task(of_teacher: Task, task: Task, name: str) -> None:
     """Raise `FarfieldError` unless the teacher has the student's task."""
     if of_teacher != task:
         raise FarfieldError(
-            f"{name} has task {of_teacher}, but the student's task is {task}, so their probabilities cannot be "
-            f"compared. Train the student with --model.task {of_teacher}, or use a teacher of task {task}."
+            f"{name} has task '{of_teacher}', but the student's task is '{task}', so their probabilities cannot be "
+            f"compared. Train the student with --model.task {of_teacher}, or use a teacher of task '{task}'."
         )

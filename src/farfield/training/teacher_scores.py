@@ -87,15 +87,15 @@ class StoredTeacher:
         """
         if data.untrimmed_options.untrimmed:
             raise FarfieldError(
-                "model.teacher_scores has one score for a whole video or segment, but data.untrimmed draws clips at "
-                "any place of a video. Use model.teacher, which scores each clip."
+                "model.teacher_scores has one score for a whole video or segment, but data.untrimmed draws clips from "
+                "anywhere in a video. Use model.teacher, which scores each clip."
             )
         videos, known = data.training_videos, self._stored.probabilities
         keys = [segment_key(videos.path(row), *_times(videos[row])) for row in range(len(videos))]
         missing = [key for key in keys if key not in known]
         if missing:
             raise FarfieldError(
-                f"{self._path} has no scores of {len(missing)} of the {len(keys)} training videos, such as "
+                f"{self._path} lacks the scores of {len(missing)} of {len(keys)} training videos, such as "
                 f"{describe(missing[0])}. Score every video of data.train and data.unlabelled, with the same segments, "
                 "and remove those that cannot be read."
             )
@@ -119,7 +119,7 @@ class StoredTeacher:
         return logits_of(p, self._task), known.float()
 
     def _of_mirrored(self, p: Float[Tensor, "b classes"]) -> Float[Tensor, "b classes"]:
-        """Convert probabilities of clips to those of the mirrored clips. Several classes may map to the same one."""
+        """Convert probabilities of clips to those of the mirrored clips. Several classes may map to the same class."""
         places = self._mirrored.to(p.device).expand_as(p)
         return torch.zeros_like(p).scatter_reduce(1, places, p, "amax" if self._task == "multilabel" else "sum")
 
@@ -137,7 +137,7 @@ def segment_key(path: Path, start_seconds: float | None, end_seconds: float | No
 
 
 def describe(key: Segment) -> str:
-    """Format a key for messages: the video's path and, unless the key is a whole video, the segment."""
+    """Format a key for messages: the video's path and, unless the key stands for a whole video, the segment."""
     path, start, end = key
     return path if (start, end) == (0, math.inf) else f"{path} [{start:g}, {end:g}) s"
 
@@ -161,18 +161,18 @@ def _add(
     chances: Float[np.ndarray, " classes"] | None,
     path: Path,
 ) -> None:
-    """Add the probabilities of a video to `found`. None, for an unreadable video, does not replace probabilities.
+    """Add the probabilities of a video to `found`; None, for an unreadable video, only if `found` has none yet.
 
     Raises:
-        FarfieldError: if `found` already has other probabilities of the video.
+        FarfieldError: if `found` already has different probabilities for the video.
     """
     before = found.setdefault(key, chances)
     if before is None:
         found[key] = chances
     elif chances is not None and not np.allclose(before, chances, rtol=0, atol=SAME):
         raise FarfieldError(
-            f"{path} has different scores of {describe(key)} in several places. Give the scores of one teacher, from "
-            "one run of farfield test or predict."
+            f"{path} has two different scores for {describe(key)}. Give a file that one run of farfield test or "
+            "farfield predict wrote."
         )
 
 
@@ -193,7 +193,7 @@ def _read_predictions(path: Path) -> StoredScores:
             labels, task = sorted(chances), of_video
         if sorted(chances) != labels:
             raise FarfieldError(
-                f"{path} has other classes for {describe(key)} (number: {len(chances)}) than for earlier videos "
+                f"{path} has different classes for {describe(key)} (number: {len(chances)}) than for earlier videos "
                 f"(number: {len(labels)}). Run farfield predict --out with --top_k set to the number of the teacher's "
                 "classes."
             )
@@ -217,7 +217,7 @@ def _chances(entry: Mapping[str, Any]) -> dict[str, float]:
         pairs = ((each["label"], each) for each in entry["ranking"])
     chances = {label: float(each["probability"]) for label, each in pairs}
     if bad := [label for label, chance in chances.items() if not 0 <= chance <= 1]:  # also NaN
-        raise ValueError(f"the probability of {bad[0]!r} is {chances[bad[0]]}, and must be from 0 to 1")
+        raise ValueError(f"the probability of {bad[0]!r} is {chances[bad[0]]}; it must be from 0 to 1")
     return chances
 
 

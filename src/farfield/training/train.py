@@ -108,7 +108,8 @@ def _as_word(value: Any) -> str:
         return json.dumps(value)
     except TypeError as error:
         raise FarfieldError(
-            f"overrides has the value {value!r}. Give text, numbers, True, False, None, lists or dicts."
+            f"overrides has the value {value!r}, which is not supported. Give text, numbers, True, False, None, lists "
+            "or dicts."
         ) from error
 
 

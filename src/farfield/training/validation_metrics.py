@@ -1,4 +1,4 @@
-"""Metrics of a validation, which choose a run's best checkpoint and stop it early."""
+"""Validation metrics. They determine a run's best checkpoint, and when to stop it early."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def validation_figures(
 ) -> tuple[dict[str, float], Tensor | None]:
     """Compute the metrics of a network's task, by name, and the confusion matrix.
 
-    The confusion matrix is None unless the task is single_label.
+    The confusion matrix is None unless the task is `single_label`.
     """
     if network.task == "multilabel":
         return multilabel_figures(probabilities, targets), None
@@ -73,7 +73,7 @@ def multilabel_figures(
 
 
 def head_figures(network: ActionNet) -> tuple[str, ...]:
-    """Return the names of the metrics of each head of a multi_head network; empty for other tasks."""
+    """Return each head's metric names for a `multi_head` network; empty for other tasks."""
     return tuple(f"{TOP1}_{head}" for head in split_heads(network.labels)) if network.task == "multi_head" else ()
 
 
@@ -101,7 +101,7 @@ def multi_head_figures(
 
 
 def _map(probabilities: Tensor, targets: Tensor) -> float:
-    """Return the mean average precision; 0 if a probability is NaN, or no video has a class."""
+    """Return the mean average precision; 0 if a probability is NaN, or no video has a label."""
     if not probabilities.isfinite().all() or not targets.any():
         return 0.0
     return mean_average_precision(probabilities, targets)

@@ -129,7 +129,7 @@ def _wandb_host() -> str:
 
 
 def log_diagnostics(logger: WandbLogger, found: Diagnostics) -> None:
-    """Log the tables, plots and clips of a validation."""
+    """Log the tables, plots and clips from one validation run."""
     import wandb
 
     media: dict[str, Any] = {"trainer/global_step": found.step, "epoch": found.epoch}

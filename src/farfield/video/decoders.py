@@ -194,8 +194,8 @@ def _log_fallback(path: Path, reason: str) -> None:
     count = len(files)
     if count == 10 ** (len(str(count)) - 1):
         log.warning(
-            "decord would fail on some files or return wrong frames, so PyAV reads them: %s so far. Reason: %s. Latest "
-            "file: %s",
+            "PyAV reads files on which decord would fail or return wrong frames: %s so far. Reason: %s. Latest file: "
+            "%s",
             f"{count} file{'s' if count > 1 else ''}",
             reason,
             path,

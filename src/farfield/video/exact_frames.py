@@ -65,7 +65,7 @@ class ExactFrames:
     # --- only needed frames ---------------------------------------------------------------------------------------
 
     def _decode_needed(self, left: deque[int], jump: bool) -> Iterator[tuple[int, VideoFrame]]:
-        """Yield the frames at the places in `left`, decoding little else; stop at the first doubtful timestamp."""
+        """Yield the frames at the places in `left`. Decode few other frames; stop when a timestamp may be wrong."""
         index = self._reader.index
         if index.by_number:
             return
@@ -198,7 +198,10 @@ class ExactFrames:
         yield from held
 
     def _is_certain(self, held: deque[tuple[int, VideoFrame]], begin: int, released: int) -> bool:
-        """Return whether the first frame in `held` certainly follows place `released`; decoding began at `begin`."""
+        """Return whether the first frame in `held` is certainly the one after place `released`.
+
+        `begin` is the place at which decoding began.
+        """
         place = held[0][0]
         if place == begin and begin > 0 and not self._reader.is_order_known:
             return len(held) > 1 and held[1][0] == begin + 1  # an open group's frames would come before the keyframe

@@ -1,9 +1,9 @@
 """Read a folder of numbered pictures as a video.
 
 The names of the pictures differ only in their number, which is the last run of digits before the suffix, as in
-`img_00001.jpg` or `frame9.png`, `frame10.png`. Numbers start at 0 or 1 and have no gap. Ignored are hidden files, files
-that are not pictures, and optical flow (flow_x_*, flow_y_*) in a folder of pictures named img_*. Pictures have no
-display times, so the frame rate must be given.
+`img_00001.jpg` or `frame9.png`, `frame10.png`. Numbers start at 0 or 1 and have no gap. Hidden files and files that are
+not pictures are ignored, and so is optical flow (flow_x_*, flow_y_*) in a folder of pictures named img_*. Pictures have
+no display times, so the frame rate must be given.
 
 Pillow decodes the pictures to 8-bit RGB. Grey pictures get three equal channels, and transparency is dropped. A picture
 with an EXIF orientation is turned upright, as by image viewers and OpenCV.
@@ -95,7 +95,7 @@ def list_pictures(folder: Path) -> list[str]:
     Raises:
         OSError: if the folder cannot be read.
         ValueError: if there is no picture, if a name has no number, if names differ in more than their number, or if
-            numbers are missing, come twice, or do not start at 0 or 1.
+            numbers are missing, occur twice, or do not start at 0 or 1.
     """
     with os.scandir(folder) as entries:
         names = _without_flow(_picture_names(entry.name for entry in entries))
@@ -192,7 +192,7 @@ def _picture_names(names: Iterable[str]) -> list[str]:
 
 @contextmanager
 def _opened(folder: Path, name: str) -> Iterator[Image.Image]:
-    """Open a picture for a `with` block, and add its name to the errors of the block."""
+    """Open a picture for a `with` block. Errors raised in the block get the picture's name."""
     try:
         with Image.open(folder / name) as image:
             yield image

@@ -7,7 +7,7 @@ from jaxtyping import Float
 
 
 def frame_rate(times: Float[np.ndarray, " frames"]) -> float:
-    """Return the average frames per second, from display times in seconds; 1 if there is no time between frames."""
+    """Return the average frames per second, from display times in seconds; 1 if all frames have the same time."""
     seconds = float(times[-1] - times[0])
     return (len(times) - 1) / seconds if seconds > 0 else 1.0
 

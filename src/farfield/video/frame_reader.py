@@ -1,4 +1,4 @@
-"""Open a video with the reader for its form: PyAV, or Pillow for animated WebP and folders of pictures."""
+"""Open a video with the reader for its type: Pillow for animated WebP and folders of pictures, PyAV for all others."""
 
 from __future__ import annotations
 

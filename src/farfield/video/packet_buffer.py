@@ -44,8 +44,8 @@ class PacketBuffer:
     """Ring buffer of packets. Whole groups of pictures are dropped, so that the buffer always starts with a keyframe.
 
     Args:
-        max_seconds: packets are kept if they are at most this much older than the newest packet. The oldest group of
-            pictures is kept whole.
+        max_seconds: maximum age of packets, relative to the newest packet. The oldest group of pictures is dropped only
+            when all of its packets are older.
         max_bytes: maximum size of all packets. A group that is larger than this by itself is dropped.
     """
 

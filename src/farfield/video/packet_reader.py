@@ -74,7 +74,7 @@ class PacketReader:
 
     @property
     def is_order_known(self) -> bool:
-        """Whether timestamps give the display order: if they show reordering, or if the codec cannot reorder frames."""
+        """Whether timestamps give the display order: they show reordering, or the codec cannot reorder frames."""
         return self.index.is_reordered or not self.codec.has_b_frames
 
     def place_of(self, keyframe: int) -> int:
