@@ -41,17 +41,21 @@ def test_measures_every_layer_and_draws(
 
 
 @pytest.mark.slow
-def test_real_sizes_compare_every_block(tmp_path: Path) -> None:
+@pytest.mark.usefixtures("few_objects")
+def test_real_sizes_compare_every_block(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     small = ["--sizes", "16:2x4x4", "--batches", "1", "2", "--rounds", "2", "--json", str(tmp_path / "cells.json")]
-    done = run("--real_sizes", *small)
-    assert done.returncode == 0, done.stderr
+    monkeypatch.setattr("sys.argv", [str(SCRIPT), "--real_sizes", *small])
+    main()
+    printed = capsys.readouterr().out
     cells = json.loads((tmp_path / "cells.json").read_text())
     assert [(cell["block"], cell["batch"]) for cell in cells] == [(block, b) for block in BLOCKS for b in (1, 2)]
     assert all(cell["both"]["low"] <= cell["both"]["median"] <= cell["both"]["high"] for cell in cells)
     for block in BLOCKS:
-        assert done.stdout.count(block) >= 2
-    assert "embedded Gaussian, all, forward + backward: geometric mean" in done.stdout
-    assert "GFLOP/s, by torch.mm" in done.stdout
+        assert printed.count(block) >= 2
+    assert "embedded Gaussian, all, forward + backward: geometric mean" in printed
+    assert "GFLOP/s, by torch.mm" in printed
 
 
 @pytest.mark.parametrize("block", BLOCKS)

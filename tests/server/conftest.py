@@ -167,24 +167,24 @@ def run_here(settings: ServerSettings, names: frozenset[str] = frozenset()) -> I
 
 @pytest.fixture(scope="session")
 def narrow(checkpoint: Path) -> Iterator[Served]:
-    """One worker, no queue, six seconds for a request and two for its body of at most 1 MiB; very short windows."""
+    """One worker, no queue, ten seconds for a request and two for its body of at most 1 MiB; very short windows."""
     limits = Limits(
         num_workers=1,
         max_waiting=0,
-        job_seconds=6,
+        job_seconds=10,
         upload_bytes=2**20,
         kept_bytes=2 * 2**20 + 2**18,
         upload_seconds=2,
         timeline_windows=10**6,
     )
-    settings = ServerSettings(str(checkpoint), limits, window_seconds=0.04)
+    settings = ServerSettings(str(checkpoint), limits, window_seconds=0.02)
     with run_here(settings, names=frozenset(["video.example.org"])) as served:
         yield served
 
 
 @pytest.fixture(scope="session")
 def long_video(make_video: Callable[..., Path]) -> Path:
-    """A small video whose timeline, of 6,000 windows in `narrow`, takes far more than six seconds."""
+    """A small video whose timeline, of 12,000 windows in `narrow`, takes far more than ten seconds."""
     from conftest import numbered_frame
     from farfield.video.writer import write_video
 

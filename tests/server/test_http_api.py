@@ -315,7 +315,7 @@ def test_a_slow_request_is_ended_and_others_are_refused_as_busy(
     asking.join(30)
     (first,) = answers
     assert (first.status_code, first.json()["reason"]) == (504, "time_limit"), first.text
-    assert first.json()["error"] == "long.mp4: it took longer than 6 s. Send a shorter or smaller video."
+    assert first.json()["error"] == "long.mp4: it took longer than 10 s. Send a shorter or smaller video."
     assert narrow.ask(make_video(30).read_bytes()).status_code == 200
 
 
