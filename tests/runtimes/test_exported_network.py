@@ -210,7 +210,9 @@ def test_missing_runtime_names_its_extra(
 ) -> None:
     (tmp_path / f"a{suffix}").write_bytes(b"")
     monkeypatch.setitem(sys.modules, package, None)
-    with pytest.raises(FarfieldError, match=rf'the package {package} is needed, .* Run pip install "farfield\[{extra}\]"'):
+    with pytest.raises(
+        FarfieldError, match=rf'the package {package} is needed, .* Run pip install "farfield\[{extra}\]"'
+    ):
         load_exported(tmp_path / f"a{suffix}")
 
 

@@ -33,8 +33,9 @@ def find_records(
     Args:
         inputs: files, folders, glob patterns, manifests (.csv), or "-" to read further inputs from standard input, one
             per line.
-        listed: lines to read for "-"; None reads standard input.
-        out: output folder. Files inside it are ignored when folders and patterns are searched. None ignores no file.
+        listed: lines to read for "-". If None, standard input is read.
+        out: output folder. Files inside it are ignored when folders and patterns are searched. If None, no
+            file is ignored.
         skipped: record to which skipped files are added.
         frame_folders: list folders of numbered pictures as videos.
 

@@ -23,12 +23,15 @@ VIEWS_AT_ONCE = 64
 
 
 def score_videos(grid: Grid, videos: FeatureSet) -> Float[Tensor, "k n views classes"]:
-    """Return the class probabilities of each view of each video, by each configuration, on the CPU."""
+    """Compute the class probabilities that each configuration gives each view of each video.
+
+    The result is on the CPU.
+    """
     return _score(grid.head.eval(), grid.scores, videos)
 
 
 def score_head(head: ProbeHead, videos: FeatureSet) -> Float[Tensor, "n views classes"]:
-    """Return the class probabilities of each view of each video, by one head, on the CPU."""
+    """Compute the class probabilities that one head gives each view of each video. The result is on the CPU."""
     return _score(head.eval(), lambda inputs: head(*inputs)[None], videos)[0]
 
 

@@ -56,8 +56,8 @@ class Action:
     """An action of a figure.
 
     Attributes:
-        poses: poses that the figure passes through, equally spaced in progress.
-        box_in_hand_from: progress in [0, 1] from which the figure holds the box; None for an action without a box.
+        poses: poses that the figure passes through, at equal steps of the action's progress from 0 to 1.
+        box_in_hand_from: progress from which the figure holds the box; None for an action without a box.
     """
 
     poses: tuple[Pose, ...]

@@ -138,9 +138,9 @@ def resumed_total_steps(
     if settings.schedule_length is None and previous.step >= kept:
         raise FarfieldError(
             f"{change}. The schedule has ended at a learning rate of {old:.4g}, so the new epochs would learn nothing. "
-            f"Give {name} extend to stretch the schedule over the whole run: at step {previous.step} the rate rises "
-            f"from {old:.4g} to {stretched:.4g}, and the loss rises at first. Or start a new run from best.ckpt, with "
-            "--model.weights and a lower learning rate."
+            f"To stretch the schedule over the whole run, set {name} to 'extend': at step {previous.step} the rate "
+            f"rises from {old:.4g} to {stretched:.4g}, and the loss rises at first. Or start a new run from best.ckpt, "
+            "with --model.weights and a lower learning rate."
         )
     after = f" After step {kept} the rate stays at 0, and nothing more is learned." if kept < total_steps else ""
     log.warning(

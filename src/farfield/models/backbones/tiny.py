@@ -16,8 +16,9 @@ from farfield.models.backbones.dilation import dilate
 def tiny(*, depth: int = 2, width: float = 1.0, dilated: bool = False) -> Backbone:
     """Build an I3D-like network small enough to train on two CPU cores in minutes.
 
-    The temporal kernel has 5 frames in the stem, as in I3D, and 3 in every other bottleneck block. No layer has a
-    temporal stride. With two blocks per stage, the temporal receptive field is 1 + 4 + 4 * 2 = 13 frames.
+    The temporal kernel has 5 frames in the stem, as in I3D. In the bottleneck blocks it alternates between 3 frames
+    and 1. No layer has a temporal stride. With two blocks in each of the four stages, the temporal receptive field is
+    1 + 4 + 4 * 2 = 13 frames.
 
     Args:
         depth: number of bottleneck blocks per stage.
