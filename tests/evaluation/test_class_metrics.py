@@ -9,6 +9,7 @@ import pytest
 import torch
 from sklearn.metrics import (
     average_precision_score,
+    confusion_matrix,
     f1_score,
     label_ranking_average_precision_score,
     precision_score,
@@ -70,10 +71,24 @@ def test_decision_metrics_are_scikit_learns(kind: str) -> None:
         (ours.precision, ours.recall, ours.f1), (precision_score, recall_score, f1_score), strict=True
     ):
         given = targets.numpy(), decisions.numpy()
-        assert values(found) == pytest.approx(theirs(*given, average=None, zero_division=0), abs=1e-6)
+        assert values(found) == pytest.approx(theirs(*given, average=None, zero_division=np.nan), abs=1e-6, nan_ok=True)
         for average in ("macro", "micro"):
-            wanted = theirs(*given, average=average, zero_division=0)
-            assert getattr(found, average).value == pytest.approx(wanted, abs=1e-6)
+            wanted = theirs(*given, average=average, zero_division=np.nan)
+            assert getattr(found, average).value == pytest.approx(wanted, abs=1e-6, nan_ok=True)
+    assert math.isnan(values(ours.precision)[4])
+    assert values(ours.f1)[4] == 0
+    for c in range(5):
+        (_, false), (missed, right) = confusion_matrix(targets[:, c], decisions[:, c], labels=[False, True])
+        counts = ours.counts.true_positives[c], ours.counts.predicted[c], ours.counts.positives[c]
+        assert counts == (right, right + false, right + missed)
+
+
+def test_without_any_prediction_precision_is_undefined_and_recall_is_0() -> None:
+    _, targets = scored("random")
+    found = measure_decisions(torch.zeros_like(targets), targets, Resampling(torch.arange(53), draws=11))
+    assert [each.macro.value for each in (found.recall, found.f1)] == [0, 0]
+    for each in (*found.precision.per_class, found.precision.macro, found.precision.micro):
+        assert all(math.isnan(bound) for bound in vars(each).values())
 
 
 def test_with_one_class_a_video_micro_metrics_are_top1() -> None:

@@ -16,8 +16,10 @@ Average precision and the area under the ROC curve (ROC-AUC) depend only on the 
 
 A class without positives has no recall, average precision or area: all its metrics are NaN and left out of the macro
 average. torchmetrics 1.9 returns 0 for such a class, and its macro averages include it. The area is NaN without
-negatives, too. Precision and F1 are 0 for a class that has positives but is never predicted. Videos without a class are
-left out of the sample-wise mean; torchmetrics counts them as 1.
+negatives, too. The precision of a class that is never predicted is 0 / 0: it is NaN and left out of the macro average,
+as with scikit-learn's `zero_division=nan`; torchmetrics returns 0. The F1 of such a class is 0 if it has positives.
+Micro precision is NaN if no class is ever predicted. Videos without a class are left out of the sample-wise mean;
+torchmetrics counts them as 1.
 
 Intervals are percentiles of a bootstrap over videos, or over groups if the videos have them: see `resampling`. The
 percentiles are shifted so that the mean of the resamples is the value. Resamples have a higher average precision,
@@ -71,12 +73,33 @@ class Averaged:
 
 
 @dataclass(frozen=True)
+class DecisionCounts:
+    """Number of decisions of each class.
+
+    Attributes:
+        true_positives: number of videos (or segments) for which the class is rightly predicted.
+        predicted: number of all predictions of the class.
+        positives: number of videos (or segments) that have the class.
+    """
+
+    true_positives: list[int]
+    predicted: list[int]
+    positives: list[int]
+
+
+@dataclass(frozen=True)
 class DecisionMetrics:
-    """Precision, recall and F1 of yes-or-no decisions: for each class, and averaged."""
+    """Precision, recall and F1 of yes-or-no decisions: for each class, and averaged, with the counts behind them."""
 
     precision: Averaged
     recall: Averaged
     f1: Averaged
+    counts: DecisionCounts
+
+    @property
+    def by_name(self) -> dict[str, Averaged]:
+        """Return the metrics by their names: precision, recall and f1."""
+        return {"precision": self.precision, "recall": self.recall, "f1": self.f1}
 
 
 @dataclass(frozen=True)
@@ -149,10 +172,13 @@ def measure_decisions(
     has_interval = in_several_units(targets, resampling)
     averages = []
     for place, metric in enumerate((binary_precision, binary_recall, binary_f1_score)):
-        values = _per_class(metric, decisions.long(), targets, targets.any(0))
-        micro = _pooled(metric, decisions.long(), targets) if targets.any() else torch.nan
+        predicted = decisions if metric is binary_precision else torch.ones_like(decisions)
+        values = _per_class(metric, decisions.long(), targets, targets.any(0) & predicted.any(0))
+        has_micro = bool(targets.any() and predicted.any())
+        micro = _pooled(metric, decisions.long(), targets) if has_micro else torch.nan
         averages.append(averaged(values, micro, drawn[place], pooled[place], has_interval))
-    return DecisionMetrics(*averages)
+    counts = [each.sum(0).tolist() for each in (decisions & targets, decisions, targets)]
+    return DecisionMetrics(*averages, counts=DecisionCounts(*counts))
 
 
 def measure_ranking(
@@ -260,7 +286,7 @@ def _pooled_decision_metrics(
     counts = torch.stack([(decisions & targets).sum(1), decisions.sum(1), targets.sum(1)], dim=1).double()
     hits, decided, positives = (weights.T.double() @ counts).unbind(1)
     f1 = 2 * hits / (decided + positives).clamp_min(1)
-    found = (hits / decided.clamp_min(1), hits / positives.clamp_min(1), f1)
+    found = (hits / decided, hits / positives.clamp_min(1), f1)  # precision: 0 / 0 = NaN, as wanted
     return tuple(each.masked_fill(positives == 0, torch.nan) for each in found)  # type: ignore[return-value]
 
 

@@ -60,7 +60,7 @@ def weighted_decision_metrics(
 ) -> tuple[Float[Tensor, "draws classes"], Float[Tensor, "draws classes"], Float[Tensor, "draws classes"]]:
     """Compute precision, recall and F1 of each class on each resample.
 
-    Precision and F1 are 0 for a class that is never predicted. All three are NaN for a class without positives.
+    Precision is NaN for a class that is never predicted, and F1 is 0. All three are NaN for a class without positives.
 
     Args:
         decisions: True where the class is predicted for the video.
@@ -71,7 +71,7 @@ def weighted_decision_metrics(
         weights.T @ each.float() for each in (decisions & targets, decisions, targets)
     )  # exact: counts below 2^24
     without = positives == 0
-    precision = hits / decided.clamp_min(1)
+    precision = hits / decided  # 0 / 0 = NaN, as wanted
     recall = hits / positives.clamp_min(1)
     f1 = 2 * hits / (decided + positives).clamp_min(1)
     return tuple(each.masked_fill(without, torch.nan) for each in (precision, recall, f1))  # type: ignore[return-value]

@@ -74,7 +74,7 @@ class MultilabelDiagnostics:
         positives = self.targets.sum(0).tolist()
         measured = (self.ranking.average_precision, self.by_class.precision, self.by_class.recall)
         rows = [
-            [names[label], positives[c], *(round(metric.per_class[c].value, 4) for metric in measured)]
+            [names[label], positives[c], *(_rounded(metric.per_class[c].value) for metric in measured)]
             for c, label in enumerate(self.labels)
             if positives[c]
         ]
@@ -119,9 +119,13 @@ class MultilabelDiagnostics:
         return ", ".join(self.labels[c] for c in self.targets[place].nonzero()[:, 0].tolist()) or "no class"
 
 
+def _rounded(value: float) -> float | None:
+    return None if value != value else round(value, 4)
+
+
 def _cells(estimate: Estimate) -> list[str]:
     if estimate.value != estimate.value:
-        return ["undefined", ""]
+        return ["-", ""]
     has_interval = estimate.low == estimate.low
     bounds = f"{100 * estimate.low:.1f} to {100 * estimate.high:.1f}" if has_interval else ""
     return [f"{100 * estimate.value:.2f}%", bounds]
