@@ -65,11 +65,15 @@ def test_a_class_that_is_never_predicted_has_no_precision_and_the_report_says_so
     assert found["counts"] == {"true_positives": 1, "predicted": 2, "positives": 4}
     assert found["per_class"][1]["precision"] == {"value": None, "low": None, "high": None}
     assert report["class_metrics"]["without_predictions"] == []
+    assert report["class_metrics"]["no_intervals"] == "too few videos (4) for an interval; at least 10 are needed"
     shown = summary(report, tmp_path)
+    assert shown.count("metrics without an interval: too few videos (4) for an interval; at least 10 are needed") == 1
+    assert "top-1                          75.00%   95% interval" in shown  # Wilson's
     assert "precision at thresholds        50.00%" in shown
     assert "at the thresholds: 2 predictions, 1 of them right; 4 labels" in shown
     assert "2 of 3 classes have no prediction: their precision is undefined and not in the mean" in shown
     text = (tmp_path / "report.md").read_text()
+    assert "There are no intervals: too few videos (4) for an interval" in text
     assert "2 of 3 classes have no prediction" in text
     assert "| b | 0.9 | 2 | 0 | 0 | - | 0.0%" in text
     with (tmp_path / "per_class.csv").open(newline="") as file:

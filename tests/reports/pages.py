@@ -101,6 +101,7 @@ def test_report(text: str) -> str:
             "resampled": "groups",
             "units": 3,
             "resamples": 1000,
+            "no_intervals": None,
             "macro": CLASS_METRICS,
             "micro": CLASS_METRICS,
             "sample_average_precision": CLASS_METRICS["recall"],

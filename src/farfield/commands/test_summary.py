@@ -31,6 +31,8 @@ def test_summary(report: dict[str, Any], folder: Path) -> str:
         at_thresholds = point
     width = max(23, *map(len, rows))
     lines += [metric_row(f"{shown:<{width}}", estimate) for shown, estimate in rows.items()]
+    if (reason := report["class_metrics"]["no_intervals"]) is not None:
+        lines.append(f"metrics without an interval: {reason}")
     lines += _decision_lines(at_thresholds) if at_thresholds else []
     calibrated = report["calibration"]
     errors = [

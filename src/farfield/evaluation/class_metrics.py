@@ -27,6 +27,7 @@ because a positive that is drawn twice raises the precision at both copies. This
 same sign for all classes. Without the shift, the macro average of many rare classes would lie below its own interval. A
 class whose positives are all in one unit (video or group) has no interval, because resampling cannot show how other
 positives would be scored. With few positives, an interval is too narrow; at a value of 0 or 1 it may have no width.
+There are no intervals at all with fewer than `resampling.MIN_UNITS` units.
 """
 
 from __future__ import annotations
@@ -47,9 +48,11 @@ from torchmetrics.functional.classification import (
 
 from farfield.evaluation.metrics import Estimate
 from farfield.evaluation.resampling import (
+    MIN_UNITS,
     resample_weights,
     sample_average_precision,
     sampling_units,
+    too_few_units,
     weighted_decision_metrics,
     weighted_ranking_metrics,
 )
@@ -140,12 +143,27 @@ class Resampling:
 
         Returns:
             Settings with `MAX_DRAWS` resamples, or fewer for large tests. They have no resamples if videos x classes
-            exceed `MAX_CELLS`, or if all videos are in one group.
+            exceed `MAX_CELLS`, or if there are fewer than `MIN_UNITS` units.
         """
-        units, cells = sampling_units(groups, videos), videos * classes
-        if not videos or int(units.max()) == 0 or cells > MAX_CELLS:
-            return cls(units, draws=0)
-        return cls(units, draws=min(MAX_DRAWS, max(MIN_DRAWS, _MAX_DRAWN_CELLS // cells)))
+        found, cells = cls(sampling_units(groups, videos), draws=0), videos * classes
+        if found.number_of_units < MIN_UNITS or cells > MAX_CELLS:
+            return found
+        return cls(found.units, draws=min(MAX_DRAWS, max(MIN_DRAWS, _MAX_DRAWN_CELLS // cells)))
+
+    @property
+    def number_of_units(self) -> int:
+        """Return the number of different units."""
+        return int(self.units.max()) + 1 if len(self.units) else 0
+
+    def why_no_intervals(self, resampled: str) -> str | None:
+        """Return why there are no intervals; None if there are.
+
+        Args:
+            resampled: what the units are: "groups" or "videos".
+        """
+        if self.draws:
+            return None
+        return too_few_units(self.number_of_units, resampled) or "too many videos and classes to resample"
 
 
 def measure_decisions(

@@ -37,10 +37,12 @@ def class_metrics_content(
         thresholds: threshold of each class in a multilabel task; None for other tasks.
     """
     metrics = {**decisions.by_name, "average_precision": ranking.average_precision, "roc_auc": ranking.roc_auc}
+    resampled = "groups" if by_group else "videos"
     return {
-        "resampled": "groups" if by_group else "videos",
-        "units": int(resampling.units.max()) + 1 if len(resampling.units) else 0,
+        "resampled": resampled,
+        "units": resampling.number_of_units,
         "resamples": resampling.draws,
+        "no_intervals": resampling.why_no_intervals(resampled),
         **_averages(metrics),
         "sample_average_precision": plain_estimate(ranking.sample_average_precision),
         "without_positives": [label for label, count in zip(labels, positives, strict=True) if not count],

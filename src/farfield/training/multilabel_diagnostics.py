@@ -21,6 +21,7 @@ from farfield.evaluation.metrics import Estimate
 from farfield.evaluation.multilabel_calibration import PairCalibration, pair_calibration
 from farfield.evaluation.multilabel_metrics import measure_multilabel
 from farfield.evaluation.plots import names_with_numbers, plot_pair_reliability
+from farfield.evaluation.resampling import MIN_UNITS
 from farfield.models.operating_point import DEFAULT_THRESHOLD
 from farfield.reports.page_content import Table
 from farfield.reports.read_test_report import MULTILABEL_METRICS
@@ -50,7 +51,7 @@ class MultilabelDiagnostics:
         self.labels = labels
         self.decisions = probabilities >= DEFAULT_THRESHOLD
         n = len(probabilities)
-        draws = _DRAWS if n > 1 and targets.numel() <= _MAX_CELLS else 0
+        draws = _DRAWS if n >= MIN_UNITS and targets.numel() <= _MAX_CELLS else 0
         resampling = Resampling(torch.arange(n), draws)
         self.ranking: RankingMetrics = measure_ranking(probabilities, self.targets, resampling)
         self.by_class: DecisionMetrics = measure_decisions(self.decisions, self.targets, resampling)
