@@ -129,7 +129,9 @@ def test_the_report_has_what_the_task_has(tmp_path: Path) -> None:
         [[0.9, 0.75, 0.1, 0.2, 0.3], [0.2, 0.1, 0.4, 0.3, 0.1], [0.1, 0.2, 0.3, 0.6, 0.5], [0.8, 0.7, 0.1, 0.2, 0.3]]
     )
     segments = torch.tensor([[0, 2.5], [torch.nan, torch.nan], [1, 2], [2, 3]]).double()
-    point = OperatingPoint("f1", dict.fromkeys(LABELS, 0.5) | {"<dive>": None, "jump": 0.55}, 7)
+    point = OperatingPoint(
+        "f1", dict.fromkeys(LABELS, 0.5) | {"<dive>": None, "jump": 0.55}, 7, dict.fromkeys(LABELS, 4)
+    )
     result = result_of(
         torch.stack([views, views / 2], 1),
         targets,
@@ -179,6 +181,7 @@ def test_the_report_has_what_the_task_has(tmp_path: Path) -> None:
         "| mAP | ",
         "videos without a class: 25.00%",
         "chosen by the rule `f1` on 7",
+        "Number of validation videos that reached each threshold: bow 4, climb",
         "| bow | 2 |",
     ):
         assert part in text

@@ -55,7 +55,7 @@ def test_a_class_that_is_never_predicted_has_no_precision_and_the_report_says_so
     """At the thresholds, a has two predictions, one of them right, and b and c have none."""
     views = torch.tensor([[0.8, 0.1, 0.1], [0.7, 0.2, 0.1], [0.4, 0.5, 0.1], [0.3, 0.2, 0.5]])
     scores = Scores(["a", "b", "c"], [f"{i}.mp4" for i in range(4)], torch.tensor([0, 1, 1, 2]), views[:, None])
-    point = OperatingPoint("precision=0.95", {"a": 0.6, "b": 0.9, "c": 0.9}, 7)
+    point = OperatingPoint("precision=0.95", {"a": 0.6, "b": 0.9, "c": 0.9}, 7, {"a": 5, "b": 2, "c": 1})
     about = {"num_clips": 1, "num_crops": 1}
     report = write_report(EvaluationResult(scores, [], about=about, operating_point=point), tmp_path)
     found = report["operating_point"]
@@ -75,7 +75,8 @@ def test_a_class_that_is_never_predicted_has_no_precision_and_the_report_says_so
     text = (tmp_path / "report.md").read_text()
     assert "There are no intervals: too few videos (4) for an interval" in text
     assert "2 of 3 classes have no prediction" in text
-    assert "| b | 0.9 | 2 | 0 | 0 | - | 0.0%" in text
+    assert "| class | threshold | chosen on | videos | predicted | right | precision | recall | F1 |" in text
+    assert "| b | 0.9 | 2 | 2 | 0 | 0 | - | 0.0%" in text
     with (tmp_path / "per_class.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert [row["precision_at_threshold"] for row in rows] == ["0.500000", "", ""]

@@ -45,13 +45,18 @@ def test_summary(report: dict[str, Any], folder: Path) -> str:
 
 
 def thresholds_line(point: Mapping[str, Any], checkpoint: str) -> str:
-    """Format where the chosen thresholds are stored, and for which classes no threshold was found.
+    """Format where the chosen thresholds are stored, the detections behind them, and which classes have none.
 
     Args:
         point: entry `operating_point` of the report.
         checkpoint: file that they are written into.
     """
     line = f"thresholds by the rule {point['rule']}: kept in {checkpoint}"
+    counts = {label: count for label, count in (point.get("detections") or {}).items() if count is not None}
+    if counts:
+        fewest = sorted(counts, key=lambda label: counts[label])
+        shown = ", ".join(f"{label} {counts[label]}" for label in fewest[:10]) + (", ..." if len(fewest) > 10 else "")
+        line += f"\ndetections on the validation videos at the thresholds, fewest first: {shown}"
     without = [label for label, threshold in point["thresholds"].items() if threshold is None]
     if not without:
         return line
