@@ -194,7 +194,7 @@ def _run_over(videos: WholeVideos, model: ActionNet, run: TimelineRun, *, name: 
         for row, truth in enumerate(videos.segments):
             record = videos.manifest[row]
             try:
-                line = _make_timeline(videos.manifest.path(row), record.fps, model, run, bars.windows)
+                line = _make_timeline(videos.manifest.path(row), record.fps, model, run, bars.parts)
             except VideoError as error:
                 failures.append((record.path, error.reason))
             else:

@@ -137,7 +137,7 @@ def predict(
         fps: frame rate of a folder of pictures, which must be given; ignored for a file.
         start_seconds: start of the part of the video to predict, such as a manifest's segment; None for its start.
         end_seconds: end of that part, excluded; None for the video's end.
-        progress: show a progress bar while windows are scored.
+        progress: show a progress bar while windows or views are scored.
 
     Raises:
         VideoError: if the file cannot be decoded, has no frame from start_seconds to end_seconds, or is shorter than a
@@ -148,7 +148,8 @@ def predict(
     wanted = {True: TimelineOptions(), False: None}[timeline] if isinstance(timeline, bool) else timeline
     options = PredictOptions(top_k, num_clips, num_crops, hop, wanted, features, view_batch_size, decoder, fps)
     loaded = load_model(model) if isinstance(model, str | Path) else model
-    with progress_bars(progress), ProgressBar(desc="windows", unit="window", leave=False, delay=1) as bar:
+    part = "view" if wanted is None else "window"
+    with progress_bars(progress), ProgressBar(desc=f"{part}s", unit=part, leave=False, delay=1) as bar:
         return predict_file(
             video,
             loaded,
@@ -214,7 +215,8 @@ def predict_video(
         options: options of the prediction.
         start_seconds: as in `predict`.
         end_seconds: as in `predict`.
-        on_progress: called with (windows done, windows in all) as a timeline's windows are scored.
+        on_progress: called with (windows done, windows in all) as a timeline's windows are scored or, without timeline
+            and hop, with (views done, views in all), first before any frame is decoded.
 
     Raises:
         FarfieldError, VideoError: in the same cases as `predict`.
@@ -225,7 +227,7 @@ def predict_video(
     elif options.hop is not None:
         prediction = _densely(video, record, model, options, options.hop)
     else:
-        prediction = _from_views(video, record, model, options)
+        prediction = _from_views(video, record, model, options, on_progress)
     return replace(
         prediction,
         task=model.task,
@@ -236,12 +238,22 @@ def predict_video(
     )
 
 
-def _from_views(video: Video, record: VideoRecord, model: InferenceModel, options: PredictOptions) -> Prediction:
+def _from_views(
+    video: Video, record: VideoRecord, model: InferenceModel, options: PredictOptions, on_progress: OnProgress | None
+) -> Prediction:
     """Predict by averaging over clips and crops that are spread over the video, or over the segment of the record."""
     changes = {"num_clips": options.num_clips, "num_crops": options.num_crops}
     spec = model.clip.replace(**{name: count for name, count in changes.items() if count is not None})
+    if on_progress is not None:
+        on_progress(0, spec.num_clips * spec.num_crops)
     clip = views_of(video, Path(record.path), record, spec, num_clips=spec.num_clips, num_crops=spec.num_crops)
-    scores = score_views(model, clip.frames, batch_size=options.view_batch_size, features=options.features)
+    scores = score_views(
+        model,
+        clip.frames,
+        batch_size=options.view_batch_size,
+        features=options.features,
+        on_progress=on_progress,
+    )
     of_views = view_probabilities(scores.logits, 1, model.task)
     probabilities = aggregate_views(of_views, method=spec.views_aggregation)[0].cpu().numpy()
     start, end = float(clip.times_seconds.min()), float(clip.times_seconds.max())

@@ -115,8 +115,8 @@ def predict_videos(
             `records`; with "ray", 0 means one worker per core of the cluster.
         engine: "local" or "ray".
         seconds_per_video: time limit for each video in a worker process.
-        on_progress: called with (windows done, windows in all) as a timeline's windows are scored; not called by
-            workers.
+        on_progress: called with (windows done, windows in all) or (views done, views in all), see `predict_video`; not
+            called by workers.
 
     Raises:
         FarfieldError: if the checkpoint cannot be loaded on the device, an option is invalid, or features are requested
