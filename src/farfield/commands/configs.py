@@ -15,11 +15,11 @@ def configs(name: str | None = None, *, copy: str | None = None, json: bool = Fa
     sweep`: copy them first, because it needs a file.
 
     Args:
-        name: name of a recipe; without a name, all recipes are listed.
+        name: name of a recipe; without a name, or with `list`, all recipes are listed.
         copy: folder, or new file, to copy the recipe to.
         json: print JSON: the name, summary and path of every recipe, or of the named recipe with its text or copy.
     """
-    if name is None:
+    if name is None or name == "list":
         if copy is not None:
             raise FarfieldError(
                 f"copy is {copy}, but no recipe is named. Name the recipe to copy: farfield configs NAME --copy {copy}."
