@@ -82,6 +82,16 @@ def test_a_class_that_is_never_predicted_has_no_precision_and_the_report_says_so
     assert [row["precision_at_threshold"] for row in rows] == ["0.500000", "", ""]
 
 
+def test_a_test_whose_classes_all_lack_a_threshold_has_a_report(tmp_path: Path) -> None:
+    scores = Scores(["a", "b"], ["a.mp4", "b.mp4"], torch.tensor([0, 1]), torch.eye(2)[:, None])
+    point = OperatingPoint("precision=0.95", {"a": None, "b": None}, 7, {"a": None, "b": None})
+    result = EvaluationResult(scores, [], about={"num_clips": 1, "num_crops": 1}, operating_point=point)
+    report = write_report(result, tmp_path)
+    assert (report["operating_point"]["per_class"], report["operating_point"]["without_predictions"]) == ([], [])
+    assert "Classes without a threshold" in (tmp_path / "report.md").read_text()
+    assert "at the thresholds" not in summary(report, tmp_path)
+
+
 def test_many_classes_are_drawn_too(tmp_path: Path) -> None:
     n = 400
     labels = [f"class {i}" for i in range(n)]

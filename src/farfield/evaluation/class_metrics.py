@@ -196,7 +196,8 @@ def measure_decisions(
         micro = _pooled(metric, decisions.long(), targets) if has_micro else torch.nan
         averages.append(averaged(values, micro, drawn[place], pooled[place], has_interval))
     counts = [each.sum(0).tolist() for each in (decisions & targets, decisions, targets)]
-    return DecisionMetrics(*averages, counts=DecisionCounts(*counts))
+    precision, recall, f1 = averages
+    return DecisionMetrics(precision, recall, f1, DecisionCounts(*counts))
 
 
 def measure_ranking(

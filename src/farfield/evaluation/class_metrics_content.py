@@ -79,7 +79,7 @@ def operating_point_content(
         metrics: labels of the classes with a threshold and their metrics; None if there is no such class.
     """
     if metrics is None:
-        return {**chosen_thresholds_content(point), "per_class": []}
+        return {**chosen_thresholds_content(point), "without_predictions": [], "per_class": []}
     labels, found = metrics
     return {
         **chosen_thresholds_content(point),

@@ -177,8 +177,8 @@ def segment_precision_recall(
                 pooled[place].append(all_classes)
     several = _in_several_units(truth, classes, resampling)
     values, micro = _ratios(*(each.sum(0) for each in counts)), _ratios(*(each.sum() for each in counts))
-    averages = (averaged(values[i], float(micro[i]), drawn[i], pooled[i], several) for i in range(3))
-    return DecisionMetrics(*averages, counts=DecisionCounts(*(each.sum(0).int().tolist() for each in counts)))
+    precision, recall, f1 = (averaged(values[i], float(micro[i]), drawn[i], pooled[i], several) for i in range(3))
+    return DecisionMetrics(precision, recall, f1, DecisionCounts(*(each.sum(0).int().tolist() for each in counts)))
 
 
 def detection_resampling(
