@@ -165,11 +165,11 @@ def warn_of_few_detections(point: OperatingPoint, rule: ThresholdRule) -> None:
         f"{len(few)} of {len(counts)} thresholds were chosen on fewer than {MIN_DETECTIONS} detections each ({named}), "
         f"so {rule} may not hold on other videos."
     )
-    if rule.kind == "precision" and rule.value is not None and rule.value < 1:
-        needed = math.ceil(math.log(0.05) / math.log(rule.value))
+    value = rule.value if rule.kind == "precision" and rule.value != 1 else None
+    needed = 0 if value is None else math.ceil(math.log(0.05) / math.log(value))
+    if needed > MIN_DETECTIONS:
         text += (
-            f" For a precision of {rule.value:g} with 95% confidence, {needed} detections without a false one are "
-            "needed."
+            f" For a precision of {value:g} with 95% confidence, {needed} detections without a false one are needed."
         )
     log.warning("%s Give more validation videos.", text)
 
