@@ -20,6 +20,7 @@ from farfield.inference.prediction_schema import Prediction, RankedLabel
 from farfield.inference.tables_and_subtitles import as_table
 from farfield.models.insertion import BLOCKS, WithBlock
 from farfield.models.network import ActionNet
+from farfield.models.operating_point import OperatingPoint
 from farfield.precision import Precision
 from farfield.scoring.load import load_model
 from farfield.scoring.score_views import score_views
@@ -122,9 +123,10 @@ def test_the_command_prints_a_table(
 
 
 def test_the_table_says_that_no_threshold_is_reached_and_which_class_has_none() -> None:
-    def table(*marks: bool | None) -> list[str]:
+    def table(*marks: bool | None, any_class: bool | None = None) -> list[str]:
         ranked = [RankedLabel(name, 0.3, mark) for name, mark in zip(("bow", "run", "jump"), marks, strict=True)]
-        return as_table(Prediction("a.mp4", ranked, start_seconds=0.0, end_seconds=2.0)).splitlines()[1:]
+        made = Prediction("a.mp4", ranked, start_seconds=0.0, end_seconds=2.0, reaches_threshold=any_class)
+        return as_table(made).splitlines()[1:]
 
     assert table(False, None, False) == [
         "  none of these classes reaches its threshold",
@@ -138,6 +140,28 @@ def test_the_table_says_that_no_threshold_is_reached_and_which_class_has_none() 
         "  jump   30.00%",
     ]
     assert table(None, None, None) == ["  bow    30.00%", "  run    30.00%", "  jump   30.00%"]
+    without = [
+        "  bow    30.00%  has no threshold",
+        "  run    30.00%  has no threshold",
+        "  jump   30.00%  has no threshold",
+    ]
+    assert table(None, None, None, any_class=False) == ["  no class reaches its threshold", *without]
+    assert table(None, None, None, any_class=True) == without  # a class below the best ones does
+
+
+def test_a_class_below_the_shown_ones_may_reach_its_threshold(
+    model: ActionNet, make_video: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = {"num_clips": 1, "num_crops": 1, "progress": False}
+    assert predict(make_video(60), model, **options).reaches_threshold is None
+    last = predict(make_video(60), model, top_k=7, **options).ranking[-1]
+    for limit, reached in ((last.probability - 1e-3, True), (last.probability + 1e-3, False)):
+        thresholds = dict.fromkeys(model.labels) | {last.label: limit}
+        monkeypatch.setattr(model, "operating_point", OperatingPoint("f1", thresholds, 9))
+        found = predict(make_video(60), model, top_k=1, **options)
+        assert found.reaches_threshold == reached
+        assert ("no class reaches its threshold" in as_table(found)) != reached
+        assert "reaches_threshold" not in found.to_dict()
 
 
 def test_progress_counts_the_views_of_a_single_video_on_a_terminal(

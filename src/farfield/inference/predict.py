@@ -14,7 +14,7 @@ import torch
 from farfield.data.clips import views_of
 from farfield.data.manifest import VideoRecord
 from farfield.errors import FarfieldError
-from farfield.inference.prediction_schema import Prediction, rank, rank_heads
+from farfield.inference.prediction_schema import Prediction, any_reaches_threshold, rank, rank_heads
 from farfield.progress import ProgressBar, bar_to, progress_bars
 from farfield.scoring.aggregation import aggregate_views, view_probabilities
 from farfield.scoring.load import InferenceModel, load_model
@@ -261,6 +261,7 @@ def _from_views(
         record.path,
         rank(probabilities, model, options.top_k, as_in_test=True),
         heads=rank_heads(probabilities, model, options.top_k),
+        reaches_threshold=any_reaches_threshold(probabilities, model),
         start_seconds=start,
         end_seconds=end,
         features=None if scores.features is None else scores.features.mean(0, keepdim=True).cpu().numpy(),
