@@ -106,6 +106,8 @@ def test_configs_lists_the_recipes(run_farfield: Run, capsys: pytest.CaptureFixt
     assert [line.split()[0] for line in lines[: len(list_recipes())]] == [recipe.name for recipe in list_recipes()]
     assert run_farfield("configs", "--json") == 0
     listed = json.loads(capsys.readouterr().out)
+    assert run_farfield("configs", "list") == 0  # as other commands list
+    assert capsys.readouterr().out.splitlines() == lines
     assert [each["name"] for each in listed] == [recipe.name for recipe in list_recipes()]
     assert all(set(each) == {"name", "summary", "path"} for each in listed)
 

@@ -44,38 +44,42 @@ def bar_to(bar: ProgressBar, done: int, total: int) -> None:
 
 
 class VideoBars:
-    """Two progress bars on standard error: one counts videos, and one counts the windows of a long video.
+    """Two progress bars on standard error: one counts videos, and one counts the parts of a long video.
 
     Args:
         description: what is done to the videos.
         total: number of videos. The bar of videos is not shown for a single video.
         done: number of videos that are done already.
+        part: what the parts of a video are: "window" or "view".
     """
 
-    def __init__(self, description: str, total: int, done: int = 0) -> None:
+    def __init__(self, description: str, total: int, done: int = 0, part: str = "window") -> None:
+        self._part = part
         self._videos = ProgressBar(desc=description, total=total, initial=done, unit="video", disable=total == 1)
-        self._windows: ProgressBar | None = None
+        self._parts: ProgressBar | None = None
 
     def __enter__(self) -> VideoBars:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._close_windows()
+        self._close_parts()
         self._videos.close()
 
     def video(self) -> None:
         """Count a finished video."""
-        self._close_windows()
+        self._close_parts()
         self._videos.update()
 
-    def windows(self, done: int, total: int) -> None:
-        """Show how many of a video's windows are done."""
-        if self._windows is None:
+    def parts(self, done: int, total: int) -> None:
+        """Show how many of a video's parts are done."""
+        if self._parts is None:
             row = 0 if self._videos.disable else 1
-            self._windows = ProgressBar(desc="windows", unit="window", leave=False, position=row, delay=1)
-        bar_to(self._windows, done, total)
+            delay = 1 if self._part == "window" else 0  # long before the first view is scored, its number is shown
+            name = f"{self._part}s"
+            self._parts = ProgressBar(desc=name, total=total, unit=self._part, leave=False, position=row, delay=delay)
+        bar_to(self._parts, done, total)
 
-    def _close_windows(self) -> None:
-        if self._windows is not None:
-            self._windows.close()
-            self._windows = None
+    def _close_parts(self) -> None:
+        if self._parts is not None:
+            self._parts.close()
+            self._parts = None

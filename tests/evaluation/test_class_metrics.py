@@ -9,6 +9,7 @@ import pytest
 import torch
 from sklearn.metrics import (
     average_precision_score,
+    confusion_matrix,
     f1_score,
     label_ranking_average_precision_score,
     precision_score,
@@ -70,10 +71,24 @@ def test_decision_metrics_are_scikit_learns(kind: str) -> None:
         (ours.precision, ours.recall, ours.f1), (precision_score, recall_score, f1_score), strict=True
     ):
         given = targets.numpy(), decisions.numpy()
-        assert values(found) == pytest.approx(theirs(*given, average=None, zero_division=0), abs=1e-6)
+        assert values(found) == pytest.approx(theirs(*given, average=None, zero_division=np.nan), abs=1e-6, nan_ok=True)
         for average in ("macro", "micro"):
-            wanted = theirs(*given, average=average, zero_division=0)
-            assert getattr(found, average).value == pytest.approx(wanted, abs=1e-6)
+            wanted = theirs(*given, average=average, zero_division=np.nan)
+            assert getattr(found, average).value == pytest.approx(wanted, abs=1e-6, nan_ok=True)
+    assert math.isnan(values(ours.precision)[4])
+    assert values(ours.f1)[4] == 0
+    for c in range(5):
+        (_, false), (missed, right) = confusion_matrix(targets[:, c], decisions[:, c], labels=[False, True])
+        counts = ours.counts.true_positives[c], ours.counts.predicted[c], ours.counts.positives[c]
+        assert counts == (right, right + false, right + missed)
+
+
+def test_without_any_prediction_precision_is_undefined_and_recall_is_0() -> None:
+    _, targets = scored("random")
+    found = measure_decisions(torch.zeros_like(targets), targets, Resampling(torch.arange(53), draws=11))
+    assert [each.macro.value for each in (found.recall, found.f1)] == [0, 0]
+    for each in (*found.precision.per_class, found.precision.macro, found.precision.micro):
+        assert all(math.isnan(bound) for bound in vars(each).values())
 
 
 def test_with_one_class_a_video_micro_metrics_are_top1() -> None:
@@ -183,10 +198,27 @@ def test_with_many_rare_classes_the_macro_interval_is_around_the_value() -> None
     assert 0.03 < found.value - found.low < 0.08
 
 
+def test_few_groups_have_no_interval_and_the_reason_is_given() -> None:
+    """Two groups have three different resamples, so that the interval of equally good groups had no width."""
+    scores, targets = scored("random", n=60)
+    for groups in (2, 9, 10):
+        resampling = Resampling.of_groups([f"group {row % groups}" for row in range(60)], 60, 5)
+        f1, ranking = (
+            measure_decisions(scores > 0.5, targets, resampling).f1,
+            measure_ranking(scores, targets, resampling),
+        )
+        estimates = [f1.macro, f1.micro, *f1.per_class, ranking.roc_auc.macro, ranking.sample_average_precision]
+        assert [math.isnan(each.low) for each in estimates] == [groups < 10] * len(estimates)
+        reason = f"too few groups ({groups}) for an interval; at least 10 are needed"
+        assert resampling.why_no_intervals("groups") == (reason if groups < 10 else None)
+    assert "too few videos (9)" in str(Resampling.of_groups(None, 9, 5).why_no_intervals("videos"))
+    large = Resampling.of_groups(None, 20_000, 2001)
+    assert large.why_no_intervals("videos") == "too many videos and classes to resample"
+
+
 def test_number_of_resamples_falls_with_size() -> None:
     draws = [Resampling.of_groups(None, 20_000, classes).draws for classes in (10, 400, 1000, 2000, 2001)]
     assert draws == [1000, 200, 200, 200, 0]
-    assert Resampling.of_groups(["one"] * 7, 7, 3).draws == 0
     assert class_metrics.MAX_CELLS == 40_000_000  # 20,000 x 2,000
 
 

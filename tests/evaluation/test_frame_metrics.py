@@ -116,7 +116,8 @@ def test_intervals_are_those_of_resampled_videos() -> None:
     )
     low, high = np.quantile(drawn, [0.025, 0.975]) + found.macro.value - drawn.mean()
     assert (found.macro.low, found.macro.high) == pytest.approx((low, high), abs=1e-5)
-    assert frame_resampling(None, videos, CLASSES).draws == 1000
+    assert frame_resampling(None, videos, CLASSES).draws == 0  # too few videos
+    assert frame_resampling(None, videos * 2, CLASSES).draws == 1000
 
 
 def test_frame_accuracy_by_hand() -> None:

@@ -102,6 +102,23 @@ def test_differences_are_scikit_learns_and_intervals_those_of_the_groups(
         assert np.isnan(each.average_precision.low) == (label == "run")  # one video
 
 
+def test_few_groups_have_no_interval(
+    runs: tuple[Scores, Scores, Path, Path], run_farfield: Callable[..., int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    a, b, run_a, run_b = runs
+    for scores, run in ((a, run_a), (b, run_b)):
+        write_scores(scores, run / "test/scores.npz", groups=[path[7] for path in scores.paths])  # by the first digit
+    found = compare_multilabel_runs(run_a, run_b, draws=101)
+    assert found.units == 8
+    for difference in (found.mean_average_precision, *(each.average_precision for each in found.classes)):
+        assert np.isnan([difference.low, difference.high, difference.p_value]).all()
+        assert difference.value == pytest.approx(difference.b - difference.a)
+    reason = "too few groups (8) for an interval; at least 10 are needed"
+    assert found.to_dict()["no_intervals"] == reason
+    assert run_farfield("compare", run_a, run_b, "--draws", 101) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == f"no intervals: {reason}"
+
+
 def test_the_command_prints_the_same(
     runs: tuple[Scores, Scores, Path, Path], run_farfield: Callable[..., int], capsys: pytest.CaptureFixture[str]
 ) -> None:

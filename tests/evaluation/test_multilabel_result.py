@@ -69,9 +69,9 @@ def test_metrics_are_scikit_learns(kind: str) -> None:
     assert found.share_without_class == pytest.approx((~true.any(1)).mean())
     assert found.share_without_decision == pytest.approx((~decided.any(1)).mean())
     for ours, metric in zip(
-        vars(result.decision_metrics()).values(), (precision_score, recall_score, f1_score), strict=True
+        result.decision_metrics().by_name.values(), (precision_score, recall_score, f1_score), strict=True
     ):
-        wanted = metric(true[:, with_positives], decided[:, with_positives], average="macro", zero_division=0)
+        wanted = metric(true[:, with_positives], decided[:, with_positives], average="macro", zero_division=np.nan)
         if kind != "one class":
             assert ours.macro.value == pytest.approx(wanted, abs=1e-6)
 
@@ -127,7 +127,9 @@ def test_the_report_has_what_the_task_has(tmp_path: Path) -> None:
         [[0.9, 0.75, 0.1, 0.2, 0.3], [0.2, 0.1, 0.4, 0.3, 0.1], [0.1, 0.2, 0.3, 0.6, 0.5], [0.8, 0.7, 0.1, 0.2, 0.3]]
     )
     segments = torch.tensor([[0, 2.5], [torch.nan, torch.nan], [1, 2], [2, 3]]).double()
-    point = OperatingPoint("f1", dict.fromkeys(LABELS, 0.5) | {"<dive>": None, "jump": 0.55}, 7)
+    point = OperatingPoint(
+        "f1", dict.fromkeys(LABELS, 0.5) | {"<dive>": None, "jump": 0.55}, 7, dict.fromkeys(LABELS, 4)
+    )
     result = result_of(
         torch.stack([views, views / 2], 1),
         targets,
@@ -177,6 +179,7 @@ def test_the_report_has_what_the_task_has(tmp_path: Path) -> None:
         "| mAP | ",
         "videos without a class: 25.00%",
         "chosen by the rule `f1` on 7",
+        "Number of validation videos that reached each threshold: bow 4, climb",
         "| bow | 2 |",
     ):
         assert part in text
@@ -195,7 +198,7 @@ def test_a_test_without_or_with_positives_only_is_reported(positives: bool, tmp_
         assert report["class_metrics"]["macro"]["roc_auc"]["value"] is None
     else:
         assert metric == {"value": None, "low": None, "high": None}
-        assert "| mAP | undefined |" in (tmp_path / "report.md").read_text()
+        assert "| mAP | - |" in (tmp_path / "report.md").read_text()
     assert report["share_without_class"] == (0 if positives else 1)
     from farfield.reports.read_test_report import read_report
 

@@ -130,7 +130,14 @@ def test_a_class_without_truth_is_in_no_mean() -> None:
     assert found.mean.value == 0.5
     assert math.isnan(found.mean.low)
     counts = segment_precision_recall(truth, predicted, 4)
-    assert [each.value for each in counts.precision.per_class][::2] == [1.0, 0.0]
+    assert counts.precision.per_class[0].value == counts.precision.macro.value == 1
+    assert math.isnan(counts.precision.per_class[2].value)  # has a true segment, and none was predicted
+    assert counts.f1.per_class[2].value == 0
+    assert vars(counts.counts) == {
+        "true_positives": [1, 0, 0, 0],
+        "predicted": [1, 1, 0, 0],
+        "positives": [1, 0, 1, 0],
+    }
     assert math.isnan(counts.recall.per_class[1].value)
     assert (counts.precision.micro.value, counts.recall.micro.value) == (0.5, 0.5)
     nothing = detection_map(Segments([], [], [], []), predicted, 4)

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+import csv
 import json
 import os
 import re
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 from PIL import Image
 
@@ -13,6 +15,7 @@ from farfield.commands.test_summary import test_summary as summary
 from farfield.evaluation.result import EvaluationResult
 from farfield.evaluation.scores_file import Scores, read_groups, read_scores
 from farfield.evaluation.test_report import write_report
+from farfield.models.operating_point import OperatingPoint
 
 
 def test_report_says_what_was_scored_and_what_could_not_be(tmp_path: Path) -> None:
@@ -46,6 +49,47 @@ def test_report_says_what_was_scored_and_what_could_not_be(tmp_path: Path) -> No
     with Image.open(tmp_path / "out/confusion_matrix.png") as picture:
         assert picture.size[0] > 200
     assert (tmp_path / "out/predictions.csv").read_text().splitlines()[2] == "b.mp4,bow,jump,0.600000,0.300000"
+
+
+def test_a_class_that_is_never_predicted_has_no_precision_and_the_report_says_so(tmp_path: Path) -> None:
+    """At the thresholds, a has two predictions, one of them right, and b and c have none."""
+    views = torch.tensor([[0.8, 0.1, 0.1], [0.7, 0.2, 0.1], [0.4, 0.5, 0.1], [0.3, 0.2, 0.5]])
+    scores = Scores(["a", "b", "c"], [f"{i}.mp4" for i in range(4)], torch.tensor([0, 1, 1, 2]), views[:, None])
+    point = OperatingPoint("precision=0.95", {"a": 0.6, "b": 0.9, "c": 0.9}, 7, {"a": 5, "b": 2, "c": 1})
+    about = {"num_clips": 1, "num_crops": 1}
+    report = write_report(EvaluationResult(scores, [], about=about, operating_point=point), tmp_path)
+    found = report["operating_point"]
+    assert found["macro"]["precision"]["value"] == found["micro"]["precision"]["value"] == 0.5
+    assert found["macro"]["recall"]["value"] == pytest.approx(1 / 3)
+    assert found["without_predictions"] == ["b", "c"]
+    assert found["counts"] == {"true_positives": 1, "predicted": 2, "positives": 4}
+    assert found["per_class"][1]["precision"] == {"value": None, "low": None, "high": None}
+    assert report["class_metrics"]["without_predictions"] == []
+    assert report["class_metrics"]["no_intervals"] == "too few videos (4) for an interval; at least 10 are needed"
+    shown = summary(report, tmp_path)
+    assert shown.count("metrics without an interval: too few videos (4) for an interval; at least 10 are needed") == 1
+    assert "top-1                          75.00%   95% interval" in shown  # Wilson's
+    assert "precision at thresholds        50.00%" in shown
+    assert "at the thresholds: 2 predictions, 1 of them right; 4 labels" in shown
+    assert "2 of 3 classes have no prediction: their precision is undefined and not in the mean" in shown
+    text = (tmp_path / "report.md").read_text()
+    assert "There are no intervals: too few videos (4) for an interval" in text
+    assert "2 of 3 classes have no prediction" in text
+    assert "| class | threshold | chosen on | videos | predicted | right | precision | recall | F1 |" in text
+    assert "| b | 0.9 | 2 | 2 | 0 | 0 | - | 0.0%" in text
+    with (tmp_path / "per_class.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["precision_at_threshold"] for row in rows] == ["0.500000", "", ""]
+
+
+def test_a_test_whose_classes_all_lack_a_threshold_has_a_report(tmp_path: Path) -> None:
+    scores = Scores(["a", "b"], ["a.mp4", "b.mp4"], torch.tensor([0, 1]), torch.eye(2)[:, None])
+    point = OperatingPoint("precision=0.95", {"a": None, "b": None}, 7, {"a": None, "b": None})
+    result = EvaluationResult(scores, [], about={"num_clips": 1, "num_crops": 1}, operating_point=point)
+    report = write_report(result, tmp_path)
+    assert (report["operating_point"]["per_class"], report["operating_point"]["without_predictions"]) == ([], [])
+    assert "Classes without a threshold" in (tmp_path / "report.md").read_text()
+    assert "at the thresholds" not in summary(report, tmp_path)
 
 
 def test_many_classes_are_drawn_too(tmp_path: Path) -> None:

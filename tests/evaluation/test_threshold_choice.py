@@ -2,19 +2,28 @@ from __future__ import annotations
 
 import math
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+from scipy.stats import binomtest
 from sklearn.metrics import f1_score, precision_score, recall_score
 from torchmetrics.functional.classification import binary_precision_at_fixed_recall, binary_recall_at_fixed_precision
 
 from evaluation.test_resampling import scored
 from farfield import build_model, save_model
 from farfield.checkpoints.checkpoint import checkpoint_metadata, load_network, save_operating_point
+from farfield.commands.test_summary import thresholds_line
 from farfield.data.manifest import Manifest, VideoRecord
 from farfield.errors import FarfieldError
-from farfield.evaluation.threshold_choice import ThresholdRule, choose_thresholds, decide, hours_of_video
+from farfield.evaluation.threshold_choice import (
+    ThresholdRule,
+    choose_thresholds,
+    decide,
+    hours_of_video,
+    warn_of_few_detections,
+)
 from farfield.models.operating_point import OperatingPoint
 
 LABELS = list("abcde")
@@ -29,9 +38,9 @@ def test_thresholds_are_torchmetrics(kind: str, value: float) -> None:
     for c, label in enumerate(LABELS):
         given = scores[:, c].double(), targets[:, c].long()
         theirs = binary_recall_at_fixed_precision(*given, min_precision=value)[1].item()
-        assert by_precision[label] == (pytest.approx(theirs) if theirs == theirs else None)
+        assert by_precision[label] == (pytest.approx(theirs, abs=2e-6) if theirs == theirs else None)
         theirs = binary_precision_at_fixed_recall(*given, min_recall=value)[1].item()
-        assert by_recall[label] == pytest.approx(theirs)
+        assert by_recall[label] == pytest.approx(theirs, abs=2e-6)
 
 
 @pytest.mark.parametrize("kind", ["random", "ties", "all equal", "one positive"])
@@ -95,6 +104,46 @@ def test_a_threshold_that_finds_no_positive_is_none() -> None:
     assert choose_thresholds(scores, targets, ["a"], rule, hours=2.0).thresholds == {"a": 0.5}
 
 
+def test_no_threshold_is_1_since_only_rounding_reaches_it() -> None:
+    """The softmax of logits 0 and 17 is 1 - 4e-8, which float32 rounds to 1; that of 0 and 15 is 1 - 3e-7."""
+    logits = torch.tensor([[17.0, 0], [15, 0], [9, 0], [0, 0]])
+    scores, targets = logits.softmax(1)[:, :1], torch.tensor([[True], [True], [False], [False]])
+    assert scores[0] == 1 > scores[1]
+    for rule in ("precision=0.95", "f1"):
+        chosen = choose_thresholds(scores, targets, ["a"], ThresholdRule.parse(rule))
+        assert chosen.thresholds["a"] == pytest.approx(1 - 1e-6, abs=1e-9)
+        assert decide(scores, ["a"], chosen)[0].flatten().tolist() == [True, True, False, False]
+    scores[1] = 0.999  # a lower one, so that the rounded one alone is above the threshold of a rule
+    chosen = choose_thresholds(scores, torch.tensor([[True], [False], [False], [False]]), ["a"], ThresholdRule("f1"))
+    assert chosen.thresholds["a"] < 1
+
+
+def test_few_detections_behind_a_threshold_are_counted_and_named(caplog: pytest.LogCaptureFixture) -> None:
+    scores = torch.full((60, 3), 0.1)
+    targets = torch.zeros(60, 3, dtype=torch.bool)
+    for c, count in enumerate((20, 3)):
+        scores[:count, c] = 0.9
+        targets[:count, c] = True
+    rule = ThresholdRule("precision", 0.95)
+    chosen = choose_thresholds(scores, targets, ["a", "b", "c"], rule)
+    assert chosen.detections == {"a": 20, "b": 3, "c": None}
+    warn_of_few_detections(chosen, rule)
+    [message] = [record.getMessage() for record in caplog.records]
+    assert message == (
+        "1 of 2 thresholds were chosen on fewer than 20 detections each (b 3), so precision=0.95 may not hold on other "
+        "videos. For a precision of 0.95 with 95% confidence, 59 detections without a false one are needed. Give more "
+        "validation videos."
+    )
+    # Clopper and Pearson's exact lower bound.
+    assert [binomtest(n, n).proportion_ci(0.9, "exact").low >= 0.95 for n in (58, 59)] == [False, True]
+    caplog.clear()
+    warn_of_few_detections(replace(chosen, detections={"a": 20, "b": 20, "c": None}), rule)
+    warn_of_few_detections(replace(chosen, detections=None), rule)
+    assert not caplog.records
+    line = thresholds_line(chosen.to_dict(), "best.ckpt")
+    assert "detections on the validation videos at the thresholds, fewest first: b 3, a 20\n" in line
+
+
 def test_float32_scores_reach_their_own_threshold() -> None:
     scores = torch.rand(53, 1)
     targets = scores > 0.5
@@ -151,6 +200,8 @@ def test_hours_are_of_segments_or_whole_videos() -> None:
         {"rule": "f1", "thresholds": {"a": 0.5, "b": "0.5"}, "validation_videos": 3},
         {"rule": "f1", "thresholds": {"a": 0.5, "b": float("nan")}, "validation_videos": 3},
         {"rule": "f1", "thresholds": [0.5, 0.5], "validation_videos": 3},
+        {"rule": "f1", "thresholds": {"a": 0.5, "b": 0.5}, "validation_videos": 3, "detections": {"a": 3}},
+        {"rule": "f1", "thresholds": {"a": 0.5, "b": 0.5}, "validation_videos": 3, "detections": {"a": 3, "b": 0.5}},
         {"rule": 1, "thresholds": {"a": 0.5, "b": 0.5}, "validation_videos": 3},
         {"rule": "f1", "thresholds": {"a": 0.5, "b": 0.5}, "validation_videos": "3"},
     ],
@@ -163,6 +214,8 @@ def test_thresholds_that_do_not_fit_are_refused(content: object) -> None:
 def test_thresholds_are_read_as_they_were_written() -> None:
     point = OperatingPoint("recall=0.9", {"a": 0.25, "b": None}, 7)
     assert OperatingPoint.from_dict(point.to_dict(), ["a", "b"], "x.ckpt") == point
+    counted = replace(point, detections={"a": 12, "b": None})
+    assert OperatingPoint.from_dict(counted.to_dict(), ["a", "b"], "x.ckpt") == counted
     assert OperatingPoint.from_dict(None, ["a", "b"], "x.ckpt") is None
 
 

@@ -291,7 +291,7 @@ def test_a_manifest_of_nothing_measures_false_alarms(videos: Path, tmp_path: Pat
     assert report["average_precision"]["activitynet"]["mean"]["value"] is None
     assert report["false_alarms_per_hour"] == pytest.approx(2 / result.hours)
     assert report["delay"]["detected"] == report["delay"]["missed"] == 0
-    assert "| average mAP, tIoU 0.5 to 0.95 | undefined |" in (tmp_path / "report.md").read_text()
+    assert "| average mAP, tIoU 0.5 to 0.95 | - |" in (tmp_path / "report.md").read_text()
 
 
 @pytest.mark.parametrize(

@@ -77,7 +77,10 @@ def test_no_threshold_follows_the_rule_better(text: str, seed: int) -> None:
             if allowed and hits:
                 quality[threshold] = tuple(round(each, 9) for each in best)
         equal = {each for each in quality if quality[each] == max(quality.values())}
-        assert point.thresholds[label] == middle_of_widest(candidates, equal)
+        chosen = point.thresholds[label]
+        assert chosen == middle_of_widest(candidates, equal)
+        assert point.detections is not None
+        assert point.detections[label] == (None if chosen is None else slow_counts(videos, truth, c, chosen)[1])
 
 
 def middle_of_widest(candidates: list[float], equal: set[float]) -> float | None:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import io
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,8 +15,12 @@ from farfield.clip_spec import ClipOptions
 from farfield.curation.video_inputs import find_videos
 from farfield.data.manifest import VideoRecord
 from farfield.errors import FarfieldError
+from farfield.inference.predict import PredictOptions, predict_file
+from farfield.inference.prediction_schema import Prediction, RankedLabel
+from farfield.inference.tables_and_subtitles import as_table
 from farfield.models.insertion import BLOCKS, WithBlock
 from farfield.models.network import ActionNet
+from farfield.models.operating_point import OperatingPoint
 from farfield.precision import Precision
 from farfield.scoring.load import load_model
 from farfield.scoring.score_views import score_views
@@ -115,6 +120,70 @@ def test_the_command_prints_a_table(
     assert len(lines) == 3
     assert lines[0] == f"{make_video(60)}  (0.00 s to 2.36 s)"
     assert lines[1].endswith("%")
+
+
+def test_the_table_says_that_no_threshold_is_reached_and_which_class_has_none() -> None:
+    def table(*marks: bool | None, any_class: bool | None = None) -> list[str]:
+        ranked = [RankedLabel(name, 0.3, mark) for name, mark in zip(("bow", "run", "jump"), marks, strict=True)]
+        made = Prediction("a.mp4", ranked, start_seconds=0.0, end_seconds=2.0, reaches_threshold=any_class)
+        return as_table(made).splitlines()[1:]
+
+    assert table(False, None, False) == [
+        "  none of these classes reaches its threshold",
+        "  bow    30.00%",
+        "  run    30.00%  has no threshold",
+        "  jump   30.00%",
+    ]
+    assert table(True, None, False) == [
+        "  bow    30.00%  above threshold",
+        "  run    30.00%  has no threshold",
+        "  jump   30.00%",
+    ]
+    assert table(None, None, None) == ["  bow    30.00%", "  run    30.00%", "  jump   30.00%"]
+    without = [
+        "  bow    30.00%  has no threshold",
+        "  run    30.00%  has no threshold",
+        "  jump   30.00%  has no threshold",
+    ]
+    assert table(None, None, None, any_class=False) == ["  no class reaches its threshold", *without]
+    assert table(None, None, None, any_class=True) == without  # a class below the best ones does
+
+
+def test_a_class_below_the_shown_ones_may_reach_its_threshold(
+    model: ActionNet, make_video: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = {"num_clips": 1, "num_crops": 1, "progress": False}
+    assert predict(make_video(60), model, **options).reaches_threshold is None
+    last = predict(make_video(60), model, top_k=7, **options).ranking[-1]
+    for limit, reached in ((last.probability - 1e-3, True), (last.probability + 1e-3, False)):
+        thresholds = dict.fromkeys(model.labels) | {last.label: limit}
+        monkeypatch.setattr(model, "operating_point", OperatingPoint("f1", thresholds, 9))
+        found = predict(make_video(60), model, top_k=1, **options)
+        assert found.reaches_threshold == reached
+        assert ("no class reaches its threshold" in as_table(found)) != reached
+        assert "reaches_threshold" not in found.to_dict()
+
+
+def test_progress_counts_the_views_of_a_single_video_on_a_terminal(
+    checkpoint: Path,
+    make_video: Callable[..., Path],
+    run_farfield: Callable[..., int],
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    seen: list[tuple[int, int]] = []
+    options = PredictOptions(num_clips=5, num_crops=1, view_batch_size=2)
+    predict_file(make_video(60), load_model(checkpoint), options, on_progress=lambda *at: seen.append(at))
+    assert seen == [(0, 5), (2, 5), (4, 5), (5, 5)]
+    words = ("--checkpoint", checkpoint, "--num_clips", 5, "--num_crops", 1)
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    one, two = [make_video(60)], [make_video(60), make_video(61)]
+    for videos, format, shown in ((one, "table", True), (one, "jsonl", False), (two, "table", False)):
+        assert run_farfield("predict", *videos, *words, "--format", format) == 0
+        assert ("0/5" in capsys.readouterr().err) == shown
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: False)
+    assert run_farfield("predict", *one, *words) == 0
+    assert "0/5" not in capsys.readouterr().err
 
 
 def test_a_file_that_cannot_be_read_is_named_and_the_others_are_predicted(

@@ -4,8 +4,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 
 from farfield import build_model
+from farfield.interpretability import explanation_files
 from farfield.interpretability.explanation import explain_video, to_json
 from farfield.interpretability.explanation_files import write_explanation
 from interpretability.test_attention_maps import two_pathways
@@ -50,3 +52,24 @@ def test_the_view_with_the_highest_probability_is_chosen(make_video: Callable[..
     late = explain_video(make_video(60), made, time=2.2, num_clips=5, num_crops=3)
     assert late.explained // 3 == 4
     assert abs(late.seconds - 2.2).min() == pytest.approx(abs(late.views.seconds - 2.2).min())
+
+
+def test_a_block_at_initialisation_is_said_to_have_no_effect(make_video: Callable[..., Path], tmp_path: Path) -> None:
+    made = build_model("tiny", num_classes=3, insert={"res4": [0]}, clip={"num_frames": 4, "crop_px": 32})
+    block = next(module for module in made.modules() if type(module).__name__.startswith("NonLocal"))
+    with torch.no_grad():
+        for name, weight in block.named_parameters():
+            if name.startswith(("theta", "phi")):
+                weight.zero_()  # all affinities are equal
+    found = explain_video(make_video(60), made, num_clips=1, num_crops=1)
+    assert "res4[0] returns its input unchanged, as at initialisation: its attention has no effect." in found.notes
+    uniform = "res4[0]: the attention is uniform (entropy above 99.9% of the largest), so no arrows are drawn."
+    assert uniform in found.notes
+    drawn = []
+    monkey = pytest.MonkeyPatch()
+    with monkey.context() as patch:
+        draw = explanation_files.draw_connections
+        patch.setattr(explanation_files, "draw_connections", lambda *a, **k: drawn.append(draw(*a, **k)) or drawn[-1])
+        write_explanation(found, tmp_path)
+    [axes] = drawn[0].axes
+    assert "this block returns its input unchanged" in axes.texts[-1].get_text()

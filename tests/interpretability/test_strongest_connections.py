@@ -82,13 +82,30 @@ def test_negative_affinities_are_dashed_and_zero_weights_are_not_drawn() -> None
 
 def test_nearly_uniform_attention_is_drawn_thin() -> None:
     even = torch.full((3, 2, 5), 1 / 30)
-    flat = AttentionMap("a", (0.2, 0.5, 0.1), even, np.log2(30))
+    flat = AttentionMap("a", (0.2, 0.5, 0.1), even, 0.998 * np.log2(30))
     frames = np.zeros((6, 30, 60, 3), np.uint8)
     widest = [
         max(patch.get_linewidth() for _, _, patch in arrows(draw_connections(frames, [each]).axes[0]))
         for each in (flat, one_map())
     ]
     assert widest[0] < 1.1 < 2.5 < widest[1]
+
+
+def test_uniform_attention_and_a_block_without_effect_are_named_in_the_picture() -> None:
+    """At initialisation a block returns its input, and its arrows would look like a result."""
+    even = torch.full((3, 2, 5), 1 / 30)
+    flat = AttentionMap("res4[1], 3 passes", (0.2, 0.5, 0.1), even, 0.9995 * np.log2(30))
+    frames = np.zeros((6, 30, 60, 3), np.uint8)
+    both, plain, other = draw_connections(frames, [flat, one_map(), flat], unchanged=["res4[1]", "res3[1]"]).axes
+    uniform = "uniform attention: no arrows are drawn"
+    effect = "this block returns its input unchanged: its attention has no effect"
+    notes = [axes.texts[-1].get_text() for axes in (both, plain, other)]
+    assert notes == [f"{uniform}\n{effect}", effect, f"{uniform}\n{effect}"]
+    assert [len(arrows(axes)) for axes in (both, plain, other)] == [0, 3, 0]
+    (trained,) = draw_connections(frames, [flat]).axes
+    assert trained.texts[-1].get_text() == uniform
+    (sharp,) = draw_connections(frames, [one_map()]).axes
+    assert sharp.texts[-1].get_text().startswith("res3[1]")
 
 
 def test_the_most_important_frames_are_shown() -> None:

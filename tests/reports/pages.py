@@ -84,6 +84,7 @@ def test_report(text: str) -> str:
         {"label": text, "videos": 4, "accuracy": 0.5, "most_often_taken_for": text},
         {"label": f"{text}2", "videos": 0, "accuracy": None, "most_often_taken_for": None},
     ]
+    counts = {"true_positives": 2, "predicted": 3}
     report = {
         "checkpoint": text,
         "inserted": {text: [1]},
@@ -100,13 +101,16 @@ def test_report(text: str) -> str:
             "resampled": "groups",
             "units": 3,
             "resamples": 1000,
+            "no_intervals": None,
             "macro": CLASS_METRICS,
             "micro": CLASS_METRICS,
             "sample_average_precision": CLASS_METRICS["recall"],
             "without_positives": [f"{text}2"],
+            "without_predictions": [text],
+            "counts": counts | {"positives": 4},
             "per_class": [
-                {"label": text, "positives": 4, **CLASS_METRICS},
-                {"label": f"{text}2", "positives": 0, **CLASS_METRICS},
+                {"label": text, "positives": 4, **counts, **CLASS_METRICS},
+                {"label": f"{text}2", "positives": 0, **counts, **CLASS_METRICS},
             ],
         },
         "operating_point": {
@@ -115,7 +119,9 @@ def test_report(text: str) -> str:
             "without_threshold": [f"{text}2"],
             "macro": CLASS_METRICS,
             "micro": CLASS_METRICS,
-            "per_class": [{"label": text, "threshold": 0.25, **CLASS_METRICS}],
+            "without_predictions": [text],
+            "counts": counts | {"positives": 4},
+            "per_class": [{"label": text, "threshold": 0.25, "positives": 4, **counts, **CLASS_METRICS}],
         },
     }
     return render_test_report(report, {text: text, f"{text}2": f"{text}2"}, list_confused=True)

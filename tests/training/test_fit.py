@@ -369,7 +369,8 @@ def test_log_names_the_best_epoch_and_a_finished_run(
     error = capfd.readouterr().err
     assert "nothing was left to train: the run is complete. Raise trainer.max_epochs" in error
     best = run_dir / "checkpoints" / "best.ckpt"
-    assert f"best checkpoint: {best}, of epoch {epoch + 1}, with val/top1 {100 * scores[epoch]:.1f}%" in error
+    shown = f"{100 * scores[epoch]:.1f}% (epoch {epoch} in metrics.csv, which counts from 0)"
+    assert f"best checkpoint: {best}, of epoch {epoch + 1}, with val/top1 {shown}" in error
     assert run_farfield(*arguments(figures, tmp_path / "dev", "--trainer.fast_dev_run=true")) == 0
     assert "ckpt" not in capfd.readouterr().err
 

@@ -68,7 +68,7 @@ def test_most_confidently_wrong_are_the_most_probable_classes_that_a_video_lacks
 @pytest.mark.parametrize("targets", [torch.zeros(4, 5), torch.ones(4, 5)])
 def test_a_validation_without_or_with_positives_only_has_a_report(targets: torch.Tensor) -> None:
     found = MultilabelDiagnostics(PROBABILITIES, targets, LABELS)
-    assert found.validation_table().rows[0][1] == ("100.00%" if targets.any() else "undefined")
+    assert found.validation_table().rows[0][1] == ("100.00%" if targets.any() else "-")
     assert set(found.plots()) == {"precision_recall", "roc", "reliability"}
     assert len(found.class_table().rows) == (5 if targets.any() else 0)
 

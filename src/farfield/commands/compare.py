@@ -60,7 +60,8 @@ def compare(run_a: str, run_b: str, *, draws: int = 10_000, seed: int = 0, json:
         _print_table({"mean average precision": found.mean_average_precision})
         print("\naverage precision of each class, by the gain of B")
         _print_table({f"{each.label} ({each.videos})": each.average_precision for each in found.classes})
-        print(f"resampled: {found.units} {found.resampled}")
+        reason = found.why_no_intervals
+        print(f"resampled: {found.units} {found.resampled}" if reason is None else f"no intervals: {reason}")
         return 0
     for number, each in enumerate(found.splits, start=1):
         print(f"split {number}: {_videos(each)}")

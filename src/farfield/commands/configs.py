@@ -15,12 +15,12 @@ def configs(name: str | None = None, *, copy: str | None = None, json: bool = Fa
     sweep`: copy them first, because it needs a file.
 
     Args:
-        name: name of a recipe; without a name, all recipes are listed.
+        name: name of a recipe; without a name, or with `list`, all recipes are listed.
         copy: folder, or new file, to copy the recipe to.
         json: print JSON: name, summary and path of every recipe; for a named recipe also its text or, with copy, the
             path of the copy.
     """
-    if name is None:
+    if name is None or name == "list":
         if copy is not None:
             raise FarfieldError(
                 f"copy is {copy}, but no recipe is named. Name the recipe to copy: farfield configs NAME --copy {copy}."

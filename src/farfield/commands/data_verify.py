@@ -32,9 +32,14 @@ def verify(*, out: str, json: bool = False, **options: Any) -> int:
     print(f"groups of identical files: {len(found.same_file)}; pairs of near-duplicates: {len(found.look_alike)}")
     print(f"same video with two labels: {len(found.other_labels)}; repeated rows: {len(found.repeated_rows)}")
     print(f"classes without videos: {len(found.classes_without_videos)}")
-    sampled = ", ".join(f"{count} x {result}" for result, count in found.decord.items())
     if found.decord:
-        print(f"decord's frames, compared with PyAV's, on {sum(found.decord.values())} videos: {sampled}")
+        compared = [f"{count} x {result}" for result, count in found.decord.items() if result != "not compared"]
+        compared += [
+            f"{count} x not compared: farfield reads them with PyAV ({reason})"
+            for reason, count in found.not_compared.items()
+        ]
+        sample = f"a sample of {sum(found.decord.values())} of {found.videos} videos"
+        print(f"decord's frames, compared with PyAV's, on {sample}: {', '.join(compared)}")
     for reason, count in found.fallbacks.items():
         print(f"decoded by PyAV instead of decord: {count} x {reason}")
     print(f"report: {Path(out) / 'report.md'}")

@@ -46,6 +46,14 @@ def _log_checkpoints(result: TrainResult) -> None:
     best, metric, value = result.best_checkpoint, result.monitor, result.best_value
     if best is not None and metric is not None and value is not None:
         shown = format_metric(metric, value)
-        log.info("best checkpoint: %s, of epoch %d, with %s %s", best, result.best_epoch, metric, shown)
+        assert result.best_epoch is not None
+        log.info(
+            "best checkpoint: %s, of epoch %d, with %s %s (epoch %d in metrics.csv, which counts from 0)",
+            best,
+            result.best_epoch,
+            metric,
+            shown,
+            result.best_epoch - 1,
+        )
     elif result.last_checkpoint is not None:
         log.info("checkpoint: %s. There is no best.ckpt, because no epoch was validated", result.last_checkpoint)

@@ -252,7 +252,9 @@ def predict(
         done = {each: results.prediction(each) for each in records if results is not None and results.is_done(each)}
         print_each(done.values(), chosen)
         waiting = [record for record in records if record not in done]
-        with VideoBars("predict", len(records), len(done)) as bars:
+        shows_views = chosen == "table" and len(records) == 1 and sys.stderr.isatty()
+        part = "window" if timeline else "view"
+        with VideoBars("predict", len(records), len(done), part) as bars:
             for record, prediction in predict_videos(
                 waiting,
                 options,
@@ -262,7 +264,7 @@ def predict(
                 num_workers=num_workers,
                 engine=engine,
                 seconds_per_video=seconds_per_video,
-                on_progress=bars.windows,
+                on_progress=bars.parts if timeline or shows_views else None,
             ):
                 done[record] = prediction if results is None else results.add(prediction, fps=record.fps)
                 bars.video()

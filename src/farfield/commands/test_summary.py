@@ -17,15 +17,23 @@ def test_summary(report: dict[str, Any], folder: Path) -> str:
     if report.get("task") == "multi_head":
         return "\n".join([*lines, *_multi_head_rows(report), *failure_lines(report), f"report: {folder / 'report.md'}"])
     macro, point = report["class_metrics"]["macro"], report.get("operating_point", {})
+    at_thresholds: Mapping[str, Any] = {}
     rows = {shown: report[name] for name, shown in metrics_of(report).items()}
     if report.get("task") == "multilabel":
         rows |= {f"macro {name}": macro[name] for name in ("precision", "recall")} | {"macro F1": macro["f1"]}
+        rows["micro precision"] = report["class_metrics"]["micro"]["precision"]
+        at_thresholds = report["class_metrics"]
     else:
         rows |= {"mean average precision": macro["average_precision"], "macro F1": macro["f1"]}
     if "macro" in point:
         rows |= {f"{name} at thresholds": point["macro"][name] for name in ("precision", "recall")}
+        rows["micro precision at thresholds"] = point["micro"]["precision"]
+        at_thresholds = point
     width = max(23, *map(len, rows))
     lines += [metric_row(f"{shown:<{width}}", estimate) for shown, estimate in rows.items()]
+    if (reason := report["class_metrics"]["no_intervals"]) is not None:
+        lines.append(f"metrics without an interval: {reason}")
+    lines += _decision_lines(at_thresholds) if at_thresholds else []
     calibrated = report["calibration"]
     errors = [
         100 * calibrated[name]["expected_error"] for name in ("as_trained", "with_temperature") if name in calibrated
@@ -37,13 +45,18 @@ def test_summary(report: dict[str, Any], folder: Path) -> str:
 
 
 def thresholds_line(point: Mapping[str, Any], checkpoint: str) -> str:
-    """Format a line that says where the chosen thresholds are stored, and for which classes no threshold was found.
+    """Format where the chosen thresholds are stored, the detections behind them, and which classes have none.
 
     Args:
         point: entry `operating_point` of the report.
         checkpoint: file that the thresholds are stored in.
     """
     line = f"thresholds by the rule {point['rule']}: written into {checkpoint}"
+    counts = {label: count for label, count in (point.get("detections") or {}).items() if count is not None}
+    if counts:
+        fewest = sorted(counts, key=lambda label: counts[label])
+        shown = ", ".join(f"{label} {counts[label]}" for label in fewest[:10]) + (", ..." if len(fewest) > 10 else "")
+        line += f"\ndetections on the validation videos at the thresholds, fewest first: {shown}"
     without = [label for label, threshold in point["thresholds"].items() if threshold is None]
     if not without:
         return line
@@ -52,6 +65,25 @@ def thresholds_line(point: Mapping[str, Any], checkpoint: str) -> str:
         f"{line}\n{len(without)} of {len(point['thresholds'])} classes got no threshold: none satisfies the rule on "
         f"the validation videos, or no video has the class ({named}). Give more validation videos, or a milder rule."
     )
+
+
+def _decision_lines(metrics: Mapping[str, Any]) -> list[str]:
+    """Format the counts of the decisions at the thresholds, and how many classes are never predicted.
+
+    Args:
+        metrics: entry `operating_point` or, for a multilabel task, `class_metrics` of the report.
+    """
+    counts, never = metrics["counts"], len(metrics["without_predictions"])
+    lines = [
+        f"at the thresholds: {counts['predicted']} predictions, {counts['true_positives']} of them right; "
+        f"{counts['positives']} labels"
+    ]
+    if never:
+        lines.append(
+            f"{never} of {len(metrics['per_class'])} classes have no prediction: their precision is undefined and not "
+            "in the mean"
+        )
+    return lines
 
 
 def _multi_head_rows(report: dict[str, Any]) -> list[str]:
@@ -72,9 +104,9 @@ def failure_lines(report: dict[str, Any]) -> list[str]:
 
 
 def metric_row(name: str, estimate: Mapping[str, float | None]) -> str:
-    """Format a metric and its interval; both may be undefined (None)."""
+    """Format a metric and its interval, or a dash if it is undefined (None)."""
     if estimate["value"] is None:
-        return f"{name} undefined"
+        return f"{name} {'-':>7}"
     row = f"{name} {100 * estimate['value']:6.2f}%"
     if estimate["low"] is None or estimate["high"] is None:
         return row

@@ -25,5 +25,7 @@ def timeline_summary(report: dict[str, Any], folder: Path) -> str:
     metrics, alarms = headline(report), alarm_lines(report)
     width = max(map(len, [*metrics, *alarms]))
     lines += [metric_row(f"{name:<{width}}", estimate) for name, estimate in metrics.items()]
+    if report["no_intervals"] is not None:
+        lines.append(f"metrics without an interval: {report['no_intervals']}")
     lines += [f"{name:<{width}} {text:>7}" for name, text in alarms.items()]
     return "\n".join([*lines, *failure_lines(report), f"report: {folder / 'report.md'}"])

@@ -26,7 +26,7 @@ from farfield.video.error_reason import reason_of
 from farfield.video.frame_folder import list_pictures
 from farfield.video.frame_reader import FrameReader, open_reader
 
-DecordSays = Literal["agrees", "differs", "cannot read it"]
+DecordSays = Literal["agrees", "differs", "cannot read it", "not compared"]
 
 THUMBNAILS, THUMBNAIL_PX = 8, 16
 
@@ -65,10 +65,12 @@ class Inspected:
         duration_seconds: time from the start of the first frame to the end of the last.
         sha256: content hash of the file, or of the pictures.
         thumbnails: grey thumbnails of 8 frames spread evenly over the video.
-        decord: whether decord's frames agree with PyAV's: "agrees", "differs", or "cannot read it" if decord fails or
-            is not exact on the file; None if they were not compared.
-        row_errors: for each row of the job, why it does not fit the video (wrong number of frames, or a segment without
-            frames); None for a row that fits.
+        decord: whether decord's frames agree with PyAV's: "agrees", "differs", "cannot read it" if decord fails, or
+            "not compared" if farfield reads the file with PyAV, because decord is not exact on it; None if it is not in
+            the sample.
+        not_compared_reason: why farfield reads the file with PyAV if `decord` is "not compared"; None otherwise.
+        row_errors: for each row of the job, why it does not fit the video: a wrong number of frames, or a segment
+            without frames; None for a row that fits.
         fallback_reason: why PyAV decoded the video although decord was requested; None otherwise.
     """
 
@@ -82,6 +84,7 @@ class Inspected:
     decord: DecordSays | None
     row_errors: tuple[str | None, ...]
     fallback_reason: str | None = None
+    not_compared_reason: str | None = None
 
 
 def inspect(job: InspectionJob) -> Inspected:
@@ -114,9 +117,12 @@ def _inspect(job: InspectionJob) -> Inspected:
     times, size, thumbnails, fallback_reason = _decode_all(job)
     duration = float(times[-1]) + 1 / float(frame_rate(times)[0])
     fps = job.fps if job.path.is_dir() and job.fps else round(len(times) / duration, 3)
-    decord = compare_decoders(job.path) if job.compare_decoders and not job.path.is_dir() else None
+    compared = job.compare_decoders and not job.path.is_dir()
+    decord, reason = compare_decoders(job.path) if compared else (None, None)
     errors = tuple(_row_error(row, times) for row in job.rows)
-    return Inspected(len(times), fps, *size, round(duration, 3), digest, thumbnails, decord, errors, fallback_reason)
+    return Inspected(
+        len(times), fps, *size, round(duration, 3), digest, thumbnails, decord, errors, fallback_reason, reason
+    )
 
 
 def _row_error(row: VideoRecord, times: np.ndarray) -> str | None:
@@ -213,8 +219,11 @@ def _thumbnail(picture: np.ndarray) -> np.ndarray:
     return np.asarray(grey.resize((THUMBNAIL_PX, THUMBNAIL_PX), Image.Resampling.BOX))
 
 
-def compare_decoders(path: Path) -> DecordSays:
-    """Decode up to five frames of a video with decord and with PyAV, and return whether the frames agree."""
+def compare_decoders(path: Path) -> tuple[DecordSays, str | None]:
+    """Decode up to five frames of a video with decord and with PyAV, and return whether the frames agree.
+
+    The second value is why they were not compared, if the first is "not compared", else None.
+    """
     from farfield.video.decord_decoder import DecordVideo  # on first use, see `decoders`
 
     try:
@@ -224,12 +233,14 @@ def compare_decoders(path: Path) -> DecordSays:
             pictures = theirs.frames(chosen).astype(int)
         finally:
             theirs.close()
-    except Exception:  # DecordInexact, or any of decord's own types
-        return "cannot read it"
+    except DecordInexact as error:
+        return "not compared", str(error)
+    except Exception:  # of any of decord's own types
+        return "cannot read it", None
     with open_video(path) as ours:
         if len(ours.times) != len(theirs.times):
-            return "differs"
+            return "differs", None
         expected = ours.frames(chosen).astype(int)
     # The decoders round 10-bit video differently. A wrong frame differs by far more, unless the video is static.
     same = expected.shape == pictures.shape and np.abs(expected - pictures).mean((1, 2, 3)).max() < 4
-    return "agrees" if same else "differs"
+    return ("agrees" if same else "differs"), None

@@ -47,7 +47,9 @@ class VerificationReport:
         other_labels: (path, label, path, label) of two rows with the same content and segment but different labels.
         repeated_rows: (split, path, count) of rows that a manifest has more than once.
         classes_without_videos: (split, label) of each class without a decodable video in the split.
-        decord: for a sample of the videos, how often decord "agrees" with PyAV, "differs", or "cannot read it".
+        decord: number of videos in a sample on which decord "agrees" with PyAV, "differs", "cannot read it", or which
+            are "not compared", since farfield reads them with PyAV whatever the decoder.
+        not_compared: number of the sample's videos that were not compared, by reason.
         decord_differs_on: paths of videos on which decord's frames differ from PyAV's.
         durations: percentiles (0, 5, 25, 50, 75, 95, 100%) of the durations in seconds.
         resolutions: number of videos of each "width x height".
@@ -74,6 +76,7 @@ class VerificationReport:
     skipped: SkippedFiles = field(default_factory=SkippedFiles)
     decoder: Decoder = "pyav"
     fallbacks: dict[str, int] = field(default_factory=dict)
+    not_compared: dict[str, int] = field(default_factory=dict)
 
     def as_dict(self) -> dict[str, Any]:
         """Return the result as plain types, for JSON."""
@@ -303,6 +306,9 @@ def _diagnose(splits: list[InspectedSplit], labels: Sequence[str] | None) -> Ver
         resolutions=dict(Counter(f"{seen.width} x {seen.height}" for seen in videos.values()).most_common()),
         hours=round(float(durations.sum()) / 3600, 3),
         fallbacks=dict(Counter(seen.fallback_reason for seen in videos.values() if seen.fallback_reason is not None)),
+        not_compared=dict(
+            Counter(seen.not_compared_reason for seen in videos.values() if seen.not_compared_reason is not None)
+        ),
     )
 
 

@@ -16,8 +16,10 @@ Average precision and the area under the ROC curve (ROC-AUC) depend only on the 
 
 A class without positives has no recall, average precision or area: all its metrics are NaN and left out of the macro
 average. torchmetrics 1.9 returns 0 for such a class, and its macro averages include it. The area is NaN without
-negatives, too. Precision and F1 are 0 for a class that has positives but is never predicted. Videos without a class are
-left out of the sample-wise mean; torchmetrics counts them as 1.
+negatives, too. The precision of a class that is never predicted is 0 / 0: it is NaN and left out of the macro average,
+as with scikit-learn's `zero_division=nan`; torchmetrics returns 0. The F1 of such a class is 0 if it has positives.
+Micro precision is NaN if no class is ever predicted. Videos without a class are left out of the sample-wise mean;
+torchmetrics counts them as 1.
 
 Intervals are percentiles of a bootstrap over videos, or over groups if the videos have them: see `resampling`. The
 percentiles are shifted so that the mean of the resamples equals the measured value. Resamples have a higher average
@@ -26,6 +28,7 @@ but has the same sign for all classes. Without the shift, the macro average of m
 interval. A class whose positives are all in one unit (video or group) has no interval, because resampling cannot show
 how other positives would be scored. With few positives, an interval is too narrow; at a value of 0 or 1 it may have no
 width.
+There are no intervals at all with fewer than `resampling.MIN_UNITS` units.
 """
 
 from __future__ import annotations
@@ -46,9 +49,11 @@ from torchmetrics.functional.classification import (
 
 from farfield.evaluation.metrics import Estimate
 from farfield.evaluation.resampling import (
+    MIN_UNITS,
     resample_weights,
     sample_average_precision,
     sampling_units,
+    too_few_units,
     weighted_decision_metrics,
     weighted_ranking_metrics,
 )
@@ -72,12 +77,33 @@ class Averaged:
 
 
 @dataclass(frozen=True)
+class DecisionCounts:
+    """Number of decisions of each class.
+
+    Attributes:
+        true_positives: number of videos (or segments) for which the class is rightly predicted.
+        predicted: number of all predictions of the class.
+        positives: number of videos (or segments) that have the class.
+    """
+
+    true_positives: list[int]
+    predicted: list[int]
+    positives: list[int]
+
+
+@dataclass(frozen=True)
 class DecisionMetrics:
-    """Precision, recall and F1 of yes-or-no decisions: for each class, and averaged."""
+    """Precision, recall and F1 of yes-or-no decisions: for each class, and averaged, with the counts behind them."""
 
     precision: Averaged
     recall: Averaged
     f1: Averaged
+    counts: DecisionCounts
+
+    @property
+    def by_name(self) -> dict[str, Averaged]:
+        """Return the metrics by their names: precision, recall and f1."""
+        return {"precision": self.precision, "recall": self.recall, "f1": self.f1}
 
 
 @dataclass(frozen=True)
@@ -118,12 +144,27 @@ class Resampling:
 
         Returns:
             Settings with `MAX_DRAWS` resamples, or fewer for large tests. They have no resamples if videos x classes
-            exceed `MAX_CELLS`, or if all videos are in one group.
+            exceed `MAX_CELLS`, or if there are fewer than `MIN_UNITS` units.
         """
-        units, cells = sampling_units(groups, videos), videos * classes
-        if not videos or int(units.max()) == 0 or cells > MAX_CELLS:
-            return cls(units, draws=0)
-        return cls(units, draws=min(MAX_DRAWS, max(MIN_DRAWS, _MAX_DRAWN_CELLS // cells)))
+        found, cells = cls(sampling_units(groups, videos), draws=0), videos * classes
+        if found.number_of_units < MIN_UNITS or cells > MAX_CELLS:
+            return found
+        return cls(found.units, draws=min(MAX_DRAWS, max(MIN_DRAWS, _MAX_DRAWN_CELLS // cells)))
+
+    @property
+    def number_of_units(self) -> int:
+        """Return the number of different units."""
+        return int(self.units.max()) + 1 if len(self.units) else 0
+
+    def why_no_intervals(self, resampled: str) -> str | None:
+        """Return why there are no intervals; None if there are.
+
+        Args:
+            resampled: what the units are: "groups" or "videos".
+        """
+        if self.draws:
+            return None
+        return too_few_units(self.number_of_units, resampled) or "too many videos and classes to resample"
 
 
 def measure_decisions(
@@ -150,10 +191,14 @@ def measure_decisions(
     has_interval = in_several_units(targets, resampling)
     averages = []
     for place, metric in enumerate((binary_precision, binary_recall, binary_f1_score)):
-        values = _per_class(metric, decisions.long(), targets, targets.any(0))
-        micro = _pooled(metric, decisions.long(), targets) if targets.any() else torch.nan
+        predicted = decisions if metric is binary_precision else torch.ones_like(decisions)
+        values = _per_class(metric, decisions.long(), targets, targets.any(0) & predicted.any(0))
+        has_micro = bool(targets.any() and predicted.any())
+        micro = _pooled(metric, decisions.long(), targets) if has_micro else torch.nan
         averages.append(averaged(values, micro, drawn[place], pooled[place], has_interval))
-    return DecisionMetrics(*averages)
+    counts = [each.sum(0).tolist() for each in (decisions & targets, decisions, targets)]
+    precision, recall, f1 = averages
+    return DecisionMetrics(precision, recall, f1, DecisionCounts(*counts))
 
 
 def measure_ranking(
@@ -261,7 +306,7 @@ def _pooled_decision_metrics(
     counts = torch.stack([(decisions & targets).sum(1), decisions.sum(1), targets.sum(1)], dim=1).double()
     hits, decided, positives = (weights.T.double() @ counts).unbind(1)
     f1 = 2 * hits / (decided + positives).clamp_min(1)
-    found = (hits / decided.clamp_min(1), hits / positives.clamp_min(1), f1)
+    found = (hits / decided, hits / positives.clamp_min(1), f1)  # precision: 0 / 0 = NaN, as wanted
     return tuple(each.masked_fill(positives == 0, torch.nan) for each in found)  # type: ignore[return-value]
 
 

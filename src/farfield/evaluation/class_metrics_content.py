@@ -8,7 +8,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from farfield.evaluation.class_metrics import Averaged, DecisionMetrics, RankingMetrics, Resampling
+from farfield.evaluation.class_metrics import Averaged, DecisionCounts, DecisionMetrics, RankingMetrics, Resampling
 from farfield.evaluation.metrics import Estimate
 from farfield.models.operating_point import OperatingPoint
 
@@ -36,18 +36,22 @@ def class_metrics_content(
         by_group: whether the manifest has groups.
         thresholds: threshold of each class in a multilabel task; None for other tasks.
     """
-    metrics = {**vars(decisions), "average_precision": ranking.average_precision, "roc_auc": ranking.roc_auc}
+    metrics = {**decisions.by_name, "average_precision": ranking.average_precision, "roc_auc": ranking.roc_auc}
+    resampled = "groups" if by_group else "videos"
     return {
-        "resampled": "groups" if by_group else "videos",
-        "units": int(resampling.units.max()) + 1 if len(resampling.units) else 0,
+        "resampled": resampled,
+        "units": resampling.number_of_units,
         "resamples": resampling.draws,
+        "no_intervals": resampling.why_no_intervals(resampled),
         **_averages(metrics),
         "sample_average_precision": plain_estimate(ranking.sample_average_precision),
         "without_positives": [label for label, count in zip(labels, positives, strict=True) if not count],
+        **_counts(labels, decisions.counts),
         "per_class": [
             {
                 "label": label,
                 "positives": positives[c],
+                **_counts_of_class(decisions.counts, c),
                 **({} if thresholds is None else {"threshold": thresholds[c]}),
                 **_of_class(metrics, c),
             }
@@ -74,15 +78,36 @@ def operating_point_content(
         point: chosen thresholds of the classes.
         metrics: (labels, metrics) of the classes that have a threshold; None if no class has one.
     """
-    labels, found = ([], {}) if metrics is None else (metrics[0], vars(metrics[1]))
+    if metrics is None:
+        return {**chosen_thresholds_content(point), "without_predictions": [], "per_class": []}
+    labels, found = metrics
     return {
         **chosen_thresholds_content(point),
-        **(_averages(found) if found else {}),
+        **_averages(found.by_name),
+        **_counts(labels, found.counts),
         "per_class": [
-            {"label": label, "threshold": point.thresholds[label], **_of_class(found, c)}
+            {
+                "label": label,
+                "threshold": point.thresholds[label],
+                "positives": found.counts.positives[c],
+                **_counts_of_class(found.counts, c),
+                **_of_class(found.by_name, c),
+            }
             for c, label in enumerate(labels)
         ],
     }
+
+
+def _counts(labels: Sequence[str], counts: DecisionCounts) -> dict[str, Any]:
+    """Return the classes that are never predicted, and the counts of all classes together."""
+    return {
+        "without_predictions": [label for label, count in zip(labels, counts.predicted, strict=True) if not count],
+        "counts": {name: sum(each) for name, each in vars(counts).items()},
+    }
+
+
+def _counts_of_class(counts: DecisionCounts, c: int) -> dict[str, int]:
+    return {"true_positives": counts.true_positives[c], "predicted": counts.predicted[c]}
 
 
 def per_class_csv(content: Mapping[str, Any]) -> str:

@@ -21,7 +21,12 @@ from farfield.evaluation.scores_file import Scores
 from farfield.evaluation.scoring_module import ScoringModule
 from farfield.evaluation.test_inputs import describe_inputs, keep_operating_point, warn_if_tested
 from farfield.evaluation.test_report import write_report
-from farfield.evaluation.threshold_choice import ThresholdRule, choose_thresholds, hours_of_video
+from farfield.evaluation.threshold_choice import (
+    ThresholdRule,
+    choose_thresholds,
+    hours_of_video,
+    warn_of_few_detections,
+)
 from farfield.evaluation.timeline_report import write_timeline_report
 from farfield.evaluation.timeline_result import TimelineResult
 from farfield.evaluation.timeline_run import TimelineRun, check_applicable_options, evaluate_timelines
@@ -305,4 +310,6 @@ def _check_threshold_options(
 def _choose_thresholds(scores: Scores, rows: list[int], rule: ThresholdRule, manifest: Manifest) -> OperatingPoint:
     """Choose thresholds on scored validation videos; `rows` are the videos' rows in the manifest."""
     hours = hours_of_video(manifest, rows) if rule.kind == "false_alarms_per_hour" else None
-    return choose_thresholds(scores.probabilities, scores.target_matrix(), scores.labels, rule, hours=hours)
+    point = choose_thresholds(scores.probabilities, scores.target_matrix(), scores.labels, rule, hours=hours)
+    warn_of_few_detections(point, rule)
+    return point

@@ -19,7 +19,13 @@ from torch import Tensor
 from farfield.errors import FarfieldError
 from farfield.evaluation.class_metrics import Resampling, in_several_units, measure_ranking
 from farfield.evaluation.comparison import check_bootstrap, paired_scores, scored_run
-from farfield.evaluation.resampling import resample_weights, sampling_units, weighted_ranking_metrics
+from farfield.evaluation.resampling import (
+    MIN_UNITS,
+    resample_weights,
+    sampling_units,
+    too_few_units,
+    weighted_ranking_metrics,
+)
 from farfield.evaluation.scored_run import ScoredRun
 from farfield.evaluation.scores_file import Scores
 from farfield.evaluation.significance import Difference, difference_of_draws
@@ -51,7 +57,8 @@ class MultilabelComparison:
         videos: number of videos that both runs scored.
         left_out: number of videos that only one run scored.
         resampled: "groups" or "videos": what the bootstrap draws.
-        units: number of these groups or videos.
+        units: number of these groups or videos. With fewer than `resampling.MIN_UNITS`, all intervals and p-values are
+            NaN.
         mean_average_precision: mean average precision (mAP) of B minus that of A.
         classes: classes that at least one of the videos has, sorted by the gain of B over A, largest first.
     """
@@ -63,10 +70,16 @@ class MultilabelComparison:
     mean_average_precision: Difference
     classes: list[ClassDifference]
 
+    @property
+    def why_no_intervals(self) -> str | None:
+        """Return why there are no intervals; None if there are."""
+        return too_few_units(self.units, self.resampled)
+
     def to_dict(self) -> dict[str, Any]:
         """Return the comparison as plain types, for JSON. Undefined values are None."""
         return {
             **vars(self),
+            "no_intervals": self.why_no_intervals,
             "mean_average_precision": _plain(self.mean_average_precision),
             "classes": [
                 {"label": each.label, "videos": each.videos, "average_precision": _plain(each.average_precision)}
@@ -105,25 +118,29 @@ def compare_multilabel_runs(
     groups = _groups(scored_a, a) or _groups(scored_b, b)
     units = sampling_units(groups, len(targets))
     classes = targets.any(0).nonzero()[:, 0].tolist()
-    drawn = _resampled_differences(a, b, classes, units, draws, seed)
     alone = Resampling(units, draws=0)
+    enough = alone.number_of_units >= MIN_UNITS
+    drawn = _resampled_differences(a, b, classes, units, draws, seed) if enough else None
     of_a, of_b = (measure_ranking(each.probabilities, targets, alone).average_precision for each in (a, b))
-    has_interval = in_several_units(targets, alone).tolist()
+    several = in_several_units(targets, alone).tolist()
     differences = [
         ClassDifference(
             a.labels[c],
             int(targets[:, c].sum()),
-            _difference(of_a.per_class[c].value, of_b.per_class[c].value, drawn[:, i] if has_interval[c] else None),
+            _difference(
+                of_a.per_class[c].value,
+                of_b.per_class[c].value,
+                None if drawn is None or not several[c] else drawn[:, i],
+            ),
         )
         for i, c in enumerate(classes)
     ]
-    has_any = len(targets) > 1 and int(units.max()) > 0
-    means = np.nanmean(drawn, axis=1) if has_any else None
+    means = None if drawn is None else np.nanmean(drawn, axis=1)
     return MultilabelComparison(
         len(targets),
         left_out,
         "videos" if groups is None else "groups",
-        int(units.max()) + 1,
+        alone.number_of_units,
         _difference(of_a.macro.value, of_b.macro.value, means),
         sorted(differences, key=lambda each: -each.average_precision.value),
     )

@@ -4,6 +4,11 @@ Efron and Tibshirani, "An Introduction to the Bootstrap", 1993. A resample draws
 there are, with replacement. It is stored as weights: how often each video was drawn. Videos of one group have the same
 weight, because they are drawn together.
 
+With few units, such a bootstrap is far too sure of itself: two groups give only three different resamples. Cameron,
+Gelbach and Miller, "Bootstrap-Based Improvements for Inference with Clustered Errors", Review of Economics and
+Statistics 90(3), 2008, find that tests which resample clusters reject too often with few (five to thirty) of them.
+Below `MIN_UNITS` units there are therefore no intervals.
+
 torchmetrics measures one sample per call and most of its functions take no weights, so the metrics of the resamples are
 computed here, for all resamples at once. Tests compare them with scikit-learn's on weighted samples.
 
@@ -25,6 +30,8 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+MIN_UNITS = 10
+"""Minimum number of units (groups or videos) for intervals. The number itself is a choice of this project."""
 _MAX_CELLS = 5_000_000
 """Maximum number of weights or sums in memory at a time."""
 
@@ -35,6 +42,18 @@ def sampling_units(groups: Sequence[str | None] | None, videos: int) -> Int[Tens
     numbers: dict[object, int] = {}
     keys = [("video", row) if name is None else ("group", name) for row, name in enumerate(names)]
     return torch.tensor([numbers.setdefault(key, len(numbers)) for key in keys], dtype=torch.int64)
+
+
+def too_few_units(units: int, resampled: str) -> str | None:
+    """Return why there are no intervals if there are fewer than `MIN_UNITS` units, else None.
+
+    Args:
+        units: number of units.
+        resampled: what they are: "groups" or "videos".
+    """
+    if units >= MIN_UNITS:
+        return None
+    return f"too few {resampled} ({units}) for an interval; at least {MIN_UNITS} are needed"
 
 
 def resample_weights(units: Int[Tensor, " n"], *, draws: int, seed: int) -> Iterator[Float[Tensor, "n some"]]:
@@ -60,7 +79,7 @@ def weighted_decision_metrics(
 ) -> tuple[Float[Tensor, "draws classes"], Float[Tensor, "draws classes"], Float[Tensor, "draws classes"]]:
     """Compute precision, recall and F1 of each class on each resample.
 
-    Precision and F1 are 0 for a class that is never predicted. All three are NaN for a class without positives.
+    Precision is NaN for a class that is never predicted, and F1 is 0. All three are NaN for a class without positives.
 
     Args:
         decisions: True where the class is predicted for the video.
@@ -71,7 +90,7 @@ def weighted_decision_metrics(
         weights.T @ each.float() for each in (decisions & targets, decisions, targets)
     )  # exact: counts below 2^24
     without = positives == 0
-    precision = hits / decided.clamp_min(1)
+    precision = hits / decided  # 0 / 0 = NaN, as wanted
     recall = hits / positives.clamp_min(1)
     f1 = 2 * hits / (decided + positives).clamp_min(1)
     return tuple(each.masked_fill(without, torch.nan) for each in (precision, recall, f1))  # type: ignore[return-value]

@@ -32,6 +32,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from farfield.evaluation.class_metrics import (
+    DecisionCounts,
     DecisionMetrics,
     Resampling,
     averaged,
@@ -143,8 +144,8 @@ def segment_precision_recall(
     """Compute precision, recall and F1 of the predicted segments of each class, with 95% intervals.
 
     A predicted segment is correct if it matches a true one, see `segment_matching`. All metrics are NaN for a class
-    without true segments; precision and F1 are 0 for a class with true segments and no predicted ones. Micro averages
-    pool the segments of all classes, including classes without true segments.
+    without true segments. Precision is NaN, and F1 is 0, for a class with true segments and no predicted ones. Micro
+    averages pool the segments of all classes, including classes without true segments.
 
     Args:
         truth: true segments.
@@ -176,7 +177,8 @@ def segment_precision_recall(
                 pooled[place].append(all_classes)
     several = _in_several_units(truth, classes, resampling)
     values, micro = _ratios(*(each.sum(0) for each in counts)), _ratios(*(each.sum() for each in counts))
-    return DecisionMetrics(*(averaged(values[i], float(micro[i]), drawn[i], pooled[i], several) for i in range(3)))
+    precision, recall, f1 = (averaged(values[i], float(micro[i]), drawn[i], pooled[i], several) for i in range(3))
+    return DecisionMetrics(precision, recall, f1, DecisionCounts(*(each.sum(0).int().tolist() for each in counts)))
 
 
 def detection_resampling(
@@ -263,8 +265,11 @@ def _precision_sum(
 
 
 def _ratios(hits: Tensor, predicted: Tensor, true: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Compute precision, recall and F1 from counts of segments; NaN without true segments."""
-    found = (hits / predicted.clamp_min(1), hits / true.clamp_min(1), 2 * hits / (predicted + true).clamp_min(1))
+    """Compute precision, recall and F1 from counts of segments; NaN without true segments.
+
+    Precision is NaN without predicted segments, too.
+    """
+    found = (hits / predicted, hits / true.clamp_min(1), 2 * hits / (predicted + true).clamp_min(1))
     return tuple(each.masked_fill(true == 0, torch.nan) for each in found)  # type: ignore[return-value]
 
 

@@ -1,12 +1,15 @@
 """Choose a threshold for each class on validation videos, by a rule, and apply thresholds to scores.
 
 The candidates are the class's scores. Precision and recall at each of them come from torchmetrics'
-`binary_precision_recall_curve`. torchmetrics' `binary_recall_at_fixed_precision` and `binary_precision_at_fixed_recall`
+`binary_precision_recall_curve`. A float32 softmax rounds probabilities above 1 - 3e-8 to exactly 1, and whether a
+probability is rounded to 1 depends on the batch and the device. Scores above `HIGHEST` therefore count as `HIGHEST`, so
+that no threshold is 1. torchmetrics' `binary_recall_at_fixed_precision` and `binary_precision_at_fixed_recall`
 choose the same thresholds, as tests confirm, but the latter loops over the videos in Python.
 """
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,6 +24,13 @@ from torchmetrics.functional.classification import (
 from farfield.data.manifest import Manifest
 from farfield.errors import FarfieldError
 from farfield.models.operating_point import OperatingPoint, reaches
+
+HIGHEST = 1 - 1e-6
+"""Highest threshold that is chosen. Float32 probabilities above it differ by rounding only."""
+MIN_DETECTIONS = 20
+"""Number of detections on the validation videos below which a chosen threshold is named in a warning."""
+
+log = logging.getLogger("farfield")
 
 RULES = ("f1", "precision=0.95", "recall=0.9", "false_alarms_per_hour=1")
 """The rules, with examples of their values."""
@@ -124,12 +134,43 @@ def choose_thresholds(
         raise FarfieldError("no validation video has a class, so no threshold can be chosen. Give labelled videos.")
     if rule.kind == "false_alarms_per_hour" and hours is None:
         raise ValueError("hours is None, but false_alarms_per_hour needs the length of the videos. Give hours.")
-    columns, wanted = scores.double().clamp(0, 1).T.contiguous(), targets.T.long().contiguous()
+    columns, wanted = scores.double().clamp(0, HIGHEST).T.contiguous(), targets.T.long().contiguous()
     found = {
         label: _choose(columns[c], wanted[c], rule, hours) if wanted[c].any() else None
         for c, label in enumerate(labels)
     }
-    return OperatingPoint(str(rule), found, len(scores))
+    detections = {
+        label: None if threshold is None else int((columns[c] >= threshold).sum())
+        for c, (label, threshold) in enumerate(found.items())
+    }
+    return OperatingPoint(str(rule), found, len(scores), detections)
+
+
+def warn_of_few_detections(point: OperatingPoint, rule: ThresholdRule) -> None:
+    """Log a warning that names the thresholds which were chosen on fewer than `MIN_DETECTIONS` detections.
+
+    If all n detections of a class are right, its precision is at least p with 95% confidence if p^n <= 0.05. For a high
+    p, n is about 3 / (1 - p), the rule of three: Hanley and Lippman-Hand, "If nothing goes wrong, is everything all
+    right?", JAMA 1983.
+    """
+    counts = {label: count for label, count in (point.detections or {}).items() if count is not None}
+    few = sorted(
+        ((count, label) for label, count in counts.items() if count < MIN_DETECTIONS), key=lambda each: each[0]
+    )
+    if not few:
+        return
+    named = ", ".join(f"{label} {count}" for count, label in few[:10]) + (", ..." if len(few) > 10 else "")
+    text = (
+        f"{len(few)} of {len(counts)} thresholds were chosen on fewer than {MIN_DETECTIONS} detections each ({named}), "
+        f"so {rule} may not hold on other videos."
+    )
+    value = rule.value if rule.kind == "precision" and rule.value != 1 else None
+    needed = 0 if value is None else math.ceil(math.log(0.05) / math.log(value))
+    if needed > MIN_DETECTIONS:
+        text += (
+            f" For a precision of {value:g} with 95% confidence, {needed} detections without a false one are needed."
+        )
+    log.warning("%s Give more validation videos.", text)
 
 
 def _choose(scores: Float[Tensor, " n"], targets: Tensor, rule: ThresholdRule, hours: float | None) -> float | None:

@@ -38,6 +38,7 @@ def timeline_content(result: TimelineResult) -> dict[str, Any]:
         "found_segments": len(result.found),
         "confidence": 0.95,
         "resamples": result.resampling.draws,
+        "no_intervals": result.resampling.why_no_intervals("videos" if result.groups is None else "groups"),
         "average_precision": {name: _detection(found) for name, found in detection.items()},
         "segments": {
             "tiou": SEGMENT_TIOU,

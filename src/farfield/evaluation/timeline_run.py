@@ -19,7 +19,7 @@ from farfield.data.targets import WholeVideos
 from farfield.device import find_device
 from farfield.errors import FarfieldError, VideoError
 from farfield.evaluation.test_inputs import describe_inputs, keep_operating_point, no_readable_video, warn_if_tested
-from farfield.evaluation.threshold_choice import ThresholdRule
+from farfield.evaluation.threshold_choice import ThresholdRule, warn_of_few_detections
 from farfield.evaluation.timeline_result import TimelineResult
 from farfield.evaluation.timeline_threshold_choice import choose_timeline_thresholds
 from farfield.evaluation.video_timeline import VideoTimeline
@@ -193,7 +193,7 @@ def _run_over(videos: WholeVideos, model: ActionNet, run: TimelineRun, *, name: 
         for row, truth in enumerate(videos.segments):
             record = videos.manifest[row]
             try:
-                line = _make_timeline(videos.manifest.path(row), record.fps, model, run, bars.windows)
+                line = _make_timeline(videos.manifest.path(row), record.fps, model, run, bars.parts)
             except VideoError as error:
                 failures.append((record.path, error.reason))
             else:
@@ -230,7 +230,9 @@ def _choose_thresholds(result: TimelineResult, rule: ThresholdRule, options: Tim
     def find(times: np.ndarray, cells: np.ndarray, labels: list[str], thresholds: np.ndarray) -> list[Segment]:
         return segments_at(times, cells, labels, thresholds, result.task, options)
 
-    return choose_timeline_thresholds(result.cells, result.truth, result.labels, rule, find=find)
+    point = choose_timeline_thresholds(result.cells, result.truth, result.labels, rule, find=find)
+    warn_of_few_detections(point, rule)
+    return point
 
 
 def _make_timeline(

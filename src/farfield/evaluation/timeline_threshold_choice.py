@@ -22,7 +22,7 @@ from farfield.errors import FarfieldError
 from farfield.evaluation.frame_metrics import ScoredCells
 from farfield.evaluation.segment_arrays import Segments, predicted_segments
 from farfield.evaluation.segment_matching import match_segments
-from farfield.evaluation.threshold_choice import ThresholdRule, best_candidates
+from farfield.evaluation.threshold_choice import HIGHEST, ThresholdRule, best_candidates
 from farfield.models.operating_point import OperatingPoint
 from farfield.progress import ProgressBar
 from farfield.timelines.segments import Segment, find_segments_of_each_class
@@ -80,6 +80,7 @@ def choose_timeline_thresholds(
     candidates = [_candidates(videos, truth, c, max_probabilities) for c in range(len(names))]
     hits, answers = _count_at(videos, truth, names, candidates, tiou, find)
     found: dict[str, float | None] = {}
+    detections: dict[str, int | None] = {}
     for c, label in enumerate(names):
         right, all_of_class = (torch.from_numpy(each[: len(candidates[c]), c]) for each in (hits, answers))
         best = best_candidates(
@@ -89,8 +90,10 @@ def choose_timeline_thresholds(
             rule=rule,
             hours=hours,
         )
-        found[label] = _middle(candidates[c], best.numpy())
-    return OperatingPoint(str(rule), found, len(videos))
+        threshold = found[label] = _middle(candidates[c], best.numpy())
+        at = None if threshold is None else int(np.searchsorted(candidates[c], threshold))
+        detections[label] = None if at is None else int(answers[at, c])
+    return OperatingPoint(str(rule), found, len(videos), detections)
 
 
 def _candidates(videos: Sequence[ScoredCells], truth: Segments, c: int, most: int) -> Float[np.ndarray, " candidates"]:
@@ -98,7 +101,7 @@ def _candidates(videos: Sequence[ScoredCells], truth: Segments, c: int, most: in
     of_class = truth.of_class(c)
     if not len(of_class):
         return np.empty(0)
-    every = np.concatenate([each.probabilities[:, c].astype(float) for each in videos])
+    every = np.concatenate([each.probabilities[:, c].astype(float) for each in videos]).clip(max=HIGHEST)
     values = np.unique(every)
     low, high = values[[0, -1]]
     even = np.array([each for each in EVEN_CANDIDATES if low < each < high])
@@ -108,7 +111,7 @@ def _candidates(videos: Sequence[ScoredCells], truth: Segments, c: int, most: in
     for video, (times, probabilities) in enumerate(videos):
         here = of_class.where(of_class.videos == video)
         for start, end in zip(here.starts, here.ends, strict=True):
-            inside.append(probabilities[(times[1:] > start) & (times[:-1] < end), c].astype(float))
+            inside.append(probabilities[(times[1:] > start) & (times[:-1] < end), c].astype(float).clip(max=HIGHEST))
     parts = (np.unique(np.concatenate(inside)), values)
     return np.unique(np.concatenate([*(_spread(each, most // 2) for each in parts), even]))
 

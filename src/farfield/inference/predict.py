@@ -14,7 +14,7 @@ import torch
 from farfield.data.clips import views_of
 from farfield.data.manifest import VideoRecord
 from farfield.errors import FarfieldError
-from farfield.inference.prediction_schema import Prediction, rank, rank_heads
+from farfield.inference.prediction_schema import Prediction, any_reaches_threshold, rank, rank_heads
 from farfield.progress import ProgressBar, bar_to, progress_bars
 from farfield.scoring.aggregation import aggregate_views, view_probabilities
 from farfield.scoring.load import InferenceModel, load_model
@@ -139,7 +139,7 @@ def predict(
         start_seconds: start of the part of the video to predict, such as a manifest's segment; None for the video's
             start.
         end_seconds: end of that part, excluded; None for the video's end.
-        progress: show a progress bar while windows are scored.
+        progress: show a progress bar while windows or views are scored.
 
     Raises:
         VideoError: if the file cannot be decoded, has no frame from start_seconds to end_seconds, or is shorter than a
@@ -150,7 +150,8 @@ def predict(
     wanted = {True: TimelineOptions(), False: None}[timeline] if isinstance(timeline, bool) else timeline
     options = PredictOptions(top_k, num_clips, num_crops, hop, wanted, features, view_batch_size, decoder, fps)
     loaded = load_model(model) if isinstance(model, str | Path) else model
-    with progress_bars(progress), ProgressBar(desc="windows", unit="window", leave=False, delay=1) as bar:
+    part = "view" if wanted is None else "window"
+    with progress_bars(progress), ProgressBar(desc=f"{part}s", unit=part, leave=False, delay=1) as bar:
         return predict_file(
             video,
             loaded,
@@ -216,7 +217,9 @@ def predict_video(
         options: options of the prediction.
         start_seconds: as in `predict`.
         end_seconds: as in `predict`.
-        on_progress: called with (windows scored so far, all windows) while the windows of a timeline are scored.
+        on_progress: called with (windows done, all windows) while the windows of a timeline are scored.
+            Without timeline and hop, called with (views done, all views), the first time before any frame is
+            decoded.
 
     Raises:
         FarfieldError, VideoError: in the same cases as `predict`.
@@ -227,7 +230,7 @@ def predict_video(
     elif options.hop is not None:
         prediction = _densely(video, record, model, options, options.hop)
     else:
-        prediction = _from_views(video, record, model, options)
+        prediction = _from_views(video, record, model, options, on_progress)
     return replace(
         prediction,
         task=model.task,
@@ -238,12 +241,22 @@ def predict_video(
     )
 
 
-def _from_views(video: Video, record: VideoRecord, model: InferenceModel, options: PredictOptions) -> Prediction:
+def _from_views(
+    video: Video, record: VideoRecord, model: InferenceModel, options: PredictOptions, on_progress: OnProgress | None
+) -> Prediction:
     """Predict by averaging over clips and crops that are spread over the video, or over the segment of the record."""
     changes = {"num_clips": options.num_clips, "num_crops": options.num_crops}
     spec = model.clip.replace(**{name: count for name, count in changes.items() if count is not None})
+    if on_progress is not None:
+        on_progress(0, spec.num_clips * spec.num_crops)
     clip = views_of(video, Path(record.path), record, spec, num_clips=spec.num_clips, num_crops=spec.num_crops)
-    scores = score_views(model, clip.frames, batch_size=options.view_batch_size, features=options.features)
+    scores = score_views(
+        model,
+        clip.frames,
+        batch_size=options.view_batch_size,
+        features=options.features,
+        on_progress=on_progress,
+    )
     of_views = view_probabilities(scores.logits, 1, model.task)
     probabilities = aggregate_views(of_views, method=spec.views_aggregation)[0].cpu().numpy()
     start, end = float(clip.times_seconds.min()), float(clip.times_seconds.max())
@@ -251,6 +264,7 @@ def _from_views(video: Video, record: VideoRecord, model: InferenceModel, option
         record.path,
         rank(probabilities, model, options.top_k, as_in_test=True),
         heads=rank_heads(probabilities, model, options.top_k),
+        reaches_threshold=any_reaches_threshold(probabilities, model),
         start_seconds=start,
         end_seconds=end,
         features=None if scores.features is None else scores.features.mean(0, keepdim=True).cpu().numpy(),

@@ -115,7 +115,7 @@ def predict_videos(
             `records`; with "ray", 0 means one worker per core of the cluster.
         engine: "local" or "ray".
         seconds_per_video: time limit for each video in a worker process.
-        on_progress: called with (windows scored so far, all windows) while the windows of a timeline are scored; not
+        on_progress: called with (windows done, all windows) or (views done, all views), see `predict_video`; not
             called by workers.
 
     Raises:

@@ -68,6 +68,8 @@ class Prediction:
         features: one row for the video, or one for each window of the timeline; None if not requested. Not in the JSON.
         feature_seconds: start and end, in seconds, of the part of the video that each row of features covers; None if
             there are no features. Not in the JSON.
+        reaches_threshold: whether any class reaches its threshold, also one that is not in the ranking; None if the
+            network has no thresholds for such probabilities, or if it is unknown. Not in the JSON.
     """
 
     path: str
@@ -86,6 +88,7 @@ class Prediction:
     timeline: Timeline | None = None
     features: Float[np.ndarray, "rows c"] | None = None
     feature_seconds: Float[np.ndarray, "rows 2"] | None = None
+    reaches_threshold: bool | None = None
 
     @property
     def title(self) -> str:
@@ -177,6 +180,20 @@ def rank(
         if place < top_k or (multilabel and above):
             ranking.append(RankedLabel(model.labels[i], probability, above))
     return ranking
+
+
+def any_reaches_threshold(probabilities: Float[np.ndarray, " classes"], model: InferenceModel) -> bool | None:
+    """Return whether any class reaches the network's threshold for it; None without thresholds.
+
+    Args:
+        probabilities: probability of each class, averaged over the views of a test.
+        model: network with the labels, the task and the thresholds.
+    """
+    if model.task == "multi_head":
+        return None
+    limits = class_thresholds(model.labels, model.operating_point, model.task)
+    reached = [p >= limit for p, limit in zip(probabilities.tolist(), limits, strict=True) if limit is not None]
+    return any(reached) if reached else None
 
 
 def rank_heads(

@@ -19,11 +19,18 @@ def as_table(prediction: Prediction) -> str:
     lines = [f"{prediction.title}  ({seen})"]
     multilabel = prediction.task == "multilabel"
     if prediction.segments is None:
-        if multilabel and not prediction.above_threshold:
-            lines.append(f"  {NO_CLASS} reaches its threshold")
+        # Of a file of results, only the ranking is known.
+        in_ranking = any(each.above_threshold is not None for each in prediction.ranking)
+        has_thresholds = in_ranking or prediction.reaches_threshold is not None
+        if has_thresholds and not prediction.above_threshold and not prediction.reaches_threshold:
+            who = NO_CLASS if multilabel else "no class"
+            if not multilabel and prediction.reaches_threshold is None:
+                who = "none of these classes"
+            lines.append(f"  {who} reaches its threshold")
         width = max(len(each.label) for each in prediction.ranking)
         for each in prediction.ranking:
-            mark = "  above threshold" if each.above_threshold else ""
+            unknown = has_thresholds and each.above_threshold is None
+            mark = "  above threshold" if each.above_threshold else "  has no threshold" if unknown else ""
             lines.append(f"  {each.label:<{width}}  {100 * each.probability:6.2f}%{mark}")
     else:
         width = max((len(each.label) for each in prediction.segments), default=0)

@@ -64,6 +64,15 @@ def measure_spread(attention: AttentionMap, seconds: Float[np.ndarray, " t"], si
     )
 
 
+UNIFORM_SHARE = 0.999
+"""Attention counts as uniform if its entropy is above this share of that of uniform attention."""
+
+
+def is_uniform(attention: AttentionMap) -> bool:
+    """Return whether a position attends about equally to all keys, so that its strongest ones mean nothing."""
+    return attention.entropy > UNIFORM_SHARE * float(np.log2(max(attention.keys, 1)))
+
+
 def uniform_attention(attention: AttentionMap) -> AttentionMap:
     """Return the map of the same position with uniform attention over the keys that it can attend to."""
     reach = torch.ones_like(attention.weights) if attention.reach is None else attention.reach.float()

@@ -15,8 +15,10 @@ from farfield.errors import FarfieldError
 from farfield.interpretability.attention_components import attention_after_all_passes, missing_map_reason
 from farfield.interpretability.attention_maps import AttentionMap, Position, attention_rows, most_effective
 from farfield.interpretability.attention_spread import (
+    UNIFORM_SHARE,
     Spread,
     ascending_times,
+    is_uniform,
     mean_spread,
     measure_spread,
     seconds_at,
@@ -258,6 +260,12 @@ def _notes(explanation: Explanation) -> list[str]:
         f"{each.name} returns its input unchanged, as at initialisation: its attention has no effect."
         for each in explanation.activations
         if each.is_identity
+    ]
+    notes += [
+        f"{each.block}: the attention is uniform (entropy above {UNIFORM_SHARE:.1%} of the largest), so no arrows are "
+        "drawn."
+        for each in explanation.maps
+        if is_uniform(each)
     ]
     if any(block.shown.signs is not None for block in explanation.blocks):
         notes.append(

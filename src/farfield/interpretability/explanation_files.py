@@ -102,7 +102,13 @@ def _write_all(explanation: Explanation, folder: Path, connections: int, top_k: 
     pictures, captions = {}, {}
     if explanation.maps:
         pictures["attention.png"] = _png(
-            draw_connections(frames, explanation.maps, count=connections, seconds=seconds.tolist())
+            draw_connections(
+                frames,
+                explanation.maps,
+                count=connections,
+                seconds=seconds.tolist(),
+                unchanged=[each.name for each in explanation.activations if each.is_identity],
+            )
         )
     for activation in explanation.activations:
         part = draw_component(activation, frames, explanation.query, explanation.labels)

@@ -6,7 +6,7 @@ position to a place that it attends to, in the same or another frame. The paper 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +20,7 @@ from matplotlib.patches import FancyArrowPatch, Rectangle
 from farfield.errors import FarfieldError
 from farfield.fonts import draw_text, drawable
 from farfield.interpretability.attention_maps import AttentionMap
+from farfield.interpretability.attention_spread import is_uniform
 
 FRAME_INCHES = 1.55
 LABEL_INCHES = 1.25
@@ -74,6 +75,7 @@ def draw_connections(
     columns: int = 8,
     seconds: Sequence[float] | None = None,
     title: str = "",
+    unchanged: Collection[str] = (),
 ) -> Figure:
     """Draw a row of frames for each map, with arrows from the query position to its strongest connections.
 
@@ -82,6 +84,7 @@ def draw_connections(
     than a hundredth of the strongest connection's weight are not drawn. The query position's frame is always shown,
     then the frames with the largest shares. The remaining columns, about a quarter or more, show the frames farthest
     from these. A place in a frame that is not shown is drawn in the nearest shown frame.
+    Uniform attention has no arrows, and the picture says so.
 
     Args:
         frames: RGB frames of the clip.
@@ -90,14 +93,15 @@ def draw_connections(
         columns: number of frames to show.
         seconds: time of each frame in seconds; None to number the frames.
         title: title above the rows.
+        unchanged: names of the blocks that return their input unchanged. Their rows say so.
 
     Raises:
         FarfieldError: if count is below 1.
     """
     num_frames, height, width = frames.shape[:3]
     found = [
-        [c for c in connections if abs(c.weight) >= FAINTEST * abs(connections[0].weight)]
-        for connections in (strongest_connections(each, count) for each in maps)
+        [] if is_uniform(each) else [c for c in strongest if abs(c.weight) >= FAINTEST * abs(strongest[0].weight)]
+        for each, strongest in ((each, strongest_connections(each, count)) for each in maps)
     ]
     inches = FRAME_INCHES * height / width
     top = 0.35 if title else 0.05
@@ -120,6 +124,11 @@ def draw_connections(
         if connections:
             label += f"\nstrongest {100 * abs(connections[0].weight):.1f}%"
         axes.text(-0.03, 0.5 * height / width, label, ha="right", va="center", fontsize=9, parse_math=False)
+        notes = ["uniform attention: no arrows are drawn"] if is_uniform(each) else []
+        if each.block.partition(",")[0] in unchanged:  # "res4[1], 3 passes" is a map of res4[1]
+            notes.append("this block returns its input unchanged: its attention has no effect")
+        if notes:
+            _draw_note(axes, "\n".join(notes), (columns * (1 + GAP) / 2, 0.93 * height / width))
     if title:
         place = (0.5, 1 - 0.06 / size[1])
         figure.text(*place, drawable(title), ha="center", va="top", fontsize=11, **draw_text(title))
@@ -164,6 +173,12 @@ def _draw_frames(
     axes.set_xlim(0, len(shown) * (1 + GAP))
     axes.set_ylim(height, 0)
     axes.axis("off")
+
+
+def _draw_note(axes: Axes, text: str, place: tuple[float, float]) -> None:
+    """Write a text on a light box, whose bottom middle is at `place`, over the frames and the arrows."""
+    box = {"boxstyle": "round,pad=0.3", "facecolor": "white", "edgecolor": "#b00020", "alpha": 0.92}
+    axes.text(*place, text, ha="center", va="bottom", fontsize=10, color="#b00020", bbox=box, zorder=200)
 
 
 def _draw_arrows(

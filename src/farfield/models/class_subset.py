@@ -54,9 +54,11 @@ def restrict_labels(network: ActionNet, labels: Sequence[str]) -> ActionNet:
     for name in OPERATING_POINTS if network.task == "multilabel" else ():
         point = getattr(network, name)
         if point is not None:
-            chosen = [point.thresholds.get(network.labels[row]) for row in rows]
-            thresholds = dict(zip(restricted.labels, chosen, strict=True))
-            setattr(restricted, name, replace(point, thresholds=thresholds))
+            old = dict(zip(restricted.labels, [network.labels[row] for row in rows], strict=True))
+            thresholds = {new: point.thresholds.get(label) for new, label in old.items()}
+            counts = point.detections
+            detections = None if counts is None else {new: counts.get(label) for new, label in old.items()}
+            setattr(restricted, name, replace(point, thresholds=thresholds, detections=detections))
     return restricted.to(device=network.device, dtype=network.dtype).train(network.training)
 
 

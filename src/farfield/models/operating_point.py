@@ -33,11 +33,14 @@ class OperatingPoint:
         thresholds: threshold of each class, by label. None if no threshold satisfies the rule, or the class had no
             validation video.
         validation_videos: number of videos that the thresholds were chosen on.
+        detections: number of these videos (or, on timelines, of found segments) that reach the threshold of each class,
+            by label; None for a class without a threshold. None in files of versions before 0.2.
     """
 
     rule: str
     thresholds: Mapping[str, float | None]
     validation_videos: int
+    detections: Mapping[str, int | None] | None = None
 
     def __post_init__(self) -> None:
         numbers = {label: None if value is None else float(value) for label, value in self.thresholds.items()}
@@ -45,11 +48,12 @@ class OperatingPoint:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the operating point as a dict of plain types, for checkpoints, exported files and reports."""
-        return {
+        content = {
             "rule": self.rule,
             "thresholds": dict(self.thresholds),
             "validation_videos": self.validation_videos,
         }
+        return content if self.detections is None else {**content, "detections": dict(self.detections)}
 
     def to_dict_for(self, labels: Sequence[str]) -> dict[str, Any] | None:
         """Return the operating point as in `to_dict`; None, and log a warning, if `labels` differ from its classes."""
@@ -78,11 +82,15 @@ class OperatingPoint:
         try:
             rule, thresholds, videos = (content[name] for name in ("rule", "thresholds", "validation_videos"))
             numbers = [value for value in thresholds.values() if value is not None]
+            detections = content.get("detections")
+            counts = [] if detections is None else [count for count in detections.values() if count is not None]
             valid = (
                 isinstance(rule, str)
                 and type(videos) is int
                 and list(thresholds) == list(labels)
                 and all(type(value) is float and math.isfinite(value) for value in numbers)
+                and (detections is None or list(detections) == list(labels))
+                and all(type(count) is int for count in counts)
             )
         except (TypeError, LookupError, AttributeError):
             valid = False
@@ -91,7 +99,7 @@ class OperatingPoint:
                 f"{path} has thresholds that do not fit its classes. Choose them again with farfield test "
                 "--choose_threshold."
             )
-        return cls(rule, dict(thresholds), videos)
+        return cls(rule, dict(thresholds), videos, None if detections is None else dict(detections))
 
 
 class HasOperatingPoints(Protocol):

@@ -40,6 +40,7 @@ def markdown_environment() -> Environment:
     """
     environment = _environment(autoescape=False, finalize=_finalize_markdown)  # autoescape would escape as HTML
     environment.filters.update(code=code_span, fenced=fenced_line, json=json_value)
+    environment.filters.update(estimate=lambda found: Markdown(estimate(found)))  # has no syntax; "-" stays readable
     return environment
 
 
@@ -64,14 +65,14 @@ def percent(share: float, digits: int = 2) -> str:
 
 
 def estimate(found: Mapping[str, float | None]) -> str:
-    """Format a value and its interval as percentages, such as "74.0% (72.1 to 75.8)"; "undefined" if there is no value.
+    """Format a value and its interval as percentages, such as "74.0% (72.1 to 75.8)"; "-" if there is no value.
 
     Args:
         found: dict with "value", "low" and "high" as fractions; each is None if undefined.
     """
     value, low, high = (found[name] for name in ("value", "low", "high"))
     if value is None:
-        return "undefined"
+        return "-"
     return (
         percent(value, 1)
         if low is None or high is None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
 import torch
@@ -41,6 +41,7 @@ def score_views(
     batch_size: int,
     features: bool = False,
     progress: bool = False,
+    on_progress: Callable[[int, int], object] | None = None,
 ) -> ViewScores:
     """Score uint8 views in batches of `batch_size`, which bounds memory.
 
@@ -50,18 +51,28 @@ def score_views(
         batch_size: views per forward pass.
         features: whether to also return the features before the classifier.
         progress: show a progress bar.
+        on_progress: called with (views done, views in all) after each batch.
 
     Raises:
         FarfieldError: if features are requested from an exported network, or if a score is NaN.
     """
     model.eval()
     parts = ProgressBar(views.split(batch_size), "views", unit="batch", leave=False, disable=None if progress else True)
-    batches = (network_input(part[None].to(model.device), model.clip).to(model.dtype) for part in parts)
+
+    def clips() -> Iterator[Tensor]:
+        done = 0
+        for part in parts:
+            yield network_input(part[None].to(model.device), model.clip).to(model.dtype)
+            done += len(part)  # the next batch is asked for when this one has been scored
+            if on_progress is not None:
+                on_progress(done, len(views))
+
+    batches = clips()
     if not features:
         return checked(score_clips(model, batches))
     if not isinstance(model, ActionNet):
         raise FarfieldError("an exported network returns scores, but no features. Use its checkpoint to get features.")
-    embedded = [model.embed(clips) for clips in batches]
+    embedded = [model.embed(each) for each in batches]
     logits = torch.cat([model.head.classify(each).float() for each in embedded])
     return checked(ViewScores(logits, torch.cat([each.mean(1).float() for each in embedded])))
 

@@ -21,6 +21,7 @@ from farfield.evaluation.metrics import Estimate
 from farfield.evaluation.multilabel_calibration import PairCalibration, pair_calibration
 from farfield.evaluation.multilabel_metrics import measure_multilabel
 from farfield.evaluation.plots import names_with_numbers, plot_pair_reliability
+from farfield.evaluation.resampling import MIN_UNITS
 from farfield.models.operating_point import DEFAULT_THRESHOLD
 from farfield.reports.page_content import Table
 from farfield.reports.read_test_report import MULTILABEL_METRICS
@@ -50,7 +51,7 @@ class MultilabelDiagnostics:
         self.labels = labels
         self.decisions = probabilities >= DEFAULT_THRESHOLD
         n = len(probabilities)
-        draws = _DRAWS if n > 1 and targets.numel() <= _MAX_CELLS else 0
+        draws = _DRAWS if n >= MIN_UNITS and targets.numel() <= _MAX_CELLS else 0
         resampling = Resampling(torch.arange(n), draws)
         self.ranking: RankingMetrics = measure_ranking(probabilities, self.targets, resampling)
         self.by_class: DecisionMetrics = measure_decisions(self.decisions, self.targets, resampling)
@@ -74,7 +75,7 @@ class MultilabelDiagnostics:
         positives = self.targets.sum(0).tolist()
         measured = (self.ranking.average_precision, self.by_class.precision, self.by_class.recall)
         rows = [
-            [names[label], positives[c], *(round(metric.per_class[c].value, 4) for metric in measured)]
+            [names[label], positives[c], *(_rounded(metric.per_class[c].value) for metric in measured)]
             for c, label in enumerate(self.labels)
             if positives[c]
         ]
@@ -119,9 +120,13 @@ class MultilabelDiagnostics:
         return ", ".join(self.labels[c] for c in self.targets[place].nonzero()[:, 0].tolist()) or "no class"
 
 
+def _rounded(value: float) -> float | None:
+    return None if value != value else round(value, 4)
+
+
 def _cells(estimate: Estimate) -> list[str]:
     if estimate.value != estimate.value:
-        return ["undefined", ""]
+        return ["-", ""]
     has_interval = estimate.low == estimate.low
     bounds = f"{100 * estimate.low:.1f} to {100 * estimate.high:.1f}" if has_interval else ""
     return [f"{100 * estimate.value:.2f}%", bounds]
