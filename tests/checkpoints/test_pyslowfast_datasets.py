@@ -126,6 +126,6 @@ def test_segments_that_pyslowfast_takes_otherwise_are_refused(clip: dict[str, An
     with torch.device("meta"):
         network = build_model("c2d_r50", num_classes=4, clip={"sampling": "segments", **clip})
     with pytest.raises(
-        FarfieldError, match=r"samples segments with segment_offsets .*target_fps None, but PySlowFast's"
+        FarfieldError, match=r"samples segments with segment_offsets .*target_fps None, but PySlowFast samples"
     ):
         to_pyslowfast(network)

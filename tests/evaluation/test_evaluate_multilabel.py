@@ -110,7 +110,7 @@ def test_whole_videos_have_the_labels_of_all_their_rows(
     assert (report["videos"], report["whole_videos"], report["views_aggregation"]) == (2, True, "max")
     network = build_model("tiny", labels=LABELS, clip={"num_frames": 4, "crop_px": 32})
     with pytest.raises(
-        FarfieldError, match=r"whole_videos gives a video the labels of all its rows, .* is single_label"
+        FarfieldError, match=r"whole_videos gives a video the labels of all its rows, .* task is 'single_label'"
     ):
         evaluate(network, tmp_path / "segments.csv", root=figures, whole_videos=True, **QUICK)
 

@@ -302,7 +302,7 @@ def test_a_training_run_is_not_replaced(figures: Path, weights: Path, tmp_path: 
     last.parent.mkdir(parents=True)
     shutil.copy(weights, last)
     for resume in (False, True):
-        with pytest.raises(FarfieldError, match="holds a training run, whose checkpoints a probe would replace"):
+        with pytest.raises(FarfieldError, match="holds a training run; a probe would replace its checkpoints"):
             probe(figures, weights, tmp_path / "run", {"resume": resume})
 
 
@@ -432,7 +432,7 @@ def test_command_line(
     assert "already holds a run" in capsys.readouterr().err
     assert run_farfield(*words, "--resume=true") == 0
     assert run_farfield(*(word for word in words if "probe" not in word), "--resume=true") == 2
-    assert "holds a probe, whose checkpoints a training run would replace" in capsys.readouterr().err
+    assert "holds a probe; a training run would replace its checkpoints" in capsys.readouterr().err
 
 
 @pytest.mark.slow
