@@ -15,7 +15,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -72,14 +72,20 @@ class Side:
 
     def ask(self, what: str) -> float:
         """Return the answer to "loss", "memory" (bytes) or "step" (seconds)."""
-        print(what, file=self._pipe(self.process.stdin))
-        answer = self._pipe(self.process.stdout).readline()
+        answer = ""
+        with suppress(BrokenPipeError):
+            print(what, file=self._pipe(self.process.stdin))
+            answer = self._pipe(self.process.stdout).readline()
         if not answer:
-            raise SystemExit(f"the process of {self.name} ended with status {self.process.wait()}.")
+            raise SystemExit(
+                f"the process of {self.name} ended with status {self.process.wait()}. If memory ran out (status -9), "
+                "give fewer clips (--batch_size) or fewer of --sums: all processes stay in memory."
+            )
         return float(json.loads(answer))
 
     def close(self) -> None:
-        self._pipe(self.process.stdin).close()
+        with suppress(BrokenPipeError):
+            self._pipe(self.process.stdin).close()
         self.process.wait()
 
     @staticmethod
