@@ -1,36 +1,20 @@
-"""Derive command-line options from a function's parameters, and name the nearest option in error messages."""
+"""Derive command-line options from a function's parameters, and parse them."""
 
 from __future__ import annotations
 
-import difflib
 import inspect
-import json
-import re
 import typing
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from types import FunctionType
 from typing import Any, NoReturn, TypeVar
 
 import docstring_parser
 import jsonargparse
 
-from farfield.clip_spec import ClipOptions
-from farfield.curation.folder_scan import has_video_suffix
-from farfield.errors import FarfieldError, nearest
-from farfield.options.jsonargparse_compat import (
-    accept_whole_floats,
-    error_in_group,
-    expects_value,
-    is_about_words,
-    missing_value,
-    one_line,
-    option_names,
-    refused_value,
-    required_options,
-    surplus_word,
-    unknown_option,
-)
+from farfield.errors import FarfieldError
+from farfield.options.command_words import files_after_dashes, how_lists_end, is_list, join_lists, join_mappings
+from farfield.options.jsonargparse_compat import accept_whole_floats, option_names, required_options
+from farfield.options.mistakes import explain, file_hint
 from farfield.recipes import find_config
 
 Command = TypeVar("Command", bound=Callable[..., int])
@@ -146,11 +130,11 @@ def parse(
         taken |= set(inspect.signature(declared).parameters)
     parser.words = arguments
     arguments = files_after_dashes(arguments)
-    lists = {f"--{name}": "float" in str(kind) for name, kind in types.items() if _is_list(kind)}
-    arguments = _join_lists(arguments, lists)
+    lists = {f"--{name}": "float" in str(kind) for name, kind in types.items() if is_list(kind)}
+    arguments = join_lists(arguments, lists)
     given_lists = [word for word in arguments if word in lists]
     mappings = {f"--{name}" for name, kind in types.items() if "dict[str, str]" in str(kind)}
-    arguments = _join_mappings(arguments, mappings)
+    arguments = join_mappings(arguments, mappings)
     flags = {f"--{name}" for name, kind in types.items() if kind is bool}
     words = [
         f"{word}=true" if word in flags and following not in ("true", "false") else word
@@ -162,7 +146,7 @@ def parse(
         if not given_lists or not positionals:
             raise
         message = str(error).removesuffix("See --help.").strip()
-        raise FarfieldError(f"{message} {_after(given_lists[0])}") from error
+        raise FarfieldError(f"{message} {how_lists_end(given_lists[0])}") from error
 
 
 def _declaration(function: Callable[..., Any], hidden: set[str], *, drop_kwargs: bool) -> Callable[..., Any]:
@@ -195,179 +179,3 @@ def _declaration(function: Callable[..., Any], hidden: set[str], *, drop_kwargs:
     parameters = [shown[name].replace(annotation=kind) for name, kind in resolved.__annotations__.items()]
     resolved.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
     return resolved
-
-
-def _after(option: str) -> str:
-    return f"All words after {option} are its values: put files before it."
-
-
-def _is_list(kind: Any) -> bool:
-    """Return whether an annotation is a list, or a list or None."""
-    kinds = [each for each in typing.get_args(kind) or [kind] if each is not type(None)]
-    return typing.get_origin(kind) is list or (len(kinds) == 1 and typing.get_origin(kinds[0]) is list)
-
-
-def _join_lists(words: Sequence[str], lists: Mapping[str, bool]) -> list[str]:
-    """Join the values of each list option into one JSON list: `--fractions 0.7 0.3` becomes `--fractions [0.7, 0.3]`.
-
-    Values that are JSON lists already are not changed, and neither is null.
-
-    Args:
-        words: the command's arguments.
-        lists: for each option that takes a list, whether it takes numbers.
-
-    Raises:
-        FarfieldError: for a word that is not a number, if the option takes numbers.
-    """
-    joined: list[str] = []
-    rest = list(words)
-    while rest:
-        joined.append(rest.pop(0))
-        if joined[-1] not in lists or not rest or rest[0] == "null" or rest[0].startswith("["):
-            continue
-        end = next((i for i, word in enumerate(rest) if word.startswith("--")), len(rest))
-        if not all(map(_is_number, rest[:end])) and lists[joined[-1]]:
-            raise FarfieldError(
-                f"{joined[-1].removeprefix('--')} is {' '.join(rest[:end])!r}; "
-                f"it must be a list of numbers. {_after(joined[-1])}"
-            )
-        if end:
-            joined.append("[" + ", ".join(word if _is_number(word) else json.dumps(word) for word in rest[:end]) + "]")
-            del rest[:end]
-    return joined
-
-
-def _join_mappings(words: Sequence[str], mappings: set[str]) -> list[str]:
-    """Convert the value of each mapping option to JSON: for example `path=file,label=action` after `--columns`.
-
-    Values that are JSON already are not changed, and neither is null.
-    """
-    joined: list[str] = []
-    for previous, word in zip(["", *words], words, strict=False):
-        option, equals, value = word.partition("=")
-        if option in mappings and equals:
-            joined.append(f"{option}={_mapping_as_json(option, value)}")
-        elif previous in mappings and not word.startswith("--"):
-            joined.append(_mapping_as_json(previous, word))
-        else:
-            joined.append(word)
-    return joined
-
-
-def _mapping_as_json(option: str, text: str) -> str:
-    if text == "null":
-        return text
-    mapping = _read_mapping(text)
-    if not mapping or not all(isinstance(value, str) and name and value for name, value in mapping.items()):
-        raise FarfieldError(
-            f"{option.removeprefix('--')} is {text!r}; it must be name=value pairs separated by commas, each name "
-            f'once, such as {option} a=b,c=d. If a value contains a comma, write JSON: {option} \'{{"a": "b, c"}}\'.'
-        )
-    return json.dumps(mapping)
-
-
-def _read_mapping(text: str) -> dict[str, Any] | None:
-    """Read a JSON object or `name=value` pairs; return None for an invalid JSON object, or pairs with a name twice."""
-    if text.startswith("{"):
-        try:
-            return json.loads(text)
-        except ValueError:
-            return None
-    pairs = [[part.strip() for part in pair.partition("=")] for pair in text.split(",")]
-    mapping = {name: value for name, _, value in pairs}
-    return mapping if len(mapping) == len(pairs) else None
-
-
-def _is_number(word: str) -> bool:
-    return re.fullmatch(r"-?(\d+\.?\d*|\.\d+)(e-?\d+)?", word) is not None
-
-
-def files_after_dashes(words: Sequence[str]) -> Sequence[str]:
-    """Remove `--`, and put `./` before later file names that start with `-`, so that they are not read as options."""
-    if "--" not in words:
-        return words
-    end = words.index("--")
-    return [*words[:end], *(f"./{word}" if re.match("-.", word) else word for word in words[end + 1 :])]
-
-
-def file_hint(message: str, words: Sequence[str]) -> str | None:
-    """Explain how to give a file whose name starts with `-` and was read as an option; None for other mistakes."""
-    if not is_about_words(message):
-        return None
-    if "--" in words:
-        surplus = [word for word in words[words.index("--") :] if re.match("--.", word)]
-        if surplus:
-            return f"{surplus[0]} comes after --, so it is read as a file. Put options before --, and files after it."
-        return None
-    for word in words:
-        short = re.match(r"-[^-]", word) and not re.fullmatch(r"-[\d.e+-]+", word)
-        if short or (word.startswith("--") and (has_video_suffix(word) or Path(word).exists())):
-            apart = "" if expects_value(message) else ", or put all options first, then --, then the files"
-            return f"{word} is not an option. If it is a file, write ./{word}{apart}. See --help."
-    return None
-
-
-def explain(message: str, options: Sequence[str], required: Sequence[str] = ()) -> str:
-    """Rewrite a parser's error message as one line that names the nearest known option or the missing option."""
-    text = one_line(message)
-    if inside := error_in_group(text):
-        return _explain_in_group(*inside)
-    if name := unknown_option(text):
-        if name in options:  # it is positional
-            return f"{name} is a positional argument, not an option. See --help."
-        return f"there is no option {name}. {nearest_option(name, options)}"
-    if surplus := surplus_word(text):
-        return f"{surplus} is unexpected. Put all files together, before or after all options. See --help."
-    missing = missing_value(text)
-    if missing in required:
-        *others, last = (f"--{name}" for name in required)
-        return f"{missing} is missing. Give --config, or {', '.join(others)} and {last}."
-    return _explain_value(text) or text.removesuffix(".") + ". See --help."
-
-
-def _explain_in_group(group: str, message: str) -> str:
-    """Add the group's name to the option's name in an error message, and explain the mistake."""
-    if "arser key" in message:
-        named = re.sub(r'([Pp]arser key ")', rf"\g<1>{group}.", message)
-        return _explain_value(named) or named
-    return re.sub(r"^(there is no option )?(?=\w)", rf"\g<1>{group}.", message, count=1)
-
-
-def nearest_option(given: str, options: Sequence[str]) -> str:
-    """Suggest the known option that is nearest to `given`; "lr" finds "model.optimisation.lr".
-
-    First, the last parts of the names (after the last dot) are compared: candidates are the options with the most
-    similar last part, or else the options whose last part contains the last part of `given`. If there are none,
-    candidates are the options with a similar full name. Of several candidates, the one with the most similar full name
-    is suggested.
-    """
-
-    def likeness(one: str, other: str) -> float:
-        return difflib.SequenceMatcher(None, one.casefold(), other.casefold()).ratio()
-
-    def last(name: str) -> str:
-        return name.rpartition(".")[2]
-
-    near = max((likeness(last(given), last(option)) for option in options), default=0.0)
-    found = [option for option in options if near >= 0.6 and likeness(last(given), last(option)) == near]
-    found = found or [option for option in options if last(given).casefold() in last(option).casefold()]
-    found = found or [option for option in options if likeness(given, option) >= 0.6]
-    meant = [f"Did you mean {max(found, key=lambda option: likeness(given, option))!r}?"] if found else []
-    if len(options) <= 30:
-        return " ".join([f"Known: {', '.join(options)}.", *meant])
-    return meant[0] if meant else "See --help."
-
-
-def _explain_value(text: str) -> str | None:
-    """Explain an error message about a value of the wrong type, in few words; None for other messages."""
-    refused = refused_value(text)
-    if refused is None:
-        return None
-    if refused.must_be:
-        return f"{refused.option} is {refused.given}; it must be {refused.must_be}."
-    if refused.choices:
-        return f"{refused.option} is {refused.given!r}. {nearest(refused.given, refused.choices)}"
-    if refused.unexpected_key and refused.option.rpartition(".")[2] == "clip":
-        hint = nearest(refused.unexpected_key, ClipOptions.__annotations__)
-        return f"{refused.option} has no {refused.unexpected_key!r}. {hint}"
-    return None

@@ -1,0 +1,105 @@
+"""Explain a parser's error messages, and name the nearest option."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from farfield.clip_spec import ClipOptions
+from farfield.curation.folder_scan import has_video_suffix
+from farfield.errors import nearest
+from farfield.options.jsonargparse_compat import (
+    error_in_group,
+    expects_value,
+    is_about_words,
+    missing_value,
+    one_line,
+    refused_value,
+    surplus_word,
+    unknown_option,
+)
+
+
+def file_hint(message: str, words: Sequence[str]) -> str | None:
+    """Explain how to give a file whose name starts with `-` and was read as an option; None for other mistakes."""
+    if not is_about_words(message):
+        return None
+    if "--" in words:
+        surplus = [word for word in words[words.index("--") :] if re.match("--.", word)]
+        if surplus:
+            return f"{surplus[0]} comes after --, so it is read as a file. Put options before --, and files after it."
+        return None
+    for word in words:
+        short = re.match(r"-[^-]", word) and not re.fullmatch(r"-[\d.e+-]+", word)
+        if short or (word.startswith("--") and (has_video_suffix(word) or Path(word).exists())):
+            apart = "" if expects_value(message) else ", or put all options first, then --, then the files"
+            return f"{word} is not an option. If it is a file, write ./{word}{apart}. See --help."
+    return None
+
+
+def explain(message: str, options: Sequence[str], required: Sequence[str] = ()) -> str:
+    """Rewrite a parser's error message as one line that names the nearest known option or the missing option."""
+    text = one_line(message)
+    if inside := error_in_group(text):
+        return _explain_in_group(*inside)
+    if name := unknown_option(text):
+        if name in options:  # it is positional
+            return f"{name} is a positional argument, not an option. See --help."
+        return f"there is no option {name}. {nearest_option(name, options)}"
+    if surplus := surplus_word(text):
+        return f"{surplus} is unexpected. Put all files together, before or after all options. See --help."
+    missing = missing_value(text)
+    if missing in required:
+        *others, last = (f"--{name}" for name in required)
+        return f"{missing} is missing. Give --config, or {', '.join(others)} and {last}."
+    return _explain_value(text) or text.removesuffix(".") + ". See --help."
+
+
+def _explain_in_group(group: str, message: str) -> str:
+    """Add the group's name to the option's name in an error message, and explain the mistake."""
+    if "arser key" in message:
+        named = re.sub(r'([Pp]arser key ")', rf"\g<1>{group}.", message)
+        return _explain_value(named) or named
+    return re.sub(r"^(there is no option )?(?=\w)", rf"\g<1>{group}.", message, count=1)
+
+
+def nearest_option(given: str, options: Sequence[str]) -> str:
+    """Suggest the known option that is nearest to `given`; "lr" finds "model.optimisation.lr".
+
+    First, the last parts of the names (after the last dot) are compared: candidates are the options with the most
+    similar last part, or else the options whose last part contains the last part of `given`. If there are none,
+    candidates are the options with a similar full name. Of several candidates, the one with the most similar full name
+    is suggested.
+    """
+
+    def likeness(one: str, other: str) -> float:
+        return difflib.SequenceMatcher(None, one.casefold(), other.casefold()).ratio()
+
+    def last(name: str) -> str:
+        return name.rpartition(".")[2]
+
+    near = max((likeness(last(given), last(option)) for option in options), default=0.0)
+    found = [option for option in options if near >= 0.6 and likeness(last(given), last(option)) == near]
+    found = found or [option for option in options if last(given).casefold() in last(option).casefold()]
+    found = found or [option for option in options if likeness(given, option) >= 0.6]
+    meant = [f"Did you mean {max(found, key=lambda option: likeness(given, option))!r}?"] if found else []
+    if len(options) <= 30:
+        return " ".join([f"Known: {', '.join(options)}.", *meant])
+    return meant[0] if meant else "See --help."
+
+
+def _explain_value(text: str) -> str | None:
+    """Explain an error message about a value of the wrong type, in few words; None for other messages."""
+    refused = refused_value(text)
+    if refused is None:
+        return None
+    if refused.must_be:
+        return f"{refused.option} is {refused.given}; it must be {refused.must_be}."
+    if refused.choices:
+        return f"{refused.option} is {refused.given!r}. {nearest(refused.given, refused.choices)}"
+    if refused.unexpected_key and refused.option.rpartition(".")[2] == "clip":
+        hint = nearest(refused.unexpected_key, ClipOptions.__annotations__)
+        return f"{refused.option} has no {refused.unexpected_key!r}. {hint}"
+    return None
