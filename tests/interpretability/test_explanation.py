@@ -8,8 +8,9 @@ import torch
 
 from farfield import build_model
 from farfield.interpretability import explanation_files
-from farfield.interpretability.explanation import explain_video, to_json
+from farfield.interpretability.explanation import explain_video
 from farfield.interpretability.explanation_files import write_explanation
+from farfield.interpretability.explanation_json import to_json
 from interpretability.test_attention_maps import two_pathways
 
 

@@ -13,7 +13,8 @@ import torch
 
 from exporters.networks import awake
 from farfield.checkpoints.checkpoint import save_model
-from farfield.interpretability.explanation import explain_video, to_json
+from farfield.interpretability.explanation import explain_video
+from farfield.interpretability.explanation_json import to_json
 from farfield.models.network import ActionNet
 from farfield.models.operating_point import OperatingPoint
 

@@ -19,7 +19,8 @@ from farfield.interpretability.attention_components import draw_component
 from farfield.interpretability.attention_spread import seconds_at
 from farfield.interpretability.block_activations import Middles
 from farfield.interpretability.class_evidence import Evidence, draw_evidence
-from farfield.interpretability.explanation import Explanation, to_json
+from farfield.interpretability.explanation import Explanation
+from farfield.interpretability.explanation_json import to_json
 from farfield.interpretability.grad_cam import GradCam
 from farfield.interpretability.heatmap import heat_video, overlay_heat, resample
 from farfield.interpretability.strongest_connections import draw_connections
