@@ -317,8 +317,8 @@ def test_what_goes_wrong_is_said_and_leaves_nothing(
             (*folder, "--report", kept / "earlier.json"),
             "is the report of another network: weights = 0123 in the report, but ",
         ),
-        ((*folder, "--report", kept / "none.json"), "is not a report of farfield test"),
-        ((*folder, "--report", kept / "null.json"), "is not a report of farfield test"),
+        ((*folder, "--report", kept / "none.json"), "is not a report of `farfield test`"),
+        ((*folder, "--report", kept / "null.json"), "is not a report of `farfield test`"),
         ((*folder, "--report", kept / "no.json"), "there is no test report at"),
         (
             (checkpoint, kept / "none.json" / "a", "--to_folder"),

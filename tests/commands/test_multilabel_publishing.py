@@ -87,8 +87,8 @@ def test_a_published_folder_keeps_task_thresholds_and_scores(tmp_path: Path, run
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"task": "single_label"}, "is not a report of farfield test: it has no 'top1'"),
-        ({"mean_average_precision": {"value": "high"}}, "is not a report of farfield test"),
+        ({"task": "single_label"}, "is not a report of `farfield test`: it has no 'top1'"),
+        ({"mean_average_precision": {"value": "high"}}, "is not a report of `farfield test`"),
         ({"weights": "00"}, "is the report of another network: weights = 00 in the report"),
     ],
 )

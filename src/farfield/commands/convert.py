@@ -32,7 +32,8 @@ def convert(
         input: checkpoint to convert; for Hugging Face, a folder, or a name on huggingface.co.
         out: output file; it must not exist.
         to: project that the output is for: farfield, if the input is another project's checkpoint; pytorchvideo or
-            slowfast (PySlowFast), if the input is a farfield checkpoint of a network that this project supports.
+            slowfast (PySlowFast), if the input is a farfield checkpoint of a network that the chosen project
+            supports.
         labels: text file with one class name per line, in the order of the scores. With null, the names are
             Kinetics-400's if there are 400 classes, and numbers otherwise.
         all_keys: print every weight with its new name and shape.

@@ -18,7 +18,7 @@ from farfield.options.parser import runs
 def explain(
     clip: str, *, checkpoint: str, out: str, point: str | None = None, json: bool = False, **options: Any
 ) -> int:
-    """Write a page that shows on which positions and frames of a video a prediction is based.
+    """Write a page that shows which positions and frames of a video led to a prediction.
 
     Args:
         clip: video file, or folder of numbered pictures.

@@ -105,9 +105,9 @@ def predict(
         max_gap_seconds: gaps up to this length between two segments of a class are closed. One number, or a number for
             each class, as in min_seconds.
         overlaps: how a multilabel network's segments are found. With "none", they are found at the threshold. With
-            "soft_nms" and "merge", candidates are also found at lower levels, and each gets a score: the mean
-            probability inside minus the mean probability just before and after. "soft_nms" keeps all candidates, and
-            lowers the scores of those that overlap a better one; "merge" averages candidates that overlap.
+            "soft_nms" and "merge", candidates are also found at lower thresholds (levels), and each gets a score: the
+            mean probability inside minus the mean probability just before and after. "soft_nms" keeps all candidates,
+            and lowers the scores of those that overlap a better one; "merge" averages candidates that overlap.
         num_levels: number of levels, including the threshold itself, for --overlaps soft_nms and merge.
         soft_nms_sigma: width sigma of Soft-NMS; smaller values lower the scores of overlapping segments more.
         min_score: leave out segments whose score is below this.

@@ -45,7 +45,7 @@ def test_summary(report: dict[str, Any], folder: Path) -> str:
 
 
 def thresholds_line(point: Mapping[str, Any], checkpoint: str) -> str:
-    """Format where the chosen thresholds are stored, the detections behind them, and which classes have none.
+    """Format where the chosen thresholds are stored, how many detections they give, and which classes have none.
 
     Args:
         point: entry `operating_point` of the report.
@@ -68,7 +68,7 @@ def thresholds_line(point: Mapping[str, Any], checkpoint: str) -> str:
 
 
 def _decision_lines(metrics: Mapping[str, Any]) -> list[str]:
-    """Format the counts of the decisions at the thresholds, and how many classes are never predicted.
+    """Format the numbers of predictions and labels at the thresholds, and how many classes are never predicted.
 
     Args:
         metrics: entry `operating_point` or, for a multilabel task, `class_metrics` of the report.

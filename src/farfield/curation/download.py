@@ -75,12 +75,12 @@ def download(
 ) -> Downloaded:
     """Download the clips of Kinetics' CSV with yt-dlp, and write them to out/<label>/<id>_<start>_<end>.mp4.
 
-    Clips are encoded in the same way as by `data prepare`. Run the same command again to continue an interrupted run.
+    Clips are encoded as `data prepare` encodes videos. Run the same command again to continue an interrupted run.
     failures.csv lists each clip that could not be fetched, with the reason. Clips that failed permanently are not
     requested again, unless retry is set. Each warning of yt-dlp is logged once.
 
     Args:
-        annotations: Kinetics' CSV, for example train.csv, or a part of it that `data subset` has chosen.
+        annotations: Kinetics' CSV, for example train.csv, or a subset of its rows, written by `data subset`.
         out: output folder for the clips and failures.csv.
         clip_seconds: length of each clip, from its start in the CSV.
         encoding: settings of the encoder.

@@ -70,7 +70,7 @@ class SkippedFiles:
     Attributes:
         keep_names: whether to keep the names, too; False by default, since a collection may hold millions of images.
         counts: number of files and folders for each reason. A hidden folder counts once, whatever is in it.
-        endings: number of files for each suffix, in lower case, that is not a video suffix; "" for no suffix.
+        endings: number of files by suffix (lower case; not video suffixes); "" is for files without a suffix.
         names: (path, reason) of each skipped file or folder; empty unless `keep_names`.
     """
 

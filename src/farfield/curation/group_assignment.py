@@ -130,8 +130,8 @@ def _excess(
         part: index of the part.
 
     Returns:
-        (by class, by number of videos): how much the squared deviation grows. The growth by class is divided by the
-        class's total, and summed over classes.
+        (growth for the classes, growth for all videos) of the squared deviation. The first is a sum over classes, in
+        which each class's growth is divided by its total.
     """
     by_class = sum(number * (number - 2 * room[part][label]) / totals[label] for label, number in of_group.items())
     number = sum(of_group.values())
@@ -139,7 +139,7 @@ def _excess(
 
 
 def _hash(seed: int, purpose: str, key: str) -> float:
-    """Return a hash in [0, 1) of seed, purpose and group. Of a path, only the last two parts are hashed."""
+    """Return a hash in [0, 1) of seed, purpose and key. If the key is a video's path, only its last two parts count."""
     kind, _, name = key.partition(" ")
     short = "/".join(Path(name).parts[-2:]) if kind == "video" else name
     digest = hashlib.sha256("\0".join([str(seed), purpose, kind, short]).encode(errors="surrogateescape")).digest()

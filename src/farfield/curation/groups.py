@@ -126,8 +126,8 @@ def find_siblings(records: Sequence[VideoRecord]) -> Siblings | None:
 
     Known patterns are `<source>_g08_c01`, `<source>_<start>_<end>`, `<source>_part3` (also clip, scene, shot and
     others) and `<person>_<class>`. A pattern must fit at least half of the names, and find more sources than there are
-    classes; instead of the latter, `<person>_<class>` must find three or more persons, each in several classes. The
-    result is None if no pattern fits.
+    classes. For `<person>_<class>`, the second condition is different: it must find at least three persons, each in
+    several classes. The result is None if no pattern fits.
     """
     by_source: dict[str, list[VideoRecord]]
     for pattern in (*_FORMS, r"^([^_\-. ]+)[_\-. ]"):

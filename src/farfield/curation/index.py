@@ -204,7 +204,8 @@ def _probe_all(
     `fps` is the frame rate of folders of pictures whose record has none.
 
     Returns:
-        The completed records in order, and (path, reason) of each unreadable video or segment after its video's end.
+        The completed records in order, and (path, reason) of unreadable videos, and of segments that begin after their
+        video's end.
     """
     rates = {record.path: record.fps or fps for record in reversed(records)}
     jobs = [(root / path, decoder, rates[path]) for path in dict.fromkeys(record.path for record in records)]

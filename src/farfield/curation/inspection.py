@@ -177,7 +177,7 @@ def _decode_all_with_decord(job: InspectionJob) -> tuple[np.ndarray, tuple[int, 
 
 @contextmanager
 def _logged_errors() -> Iterator[list[str]]:
-    """Yield a list. When the `with` block ends, it gets the decoding errors that FFmpeg logged and concealed."""
+    """Yield a list. At the end of the `with` block, the errors that FFmpeg logged and concealed are added to it."""
     level, found = av.logging.get_level(), []  # type: ignore[var-annotated]
     av.logging.set_level(av.logging.ERROR)
     try:

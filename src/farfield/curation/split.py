@@ -34,8 +34,8 @@ class SplitResult:
         groups: number of groups in the collection; each video without a group counts as a group.
         ungrouped: number of rows without a group, if other rows have one; 0 if no row has one.
         kept: number of groups that stayed where an earlier split had put them.
-        siblings: file names that look as if several videos came from one source; None if groups were given, or no
-            names look so.
+        siblings: pattern in file names which suggests that several videos come from one source; None if groups were
+            given, or no pattern was found.
     """
 
     manifests: dict[str, Path]
@@ -128,7 +128,7 @@ def _count_labels(records: Iterable[VideoRecord]) -> Counter[str]:
 
 @dataclass(frozen=True)
 class _Plan:
-    """What to write: the parts that groups are divided into, their shares, and the parts in each manifest (members)."""
+    """Parts that groups are assigned to, share of each part, and, for each manifest, the parts in it (`members`)."""
 
     parts: list[str]
     shares: list[float]
@@ -179,8 +179,8 @@ def _check_output(
         about = None
     if not isinstance(about, dict):
         raise FarfieldError(
-            f"{(there or [record])[0]} exists, and there is no record of a split in {record}. Give another folder as "
-            "out, or move the file away."
+            f"{(there or [record])[0]} exists, but {record} does not record a split. Give another output folder "
+            "(out), or move the existing file away."
         )
     differing = [name for name, value in options.items() if about.get(name) != value]
     if differing and not overwrite:

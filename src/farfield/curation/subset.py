@@ -1,7 +1,7 @@
 """Choose a subset of a data set, reproducibly for a seed: some classes, and some videos of each class.
 
-Classes and videos are ranked by a hash of the seed and their name, not by their position in a list. With one seed, an
-added class therefore does not change which videos of the other classes are chosen, and raising num_classes or
+Classes and videos are ranked by a hash of the seed and their name, not by their position in a list. For the same seed,
+adding a class therefore does not change which videos of the other classes are chosen, and raising num_classes or
 videos_per_class only adds videos.
 """
 
@@ -88,8 +88,9 @@ def write_subset(
 ) -> Subset:
     """Choose some classes, and some videos of each class, from a manifest or from Kinetics' CSV.
 
-    Classes and videos are ranked by a hash of the seed and their name. With one seed, an added class therefore does not
-    change which videos of the other classes are chosen, and raising num_classes or videos_per_class only adds videos.
+    Classes and videos are ranked by a hash of the seed and their name. For the same seed, adding a class therefore
+    does not change which videos of the other classes are chosen, and raising num_classes or videos_per_class only adds
+    videos.
     Chosen videos that do not exist are left out, and the result lists them.
 
     Args:

@@ -97,7 +97,7 @@ def list_jobs(
     elif source.name.lower().endswith(TAR_SUFFIXES):
         return _jobs_from_archives([source], out, encoding, labels, skipped), None
     elif has_video_suffix(source):
-        raise FarfieldError(f"{source} is a video. Give the folder that holds it, a manifest, or a tar archive.")
+        raise FarfieldError(f"{source} is a video. Give a manifest, a tar archive, or the folder of the video.")
     else:
         if labels is not None:
             raise FarfieldError(

@@ -47,8 +47,8 @@ class VerificationReport:
         other_labels: (path, label, path, label) of two rows with the same content and segment but different labels.
         repeated_rows: (split, path, count) of rows that a manifest has more than once.
         classes_without_videos: (split, label) of each class without a decodable video in the split.
-        decord: number of videos in a sample on which decord "agrees" with PyAV, "differs", "cannot read it", or which
-            are "not compared", since farfield reads them with PyAV whatever the decoder.
+        decord: number of sampled videos by the result of comparing decord with PyAV: "agrees", "differs", "cannot read
+            it", or "not compared" for a video that farfield always reads with PyAV.
         not_compared: number of the sample's videos that were not compared, by reason.
         decord_differs_on: paths of videos on which decord's frames differ from PyAV's.
         durations: percentiles (0, 5, 25, 50, 75, 95, 100%) of the durations in seconds.
@@ -329,7 +329,7 @@ def _near_duplicates(
 
 
 def _leaks(group: Sequence[tuple[InspectedSplit, int]], why: str) -> list[tuple[str, str, str, str, str]]:
-    """Return a row of `leaks` for each related video whose split differs from that of the first one."""
+    """Return a row of `leaks` for each video in `group` that is in another split than the group's first video."""
     first, row = group[0]
     return [
         (str(first.paths[row]), first.name, str(split.paths[i]), split.name, why)

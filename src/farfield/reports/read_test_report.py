@@ -82,7 +82,7 @@ def read_report(path: str | Path) -> dict[str, Any]:
         [each["label"] for each in content.get("classes", [])]
     except (ValueError, LookupError, TypeError, AttributeError, OSError) as error:
         raise FarfieldError(
-            f"{path} is not a report of farfield test: {damage(error)}. Give the report.json that the test wrote."
+            f"{path} is not a report of `farfield test`: {damage(error)}. Give the report.json that the test wrote."
         ) from error
     return content
 
@@ -119,7 +119,8 @@ def check_report(report: dict[str, Any], network: ActionNet, path: str | Path, w
         if theirs[name] != value:
             raise FarfieldError(
                 f"{path} is the report of another network: {name} = {_shortened(theirs[name])} in the report, but "
-                f"{_shortened(value)} in the checkpoint. Test the checkpoint with farfield test, or leave --report out."
+                f"{_shortened(value)} in the checkpoint. Test the checkpoint with `farfield test`, or leave --report "
+                "out."
             )
 
 

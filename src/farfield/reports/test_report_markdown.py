@@ -1,4 +1,4 @@
-"""Render report.md, the Markdown version of the test report report.json."""
+"""Render report.md, the Markdown version of a test's report.json."""
 
 from __future__ import annotations
 
@@ -44,6 +44,6 @@ def render_multi_head_report(report: Mapping[str, Any]) -> str:
 
 
 def _about(report: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the entries of the report that describe the test: those before "videos", except None."""
+    """Return the entries that describe the test: all entries that precede "videos" and are not None."""
     names = list(report)
     return {name: report[name] for name in names[: names.index("videos")] if report[name] is not None}

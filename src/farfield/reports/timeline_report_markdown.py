@@ -14,7 +14,7 @@ def render_timeline_report(report: Mapping[str, Any], shown_names: Mapping[str, 
     Args:
         report: content of report.json.
         shown_names: name that the tables show for each label.
-        shown_videos: number of videos in the picture and in the table of videos: those with the worst results.
+        shown_videos: number of videos that the picture and the table show. The videos with the worst results are shown.
     """
     names = list(report)
     return render(

@@ -3,7 +3,8 @@
 Between actions, a person keeps the last pose (standing, seated, lying, or with a box in the hand), and moves a little.
 Some persons fidget: they nod, beckon, march or kick. Fidgets belong to no class. Passers-by, balls and crates
 cross the picture. Two persons may act at the same time. An action [start, end) covers the frames in which the person is
-between two poses: in frame `start` - 1 the person is still in the first pose, in frame `end` in the last.
+between two poses: in frame `start` - 1 the person is still in the first pose; in frame `end`, the person is in the
+last pose.
 """
 
 from __future__ import annotations

@@ -57,7 +57,7 @@ def test_lists_of_frames_are_refused(word: str, source: AnnotationSource) -> Non
     source.annotations.write_text(f"original_{word}_id video_id frame_id path labels\n{row}")
     with pytest.raises(
         FarfieldError,
-        match=r"train\.csv lists the frames of Charades for PySlowFast, instead of its videos\. "
+        match=r"train\.csv is PySlowFast's list of Charades' frames, not a list of videos\. "
         r"Give Charades_v1_train\.csv or Charades_v1_test\.csv of Charades\.zip\.",
     ):
         list(read_charades(source))

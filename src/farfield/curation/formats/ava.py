@@ -38,7 +38,7 @@ def refuse_boxes(path: Path) -> None:
     """Raise an error for a file with AVA's rows, which readers of other CSV formats might take for paths and labels.
 
     Args:
-        path: annotations of any format. A folder or a missing file raises no error here; the reader of its format does.
+        path: annotations of any format. A folder or a missing file is not checked.
 
     Raises:
         FarfieldError: for a file with AVA's rows.

@@ -65,7 +65,7 @@ def read_charades(source: AnnotationSource) -> Iterator[VideoRecord]:
 def read_rows(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
     """Yield (line number, row) for each row of Charades' CSV."""
     if re.match(r"original_vide?o_id\s", read_text(path, NEEDED)):
-        raise FarfieldError(f"{path} lists the frames of Charades for PySlowFast, instead of its videos. {NEEDED}")
+        raise FarfieldError(f"{path} is PySlowFast's list of Charades' frames, not a list of videos. {NEEDED}")
     yield from read_csv(path, COLUMNS, NEEDED)
 
 

@@ -50,8 +50,8 @@ Interval = tuple[int, int]
 class _Video:
     """A task of a CVAT file: its video, and the frames of each label.
 
-    `offset` is the number that the export adds to the frame numbers of the video. `end` is the frame after the task's
-    last.
+    `offset` is the number that the export adds to the frame numbers of the video. `end` is the number of the
+    task's last frame plus 1.
     """
 
     name: str
@@ -106,7 +106,7 @@ def read_cvat(source: AnnotationSource) -> Iterator[VideoRecord]:
 
 
 def _segments(video: _Video) -> Iterator[tuple[int, int, str]]:
-    """Merge the intervals of each label that touch or overlap; yield (first frame, frame after the last, label)."""
+    """Merge touching or overlapping intervals of each label; yield (first frame, frame after the last, label)."""
     for label, intervals in video.frames.items():
         merged: list[Interval] = []
         for first, end in sorted(intervals):

@@ -1,4 +1,4 @@
-"""Read Diving48: JSON lists of cut videos, each with the number of its class.
+"""Read Diving48: JSON lists of trimmed videos, each with the number of its class.
 
 Published at http://www.svcl.ucsd.edu/projects/resound/dataset.html as `Diving48_train.json` and `Diving48_test.json`
 (version 1), `Diving48_V2_train.json` and `Diving48_V2_test.json` (version 2, with corrected labels): a list of objects

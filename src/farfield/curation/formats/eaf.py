@@ -11,7 +11,7 @@ According to the format's schema (EAFv3.0.xsd) and ELAN's code:
 
 - An annotation lies between two time slots, in milliseconds. A slot without a value lies somewhere between its
   neighbours; annotations with such a slot are left out.
-- `TIME_ORIGIN` of a medium is the time in the medium, in milliseconds, at which time 0 of the annotations lies.
+- `TIME_ORIGIN` is the offset of the annotations' time 0 from the start of the medium, in milliseconds.
 - A REF_ANNOTATION has no times of its own. If its tier's type has the constraint Symbolic_Association, the times are
   those of its parent. With Symbolic_Subdivision, it is a part of its parent, and is left out.
 - Several tiers, such as those of several persons, may have one type (LINGUISTIC_TYPE, "tier type" in ELAN). The labels
@@ -43,7 +43,7 @@ ASSOCIATION = "Symbolic_Association"
 
 @dataclass
 class _Annotation:
-    """An annotation: its value, and its times in milliseconds or, if it has none, the id of its parent annotation."""
+    """An annotation: its value, and its times in milliseconds or, without times, the id of its parent annotation."""
 
     value: str
     times: tuple[int | None, int | None] | None

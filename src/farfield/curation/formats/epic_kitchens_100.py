@@ -34,8 +34,8 @@ def read_epic_kitchens_100(source: AnnotationSource) -> Iterator[VideoRecord]:
     participant.
 
     Raises:
-        FarfieldError: without `label_column`; for a missing file or column, a malformed time or class, or the file of
-            noun classes where that of verb classes is needed, or the reverse.
+        FarfieldError: without `label_column`; for a missing file or column, a malformed time or class, or a class
+            file that is not of the chosen kind (verbs or nouns).
     """
     kinds = (source.label_column or "").split("+")
     if not set(kinds) <= _NUM_CLASSES.keys() or len(set(kinds)) < len(kinds):
@@ -101,8 +101,8 @@ def _read_class_names(path: Path, kind: str) -> dict[str, str]:
     """Read a file of class names; return the name of each class (column `key`) by its id.
 
     Raises:
-        FarfieldError: for a missing file, an id or name that occurs twice, or a number of classes that only files of
-            the other kind have.
+        FarfieldError: for a missing file, an id or name that occurs twice, or a number of classes that does not fit
+            `kind`.
     """
     needed = f"Give EPIC_100_{kind}_classes.csv."
     rows = [row for _, row in read_csv(path, ("id", "key"), needed)]

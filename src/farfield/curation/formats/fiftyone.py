@@ -121,7 +121,7 @@ def _is_read(value: Any) -> bool:
 def _rows_of_field(
     source: AnnotationSource, video: str, sample: dict[str, Any], value: Any, where: str
 ) -> list[VideoRecord]:
-    """Return the rows for `value`, the value of a sample's field; no rows if the value's class is not in `FIELDS`."""
+    """Return the rows for `value`, the value of a sample's field; no rows if its `_cls` is not in `FIELDS`."""
     if not _is_read(value):
         return []
     key = FIELDS[value["_cls"]]
@@ -189,7 +189,7 @@ def _row_of_detection(
         if not 0 <= number < len(classes):
             raise FarfieldError(
                 f"{where}: the label is {number}; it must be below the number of classes, {len(classes)}. Add the "
-                "names of the missing classes."
+                "missing class names to 'classes'."
             )
         label = checked(classes[number], str, f"{where}: class {number}")
     label = join_labels([label], where)

@@ -10,7 +10,8 @@
 According to FiftyOne's own code (`to_video_labels` in fiftyone/utils/eta.py and `FiftyOneVideoLabelsDatasetExporter` in
 fiftyone/utils/data/exporters.py, both of version 1.22.1, with voxel51-eta 0.17.0):
 
-- An attribute is a classification of the whole video, an event a temporal detection; both have the name of their field.
+- An attribute is a classification of the whole video, and an event is a temporal detection. `name` is the name of the
+  FiftyOne field.
 - `ranges` is a string such as "1-50,60,71-80", or a list of pairs; frames are counted from 1 and include the last, as
   for `support` in samples.json.
 - The format holds no frame rate, so it is read from the video.
@@ -51,7 +52,7 @@ def is_video_labels(content: dict[str, Any]) -> bool:
 
 
 def read_video_labels(source: AnnotationSource, path: Path, content: dict[str, Any]) -> Iterator[VideoRecord]:
-    """Yield the rows of a FiftyOneVideoLabelsDataset, whose manifest.json has been read.
+    """Yield the rows of a FiftyOneVideoLabelsDataset; `content` is the content of its manifest.json (`path`).
 
     Raises:
         FarfieldError: for a missing file, a file in another format, or several fields without `label_column`.

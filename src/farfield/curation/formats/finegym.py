@@ -39,7 +39,7 @@ _NEEDED_TIMES = "Give finegym_annotation_info_v1.1.json."
 
 @dataclass
 class _Element:
-    """An element: its id, the id's parts (video, event, action), its first line's number, and its lines' labels."""
+    """An element: its id, the parts of the id (video, event, action), the number of its first line, and its labels."""
 
     name: str
     video: str
@@ -52,8 +52,8 @@ class _Element:
 def read_finegym(source: AnnotationSource) -> Iterator[VideoRecord]:
     """Read a list of elements; yield a row for each element.
 
-    Videos are cut files `<id of the element>.mp4`, or whole videos `<YouTube id>.mp4`. Segments of whole videos come
-    from `finegym_annotation_info*.json` in the folder of the list. `labels` is the file of FineGym's categories;
+    Videos are trimmed files `<id of the element>.mp4`, or whole videos `<YouTube id>.mp4`. Segments of whole videos
+    come from `finegym_annotation_info*.json` in the folder of the list. `labels` is the file of FineGym's categories;
     without it, labels are the numbers of the classes. The row's `group` is the YouTube id.
 
     Raises:
@@ -105,7 +105,9 @@ def _read_categories(path: Path, annotations: Path) -> dict[int, str]:
     """
     sets = {found[0] for name in (path.name, annotations.name) if (found := re.search(r"gym\d+", name.lower()))}
     if len(sets) > 1:
-        raise FarfieldError(f"one of {path} and {annotations} is of Gym99, the other of Gym288. {_NEEDED_LABELS}")
+        raise FarfieldError(
+            f"{path} and {annotations} do not match: one is of Gym99, the other of Gym288. {_NEEDED_LABELS}"
+        )
     categories: dict[int, tuple[str, str]] = {}
     for number, line in enumerate(read_text(path, _NEEDED_LABELS).splitlines(), start=1):
         if not line.strip():

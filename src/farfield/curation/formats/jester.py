@@ -15,7 +15,9 @@ from farfield.data.manifest import VideoRecord
 
 
 def read_jester(source: AnnotationSource) -> Iterator[VideoRecord]:
-    """Read one of Jester's lists; yield a row for each video, a folder `<id>` of frames in the root or a file.
+    """Read one of Jester's lists; yield a row for each video.
+
+    A video is a folder `<id>` of frames directly below the root, or a file.
 
     Raises:
         FarfieldError: for a missing file or a malformed line.

@@ -1,4 +1,4 @@
-"""Read Kinetics-400 to -700-2020: a CSV of YouTube ids, times and labels, and videos `<id>_<start>_<end>`.
+"""Read Kinetics (400, 600, 700 and 700-2020): a CSV of YouTube ids, times and labels; videos `<id>_<start>_<end>`.
 
 The CSV has the header `label,youtube_id,time_start,time_end,split`, in Kinetics-400 also `is_cc`. `split` is train, val
 (19,906 rows of Kinetics-400 and 30,000 of Kinetics-600 in activitynet/ActivityNet, commit 82304fa), validate

@@ -35,7 +35,7 @@ class ListLine:
 
 
 def read_list(source: AnnotationSource, form: str) -> list[ListLine]:
-    """Read a list file. Error messages say that a line must be `form`.
+    """Read a list file; `form` is the text that describes a correct line in error messages.
 
     Raises:
         FarfieldError: for a missing file, a malformed line, or a line with two possible paths that both exist.
@@ -75,7 +75,7 @@ def name_labels(source: AnnotationSource, labelled: Iterable[tuple[str, int]]) -
 
     Args:
         source: input of the reader, with the file of class names and the number of the first class, if given.
-        labelled: (place, label) of all labels of the list; messages name the place.
+        labelled: (place, label) of each label in the list; the place is the file name and line number, for messages.
 
     Raises:
         FarfieldError: for a label without a class name, or if the number of the first class is unknown.

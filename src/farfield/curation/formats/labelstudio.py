@@ -162,10 +162,10 @@ def _annotation(entry: Any, where: str) -> _Annotation:
 def _agreed(
     source: AnnotationSource, annotations: list[_Annotation], control: str | None, rate: float | None
 ) -> tuple[list[Row], str]:
-    """Return the rows on which a video's annotators agree, and ""; if they disagree, an empty list and the reason.
+    """Return (rows, "") if a video's annotators agree, else ([], reason).
 
-    If annotators agree that there is no label, the result is an empty list and "". `control` is the name of the
-    labelling control whose results count, and `rate` the frame rate of the timelines; None for the option `fps`.
+    If they agree that there is no label, the result is ([], ""). `control` is the name of the labelling control whose
+    results count, and `rate` the frame rate of the timelines; None for the option `fps`.
     """
     counted = [each for each in annotations if not each.cancelled]
     if not counted:

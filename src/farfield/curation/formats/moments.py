@@ -25,7 +25,7 @@ from farfield.errors import FarfieldError, nearest
 
 
 def read_moments(source: AnnotationSource) -> Iterator[VideoRecord]:
-    """Read a CSV of Moments in Time; yield a row for each video. If `labels` is given, check each label.
+    """Read a CSV of Moments in Time; yield a row for each video. If `labels` is given, it must contain each label.
 
     Raises:
         FarfieldError: for a missing file, a malformed row, or a label that is not in moments_categories.txt.
@@ -37,7 +37,7 @@ def read_moments(source: AnnotationSource) -> Iterator[VideoRecord]:
         if len(row) != 4 or not row[0] or not all(re.fullmatch("[0-9]+", count) for count in row[2:]):
             raise FarfieldError(
                 f"{place}: {','.join(row)!r} must be `path,label,agreement,disagreement`, where the last two are whole "
-                "numbers, without a header. Give trainingSet.csv or validationSet.csv of Moments in Time, version 1."
+                "numbers. Give trainingSet.csv or validationSet.csv of Moments in Time, version 1, without a header."
             )
         name, label = row[:2]
         if not label:

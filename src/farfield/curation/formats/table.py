@@ -35,8 +35,8 @@ Row = Mapping[str, Any]
 def read_table(source: AnnotationSource) -> Iterator[VideoRecord]:
     """Read a table; yield a record for each row.
 
-    Paths are absolute or relative to `root`. If a path does not exist and has no video suffix, the video is a file of
-    this name with any video suffix: in the path's folder or, if the path has no folder, anywhere under `root`. Several
+    Paths are absolute or relative to `root`. If a path does not exist and has no video suffix, a file of this name with
+    any video suffix is used, in the path's folder or, for a name without a folder, anywhere under `root`. Several
     labels are separated by `|` or given as a JSON list; an empty label, null or [] means none of the classes. Times are
     in seconds or HH:MM:SS(.s).
 
@@ -82,7 +82,7 @@ def read_row(source: AnnotationSource, row: Row, columns: Mapping[str, str], whe
 
 
 def choose_columns(source: AnnotationSource, names: list[str]) -> dict[str, str]:
-    """Return a dict from each manifest field that the file has to its column; `names` are the columns of the file."""
+    """Map each manifest field that the file contains to the field's column; `names` are the columns of the file."""
     if unknown := [field for field in source.columns if field not in FIELDS]:
         raise FarfieldError(f"columns has an unknown field {unknown[0]!r}. {nearest(unknown[0], FIELDS)}")
     short = {field: field for field in ("start", "end") if field in names and FIELDS[field] not in names}

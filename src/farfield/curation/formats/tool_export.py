@@ -61,11 +61,11 @@ def frame_rate(source: AnnotationSource, format: str) -> float:
     """
     if source.fps is None:
         raise FarfieldError(
-            f"{source.annotations} counts time in frames; format={format!r} needs the frame rate that the tool counted "
-            "by. Give fps, for example fps=25."
+            f"{source.annotations} counts time in frames; format={format!r} needs the labelling tool's frame "
+            "rate. Give fps, for example fps=25."
         )
     if not source.fps > 0:
-        raise FarfieldError(f"fps is {source.fps}; it must be above 0. Give the frame rate that the tool counted by.")
+        raise FarfieldError(f"fps is {source.fps}; it must be above 0. Give the labelling tool's frame rate.")
     return source.fps
 
 
@@ -141,8 +141,8 @@ def find_videos(source: AnnotationSource, names: Mapping[str, Sequence[str]]) ->
         names: for each name in the export, the paths to look for; the first path that fits a video is used.
 
     Returns:
-        Path relative to `root` for each name that was not left out. If no video fits, the path is the file name of the
-        name's last path, so that indexing reports the video as missing.
+        Path relative to `root`, by name, for all names that were not left out. For a name that no video fits, the path
+        is the file name in the last of its paths, so that indexing reports the video as missing.
     """
     found: dict[str, str] = {}
     claims: dict[str, list[tuple[int, int, str]]] = defaultdict(list)
@@ -170,7 +170,7 @@ def find_videos(source: AnnotationSource, names: Mapping[str, Sequence[str]]) ->
 
 
 def _fitting(source: AnnotationSource, path: str) -> tuple[int, list[str]]:
-    """Return (number of trailing path parts shared with `path`, videos under `root` that share that many)."""
+    """Return (n, videos): the videos that share the most trailing path parts with `path`, and how many parts (n)."""
     wanted = PurePosixPath(path.replace("\\", "/"))
     videos = source.files_by_stem.get(wanted.stem, [])
     videos = [video for video in videos if PurePosixPath(video).name == wanted.name] or videos

@@ -22,7 +22,7 @@ LINE = re.compile(r"(?P<path>(?P<label>[^/\s]+)/v_[^/\s]+_(?P<group>g\d+)_c\d+\.
 
 
 def read_ucf101(source: AnnotationSource) -> Iterator[VideoRecord]:
-    """Read a train or test list; yield a row for each video. If `labels` (classInd.txt) is given, check the classes.
+    """Read a train or test list; yield a row for each video. If `labels` is given, check each class against it.
 
     Raises:
         FarfieldError: for a missing file, a malformed line, or a class that does not fit classInd.txt.

@@ -10,7 +10,7 @@ According to VIA's own code (_via_data.js of 3.1.1, _via_attribute.js, _via_file
 
 - `z` is in seconds: [start, end] for a segment (anchor FILE1_Z2_XY0), [] for the file (FILE1_Z0_XY0), one number for a
   frame. `xy` is a region; attributes of regions and frames are not read.
-- `vid` is the id of a view, not of a file: its `fid_list` names the file, by a number or a text.
+- `vid` is the id of a view, not of a file; the view's `fid_list` names the file, by a number or a text.
 - `av` holds the id of an option (types 3 radio, 4 select, 5 image), several ids with commas between (2 checkbox), or
   the text itself (1). Ids count from 0 or from 1, depending on how the project was made.
 - `src` is the location and `fname` the displayed name. Files from the browser's file selector have only `fname`.
