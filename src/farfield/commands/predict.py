@@ -85,8 +85,8 @@ def predict(
         hop: score clips that start every `hop` frames and together cover the whole video, instead of num_clips clips.
         timeline: slide windows over each video, which may be of any length, and print its segments: start, end and
             class.
-        live: watch cameras (/dev/video0) or streams (URLs), several in one process, and print predictions until they
-            end or Ctrl-C. A camera may be given a name, e.g. front=rtsp://...
+        live: watch cameras (/dev/video0) or streams (URLs), several in one process, and print predictions until the
+            last one ends or Ctrl-C. A camera may be given a name, e.g. front=rtsp://...
         window_seconds: length of a window; null for the length of the network's clips.
         hop_seconds: time from the start of one window to the next; null for half a window.
         windows_aggregation: how the probabilities of a moment are computed from the windows that overlap it: mean

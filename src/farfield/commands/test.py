@@ -100,7 +100,7 @@ def test(
             recall=0.9 (highest precision with at least this recall) or false_alarms_per_hour=1 (highest recall with at
             most this many false alarms of the class per hour of video). The numbers are examples. The report has the
             precision and recall at these thresholds on the tested videos. Null for the thresholds that the checkpoint
-            has, if any. With --timeline, the thresholds of timelines are chosen, on the segments of calibrate_on.
+            has, if any. With --timeline, the thresholds for timelines are chosen, on the segments of calibrate_on.
         timeline: compare the segments found in whole videos with the manifest's segments. A video may have several
             rows.
         write_hard_negatives: CSV file for the windows that were scored wrongly; needs --timeline. In such a window, a

@@ -205,7 +205,7 @@ def _holds_frames(folder: str, entries: list[os.DirEntry[str]]) -> bool:
 
 
 def _entries(folder: str, skipped: SkippedFiles) -> Iterator[os.DirEntry[str]]:
-    """Yield the entries of a folder, sorted by name. Record a folder that cannot be read as skipped."""
+    """Yield the entries of a folder, sorted by name. If the folder cannot be read, record it as skipped."""
     try:
         with os.scandir(folder) as entries:
             yield from sorted(entries, key=lambda entry: entry.name)

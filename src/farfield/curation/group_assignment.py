@@ -27,8 +27,8 @@ def assign(
     Groups are assigned one at a time, in the order of a hash of their names. A second hash chooses the part of a group;
     the probability of a part is its share. If the chosen part has not enough room left for a class of the group, the
     group goes to the part where it fits the shares best. Each part gets at least one group of each class. Apart from
-    that, if every group has one class, the number of videos of a class in a part differs from the part's share by less
-    than the largest group of the class. If groups have several classes, the difference is kept small.
+    that, if every group has one class, a part's number of videos of a class differs from the part's share by less than
+    the size of the class's largest group. If groups have several classes, the difference is kept small.
 
     Args:
         counts: number of videos of each class in each group, such as counts["group ann"]["walk"].

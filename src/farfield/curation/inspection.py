@@ -201,7 +201,7 @@ def _walk(video: FrameReader) -> Iterator[tuple[int, Callable[[], np.ndarray]]]:
 def _size_and_thumbnails(
     pictures: Iterable[tuple[int, Callable[[], np.ndarray]]], count: int
 ) -> tuple[tuple[int, int], np.ndarray]:
-    """Return (width, height) and thumbnails of the upright video, from all its `count` frames (see `_walk`)."""
+    """Return (width, height) and thumbnails of a video, turned upright. `pictures` are its frames (see `_walk`)."""
     wanted = ((np.arange(THUMBNAILS) + 0.5) * count / THUMBNAILS).astype(int)
     thumbnails = np.zeros((THUMBNAILS, THUMBNAIL_PX, THUMBNAIL_PX), np.uint8)
     size = (0, 0)

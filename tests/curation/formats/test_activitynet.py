@@ -107,7 +107,7 @@ def test_a_video_that_is_there_twice_is_left_out(source: AnnotationSource) -> No
         ({"database": {"x": [1]}}, r"a\.json, video 'x': the entry is \[1\]; it must be an object"),
         (
             {"database": {"x": {"annotations": {"label": "a"}}}},
-            "video 'x': annotations must be a list of objects with label and segment",
+            "video 'x': annotations must be a list of objects with the keys 'label' and 'segment'",
         ),
         (
             {"database": {"x": {"annotations": [{"label": "a", "segment": [1, "2,5"]}]}}},

@@ -64,7 +64,7 @@ def read_database(path: Path) -> dict[str, dict[str, Any]]:
     for video_id, entry in database.items():
         if not isinstance(entry, dict):
             raise FarfieldError(
-                f"{path}, video {video_id!r}: the entry is {entry!r}; it must be an object with annotations."
+                f"{path}, video {video_id!r}: the entry is {entry!r}; it must be an object with the key 'annotations'."
             )
     return database
 
@@ -103,7 +103,7 @@ def read_duration(entry: Mapping[str, Any], where: str) -> float | None:
 def read_segments(entry: Mapping[str, Any], where: str) -> Iterator[tuple[str, float, float]]:
     """Yield (label, start, end) of each segment of a video, in seconds. `where` names the entry in messages."""
     if not isinstance(entry["annotations"], list):
-        raise FarfieldError(f"{where}: annotations must be a list of objects with label and segment.")
+        raise FarfieldError(f"{where}: annotations must be a list of objects with the keys 'label' and 'segment'.")
     for number, annotation in enumerate(entry["annotations"], start=1):
         label, given = (annotation.get(key) if isinstance(annotation, dict) else None for key in ("label", "segment"))
         if not isinstance(label, str) or not label.strip():

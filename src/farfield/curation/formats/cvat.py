@@ -13,7 +13,7 @@ cvat/apps/dataset_manager/bindings.py, @da71018):
   start + step x size of the tasks before it (`_init_task_frame_offsets`). The offsets are subtracted here.
 - A shape with outside="1" marks the frame from which the object is not seen. The export also has the shapes between key
   frames.
-- "CVAT for video" contains no tags (cvat-ai/cvat#7198 and #2923, where the documentation says otherwise); "CVAT for
+- "CVAT for video" contains no tags (cvat-ai/cvat#7198 and #2923; the documentation says otherwise). "CVAT for
   images" holds the tags of each frame: <image id="4" name="frame_000004"><tag label="jump"/></image>.
 - The file does not contain the frame rate, so it is read from the video. The export of a single job names no video.
 

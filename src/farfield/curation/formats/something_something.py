@@ -2,8 +2,8 @@
 
 Published at https://www.qualcomm.com/developer/software/something-something-v-2-dataset. Version 2 has `train.json`
 (168,913 videos), `validation.json` (24,777) and `test.json` (27,157), in older downloads with the prefix
-`something-something-v2-`: one JSON list of objects with `id`, `label`, `template` and `placeholders`. `label` is the
-sentence about this video ("holding a cup"). Its class is `template` without square brackets ("Holding something"), one
+`something-something-v2-`: one JSON list of objects with `id`, `label`, `template` and `placeholders`. `label` is a
+sentence about the video ("holding a cup"). The class is `template` without square brackets ("Holding something"), one
 of the 174 keys of `labels.json`, whose values are the numbers of the classes as strings. The test list holds only ids;
 `test-answers.csv` has lines `id;class`. Videos are `<id>.webm`.
 
