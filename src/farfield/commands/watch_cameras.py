@@ -48,7 +48,7 @@ def check_live(format: Format, *, alarms: bool, **others: object) -> None:
 def watch(
     sources: Sequence[str], model: InferenceModel, format: Format, *, alarms_file: str | None, **options: Any
 ) -> int:
-    """Print predictions until the cameras end or Ctrl-C, and write the alarms; return the exit status.
+    """Print predictions until the last camera ends or Ctrl-C, and write the alarms; return the exit status.
 
     Args:
         sources: cameras, see `predict_cameras`.

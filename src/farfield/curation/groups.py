@@ -75,7 +75,7 @@ def read_with_groups(source: str | Path, group: str | None, root: str | Path | N
 
 
 def find_groups(records: Iterable[VideoRecord], expression: str | None) -> list[VideoRecord]:
-    """Set each row's group to the match of a regular expression in its file name; do nothing if it is None.
+    """Set each row's group to the match of a regular expression in its file name; None leaves the groups unchanged.
 
     `read_with_groups` describes the expression.
 

@@ -151,7 +151,7 @@ def _plan(fractions: list[float] | None, names: list[str] | None, folds: int | N
         return _Plan(parts, [1 / folds] * folds, members)
     shares = [0.7, 0.15, 0.15] if fractions is None else [float(share) for share in fractions]
     if names is None and len(shares) not in _NAMES:
-        raise FarfieldError(f"fractions is {shares}. Give 2 or 3 fractions, or as many names as fractions.")
+        raise FarfieldError(f"fractions is {shares}. Give 2 or 3 fractions, or a name for each fraction (names).")
     parts = list(_NAMES[len(shares)]) if names is None else list(names)
     if len(parts) != len(shares) or len(set(parts)) < len(parts):
         raise FarfieldError(f"names is {parts}; it must hold a different name for each of the {len(shares)} fractions.")
@@ -217,7 +217,7 @@ def _rows_of_groups(records: Sequence[VideoRecord]) -> dict[str, list[int]]:
         if known != key:
             raise FarfieldError(
                 f"{record.path} has rows of two groups: {known.partition(' ')[2]!r} and {key.partition(' ')[2]!r}. "
-                "Frames of one video must not be divided: give its rows one group."
+                "A video must not be divided: give all its rows the same group."
             )
         rows[key].append(row)
     return rows

@@ -211,7 +211,7 @@ def _inspect_all(
     progress: bool,
     decoder: Decoder,
 ) -> None:
-    """Inspect each video once, and store the result in its splits (`inspected`, `reasons`), for each of its rows."""
+    """Inspect each video once. Store the result in `inspected` or `reasons` of its splits, for each row of the video."""
     rows: dict[tuple[Path, float | None], list[tuple[InspectedSplit, int]]] = defaultdict(list)
     for split in splits:
         for i, record in enumerate(split.records):

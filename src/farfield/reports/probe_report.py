@@ -1,4 +1,4 @@
-"""Probe report: report.html, an HTML page about the heads that a probe trained on fixed features."""
+"""Probe report: report.html, an HTML page about heads trained on the features of a frozen network."""
 
 from __future__ import annotations
 

@@ -107,7 +107,7 @@ def choose_columns(source: AnnotationSource, names: list[str]) -> dict[str, str]
 
 
 def _column_names(field: str, given: str, names: Container[str]) -> list[str]:
-    """Return the columns in `given`: one column or, for the field label, several columns joined by +."""
+    """Return the columns in `given`: one column or, for the field `label`, several columns joined by +."""
     return given.split("+") if field == "label" and given not in names else [given]
 
 
