@@ -107,7 +107,7 @@ _TASKS = {
     "multilabel": "each class has a probability of its own",
     "multi_head": "one class of each head; probabilities sum to 1 over the classes of each head",
 }
-"""What the probabilities of networks other than single-label ones mean."""
+"""Meaning of the probabilities, by task; single-label networks need no explanation."""
 
 
 def _backbones_table(rows: list[BackboneCosts]) -> str:

@@ -34,4 +34,4 @@ class InspectedSplit:
         self.paths = [self.root / record.path for record in self.records]
         """Path of each row's video file."""
         self.has_labels = any(record.label for record in self.records)
-        """Whether any row has a label. If so, rows without one show none of the classes; else they are unlabelled."""
+        """Whether any row has a label. If so, a video without a label shows none of the classes."""

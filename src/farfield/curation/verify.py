@@ -211,7 +211,7 @@ def _inspect_all(
     progress: bool,
     decoder: Decoder,
 ) -> None:
-    """Inspect each video once. Store the result in `inspected` or `reasons` of its splits, for each row of the video."""
+    """Inspect each video once; store the result for each row of the video, in `inspected` or `reasons` of the split."""
     rows: dict[tuple[Path, float | None], list[tuple[InspectedSplit, int]]] = defaultdict(list)
     for split in splits:
         for i, record in enumerate(split.records):

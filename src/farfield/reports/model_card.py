@@ -121,7 +121,7 @@ def _test_settings(report: dict[str, Any], clip: ClipSpec) -> dict[str, Any]:
 
 
 def _test_command(report: dict[str, Any], clip: ClipSpec) -> str:
-    """Rebuild the test's command on one line, without options at their defaults or the network's own values (`clip`)."""
+    """Rebuild the test's command on one line, without options at their defaults or the network's values (`clip`)."""
     words = ["farfield", "test", "--checkpoint", report.get("checkpoint"), "--data.manifest", report.get("manifest")]
     words += ["--data.root", report["root"]] if "root" in report else []
     words += ["--data.whole_videos", "true"] if report.get("whole_videos") else []

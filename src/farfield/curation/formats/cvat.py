@@ -192,7 +192,7 @@ def _add_track(
 
 
 def _is_outside(shape: ElementTree.Element) -> bool:
-    """Return whether a shape (for a skeleton, each of its points) has outside="1", so that the object is not seen."""
+    """Return whether a shape (for a skeleton, each of its points) has outside="1": the object is not visible."""
     parts = [shape] if "outside" in shape.attrib else [part for part in shape if part.tag != "attribute"]
     return bool(parts) and all(part.get("outside") == "1" for part in parts)
 
