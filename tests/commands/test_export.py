@@ -237,7 +237,7 @@ def test_a_report_that_nobody_asked_for_stops_nothing(
         out = tmp_path / f"out{i}"
         assert run_farfield("export", own, out, "--to_folder") == 0
         assert (
-            f"report beside the checkpoint is ignored: {report} is not a report of farfield" in capsys.readouterr().err
+            f"report beside the checkpoint is ignored: {report} is not a report of `farfield" in capsys.readouterr().err
         )
         card = (out / "README.md").read_text()
         assert "Not measured: no test report came with the checkpoint." in card
