@@ -162,7 +162,7 @@ def test_label_column_chooses_a_control(root: Path) -> None:
 @pytest.mark.parametrize(
     ("tasks", "options", "message"),
     [
-        ([task("plain.mp4", annotation(timeline("run", 1, 2)))], {}, "in frames; format='labelstudio' needs the frame"),
+        ([task("plain.mp4", annotation(timeline("run", 1, 2)))], {}, "format='labelstudio' needs the labelling tool's"),
         ([task("plain.mp4", annotation(timeline("run", 1, 2)))], {"fps": 0}, "fps is 0; it must be above 0"),
         ([task("plain.mp4", annotation(timeline("run", 0, 2)))], {"fps": 9}, r"is \[0, 2\]; frames are counted from 1"),
         ([task("plain.mp4", annotation(timeline("a|b", 1, 2)))], {"fps": 9}, "the label 'a|b' contains '|'"),
