@@ -133,7 +133,7 @@ def synthesize(
     In `figures`, a person performs an everyday action, which is the class. Actions come in time-reversed pairs, which
     only the order of frames distinguishes. In `recall`, the class says whether an early and a late cue have the same
     colour, which needs long-range dependencies. In `recall_shape`, the class says whether the two cues have the same
-    shape. In `crowd`, a video shows up to three persons, and has the labels of all actions that they perform, or no
+    shape. In `crowd`, a video shows at most three persons, and has the labels of all actions that they perform, or no
     label. In `untrimmed`, videos last one to three minutes, except that every fourth video is shorter. Their segments
     show the actions of `figures`, with pauses in between. A manifest has one row per segment; a video without actions
     has one row without a label.
