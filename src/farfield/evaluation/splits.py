@@ -67,7 +67,7 @@ class SplitsResult:
         top5: mean of the splits' top-5 accuracies.
         mean_class_accuracy: mean of the splits' mean class accuracies.
         videos: number of different videos that were tested.
-        resampled: "groups" or "videos": what the bootstrap draws.
+        resampled: what the bootstrap draws, "groups" or "videos".
         units: number of these groups or videos.
         draws: number of resamples.
         seed: random seed of the bootstrap.
@@ -108,7 +108,7 @@ def average_splits(
 
     Raises:
         FarfieldError: if a run was not tested, the tests have different classes or numbers of views, or `out` is itself
-            the folder of a test.
+            the folder of a test report.
     """
     check_bootstrap(draws, seed)
     folder = None if out is None else _checked_out(Path(out))
@@ -228,8 +228,8 @@ def _checked_out(folder: Path) -> Path:
         raise FarfieldError(f"out is {folder}, which is a file. Give a folder.")
     if find_scores(folder) is not None:
         raise FarfieldError(
-            f"out is {folder}, which is the folder of a test. Give another folder, for example one that contains the "
-            "runs of all splits."
+            f"out is {folder}, which is the folder of a test report. Give another folder, for example one that "
+            "contains the runs of all splits."
         )
     return folder
 

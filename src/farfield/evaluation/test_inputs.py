@@ -20,7 +20,7 @@ log = logging.getLogger("farfield")
 def describe_inputs(
     model: str | Path | ActionNet, manifest: str | Path, listed: Manifest, root: str | Path | None
 ) -> dict[str, Any]:
-    """Describe the checkpoint and the manifest of a test, with their hashes, as plain types for its report.
+    """Describe the checkpoint and the manifest of a test, with their hashes, as plain types for the test report.
 
     Args:
         model: a network or a checkpoint.

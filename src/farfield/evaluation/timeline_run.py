@@ -126,7 +126,7 @@ def evaluate_timelines(
 
     Raises:
         FarfieldError: if the manifest has no segments, or has labels that are not classes of the network; if the task
-            is multi_head; or if no video can be read.
+            is `multi_head`; or if no video can be read.
     """
     network = plain_network(model)
     _check_network(network, run.timeline, rule)
@@ -156,7 +156,8 @@ def evaluate_timelines(
 def _check_network(network: ActionNet, options: TimelineOptions, rule: ThresholdRule | None) -> None:
     if network.task == "multi_head":
         raise FarfieldError(
-            "timeline does not support multi_head networks, whose classes belong to several heads. Leave out timeline."
+            "timeline does not support 'multi_head' networks, whose classes belong to several heads. Leave out "
+            "timeline."
         )
     if rule is not None and options.threshold:
         raise FarfieldError(
@@ -257,7 +258,7 @@ def _make_timeline(
 
 
 def _describe_run(network: ActionNet, run: TimelineRun) -> dict[str, Any]:
-    """Return the network's blocks and how it was run, for the report."""
+    """Return the network's backbone, inserted blocks and task, and the run's crops and precision, for the report."""
     return {
         "backbone": network.config["backbone"],
         "inserted": network.config["insert"],

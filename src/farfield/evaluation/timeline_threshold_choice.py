@@ -148,9 +148,10 @@ def _count_at(
 
 
 def _middle(thresholds: Float[np.ndarray, " candidates"], best: Bool[np.ndarray, " candidates"]) -> float | None:
-    """Return the best candidate nearest to the middle of the widest range of best ones; None if none is best.
+    """Return the candidate nearest to the middle of the widest range of neighbouring candidates that are all best.
 
-    Ties go to the range of the higher thresholds, and to the lower candidate.
+    Of equally wide ranges, the one with the higher thresholds is taken; of equally near candidates, the lower one.
+    Returns None if no candidate is best.
     """
     places = np.flatnonzero(best)
     if not len(places):

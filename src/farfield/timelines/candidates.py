@@ -87,8 +87,8 @@ class ClassOverTime:
         """Return the mean probability from each `start` to its `end` minus the mean around this span, at least 0.
 
         "Around" is the time just before and just after the span, as far as it is inside the video. If no such time is
-        inside the video, the result is the mean inside the span. The mean inside alone is not used as the score,
-        because it is highest for the shortest candidate, at the peak of an action.
+        inside the video, the result is the mean inside the span. The score is not just the mean inside the span,
+        because that is highest for the shortest candidate, at the peak of an action.
         """
         flank = FLANK_SHARE * (end - start)
         left, right = np.maximum(start - flank, self.times[0]), np.minimum(end + flank, self.times[-1])

@@ -289,7 +289,7 @@ def clip_values(
     backbone_options: dict[str, Any] | None,
     block_options: dict[str, Any] | None,
 ) -> dict[str, Any]:
-    """Merge clip settings. The config overrides those of the weights; both override the backbone's defaults."""
+    """Merge clip settings. Those of the config override those stored with the weights; both override the backbone's."""
     return resolve_clip(backbone, clip, weights, backbone_options, block_options).to_dict()
 
 

@@ -25,9 +25,9 @@ class Execution:
         recompute_norms: recompute the outputs of batch norms and activations in the backward pass, which saves about a
             quarter of the memory of a step, see `farfield.layers.recompute_activations`. A compiled network does so by
             itself.
-        recompute_sums: number of residual blocks whose output sum is also recomputed, for each block whose sum is
-            stored: 2 stores every third sum. Larger numbers save more memory; 0 recomputes no sums. Needs
-            `recompute_norms`.
+        recompute_sums: also recompute the output sums of this many residual blocks in a row, and store the sum of the
+            next block. For example, 2 stores every third sum. Larger numbers save more memory; 0 recomputes no sums.
+            Needs `recompute_norms`.
 
     Raises:
         FarfieldError: if recompute_sums is negative, or set without recompute_norms.

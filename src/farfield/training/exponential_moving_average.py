@@ -18,7 +18,7 @@ class ExponentialMovingAverage(EMAWeightAveraging):
     updates.
 
     Args:
-        decay: weight of the old average in each update of the weights and of the norms' statistics.
+        decay: weight of the old average in each update. The norms' statistics are averaged like the weights.
     """
 
     state_key = "AveragedWeights"

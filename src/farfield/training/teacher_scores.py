@@ -97,7 +97,7 @@ class StoredTeacher:
             raise FarfieldError(
                 f"{self._path} lacks the scores of {len(missing)} of {len(keys)} training videos, such as "
                 f"{describe(missing[0])}. Score every video of data.train and data.unlabelled, with the same segments, "
-                "and remove those that cannot be read."
+                "and remove unreadable videos from the manifests."
             )
         unread = np.full(len(self._labels), np.nan, dtype=np.float32)
         rows = [unread if (found := known[key]) is None else found[self._columns] for key in keys]
@@ -161,7 +161,7 @@ def _add(
     chances: Float[np.ndarray, " classes"] | None,
     path: Path,
 ) -> None:
-    """Add the probabilities of a video to `found`; None, for an unreadable video, only if `found` has none yet.
+    """Add the probabilities of a video to `found`. None (unreadable video) never replaces probabilities.
 
     Raises:
         FarfieldError: if `found` already has different probabilities for the video.
