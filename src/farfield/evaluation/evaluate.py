@@ -139,7 +139,7 @@ def evaluate(
             "precision=0.95", "recall=0.9" or "false_alarms_per_hour=1", with any value, see `ThresholdRule`. The
             thresholds are written into the checkpoint, whose hash thus changes; if `model` is a network, they are set
             as `model.operating_point`. With a timeline, they are chosen on the timelines of these videos, and set as
-            `timeline_operating_point`. None uses the thresholds that the model has, if any.
+            `timeline_operating_point`. With None, the model's own thresholds are used, if any.
         decoder: "pyav" or "decord".
         progress: show a progress bar.
 

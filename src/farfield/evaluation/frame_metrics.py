@@ -1,7 +1,7 @@
 """Frame-wise metrics of timelines: mean average precision over moments, and accuracy over time.
 
 Each moment of a video is measured like a video in `class_metrics`. The score of a moment is the class's probability in
-the cell (short time interval) of the timeline that contains the moment. A moment is a positive if a true segment of the
+the timeline's cell (short time interval) that contains the moment. A moment is a positive if a true segment of the
 class contains it. Segments are half-open, [start, end). Average precision is not interpolated, and equal scores count
 together, as in scikit-learn.
 
@@ -63,7 +63,7 @@ class FrameSampling:
         frames_per_second: number of moments per second, from the video's start on.
 
     Raises:
-        ValueError: if both are given, or the given one is not positive.
+        ValueError: if both options are set, or one is not positive.
     """
 
     frames_per_video: int | None = None

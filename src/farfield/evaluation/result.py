@@ -329,4 +329,4 @@ _OTHER_TASKS = {
     "joint_metrics": "to_dict",
     "heads": "to_dict",
 }
-"""For each method of one task, the method that error messages name for another task."""
+"""Method that the error message suggests if the network has another task."""

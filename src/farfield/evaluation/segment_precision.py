@@ -17,7 +17,7 @@ false alarms (see `alarms`). ActivityNet's and MMAction2's evaluation end with a
 and ActionFormer's may count them for another class. A class with true segments and no predictions has an average
 precision of 0.
 
-Intervals are those of a bootstrap over videos or groups, as in `class_metrics`. A match stays inside a video, so the
+Intervals come from a bootstrap over videos or groups, as in `class_metrics`. A match stays inside a video, so the
 segments are matched once, and a resample only counts each video's segments as often as the video is drawn.
 """
 
@@ -279,7 +279,7 @@ def _count(segments: Segments, videos: int, classes: int) -> Float[np.ndarray, "
 
 
 def _in_several_units(truth: Segments, classes: int, resampling: Resampling | None) -> Bool[Tensor, " classes"]:
-    """Return for each class whether its true segments are in more than one unit, so that it has an interval."""
+    """Return for each class whether its true segments are in more than one unit, which an interval needs."""
     if resampling is None or not resampling.draws:
         return torch.zeros(classes, dtype=torch.bool)
     return in_several_units(torch.from_numpy(_count(truth, len(resampling.units), classes)) > 0, resampling)

@@ -46,7 +46,7 @@ def warn_if_tested(calibrate_on: str | Path | None, held_out: Manifest, listed: 
     """
     if held_out.content_hash() == listed.content_hash():
         log.warning(
-            "%s lists the videos that are tested: a temperature or thresholds from it make the results look too good. "
+            "%s lists tested videos: a temperature or thresholds chosen on them make the results look too good. "
             "Set calibrate_on to a manifest of other videos.",
             calibrate_on,
         )

@@ -243,7 +243,7 @@ def hours_of_video(manifest: Manifest, rows: Sequence[int]) -> float:
         if end is None:
             raise FarfieldError(
                 f"{manifest.source} has no duration_seconds for {record.path}, but false_alarms_per_hour needs the "
-                "length of each video. `farfield data index` writes the column."
+                "length of each video. Run `farfield data index` to write a manifest with this column."
             )
         seconds += end - (record.start_seconds or 0)
     return seconds / 3600

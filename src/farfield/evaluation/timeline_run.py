@@ -179,8 +179,8 @@ def _read(path: str | Path, run: TimelineRun, network: ActionNet) -> Manifest:
     if listed.labels and all(row.start_seconds is None and row.end_seconds is None for row in listed if row.labels):
         raise FarfieldError(
             f"{path} has no segments, but timelines are compared with labelled segments of whole videos. Give a "
-            "manifest with the columns start_seconds and end_seconds, and a row for each segment. A video in which "
-            "nothing happens has a row with an empty label."
+            "manifest with the columns start_seconds and end_seconds, and a row for each segment. For a video in "
+            "which nothing happens, add a row with an empty label."
         )
     return listed
 

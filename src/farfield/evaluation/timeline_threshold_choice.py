@@ -47,8 +47,8 @@ def choose_timeline_thresholds(
     """Choose each class's threshold on validation timelines.
 
     A predicted segment that matches no true one at `tiou` is a false alarm. The candidates are the distinct
-    probabilities of the class, and those of `EVEN_CANDIDATES` that lie between the lowest and the highest probability.
-    If there are more than `max_probabilities` probabilities, only a subset is tried: half is spread evenly over the
+    probabilities of the class, and the values in `EVEN_CANDIDATES` between the lowest and the highest probability. If
+    there are more than `max_probabilities` probabilities, only a subset is tried: half is spread evenly over the
     probabilities inside true segments of the class, and half over all probabilities. Of equally good candidates, the
     one nearest to the middle of their widest range is chosen.
 

@@ -43,8 +43,9 @@ def find_candidates(
         thresholds: minimum probability of each class.
         num_levels: n, the number of levels.
         hysteresis: as in `find_segments_of_each_class`, but as a share of each level.
-        min_seconds: minimum length of a candidate, one number or one per class.
-        max_gap_seconds: maximum length of a gap that is closed, the same at each level; one number or one per class.
+        min_seconds: minimum length of a candidate, a number for all classes or one for each class.
+        max_gap_seconds: maximum length of a gap that is closed, the same at each level; a number for all classes or one
+            for each class.
 
     Returns:
         A row for each candidate: index of the class, first cell, and the cell after the last one. Rows are sorted. A

@@ -102,7 +102,7 @@ class TrainingRun(LightningCLI):
             "--checkpoint_every_n_steps",
             type=int | None,
             default=None,
-            help="optimiser steps between writes of last.ckpt within an epoch; null writes it only after each epoch",
+            help="optimiser steps between writes of last.ckpt within an epoch; with null, only after each epoch",
         )
         parser.add_argument(
             "--monitor",

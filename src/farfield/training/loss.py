@@ -119,7 +119,7 @@ def labelled_part(
 
 
 def mean_over_clips(losses: Float[Tensor, "b ..."], weights: Float[Tensor, " b"] | None) -> Float[Tensor, ""]:
-    """Return the mean of all losses, each multiplied by its clip's weight; `weights` None means weights of 1."""
+    """Return the mean of all losses, each multiplied by its clip's weight; if `weights` is None, all weights are 1."""
     if weights is None:
         return losses.mean()
     return (losses * weights.to(losses.dtype).view(-1, *[1] * (losses.ndim - 1))).mean()
