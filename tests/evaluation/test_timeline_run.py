@@ -252,7 +252,7 @@ def test_videos_that_cannot_be_read_are_listed(
             choose_threshold="f1",
             **QUICK,
         )
-    assert "not used to choose thresholds: cut.mp4: can be read only up to" in caplog.text
+    assert "cut.mp4 is not used to choose thresholds: can be read only up to" in caplog.text
     with caplog.at_level(logging.WARNING):
         rows = ["a.mp4,bright,2,5", "a.mp4,dark,7.5,9", "cut.mp4,dark,7.5,9"]
         late = evaluate(videos / "run.ckpt", manifest(videos, rows, "late.csv"), timeline=True, **QUICK)

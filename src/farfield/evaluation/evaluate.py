@@ -252,7 +252,7 @@ def evaluate(
     if held_out is not None:
         calibration_scores, calibration_rows = score_manifest(trainer, module, data_of(held_out), str(calibrate_on))
         for path, reason in module.failures if trainer.is_global_zero else []:
-            log.warning("left out of the calibration: %s: %s", path, reason)
+            log.warning("%s is left out of the calibration: %s", path, reason)
         fit = fit_pair_temperature if network.task == "multilabel" else fit_temperature
         temperature = fit(calibration_scores.probabilities, calibration_scores.targets)
         if rule is not None:

@@ -37,7 +37,7 @@ _MAX_CELLS = 5_000_000
 
 
 def sampling_units(groups: Sequence[str | None] | None, videos: int) -> Int[Tensor, " n"]:
-    """Give each resampled unit an index: a group is one unit, and so is a video without a group."""
+    """Assign an index to each unit to resample: a group is one unit, and so is a video without a group."""
     names = [None] * videos if groups is None else groups
     numbers: dict[object, int] = {}
     keys = [("video", row) if name is None else ("group", name) for row, name in enumerate(names)]
@@ -45,7 +45,7 @@ def sampling_units(groups: Sequence[str | None] | None, videos: int) -> Int[Tens
 
 
 def too_few_units(units: int, resampled: str) -> str | None:
-    """Return why there are no intervals if there are fewer than `MIN_UNITS` units, else None.
+    """Return why there are no intervals; None if there are at least `MIN_UNITS` units.
 
     Args:
         units: number of units.

@@ -130,7 +130,7 @@ def _scores(pair: _Pair) -> tuple[Scores, Scores]:
 
 
 def _defined(drawn: Float[np.ndarray, " draws"]) -> Float[np.ndarray, " some"]:
-    """Return the draws in which a split has videos: those that are not NaN."""
+    """Drop the draws without a video of the split, which are NaN."""
     return drawn[~np.isnan(drawn)]
 
 

@@ -51,7 +51,7 @@ class SplitValues:
 def shared_units(
     paths: Sequence[Sequence[str]], groups: Sequence[Sequence[str | None] | None]
 ) -> tuple[list[Int[Tensor, " n"]], bool]:
-    """Give each unit that is drawn an index, for the videos of all splits together.
+    """Assign an index to each unit to resample, for the videos of all splits together.
 
     Args:
         paths: path of each video, for each split.

@@ -144,7 +144,7 @@ def evaluate_timelines(
         )
         validation = _run_over(WholeVideos.of(held_out), fast, replace(run, timeline=windows), name="validation")
         for path, reason in validation.failures:
-            log.warning("not used to choose thresholds: %s: %s", path, reason)
+            log.warning("%s is not used to choose thresholds: %s", path, reason)
         fast.timeline_operating_point = _choose_thresholds(validation, rule, run.timeline)
     result = _run_over(WholeVideos.of(listed), fast, run, name="test")
     if rule is not None and fast.timeline_operating_point is not None:  # only now: a failed test changes nothing

@@ -47,8 +47,7 @@ class Execution:
             )
 
     def forward_context(self) -> AbstractContextManager[None]:
-        """Return the context for a training step's forward pass, which applies `recompute_norms` and
-        `recompute_sums`."""
+        """Return the context of a training step's forward pass: apply `recompute_norms` and `recompute_sums`."""
         if self.compile or not self.recompute_norms:
             return nullcontext()
         return recompute_activations(sums_per_kept=self.recompute_sums)
@@ -70,7 +69,7 @@ def apply_execution(network: ActionNet, execution: Execution, *, has_region_loss
         if has_region_loss:
             raise FarfieldError(
                 "execution.compile skips the hooks that the region loss of object_context blocks needs. Set "
-                "optimisation.region_loss_weight: 0, or compile: false."
+                "optimisation.region_loss_weight to 0, or execution.compile to false."
             )
         network.compile()
 

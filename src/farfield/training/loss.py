@@ -146,7 +146,7 @@ def classification_loss(
         label_smoothing: share of the target that is spread over all classes.
         class_weights: weight of each class; None for equal weights.
         focal_gamma: gamma of the focal loss; 0 for the cross entropy.
-        clip_weights: weight of each clip, see `labelled_part`; None for 1.
+        clip_weights: weight of each clip, see `labelled_part`; None for weights of 1.
     """
 
     def losses(labels: Int[Tensor, " b"]) -> Float[Tensor, " b"]:

@@ -55,8 +55,8 @@ class Optimisation:
         precise_bn_batches: training batches per process on which batch norms' statistics are re-estimated before each
             validation (Wu and Johnson, "Rethinking 'Batch' in BatchNorm", 2021); 0 keeps the moving averages.
         sub_batch_norm_splits: number of parts that a training batch is split into. Batch norms compute the statistics
-            of each part separately, as if on several GPUs (PySlowFast's sub-batch norm). 1 does not split. For
-            statistics over all processes, see `trainer.sync_batchnorm`.
+            of each part separately, as if on several GPUs (PySlowFast's sub-batch norm). With 1, batches are not split.
+            For statistics over all processes, see `trainer.sync_batchnorm`.
         early_stopping_epochs: stop training after this many validations in a row without a new lowest val/loss, or a
             new best value of `monitor` if that is set. With None, training never stops early.
     """

@@ -1,4 +1,4 @@
-"""Provenance of a run: the name or hash of its initial weights."""
+"""Provenance of a run: its initial weights and their hash."""
 
 from __future__ import annotations
 

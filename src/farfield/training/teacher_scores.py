@@ -1,6 +1,6 @@
 """Stored scores of a teacher: class probabilities of each video, averaged over the clips that the teacher scored.
 
-`farfield test` writes them as scores.npz, `farfield predict --out FOLDER --top_k N` as predictions.jsonl.
+`farfield test` writes scores.npz, and `farfield predict --out FOLDER --top_k N` writes predictions.jsonl.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class StoredTeacher:
     """Teacher with stored scores of the training videos. Call `find_videos` before the first batch.
 
     All clips of a video have the same scores, adapted to the augmentation: a mirrored clip has the scores of the
-    mirrored classes, and a mixed clip the mean of both videos' probabilities, weighted by their shares.
+    mirrored classes, and a mixed clip has the mean of both videos' probabilities, weighted by their shares.
 
     Args:
         path: scores.npz or predictions.jsonl.
