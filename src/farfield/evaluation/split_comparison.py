@@ -47,7 +47,7 @@ class SplitsComparison:
 
 
 def splits_to_compare(run_a: str | Path, run_b: str | Path) -> tuple[list[Path], list[Path]] | None:
-    """Return the runs of two methods, one run per split; None if both arguments are single runs.
+    """Return the runs of two folders of splits, one run per split; None if both arguments are single runs.
 
     Raises:
         FarfieldError: if only one of the two has splits, or their numbers of splits differ.

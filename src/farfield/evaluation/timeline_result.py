@@ -1,4 +1,4 @@
-"""The result of a test of timelines: metrics of the segments that were found in whole videos."""
+"""The result of a timeline test: metrics of the segments that were found in whole videos."""
 
 from __future__ import annotations
 

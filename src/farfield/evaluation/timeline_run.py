@@ -93,13 +93,13 @@ _INAPPLICABLE = {
 
 
 def check_applicable_options(**given: bool) -> None:
-    """Refuse options of a test that do not apply to timelines.
+    """Check that no option was given that does not apply to timelines.
 
     Args:
-        given: whether each option of `_INAPPLICABLE` has been given.
+        given: for each option of `_INAPPLICABLE`, whether it was given.
 
     Raises:
-        FarfieldError: for the first option that has been given.
+        FarfieldError: for the first option that was given.
     """
     for name, is_given in given.items():
         if is_given:
