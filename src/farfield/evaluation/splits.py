@@ -6,8 +6,8 @@ papers report the mean of the three accuracies.
 Intervals are percentiles of a bootstrap over the videos of all splits together, see `split_resampling`. They are never
 narrower than Wilson's for independent videos (see `metrics`), which have a width above 0 at accuracies of 0 and 1 too.
 If each of S disjoint splits has the variance p (1 - p) / n_s, their mean has the variance p (1 - p) / n with n = S^2 /
-sum_s 1 / n_s. If splits share videos, n is multiplied by d / t, where t counts a video in every split that tests it,
-and d counts it once.
+sum_s 1 / n_s. If splits share videos, n is multiplied by d / t, where d is the number of different tested videos, and t
+counts each of them once per split that tests it.
 """
 
 from __future__ import annotations
