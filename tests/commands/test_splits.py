@@ -218,7 +218,10 @@ def test_mistakes_are_one_line(tmp_path: Path, run_farfield: Run, capsys: pytest
             "with 1. Test all splits with the same num_clips and num_crops.",
         ),
         (["test", "splits", runs[0], tmp_path / "groups.npz"], "groups.npz has 1 groups for 43 videos. Test the run"),
-        (["test", "splits", *runs, "--out", runs[1]], "split_2, which is the folder of a test. Give another folder"),
+        (
+            ["test", "splits", *runs, "--out", runs[1]],
+            "split_2, which is the folder of a test report. Give another folder",
+        ),
         (["test", "splits", *runs, "--out", tmp_path / "file"], "file, which is a file. Give a folder."),
         (["test", "splits", *runs, "--out", tmp_path / "file/mean"], "file/mean cannot be written: Not a directory."),
         (["test", "splits", *runs, "--draws", 99], "draws is 99; it must be at least 100"),

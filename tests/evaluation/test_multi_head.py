@@ -92,7 +92,7 @@ def test_methods_of_other_tasks_name_the_heads(make_video: Callable[..., Path], 
     with pytest.raises(FarfieldError, match=r"metrics\(\) is for 'single_label' tasks.* 'multi_head'. Call heads\(\)"):
         result.metrics()
     assert result.heads()["verb"].metrics().confusion.sum() == 1
-    with pytest.raises(FarfieldError, match=r"calibrate_on cannot be combined with a multi_head network"):
+    with pytest.raises(FarfieldError, match=r"calibrate_on cannot be combined with a 'multi_head' network"):
         evaluate(network, tmp_path / "test.csv", calibrate_on=tmp_path / "test.csv")
 
 

@@ -160,13 +160,13 @@ def test_mistakes_are_refused(runs: tuple[Scores, Scores, Path, Path], tmp_path:
             f"videos/20 é.mp4 has the label '{was}' in one run and 'bow|climb' in the other",
         ),
         ((run, tmp_path / "single.npz"), r"has the task 'multilabel', and .*single\.npz has 'single_label'"),
-        ((tmp_path / "single.npz", tmp_path / "single.npz"), "is the test of a single_label network"),
+        ((tmp_path / "single.npz", tmp_path / "single.npz"), "has scores of a 'single_label' network"),
         ((tmp_path / "empty.npz", tmp_path / "empty.npz"), r"videos that both runs scored \(47 in all\) has a label"),
     ):
         with pytest.raises(FarfieldError, match=message.replace("|", r"\|")):
             compare_multilabel_runs(*pair)
     for refuse in (lambda: compare_runs(run, run_b), lambda: average_splits([run, run_b])):
-        with pytest.raises(FarfieldError, match="is the test of a multilabel network, but a single-label"):
+        with pytest.raises(FarfieldError, match="has scores of a 'multilabel' network, but a 'single_label'"):
             refuse()
 
 

@@ -184,9 +184,7 @@ def test_hours_are_of_segments_or_whole_videos() -> None:
     ]
     manifest = Manifest(records, root=Path(), source="val.csv")
     assert hours_of_video(manifest, [0, 1, 2]) == 2
-    with pytest.raises(
-        FarfieldError, match=r"val\.csv has no duration_seconds for d\.mp4.*`farfield data index` writes"
-    ):
+    with pytest.raises(FarfieldError, match=r"val\.csv has no duration_seconds for d\.mp4.*Run `farfield data index`"):
         hours_of_video(manifest, [0, 3])
 
 

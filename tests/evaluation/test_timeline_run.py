@@ -252,7 +252,7 @@ def test_videos_that_cannot_be_read_are_listed(
             choose_threshold="f1",
             **QUICK,
         )
-    assert "not used to choose thresholds: cut.mp4: can be read only up to" in caplog.text
+    assert "cut.mp4 is not used to choose thresholds: can be read only up to" in caplog.text
     with caplog.at_level(logging.WARNING):
         rows = ["a.mp4,bright,2,5", "a.mp4,dark,7.5,9", "cut.mp4,dark,7.5,9"]
         late = evaluate(videos / "run.ckpt", manifest(videos, rows, "late.csv"), timeline=True, **QUICK)
@@ -327,7 +327,7 @@ def test_manifests_and_networks_that_do_not_fit(videos: Path) -> None:
     with pytest.raises(FarfieldError, match="has the label 'drak', which is not one of the 4 classes"):
         evaluate(network, manifest(videos, ["a.mp4,drak,0,1"], "typo.csv"), timeline=True, **QUICK)
     heads = build_model("tiny", labels=["v:a", "v:b", "n:c", "n:d"], task="multi_head")
-    with pytest.raises(FarfieldError, match="timeline does not support multi_head"):
+    with pytest.raises(FarfieldError, match="timeline does not support 'multi_head'"):
         evaluate(heads, manifest(videos), timeline=True, **QUICK)
     of_whole = brightness_network(sampling="segments")
     with pytest.raises(FarfieldError, match=r"no window length of its own\. Give window_seconds"):

@@ -183,6 +183,8 @@ def test_incompatible_settings_are_refused() -> None:
     ):
         checkpoint_activations(transformer, ["res2"])
     supervised = build_model("tiny", num_classes=3, insert={"res3": [1]}, block="object_context")
-    message = r"^execution.compile skips the hooks .* Set optimisation.region_loss_weight: 0, or compile: false\.$"
+    message = (
+        r"^execution.compile skips the hooks .* Set optimisation.region_loss_weight to 0, or execution.*to false\.$"
+    )
     with pytest.raises(FarfieldError, match=message):
         TrainingModule(supervised, execution=Execution(compile=True))

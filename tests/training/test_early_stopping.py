@@ -33,7 +33,7 @@ def test_early_stop_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
         callback.on_validation_end(trainer, module)
     assert trainer.should_stop
     callback.on_train_end(trainer, module)
-    told = "stopped early, after epoch 1: val/loss did not fall below 0.5 (consecutive validations: 2)"
+    told = "stopped early, after epoch 1: val/loss did not fall below 0.5 (validations without improvement: 2)"
     assert [record.message for record in caplog.records] == [told]
     resumed = StopEarly(3)
     resumed.load_state_dict(callback.state_dict())
@@ -54,5 +54,8 @@ def test_accuracy_must_rise(caplog: pytest.LogCaptureFixture) -> None:
         callback.on_validation_end(trainer, module)
     assert trainer.should_stop
     callback.on_train_end(trainer, module)
-    told = "stopped early, after epoch 1: val/mean_class_accuracy did not rise above 0.5 (consecutive validations: 2)"
+    told = (
+        "stopped early, after epoch 1: val/mean_class_accuracy did not rise above 0.5 "
+        "(validations without improvement: 2)"
+    )
     assert [record.message for record in caplog.records] == [told]

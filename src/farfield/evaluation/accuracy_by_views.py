@@ -1,4 +1,4 @@
-"""Top-1 accuracy as a function of the number of views aggregated, from the scores of one test."""
+"""Top-1 accuracy as a function of the number of views aggregated, from the scores of one test run."""
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@
 
 A false alarm is a predicted segment that overlaps no true segment of its class. If a threshold of temporal intersection
 over union (tIoU) is given, a false alarm is instead a predicted segment that matches no true segment (see
-`segment_matching`). Then a second alarm for the same action is a false alarm, too, as is an alarm that is far too long.
+`segment_matching`). Then a second alarm for the same action, or an alarm that is far too long, is a false alarm, too.
 
 The delay of a true segment is the time from its start to the end of the first window that overlaps it and whose
 probability of the class reaches the threshold. A window's probability is known at its end, when its last frame has
@@ -114,7 +114,7 @@ def false_alarms_per_hour(
 
     Args:
         truth: true segments.
-        predicted: final predictions, without candidates of low score. Scores are needed only if `tiou` is given.
+        predicted: final predictions; leave out candidates with low scores. Scores are needed only if `tiou` is given.
         classes: number of classes.
         hours: length of all videos together, including videos without segments.
         tiou: minimum tIoU at which a predicted segment matches a true one. With None, any overlap is enough.

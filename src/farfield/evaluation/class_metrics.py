@@ -8,17 +8,17 @@ torchmetrics computes the values, except the sample-wise mean, because torchmetr
 Each class is a binary question: is the video of this class? Precision, recall and F1 depend on the yes-or-no decisions.
 Average precision and the area under the ROC curve (ROC-AUC) depend only on the order of the scores.
 
-- macro: mean over the classes. Average precision: mAP, MMAction2's `mean_average_precision`.
+- macro: mean over the classes. The macro average precision is the mAP, MMAction2's `mean_average_precision`.
 - micro: all pairs of a video and a class pooled. If every video has one class and gets one decision, micro precision,
   recall and F1 all equal top-1 accuracy.
 - sample-wise: average precision of each video over the classes, and the mean over videos: MMAction2's
   `mmit_mean_average_precision` (mmaction/evaluation/functional/accuracy.py at 5174d7d), used for Multi-Moments in Time.
 
 A class without positives has no recall, average precision or area: all its metrics are NaN and left out of the macro
-average. torchmetrics 1.9 returns 0 for such a class, and its macro averages include it. The area is NaN without
-negatives, too. The precision of a class that is never predicted is 0 / 0: it is NaN and left out of the macro average,
-as with scikit-learn's `zero_division=nan`; torchmetrics returns 0. The F1 of such a class is 0 if it has positives.
-Micro precision is NaN if no class is ever predicted. Videos without a class are left out of the sample-wise mean;
+average. torchmetrics 1.9 returns 0 for such a class, and its macro averages include it. Without negatives, the area is
+NaN, too. The precision of a class that is never predicted is 0 / 0: it is NaN and left out of the macro average, as
+with scikit-learn's `zero_division=nan`; torchmetrics returns 0. The F1 of such a class is 0 if it has positives. Micro
+precision is NaN if no class is ever predicted. Videos without a class are left out of the sample-wise mean;
 torchmetrics counts them as 1.
 
 Intervals are percentiles of a bootstrap over videos, or over groups if the videos have them: see `resampling`. The
@@ -135,7 +135,7 @@ class Resampling:
 
     @classmethod
     def of_groups(cls, groups: Sequence[str | None] | None, videos: int, classes: int) -> Resampling:
-        """Choose the units and the number of resamples, so that the intervals take about 20 seconds at most.
+        """Choose the units, and a number of resamples that takes about 20 seconds at most.
 
         Args:
             groups: group of each video (None for a video without a group), or None if no video has a group.
@@ -157,10 +157,10 @@ class Resampling:
         return int(self.units.max()) + 1 if len(self.units) else 0
 
     def why_no_intervals(self, resampled: str) -> str | None:
-        """Return why there are no intervals; None if there are.
+        """Return why there are no intervals; None if there are intervals.
 
         Args:
-            resampled: what the units are: "groups" or "videos".
+            resampled: what the units are, "groups" or "videos".
         """
         if self.draws:
             return None

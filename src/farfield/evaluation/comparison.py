@@ -95,7 +95,7 @@ def scored_run(run: str | Path | ScoredRun) -> ScoredRun:
 
 
 _HOW_TO_COMPARE = {
-    "multilabel": "Two tests of multilabel networks are compared by `farfield compare A B` (compare_multilabel_runs).",
+    "multilabel": "Compare two multilabel networks with `farfield compare A B` (in Python, compare_multilabel_runs).",
     "multi_head": "Give the report folder of one head, such as RUN/test/verb.",
 }
 
@@ -109,7 +109,7 @@ def check_single_label(*runs: ScoredRun) -> None:
     for run in runs:
         if run.scores.task != "single_label":
             raise FarfieldError(
-                f"{run.name} is the test of a {run.scores.task} network, but a single-label one is needed. "
+                f"{run.name} has scores of a '{run.scores.task}' network, but a 'single_label' network is needed. "
                 + _HOW_TO_COMPARE[run.scores.task]
             )
 

@@ -24,8 +24,9 @@ NAMED_CURVES = 10
 class Curves:
     """Curves of each class; NaN for a class whose curve is not defined.
 
-    The grid consists of the midpoints of `POINTS` equal parts of [0, 1]. The mean of a row of `precision` is therefore
-    about the average precision, and the mean of a row of `true_positive_rate` about the area under the ROC curve.
+    The grid consists of the midpoints of `POINTS` equal parts of [0, 1]. Therefore the mean of a row of `precision`
+    approximates the average precision, and the mean of a row of `true_positive_rate` approximates the area under the
+    ROC curve.
 
     Attributes:
         grid: recalls at which `precision` is given, and false positive rates at which `true_positive_rate` is given.

@@ -116,7 +116,7 @@ def evaluate(
         root: folder that the paths in `manifest` and `calibrate_on` are relative to; None for each manifest's own
             folder.
         num_clips: clips spread over each video; None for the network's test setting.
-        num_crops: crops of each clip; None for the network's test setting, or for 1 crop with a timeline.
+        num_crops: crops of each clip. None for the network's test setting; with a timeline, for 1 crop.
         views_aggregation: how the class probabilities of a video's views are aggregated: "mean", or "max" as PySlowFast
             does for Charades. None for the network's test setting.
         whole_videos: join the rows of each video: the whole video is tested, with the labels of all its rows (the
@@ -124,15 +124,14 @@ def evaluate(
         timeline: find segments in whole videos, as `predict` does with a timeline, and compare them with the labelled
             segments of the manifest, which may have several rows for a video. True, or `TimelineOptions` to set the
             options of windows and segments.
-        out: folder to write the report to, see `write_report`, and `write_timeline_report` for a timeline; None writes
-            nothing.
+        out: folder for the report, see `write_report` or, for a timeline, `write_timeline_report`; None to write no
+            report.
         accelerator: accelerator of Lightning's Trainer: auto, cpu or gpu.
         devices: number of devices. Each runs its own process, which scores a share of the videos.
         precision: precision of Lightning's Trainer: 32-true, bf16-mixed or 16-mixed.
         batch_size: videos per batch.
         num_workers: decoding processes; None for one per CPU core, at most 8. 0 decodes in the main process.
-        view_batch_size: views per forward pass; bounds memory. None for all views of a batch or, with a timeline, for
-            16.
+        view_batch_size: views per forward pass; bounds memory. With None, all views of a batch; with a timeline, 16.
         restrict_labels: predict only the manifest's classes, which must be a subset of the network's classes.
         calibrate_on: manifest of validation videos, on which a temperature for the probabilities is fitted (Guo et
             al., ICML 2017). The temperature does not change the ranking of the classes. None for no temperature.
@@ -140,7 +139,7 @@ def evaluate(
             "precision=0.95", "recall=0.9" or "false_alarms_per_hour=1", with any value, see `ThresholdRule`. The
             thresholds are written into the checkpoint, whose hash thus changes; if `model` is a network, they are set
             as `model.operating_point`. With a timeline, they are chosen on the timelines of these videos, and set as
-            `timeline_operating_point`. None uses the thresholds that the model has, if any.
+            `timeline_operating_point`. With None, the model's own thresholds are used, if any.
         decoder: "pyav" or "decord".
         progress: show a progress bar.
 
@@ -201,7 +200,7 @@ def evaluate(
         given = {"restrict_labels": restrict_labels, "calibrate_on": calibrate_on, "choose_threshold": choose_threshold}
         names = " and ".join(name for name, value in given.items() if value)
         raise FarfieldError(
-            f"{names} cannot be combined with a multi_head network, whose classes belong to several heads. Leave out "
+            f"{names} cannot be combined with a 'multi_head' network, whose classes belong to several heads. Leave out "
             f"{names}."
         )
     if rule is not None and views_aggregation not in (None, network.clip.views_aggregation):
@@ -253,7 +252,7 @@ def evaluate(
     if held_out is not None:
         calibration_scores, calibration_rows = score_manifest(trainer, module, data_of(held_out), str(calibrate_on))
         for path, reason in module.failures if trainer.is_global_zero else []:
-            log.warning("left out of the calibration: %s: %s", path, reason)
+            log.warning("%s is left out of the calibration: %s", path, reason)
         fit = fit_pair_temperature if network.task == "multilabel" else fit_temperature
         temperature = fit(calibration_scores.probabilities, calibration_scores.targets)
         if rule is not None:

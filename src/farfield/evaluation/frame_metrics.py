@@ -1,7 +1,7 @@
 """Frame-wise metrics of timelines: mean average precision over moments, and accuracy over time.
 
 Each moment of a video is measured like a video in `class_metrics`. The score of a moment is the class's probability in
-the cell (short time interval) of the timeline that contains the moment. A moment is a positive if a true segment of the
+the timeline's cell (short time interval) that contains the moment. A moment is a positive if a true segment of the
 class contains it. Segments are half-open, [start, end). Average precision is not interpolated, and equal scores count
 together, as in scikit-learn.
 
@@ -63,7 +63,7 @@ class FrameSampling:
         frames_per_second: number of moments per second, from the video's start on.
 
     Raises:
-        ValueError: if both are given, or the given one is not positive.
+        ValueError: if both options are set, or one is not positive.
     """
 
     frames_per_video: int | None = None
@@ -183,7 +183,7 @@ def frame_resampling(groups: Sequence[str | None] | None, videos: Sequence[Score
 def _moments(
     videos: Sequence[ScoredCells], truth: Segments, sampling: FrameSampling
 ) -> tuple[Float[Tensor, "n classes"], Bool[Tensor, "n classes"], Float[Tensor, " n"], Int[Tensor, " n"]]:
-    """Return the scores, targets, weights and videos of all moments that are measured.
+    """Return the scores, targets, weight and video index of each moment that is measured.
 
     Weights are in seconds if all moments count, else 1.
     """
@@ -209,7 +209,7 @@ def _moments(
 
 
 def _sampled(end: float, sampling: FrameSampling) -> Float[np.ndarray, " n"]:
-    """Return the sampled moments of a video of `end` seconds."""
+    """Return the sampled moments of a video that is `end` seconds long."""
     if sampling.frames_per_video is not None:
         return np.arange(sampling.frames_per_video) / sampling.frames_per_video * end
     assert sampling.frames_per_second is not None
@@ -234,7 +234,7 @@ def _by_video(segments: Segments, videos: int) -> list[Segments]:
 
 
 def _ratio(seconds: Float[np.ndarray, "videos 2"], resampling: Resampling | None) -> Estimate:
-    """Return the sum of the first column divided by the sum of the second, with an interval; NaN for a sum of 0."""
+    """Return the sum of the first column divided by the sum of the second, with an interval; NaN for 0 / 0."""
     sums, drawn = torch.from_numpy(seconds), None
     if resampling is not None and resampling.draws:
         weights = resample_weights(resampling.units, draws=resampling.draws, seed=resampling.seed)

@@ -28,7 +28,7 @@ class JointMetrics:
 
 
 def measure_jointly(scores: Scores) -> JointMetrics:
-    """Measure the accuracy of combinations in the scores of a multi_head network."""
+    """Measure the accuracy of combinations in the scores of a `multi_head` network."""
     check_numbers(scores)
     heads = scores_of_heads(scores).values()
     targets = torch.stack([each.targets for each in heads], 1)
@@ -37,7 +37,7 @@ def measure_jointly(scores: Scores) -> JointMetrics:
 
 
 def scores_of_heads(scores: Scores) -> dict[str, Scores]:
-    """Return the scores of each head of a multi_head network, as if each head were a single-label network."""
+    """Return the scores of each head of a `multi_head` network, as if each head were a single-label network."""
     targets, columns = scores.target_matrix().int(), head_columns(scores.labels)
     return {
         head: Scores(

@@ -56,7 +56,7 @@ class MultilabelComparison:
     Attributes:
         videos: number of videos that both runs scored.
         left_out: number of videos that only one run scored.
-        resampled: "groups" or "videos": what the bootstrap draws.
+        resampled: what the bootstrap draws, "groups" or "videos".
         units: number of these groups or videos. With fewer than `resampling.MIN_UNITS`, all intervals and p-values are
             NaN.
         mean_average_precision: mean average precision (mAP) of B minus that of A.
@@ -72,7 +72,7 @@ class MultilabelComparison:
 
     @property
     def why_no_intervals(self) -> str | None:
-        """Return why there are no intervals; None if there are."""
+        """Return why there are no intervals; None if there are intervals."""
         return too_few_units(self.units, self.resampled)
 
     def to_dict(self) -> dict[str, Any]:
@@ -108,7 +108,10 @@ def compare_multilabel_runs(
     scored_a, scored_b = scored_run(run_a), scored_run(run_b)
     a, b, left_out = paired_scores(scored_a, scored_b)
     if a.task != "multilabel":
-        raise FarfieldError(f"{scored_a.name} is the test of a {a.task} network. Compare such tests with compare_runs.")
+        raise FarfieldError(
+            f"{scored_a.name} has scores of a '{a.task}' network, but a 'multilabel' network is needed. Compare "
+            "single-label networks with compare_runs."
+        )
     targets = a.target_matrix()
     if not targets.any():
         raise FarfieldError(

@@ -13,7 +13,7 @@ from farfield.evaluation.metrics import Estimate, wilson
 
 @dataclass(frozen=True)
 class MultilabelMetrics:
-    """Metrics of a test in which a video has any number of the classes, or none.
+    """Metrics of a multilabel test, in which a video may have several classes, or none.
 
     Attributes:
         mean_average_precision: mean average precision (mAP) over the classes that at least one video has.

@@ -1,4 +1,4 @@
-"""Mean average precision as a function of the number of views aggregated, from the scores of one test."""
+"""Mean average precision as a function of the number of views aggregated, from the scores of one test run."""
 
 from __future__ import annotations
 

@@ -4,13 +4,13 @@ Efron and Tibshirani, "An Introduction to the Bootstrap", 1993. A resample draws
 there are, with replacement. It is stored as weights: how often each video was drawn. Videos of one group have the same
 weight, because they are drawn together.
 
-With few units, such a bootstrap is far too sure of itself: two groups give only three different resamples. Cameron,
-Gelbach and Miller, "Bootstrap-Based Improvements for Inference with Clustered Errors", Review of Economics and
-Statistics 90(3), 2008, find that tests which resample clusters reject too often with few (five to thirty) of them.
-Below `MIN_UNITS` units there are therefore no intervals.
+With few units, the intervals of such a bootstrap are far too narrow: two groups give only three different resamples.
+Cameron, Gelbach and Miller, "Bootstrap-Based Improvements for Inference with Clustered Errors", Review of Economics and
+Statistics 90(3), 2008, find that significance tests that resample clusters reject too often if there are few clusters
+(five to thirty). Below `MIN_UNITS` units there are therefore no intervals.
 
 torchmetrics measures one sample per call and most of its functions take no weights, so the metrics of the resamples are
-computed here, for all resamples at once. Tests compare them with scikit-learn's on weighted samples.
+computed here, for all resamples at once. Unit tests compare them with scikit-learn's on weighted samples.
 
 Average precision and the area under the ROC curve need only the scores of the positives. Let u_1 > ... > u_J be the
 different scores of the positives, p_j and q_j the weights of the positives and the negatives at u_j, and g_j the weight
@@ -37,7 +37,7 @@ _MAX_CELLS = 5_000_000
 
 
 def sampling_units(groups: Sequence[str | None] | None, videos: int) -> Int[Tensor, " n"]:
-    """Number the units that are resampled: each group is one unit, and so is each video without a group."""
+    """Assign an index to each unit to resample: a group is one unit, and so is a video without a group."""
     names = [None] * videos if groups is None else groups
     numbers: dict[object, int] = {}
     keys = [("video", row) if name is None else ("group", name) for row, name in enumerate(names)]
@@ -45,11 +45,11 @@ def sampling_units(groups: Sequence[str | None] | None, videos: int) -> Int[Tens
 
 
 def too_few_units(units: int, resampled: str) -> str | None:
-    """Return why there are no intervals if there are fewer than `MIN_UNITS` units, else None.
+    """Return why there are no intervals; None if there are at least `MIN_UNITS` units.
 
     Args:
         units: number of units.
-        resampled: what they are: "groups" or "videos".
+        resampled: what the units are, "groups" or "videos".
     """
     if units >= MIN_UNITS:
         return None
@@ -79,7 +79,7 @@ def weighted_decision_metrics(
 ) -> tuple[Float[Tensor, "draws classes"], Float[Tensor, "draws classes"], Float[Tensor, "draws classes"]]:
     """Compute precision, recall and F1 of each class on each resample.
 
-    Precision is NaN for a class that is never predicted, and F1 is 0. All three are NaN for a class without positives.
+    For a class that is never predicted, precision is NaN and F1 is 0. All three are NaN for a class without positives.
 
     Args:
         decisions: True where the class is predicted for the video.
@@ -101,8 +101,9 @@ def weighted_ranking_metrics(
 ) -> tuple[Float[Tensor, " draws"], Float[Tensor, " draws"]]:
     """Compute average precision and the area under the ROC curve on each resample, with all columns pooled.
 
-    One column gives the metrics of that class; all columns together give the micro averages. In a resample without
-    positives, both metrics are NaN. In a resample without negatives, the area is NaN.
+    If `scores` has the column of one class, the metrics are those of the class; if it has all columns, they are the
+    micro averages. In a resample without positives, both metrics are NaN. In a resample without negatives, the area is
+    NaN.
 
     Args:
         scores: scores of any range.

@@ -57,9 +57,9 @@ class EvaluationResult:
     """Scores of a test's videos, and methods that compute metrics from them.
 
     Some methods are for one task only, and raise `FarfieldError` for other tasks:
-    - single_label: `metrics`, `classes`, `calibrations` and `accuracy_by_views`
-    - multilabel: `multilabel_metrics`, `pair_calibrations` and `precision_by_views`
-    - multi_head: `joint_metrics`, and `heads`, which returns the single-label result of each head. Class metrics and
+    - `single_label`: `metrics`, `classes`, `calibrations` and `accuracy_by_views`
+    - `multilabel`: `multilabel_metrics`, `pair_calibrations` and `precision_by_views`
+    - `multi_head`: `joint_metrics`, and `heads`, which returns the single-label result of each head. Class metrics and
       decisions are only available from the results of the heads.
 
     Attributes:
@@ -96,10 +96,10 @@ class EvaluationResult:
     def metrics(self) -> Metrics:
         """Return top-1, top-5 and mean class accuracy with intervals, and the confusion matrix.
 
-        The metrics are computed without temperature scaling, which would change rankings by rounding only.
+        The metrics are computed without temperature scaling, which changes no ranking, except by rounding.
 
         Raises:
-            FarfieldError: unless the task is single_label.
+            FarfieldError: unless the task is `single_label`.
         """
         self._check_task("single_label", "metrics")
         return self._metrics
@@ -112,25 +112,25 @@ class EvaluationResult:
         """Return mean average precision (mAP) and the other main metrics of a multilabel task, with intervals.
 
         Raises:
-            FarfieldError: unless the task is multilabel, or if a probability is NaN.
+            FarfieldError: unless the task is `multilabel`, or if a probability is NaN.
         """
         self._check_task("multilabel", "multilabel_metrics")
         return measure_multilabel(self.ranking_metrics(), self.decisions(), self.target_matrix())
 
     def joint_metrics(self) -> JointMetrics:
-        """Return the accuracy of combinations of one class per head, such as (verb, noun), of a multi_head network.
+        """Return the accuracy of combinations of one class per head, such as (verb, noun), for a `multi_head` task.
 
         Raises:
-            FarfieldError: for another task.
+            FarfieldError: unless the task is `multi_head`.
         """
         self._check_task("multi_head", "joint_metrics")
         return measure_jointly(self.scores)
 
     def heads(self) -> dict[str, EvaluationResult]:
-        """Return the single-label result of each head of a multi_head network, by the head's name.
+        """Return the single-label result of each head of a `multi_head` task, by the head's name.
 
         Raises:
-            FarfieldError: for another task.
+            FarfieldError: unless the task is `multi_head`.
         """
         self._check_task("multi_head", "heads")
         return self._heads
@@ -158,7 +158,7 @@ class EvaluationResult:
     def _check_one_set_of_classes(self, method: str) -> None:
         if self.task == "multi_head":
             raise FarfieldError(
-                "the classes of a multi_head network belong to several heads. Call "
+                "the classes of a 'multi_head' network belong to several heads. Call "
                 f"{method}() on the results from heads()."
             )
 
@@ -166,7 +166,7 @@ class EvaluationResult:
         """Return accuracy and the most frequent confusion of each class.
 
         Raises:
-            FarfieldError: unless the task is single_label.
+            FarfieldError: unless the task is `single_label`.
         """
         self._check_task("single_label", "classes")
         confusion, labels, found = self._metrics.confusion, self.scores.labels, []
@@ -263,7 +263,7 @@ class EvaluationResult:
         """Return the calibration without and with temperature scaling; the second is None without a temperature.
 
         Raises:
-            FarfieldError: unless the task is single_label.
+            FarfieldError: unless the task is `single_label`.
         """
         self._check_task("single_label", "calibrations")
         plain = calibration(self.scores.probabilities, self.scores.targets)
@@ -277,7 +277,7 @@ class EvaluationResult:
         The second is None without a temperature.
 
         Raises:
-            FarfieldError: unless the task is multilabel.
+            FarfieldError: unless the task is `multilabel`.
         """
         self._check_task("multilabel", "pair_calibrations")
         plain = pair_calibration(self.scores.probabilities, self.target_matrix())
@@ -289,7 +289,7 @@ class EvaluationResult:
         """Return top-1 accuracy for each number of aggregated views; an empty list if videos have only one view.
 
         Raises:
-            FarfieldError: unless the task is single_label.
+            FarfieldError: unless the task is `single_label`.
         """
         self._check_task("single_label", "accuracy_by_views")
         scores = self.scores
@@ -301,7 +301,7 @@ class EvaluationResult:
         """Return the mAP for each number of aggregated views; an empty list if videos have only one view.
 
         Raises:
-            FarfieldError: unless the task is multilabel.
+            FarfieldError: unless the task is `multilabel`.
         """
         self._check_task("multilabel", "precision_by_views")
         return self._precision_by_views
@@ -329,4 +329,4 @@ _OTHER_TASKS = {
     "joint_metrics": "to_dict",
     "heads": "to_dict",
 }
-"""For each method of one task, the method that error messages name for another task."""
+"""Method that the error message suggests if the network has another task."""

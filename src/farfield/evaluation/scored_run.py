@@ -30,7 +30,8 @@ def find_scores(run: str | Path) -> Path | None:
     """Find the scores.npz of a run; None if there is none.
 
     Args:
-        run: the run's folder, whose subfolder `test` has the test report; the folder of a test report; or the file.
+        run: the run's folder, whose subfolder `test` has the test report; the folder of a test report; or the
+            scores.npz file.
     """
     given = Path(run)
     return next((place for place in (given, given / FILE, given / "test" / FILE) if place.is_file()), None)
@@ -43,7 +44,7 @@ def read_scored_run(run: str | Path) -> ScoredRun:
         run: the run's folder, the folder of a test report, or a scores.npz file.
 
     Raises:
-        FarfieldError: if the run has no scores, a video twice, or a damaged file.
+        FarfieldError: if the run has no scores, or the file is damaged or lists a video twice.
     """
     found = find_scores(run)
     if found is None:

@@ -21,7 +21,7 @@ class Segments:
         classes: index of each segment's class, at least 0.
         starts: start in seconds.
         ends: end in seconds, not before the start.
-        scores: score of each predicted segment, by which they are ranked; None for true segments.
+        scores: score of each predicted segment, for ranking; None for true segments.
 
     Raises:
         ValueError: if the arrays have different lengths, an index is negative, a time or score is NaN or infinite, or

@@ -40,7 +40,7 @@ class RankedMatches:
     """Predicted segments of one class in the order of their scores, and which of them match a true segment.
 
     Attributes:
-        order: index of each ranked segment among the given predicted segments.
+        order: for each rank, the index of the segment in the unranked input.
         matched: whether each ranked segment is a true positive, for each tIoU threshold.
     """
 

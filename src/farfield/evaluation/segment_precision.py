@@ -10,14 +10,14 @@ Pascal VOC 2011:
 P is the number of true segments. TP_j and FP_j are the numbers of true and false positives among the j highest scores.
 The mean over classes is the mAP at a tIoU, and the mean of the mAPs over the tIoUs is the average mAP.
 
-The numbers are those of MMAction2 1.2.0 (`ActivityNetLocalization`) and ActionFormer 1.5.0 (`ANETdetection`), with the
-differences that `segment_matching` lists. As in both, the average precision of a class without a true segment is NaN
-and is left out of the means. The predictions of such a class count in none of these numbers; they are counted as false
-alarms (see `alarms`). ActivityNet's and MMAction2's evaluation end with an error if there are such predictions, and
-ActionFormer's may count them for another class. A class with true segments and no predictions has an average precision
-of 0.
+The results equal those of MMAction2 1.2.0 (`ActivityNetLocalization`) and ActionFormer 1.5.0 (`ANETdetection`), except
+for the differences that `segment_matching` lists. As in both, the average precision of a class without a true segment
+is NaN and is left out of the means. The predictions of such a class count in none of these numbers; they are counted as
+false alarms (see `alarms`). ActivityNet's and MMAction2's evaluation end with an error if there are such predictions,
+and ActionFormer's may count them for another class. A class with true segments and no predictions has an average
+precision of 0.
 
-Intervals are those of a bootstrap over videos or groups, as in `class_metrics`. A match stays inside a video, so the
+Intervals come from a bootstrap over videos or groups, as in `class_metrics`. A match stays inside a video, so the
 segments are matched once, and a resample only counts each video's segments as often as the video is drawn.
 """
 
@@ -59,7 +59,7 @@ class DetectionMap:
 
     Attributes:
         tious: tIoU thresholds.
-        average_precision: average precision at each threshold of each class; NaN for a class without true segments.
+        average_precision: average precision for each threshold and class; NaN for a class without true segments.
         per_class: mean over the thresholds, for each class.
         at_tiou: mean over the classes (mAP), for each threshold.
         mean: mean over classes and thresholds: the average mAP.
@@ -149,7 +149,7 @@ def segment_precision_recall(
 
     Args:
         truth: true segments.
-        predicted: final predictions, without candidates of low score.
+        predicted: final predictions; leave out candidates with low scores.
         classes: number of classes.
         tiou: tIoU threshold, above 0 and at most 1.
         resampling: units of all videos and number of resamples, from `detection_resampling`; None for no intervals.
@@ -267,7 +267,7 @@ def _precision_sum(
 def _ratios(hits: Tensor, predicted: Tensor, true: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Compute precision, recall and F1 from counts of segments; NaN without true segments.
 
-    Precision is NaN without predicted segments, too.
+    Without predicted segments, precision is NaN, too.
     """
     found = (hits / predicted, hits / true.clamp_min(1), 2 * hits / (predicted + true).clamp_min(1))
     return tuple(each.masked_fill(true == 0, torch.nan) for each in found)  # type: ignore[return-value]
@@ -279,7 +279,7 @@ def _count(segments: Segments, videos: int, classes: int) -> Float[np.ndarray, "
 
 
 def _in_several_units(truth: Segments, classes: int, resampling: Resampling | None) -> Bool[Tensor, " classes"]:
-    """Return for each class whether its true segments are in more than one unit, so that it has an interval."""
+    """Return for each class whether its true segments are in more than one unit, which an interval needs."""
     if resampling is None or not resampling.draws:
         return torch.zeros(classes, dtype=torch.bool)
     return in_several_units(torch.from_numpy(_count(truth, len(resampling.units), classes)) > 0, resampling)

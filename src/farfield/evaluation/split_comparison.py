@@ -28,7 +28,7 @@ class SplitsComparison:
         top1: top-1 accuracy of B minus that of A, averaged over the splits.
         top5: top-5 accuracy of B minus that of A, averaged over the splits.
         mean_class_accuracy: mean class accuracy of B minus that of A, averaged over the splits.
-        resampled: "groups" or "videos": what the bootstrap draws.
+        resampled: what the bootstrap draws, "groups" or "videos".
         units: number of these groups or videos.
     """
 
@@ -47,7 +47,7 @@ class SplitsComparison:
 
 
 def splits_to_compare(run_a: str | Path, run_b: str | Path) -> tuple[list[Path], list[Path]] | None:
-    """Return the runs of two methods, one run per split; None if both arguments are single runs.
+    """Return the runs of two folders of splits, one run per split; None if both arguments are single runs.
 
     Raises:
         FarfieldError: if only one of the two has splits, or their numbers of splits differ.
@@ -67,7 +67,7 @@ def splits_to_compare(run_a: str | Path, run_b: str | Path) -> tuple[list[Path],
 def compare_splits(
     runs_a: Sequence[str | Path], runs_b: Sequence[str | Path], *, draws: int = 10_000, seed: int = 0
 ) -> SplitsComparison:
-    """Compare two methods by their runs of each split, in the same order of splits.
+    """Compare two methods, each given as one run per split. Both lists have the splits in the same order.
 
     The runs of a split are compared on the videos that both scored. The bootstrap is paired, and draws groups or videos
     for all splits together, see `split_resampling`.
@@ -109,7 +109,7 @@ def compare_splits(
 
 @dataclass(frozen=True)
 class _Pair:
-    """Scores of both methods on the videos of a split that both scored, and the groups of these videos."""
+    """Scores of both methods for one split, on the videos that both scored, and the groups of these videos."""
 
     a: Scores
     b: Scores
@@ -130,7 +130,7 @@ def _scores(pair: _Pair) -> tuple[Scores, Scores]:
 
 
 def _defined(drawn: Float[np.ndarray, " draws"]) -> Float[np.ndarray, " some"]:
-    """Return the draws in which a split has videos: those that are not NaN."""
+    """Drop the draws without a video of the split, which are NaN."""
     return drawn[~np.isnan(drawn)]
 
 

@@ -6,10 +6,10 @@ clips of a group (source video, film, person), in whatever split they are, are d
 a video, in all splits that test it (cluster bootstrap; Davison and Hinkley, "Bootstrap Methods and their Application",
 1997, section 3.8).
 
-Let m_s be the metric of split s. Let w_s be how often a resample draws the videos of split s, divided by their number
-(1 on average). The metric of a resample is sum_s w_s m_s / sum_s w_s, and thus the mean of the splits if all videos are
-drawn once. The weights matter where a split has few groups: a split of one group counts as often as its group is drawn,
-and not at all in resamples without it.
+Let m_s be the metric of split s. Let w_s be the number of draws of videos of split s in a resample, divided by the
+number of these videos (1 on average). The metric of a resample is sum_s w_s m_s / sum_s w_s, and thus the mean of the
+splits if all videos are drawn once. The weights matter where a split has few groups: a split of one group counts as
+often as its group is drawn, and not at all in resamples without it.
 
 The networks are fixed: the intervals do not include the variation between trainings.
 """
@@ -33,7 +33,8 @@ class SplitValues:
 
     Attributes:
         values: value of each video.
-        classes: class of each video, for the mean of the classes' means; None for the mean over videos.
+        classes: class of each video, if the metric is the mean of the classes' means; None if it is the mean over
+            videos.
     """
 
     values: Float[np.ndarray, " n"]
@@ -50,7 +51,7 @@ class SplitValues:
 def shared_units(
     paths: Sequence[Sequence[str]], groups: Sequence[Sequence[str | None] | None]
 ) -> tuple[list[Int[Tensor, " n"]], bool]:
-    """Number the units that are drawn, for the videos of all splits together.
+    """Assign an index to each unit to resample, for the videos of all splits together.
 
     Args:
         paths: path of each video, for each split.

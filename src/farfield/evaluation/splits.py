@@ -6,8 +6,8 @@ papers report the mean of the three accuracies.
 Intervals are percentiles of a bootstrap over the videos of all splits together, see `split_resampling`. They are never
 narrower than Wilson's for independent videos (see `metrics`), which have a width above 0 at accuracies of 0 and 1 too.
 If each of S disjoint splits has the variance p (1 - p) / n_s, their mean has the variance p (1 - p) / n with n = S^2 /
-sum_s 1 / n_s. If splits share videos, n is multiplied by d / t, where t is the number of tested videos over all splits,
-of which d are different.
+sum_s 1 / n_s. If splits share videos, n is multiplied by d / t, where d is the number of different tested videos, and t
+counts each of them once per split that tests it.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ class SplitsResult:
         top5: mean of the splits' top-5 accuracies.
         mean_class_accuracy: mean of the splits' mean class accuracies.
         videos: number of different videos that were tested.
-        resampled: "groups" or "videos": what the bootstrap draws.
+        resampled: what the bootstrap draws, "groups" or "videos".
         units: number of these groups or videos.
         draws: number of resamples.
         seed: random seed of the bootstrap.
@@ -108,7 +108,7 @@ def average_splits(
 
     Raises:
         FarfieldError: if a run was not tested, the tests have different classes or numbers of views, or `out` is itself
-            the folder of a test.
+            the folder of a test report.
     """
     check_bootstrap(draws, seed)
     folder = None if out is None else _checked_out(Path(out))
@@ -228,8 +228,8 @@ def _checked_out(folder: Path) -> Path:
         raise FarfieldError(f"out is {folder}, which is a file. Give a folder.")
     if find_scores(folder) is not None:
         raise FarfieldError(
-            f"out is {folder}, which is the folder of a test. Give another folder, for example one that contains the "
-            "runs of all splits."
+            f"out is {folder}, which is the folder of a test report. Give another folder, for example one that "
+            "contains the runs of all splits."
         )
     return folder
 

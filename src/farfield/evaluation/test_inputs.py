@@ -20,7 +20,7 @@ log = logging.getLogger("farfield")
 def describe_inputs(
     model: str | Path | ActionNet, manifest: str | Path, listed: Manifest, root: str | Path | None
 ) -> dict[str, Any]:
-    """Describe the checkpoint and the manifest of a test, with their hashes, as plain types for its report.
+    """Describe the checkpoint and the manifest of a test, with their hashes, as plain types for the test report.
 
     Args:
         model: a network or a checkpoint.
@@ -46,7 +46,7 @@ def warn_if_tested(calibrate_on: str | Path | None, held_out: Manifest, listed: 
     """
     if held_out.content_hash() == listed.content_hash():
         log.warning(
-            "%s lists the videos that are tested: a temperature or thresholds from it make the results look too good. "
+            "%s lists tested videos: a temperature or thresholds chosen on them make the results look too good. "
             "Set calibrate_on to a manifest of other videos.",
             calibrate_on,
         )

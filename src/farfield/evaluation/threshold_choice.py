@@ -3,8 +3,8 @@
 The candidates are the class's scores. Precision and recall at each of them come from torchmetrics'
 `binary_precision_recall_curve`. A float32 softmax rounds probabilities above 1 - 3e-8 to exactly 1, and whether a
 probability is rounded to 1 depends on the batch and the device. Scores above `HIGHEST` therefore count as `HIGHEST`, so
-that no threshold is 1. torchmetrics' `binary_recall_at_fixed_precision` and `binary_precision_at_fixed_recall`
-choose the same thresholds, as tests confirm, but the latter loops over the videos in Python.
+that no threshold is 1. torchmetrics' `binary_recall_at_fixed_precision` and `binary_precision_at_fixed_recall` choose
+the same thresholds (unit tests compare them), but the latter is slow: it loops over the videos in Python.
 """
 
 from __future__ import annotations
@@ -149,9 +149,9 @@ def choose_thresholds(
 def warn_of_few_detections(point: OperatingPoint, rule: ThresholdRule) -> None:
     """Log a warning that names the thresholds which were chosen on fewer than `MIN_DETECTIONS` detections.
 
-    If all n detections of a class are right, its precision is at least p with 95% confidence if p^n <= 0.05. For a high
-    p, n is about 3 / (1 - p), the rule of three: Hanley and Lippman-Hand, "If nothing goes wrong, is everything all
-    right?", JAMA 1983.
+    If all n detections of a class are right, and p^n <= 0.05, its precision is at least p with 95% confidence. For a
+    high p, n is about 3 / (1 - p), the rule of three: Hanley and Lippman-Hand, "If nothing goes wrong, is everything
+    all right?", JAMA 1983.
     """
     counts = {label: count for label, count in (point.detections or {}).items() if count is not None}
     few = sorted(
@@ -243,7 +243,7 @@ def hours_of_video(manifest: Manifest, rows: Sequence[int]) -> float:
         if end is None:
             raise FarfieldError(
                 f"{manifest.source} has no duration_seconds for {record.path}, but false_alarms_per_hour needs the "
-                "length of each video. `farfield data index` writes the column."
+                "length of each video. Run `farfield data index` to write a manifest with this column."
             )
         seconds += end - (record.start_seconds or 0)
     return seconds / 3600

@@ -69,7 +69,7 @@ def plot_timelines(videos: Sequence[VideoTimeline], labels: Sequence[str], path:
 def class_colours(videos: Sequence[VideoTimeline], labels: Sequence[str]) -> dict[str, Any]:
     """Choose a colour for each class that is labelled or found in a shown video, in the order of `labels`.
 
-    If there are more than `COLOURED_CLASSES` classes, the classes with the least time get no colour.
+    If there are more than `COLOURED_CLASSES` classes, the classes with the shortest total time get no colour.
     """
     seconds: defaultdict[str, float] = defaultdict(float)
     for video in videos:
@@ -159,7 +159,7 @@ def _write_names(
     colour: Any,
     scale: float,
 ) -> None:
-    """Write a class's name into those of its segments that are wide enough."""
+    """Write a class's name into each segment of the class that is wide enough."""
     if lane < 0.14:
         return
     red, green, blue = to_rgb(colour)

@@ -21,8 +21,8 @@ def rescore(file: str | Path, options: TimelineOptions, thresholds: Sequence[flo
     Args:
         file: timelines.npz from `write_timeline_report`.
         options: options of the segments. The options of windows (`window_seconds`, `hop_seconds`) are not used.
-        thresholds: threshold of each class. None uses `options.threshold` for all classes or, if that is 0, the
-            thresholds of the test.
+        thresholds: threshold of each class. With None, `options.threshold` applies to all classes; if that is 0, the
+            thresholds of the test apply.
 
     Raises:
         FarfieldError: if the file is missing or damaged.

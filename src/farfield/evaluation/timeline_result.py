@@ -1,4 +1,4 @@
-"""The result of a test of timelines: metrics of the segments that were found in whole videos."""
+"""The result of a timeline test: metrics of the segments that were found in whole videos."""
 
 from __future__ import annotations
 
@@ -119,7 +119,7 @@ class TimelineResult:
         return frame_map(self.cells, self.truth, resampling=resampling)
 
     def frame_accuracy(self) -> FrameAccuracy:
-        """Return the share of time in which the found classes are exactly the labelled classes, including no class."""
+        """Return the share of time in which exactly the labelled classes were found (none, if none is labelled)."""
         durations = [video.end_seconds for video in self.videos]
         return frame_accuracy(self.truth, self.found, durations, len(self.labels), resampling=self.resampling)
 

@@ -93,13 +93,13 @@ _INAPPLICABLE = {
 
 
 def check_applicable_options(**given: bool) -> None:
-    """Refuse options of a test that do not apply to timelines.
+    """Check that no option was given that does not apply to timelines.
 
     Args:
-        given: whether each option of `_INAPPLICABLE` has been given.
+        given: for each option of `_INAPPLICABLE`, whether it was given.
 
     Raises:
-        FarfieldError: for the first option that has been given.
+        FarfieldError: for the first option that was given.
     """
     for name, is_given in given.items():
         if is_given:
@@ -126,7 +126,7 @@ def evaluate_timelines(
 
     Raises:
         FarfieldError: if the manifest has no segments, or has labels that are not classes of the network; if the task
-            is multi_head; or if no video can be read.
+            is `multi_head`; or if no video can be read.
     """
     network = plain_network(model)
     _check_network(network, run.timeline, rule)
@@ -144,7 +144,7 @@ def evaluate_timelines(
         )
         validation = _run_over(WholeVideos.of(held_out), fast, replace(run, timeline=windows), name="validation")
         for path, reason in validation.failures:
-            log.warning("not used to choose thresholds: %s: %s", path, reason)
+            log.warning("%s is not used to choose thresholds: %s", path, reason)
         fast.timeline_operating_point = _choose_thresholds(validation, rule, run.timeline)
     result = _run_over(WholeVideos.of(listed), fast, run, name="test")
     if rule is not None and fast.timeline_operating_point is not None:  # only now: a failed test changes nothing
@@ -156,7 +156,8 @@ def evaluate_timelines(
 def _check_network(network: ActionNet, options: TimelineOptions, rule: ThresholdRule | None) -> None:
     if network.task == "multi_head":
         raise FarfieldError(
-            "timeline does not support multi_head networks, whose classes belong to several heads. Leave out timeline."
+            "timeline does not support 'multi_head' networks, whose classes belong to several heads. Leave out "
+            "timeline."
         )
     if rule is not None and options.threshold:
         raise FarfieldError(
@@ -178,8 +179,8 @@ def _read(path: str | Path, run: TimelineRun, network: ActionNet) -> Manifest:
     if listed.labels and all(row.start_seconds is None and row.end_seconds is None for row in listed if row.labels):
         raise FarfieldError(
             f"{path} has no segments, but timelines are compared with labelled segments of whole videos. Give a "
-            "manifest with the columns start_seconds and end_seconds, and a row for each segment. A video in which "
-            "nothing happens has a row with an empty label."
+            "manifest with the columns start_seconds and end_seconds, and a row for each segment. For a video in "
+            "which nothing happens, add a row with an empty label."
         )
     return listed
 
@@ -257,7 +258,7 @@ def _make_timeline(
 
 
 def _describe_run(network: ActionNet, run: TimelineRun) -> dict[str, Any]:
-    """Return the network's blocks and how it was run, for the report."""
+    """Return the network's backbone, inserted blocks and task, and the run's crops and precision, for the report."""
     return {
         "backbone": network.config["backbone"],
         "inserted": network.config["insert"],

@@ -47,8 +47,8 @@ def choose_timeline_thresholds(
     """Choose each class's threshold on validation timelines.
 
     A predicted segment that matches no true one at `tiou` is a false alarm. The candidates are the distinct
-    probabilities of the class, and those of `EVEN_CANDIDATES` that lie between the lowest and the highest probability.
-    If there are more than `max_probabilities` probabilities, only a subset is tried: half is spread evenly over the
+    probabilities of the class, and the values in `EVEN_CANDIDATES` between the lowest and the highest probability. If
+    there are more than `max_probabilities` probabilities, only a subset is tried: half is spread evenly over the
     probabilities inside true segments of the class, and half over all probabilities. Of equally good candidates, the
     one nearest to the middle of their widest range is chosen.
 
@@ -148,9 +148,10 @@ def _count_at(
 
 
 def _middle(thresholds: Float[np.ndarray, " candidates"], best: Bool[np.ndarray, " candidates"]) -> float | None:
-    """Return the best candidate nearest to the middle of the widest range of best ones; None if none is best.
+    """Return the candidate nearest to the middle of the widest range of neighbouring candidates that are all best.
 
-    Ties go to the range of the higher thresholds, and to the lower candidate.
+    Of equally wide ranges, the one with the higher thresholds is taken; of equally near candidates, the lower one.
+    Returns None if no candidate is best.
     """
     places = np.flatnonzero(best)
     if not len(places):

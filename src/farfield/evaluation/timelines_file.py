@@ -91,7 +91,7 @@ def read_timelines(path: str | Path) -> TimelinesFile:
         with np.load(path, allow_pickle=False) as content:
             return _parse({name: content[name] for name in content.files})
     except FileNotFoundError as error:
-        raise FarfieldError(f"there is no file {path}. `farfield test --timeline` writes one ({FILE}).") from error
+        raise FarfieldError(f"there is no file {path}. Run `farfield test --timeline` to write {FILE}.") from error
     except Exception as error:  # numpy, zipfile, zlib and json raise many for damaged files
         raise FarfieldError(
             f"{path} is not a file of tested timelines: {error}. Run `farfield test --timeline` to write a new one."

@@ -15,8 +15,8 @@ def rank_jointly(
     """Return the most probable combinations of classes (one per head), best first, and their probabilities.
 
     The probability of a combination is the product of the probabilities of its classes (Damen et al., "Rescaling
-    Egocentric Vision", IJCV 2022). The best k combinations consist of the best k classes of each head, so only those
-    are combined.
+    Egocentric Vision", IJCV 2022). Each of the best k combinations consists of classes that are among the best k of
+    their head, so only these classes are combined.
 
     Args:
         heads: class probabilities of each head.

@@ -43,8 +43,9 @@ def find_candidates(
         thresholds: minimum probability of each class.
         num_levels: n, the number of levels.
         hysteresis: as in `find_segments_of_each_class`, but as a share of each level.
-        min_seconds: minimum length of a candidate, one number or one per class.
-        max_gap_seconds: maximum length of a gap that is closed, the same at each level; one number or one per class.
+        min_seconds: minimum length of a candidate, a number for all classes or one for each class.
+        max_gap_seconds: maximum length of a gap that is closed, the same at each level; a number for all classes or one
+            for each class.
 
     Returns:
         A row for each candidate: index of the class, first cell, and the cell after the last one. Rows are sorted. A
@@ -87,8 +88,8 @@ class ClassOverTime:
         """Return the mean probability from each `start` to its `end` minus the mean around this span, at least 0.
 
         "Around" is the time just before and just after the span, as far as it is inside the video. If no such time is
-        inside the video, the result is the mean inside the span. The mean inside alone is not used as the score,
-        because it is highest for the shortest candidate, at the peak of an action.
+        inside the video, the result is the mean inside the span. The score is not just the mean inside the span,
+        because that is highest for the shortest candidate, at the peak of an action.
         """
         flank = FLANK_SHARE * (end - start)
         left, right = np.maximum(start - flank, self.times[0]), np.minimum(end + flank, self.times[-1])

@@ -53,10 +53,10 @@ def merge_overlapping(
 ) -> tuple[Float[np.ndarray, " m"], Float[np.ndarray, " m"], Float[np.ndarray, " m"]]:
     """Average candidates that overlap: weighted boxes fusion, Solovyev et al., Image and Vision Computing 2021.
 
-    Candidates are taken by score, highest first. Each candidate joins the group whose average it overlaps most, if
-    their tIoU is above `MERGE_OVERLAP`; otherwise it starts a new group. The average is weighted by the scores. A
-    group's score is the mean score of its candidates, times its number of candidates divided by `num_levels` (at most
-    1). A segment that is found at one level only thus gets a low score. Ties go to the first candidate.
+    Candidates are taken by score, highest first. Each candidate joins the group whose average it overlaps most, if the
+    tIoU of candidate and average is above `MERGE_OVERLAP`; otherwise it starts a new group. The average is weighted by
+    the scores. A group's score is the mean score of its n candidates, times min(n / `num_levels`, 1). A segment that is
+    found at one level only thus gets a low score. Ties go to the first candidate.
 
     Args:
         starts: start of each candidate in seconds.

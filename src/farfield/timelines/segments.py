@@ -50,15 +50,15 @@ def find_segments(
         times: bounds of the cells in seconds.
         cells: class probabilities of each cell.
         labels: class names.
-        min_seconds: minimum length of a segment, one number or one per class. Shorter segments are merged, the shortest
-            first, into the neighbouring segment whose class is more probable during the short segment. A short segment
-            without a neighbouring segment is dropped.
-        threshold: minimum probability of a cell's most probable class, one number or one per class. Cells below it form
-            gaps between segments.
+        min_seconds: minimum length of a segment, a number for all classes or one for each class. Shorter segments are
+            merged, the shortest first, into the neighbouring segment whose class is more probable during the short
+            segment. A short segment without a neighbouring segment is dropped.
+        threshold: minimum probability of a cell's most probable class, a number for all classes or one for each class.
+            Cells below it form gaps between segments.
         hysteresis: after a cell that reaches the threshold, the following cells with the same most probable class need
             only this share of the threshold.
-        max_gap_seconds: two segments of the same class are joined if the gap between them is at most this long; one
-            number or one per class. Gaps are closed before short segments are merged.
+        max_gap_seconds: two segments of the same class are joined if the gap between them is at most this long; a
+            number for all classes or one for each class. Gaps are closed before short segments are merged.
     """
     if len(cells) == 0:
         return []
@@ -149,10 +149,11 @@ def find_segments_of_each_class(
         cells: class probabilities of each cell, which need not sum to 1.
         labels: class names.
         thresholds: minimum probability of each class.
-        min_seconds: minimum length of a segment, one number or one per class. Shorter segments are dropped.
+        min_seconds: minimum length of a segment, a number for all classes or one for each class. Shorter segments are
+            dropped.
         hysteresis: after a cell that reaches the threshold, the following cells need only this share of the threshold.
-        max_gap_seconds: two segments of a class are joined if the gap between them is at most this long; one number or
-            one per class. Gaps are closed before short segments are dropped.
+        max_gap_seconds: two segments of a class are joined if the gap between them is at most this long; a number for
+            all classes or one for each class. Gaps are closed before short segments are dropped.
 
     Returns:
         Segments in order of their starts, then of the classes. Segments of different classes may overlap.

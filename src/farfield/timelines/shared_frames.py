@@ -164,7 +164,7 @@ class _HeldMaps:
 
 
 def _frames_of_several_groups(indices: Int[np.ndarray, "windows t"], span: int) -> set[int]:
-    """Return the frames that belong to several different groups of `span` frames, so that their maps are reused."""
+    """Return the frames whose maps are reused: those that belong to several different groups of `span` frames."""
     whole = indices.shape[1] // span * span
     groups = np.unique(indices[:, :whole].reshape(-1, span), axis=0)
     frames, counts = np.unique(groups, return_counts=True)

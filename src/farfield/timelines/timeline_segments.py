@@ -21,8 +21,8 @@ def check_timeline_options(options: TimelineOptions, model: InferenceModel) -> N
     """Check the options that depend on the network, before a video is opened.
 
     Raises:
-        FarfieldError: if `min_seconds` or `max_gap_seconds` has a label that the network lacks. Unless the network is
-            multilabel, also if `overlaps` is set, or if `hysteresis` or `max_gap_seconds` is set without a threshold.
+        FarfieldError: if `min_seconds` or `max_gap_seconds` has a label that the network lacks. If the network is not
+            multilabel: also if `overlaps` is set, or if `hysteresis` or `max_gap_seconds` is set without a threshold.
     """
     for name in PER_CLASS:
         given = getattr(options, name)

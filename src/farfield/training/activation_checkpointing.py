@@ -55,9 +55,9 @@ class _Checkpointed(nn.Module):
 def keep_running_statistics(module: nn.Module) -> Iterator[None]:
     """Keep batch norms from updating their running statistics within a `with` block.
 
-    They still normalise by the statistics of the batch. Their momentum is set to 0. Turning `track_running_stats` off
-    instead would select a different operation, which saves other tensors for the backward pass than the original
-    forward pass.
+    They still normalise by the statistics of the batch. Their momentum is set to 0. Setting `track_running_stats` to
+    False instead would select a different operation. The recomputation would then save other tensors for the backward
+    pass than the first forward pass.
     """
     norms: list[Any] = [norm for norm in module.modules() if isinstance(norm, BATCH_NORMS) and norm.training]
     names = ("momentum", "running_mean", "running_var", "num_batches_tracked")

@@ -28,8 +28,8 @@ def checkpoint_callbacks(
 
     Args:
         folder: folder for the checkpoints.
-        every_n_steps: number of optimiser steps between writes of last.ckpt within an epoch; None writes it only after
-            each epoch.
+        every_n_steps: number of optimiser steps between writes of last.ckpt within an epoch; with None, last.ckpt is
+            written after each epoch only.
         has_validation: whether the run has validation data. If so, best.ckpt holds the best epoch.
         monitor: metric that chooses best.ckpt.
     """

@@ -1,6 +1,7 @@
 """Weights of the classes in the loss, from the number of training videos of each class or from the config.
 
-In a single-label loss, a class's weight multiplies the loss of its videos; in a multilabel loss, that of its positives.
+A class's weight multiplies the loss of its videos in a single-label task, and the loss of its positives in a multilabel
+task.
 """
 
 from __future__ import annotations

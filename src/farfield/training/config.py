@@ -102,7 +102,7 @@ class TrainingRun(LightningCLI):
             "--checkpoint_every_n_steps",
             type=int | None,
             default=None,
-            help="optimiser steps between writes of last.ckpt within an epoch; null writes it only after each epoch",
+            help="optimiser steps between writes of last.ckpt within an epoch; with null, only after each epoch",
         )
         parser.add_argument(
             "--monitor",
@@ -289,7 +289,7 @@ def clip_values(
     backbone_options: dict[str, Any] | None,
     block_options: dict[str, Any] | None,
 ) -> dict[str, Any]:
-    """Merge clip settings. The config overrides those of the weights; both override the backbone's defaults."""
+    """Merge clip settings. Those of the config override those stored with the weights; both override the backbone's."""
     return resolve_clip(backbone, clip, weights, backbone_options, block_options).to_dict()
 
 

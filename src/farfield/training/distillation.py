@@ -94,7 +94,7 @@ def _divergences(s: Float[Tensor, "b c"], t: Float[Tensor, "b c"]) -> Float[Tens
 
 
 def logits_of(probabilities: Float[Tensor, "b classes"], task: Task) -> Float[Tensor, "b classes"]:
-    """Convert probabilities to logits: logarithms, or log odds for multilabel. Inverse of `class_probabilities`."""
+    """Convert probabilities to logits: logarithms, or log odds for `multilabel`. Inverse of `class_probabilities`."""
     if task == "multilabel":
         return torch.logit(probabilities, eps=1e-6)
     return probabilities.clamp_min(torch.finfo(probabilities.dtype).tiny).log()

@@ -47,7 +47,7 @@ class Distiller:
 
     @property
     def provenance(self) -> dict[str, Any]:
-        """Teacher, its content hash, weight and temperature, in plain types."""
+        """Path and content hash of the teacher, its weight and the temperature, in plain types."""
         chosen = {"teacher_weight": self.settings.teacher_weight, "temperature": self.settings.temperature}
         return self.teacher.provenance | chosen
 

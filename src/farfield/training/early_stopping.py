@@ -39,7 +39,7 @@ class StopEarly(EarlyStopping):
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if self.stopped_epoch >= 0:
             log.info(
-                "stopped early, after epoch %d: %s did not %s %.4g (consecutive validations: %d)",
+                "stopped early, after epoch %d: %s did not %s %.4g (validations without improvement: %d)",
                 self.stopped_epoch + 1,
                 self.monitor,
                 "fall below" if self.mode == "min" else "rise above",

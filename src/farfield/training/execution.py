@@ -25,9 +25,9 @@ class Execution:
         recompute_norms: recompute the outputs of batch norms and activations in the backward pass, which saves about a
             quarter of the memory of a step, see `farfield.layers.recompute_activations`. A compiled network does so by
             itself.
-        recompute_sums: number of residual blocks whose output sum is also recomputed, for each block whose sum is
-            stored: 2 stores every third sum. Larger numbers save more memory; 0 recomputes no sums. Needs
-            `recompute_norms`.
+        recompute_sums: also recompute the output sums of this many residual blocks in a row, and store the sum of the
+            next block. For example, 2 stores every third sum. Larger numbers save more memory; 0 recomputes no sums.
+            Needs `recompute_norms`.
 
     Raises:
         FarfieldError: if recompute_sums is negative, or set without recompute_norms.
@@ -47,8 +47,7 @@ class Execution:
             )
 
     def forward_context(self) -> AbstractContextManager[None]:
-        """Return the context for a training step's forward pass, which applies `recompute_norms` and
-        `recompute_sums`."""
+        """Return the context of a training step's forward pass: apply `recompute_norms` and `recompute_sums`."""
         if self.compile or not self.recompute_norms:
             return nullcontext()
         return recompute_activations(sums_per_kept=self.recompute_sums)
@@ -70,7 +69,7 @@ def apply_execution(network: ActionNet, execution: Execution, *, has_region_loss
         if has_region_loss:
             raise FarfieldError(
                 "execution.compile skips the hooks that the region loss of object_context blocks needs. Set "
-                "optimisation.region_loss_weight: 0, or compile: false."
+                "optimisation.region_loss_weight to 0, or execution.compile to false."
             )
         network.compile()
 

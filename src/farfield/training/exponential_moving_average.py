@@ -14,11 +14,11 @@ from farfield.errors import FarfieldError
 class ExponentialMovingAverage(EMAWeightAveraging):
     """Lightning's EMA callback, changed so that the whole validation and its reports use the averaged weights.
 
-    In a checkpoint, `state_dict` holds the averaged weights, and `current_model_state` the weights that the optimiser
-    updates.
+    In a checkpoint, `state_dict` holds the averaged weights, and `current_model_state` holds the weights that the
+    optimiser updates.
 
     Args:
-        decay: weight of the old average in each update of the weights and of the norms' statistics.
+        decay: weight of the old average in each update. The norms' statistics are averaged like the weights.
     """
 
     state_key = "AveragedWeights"

@@ -115,7 +115,7 @@ class TrainingModule(LightningModule):
         self.train_loss.persistent(True)
         self.train_top1.persistent(True)
         self.val_confusion_matrix: Tensor | None = None
-        """Confusion matrix of the last validation; None unless the task is single_label."""
+        """Confusion matrix of the last validation; None unless the task is `single_label`."""
         self.val_scores: list[tuple[Tensor, Tensor, Tensor]] = []
         """(indices, labels, probabilities) of each batch of the last validation, from all processes."""
 
@@ -285,15 +285,16 @@ def build_training_module(
         optimisation: learning rate, schedule and regularisation.
         execution: settings that change speed and memory, but not results.
         loss: class weights and focal loss, for classes with uneven numbers of videos.
-        teacher: distil this network: a checkpoint, or a folder or file that `farfield export` wrote. The teacher scores
-            the same seconds and regions of the videos, at its own input size. It must have every class of the student.
-        teacher_scores: distil stored scores instead, one for each video: scores.npz of `farfield test`, or
+        teacher: network to distil, as a checkpoint, or a folder or file that `farfield export` wrote. The teacher
+            scores the same seconds and regions of the videos, at its own input size. It must have every class of the
+            student.
+        teacher_scores: stored scores of the training videos to distil instead: scores.npz of `farfield test`, or
             predictions.jsonl of `farfield predict --out FOLDER --top_k N` with N classes.
         teacher_weight: weight w of the teacher's probabilities in the loss, 0 to 1; the weight of the labels is 1 - w.
         temperature: divisor of both networks' scores before they are compared; above 1, less probable classes count
             more.
         network: further arguments of `build_model`. jsonargparse finds the call of `build_model` in this function, and
-            offers the arguments that the call does not set as options.
+            makes an option of each argument that the call does not set.
     """
     distillation = Distillation(teacher, teacher_scores, teacher_weight, temperature)
     built = build_model(labels=labels, num_classes=None, head_windows=None, **network)

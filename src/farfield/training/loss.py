@@ -25,18 +25,18 @@ class LossSettings:
         class_weights: weight of each class in the loss. "inverse" is proportional to 1 / videos of the class.
             "effective" is proportional to 1 / the effective number of samples of the class (Cui et al., CVPR 2019), see
             `effective_beta`. {name: weight} sets the weights of some classes; those of the others are 1. The weights
-            are then scaled so that their mean over the training videos is 1, which keeps the size of the loss. None
-            weights all classes equally.
+            are then scaled so that their mean over the training videos is 1, which keeps the size of the loss. With
+            None, all weights are 1.
         effective_beta: beta of "effective", in [0, 1): the effective number of n videos is (1 - beta^n) / (1 - beta).
             0 gives equal weights; near 1, the weights approach those of "inverse". The effective number cannot exceed
             1 / (1 - beta), so that classes with many more videos than that have nearly equal weights.
         pos_weight: weight of the positives of each class in a multilabel loss. "balanced" is negatives / positives
             among the training videos, so that positives and negatives count equally; it cannot be used with
-            `data.whole_videos` or `data.untrimmed`. A number is the weight of all classes. {name: weight} sets the
+            `data.whole_videos` or `data.untrimmed`. A number is the weight for all classes. {name: weight} sets the
             weights of some classes; those of the others are 1. With None, all weights are 1.
         focal_gamma: gamma of the focal loss (Lin et al., ICCV 2017), which multiplies the loss by (1 - p)^gamma, where
             p is the probability of the clip's class. Clips that are already classified well count less; the paper uses
-            2. 0 is the cross entropy.
+            a gamma of 2. With 0, the loss is the cross entropy.
     """
 
     class_weights: Literal["inverse", "effective"] | dict[str, float] | None = None
@@ -73,7 +73,7 @@ class ClipBatch(Protocol):
 
     clips: Float[Tensor, "b*v 3 t h w"]
     labels: Int[Tensor, " b"] | Float[Tensor, "b classes"]
-    """Class index of each clip; for a multilabel or multi_head task, 1 for each class of the clip and 0 for the others.
+    """Class index of each clip; for a `multilabel` or `multi_head` task, 1 for each class of the clip, else 0.
 
     For clips of untrimmed videos, the share of the clip's time, in [0, 1], that each class covers.
     """
@@ -119,7 +119,7 @@ def labelled_part(
 
 
 def mean_over_clips(losses: Float[Tensor, "b ..."], weights: Float[Tensor, " b"] | None) -> Float[Tensor, ""]:
-    """Return the mean of all losses, each multiplied by its clip's weight; `weights` None means weights of 1."""
+    """Return the mean of all losses, each multiplied by its clip's weight; if `weights` is None, all weights are 1."""
     if weights is None:
         return losses.mean()
     return (losses * weights.to(losses.dtype).view(-1, *[1] * (losses.ndim - 1))).mean()
@@ -146,7 +146,7 @@ def classification_loss(
         label_smoothing: share of the target that is spread over all classes.
         class_weights: weight of each class; None for equal weights.
         focal_gamma: gamma of the focal loss; 0 for the cross entropy.
-        clip_weights: weight of each clip, see `labelled_part`; None for 1.
+        clip_weights: weight of each clip, see `labelled_part`; None for weights of 1.
     """
 
     def losses(labels: Int[Tensor, " b"]) -> Float[Tensor, " b"]:

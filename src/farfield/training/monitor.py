@@ -48,7 +48,7 @@ def format_metric(monitor: str, value: float) -> str:
 
 
 def uneven_classes_hint(labels: Sequence[str], counts: Sequence[int]) -> str | None:
-    """Suggest to monitor val/mean_class_accuracy instead of val/top1 if classes are uneven; otherwise return None.
+    """Return a hint to set `monitor` to val/mean_class_accuracy if classes are uneven; None otherwise.
 
     Args:
         labels: class names.

@@ -30,7 +30,7 @@ def multi_head_loss(
         head_sizes: number of classes of each head.
         label_smoothing: share of each head's target that is spread over the head's classes.
         focal_gamma: gamma; 0 for the cross entropy.
-        clip_weights: weight of each clip, see `labelled_part`; None for 1.
+        clip_weights: weight of each clip, see `labelled_part`; None for weights of 1.
 
     Returns:
         float32, or float64 for float64 input.

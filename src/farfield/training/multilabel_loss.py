@@ -34,9 +34,9 @@ def multilabel_loss(
         logits: output of the network.
         batch: targets, and how the clips were mixed.
         label_smoothing: smooths the targets 0 and 1 by half this value each; 0.1 makes them 0.05 and 0.95.
-        pos_weight: weight w of each class's positives; None for 1.
+        pos_weight: weight w of each class's positives; None for weights of 1.
         focal_gamma: gamma; 0 for the cross entropy.
-        clip_weights: weight of each clip, see `labelled_part`; None for 1.
+        clip_weights: weight of each clip, see `labelled_part`; None for weights of 1.
 
     Returns:
         float32, or float64 for float64 logits.

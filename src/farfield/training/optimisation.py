@@ -24,7 +24,7 @@ class Optimisation:
         lr: peak learning rate; if `lr_batch_size` is given, the rate for that number of clips per optimiser step.
         lr_batch_size: number of clips per optimiser step for which `lr` was chosen. The rate is scaled in proportion to
             this run's clips per step, over all processes and accumulated batches (Goyal et al., "Accurate, Large
-            Minibatch SGD", 2017). None uses `lr` unscaled.
+            Minibatch SGD", 2017). With None, `lr` is not scaled.
         optimizer: "sgd", or "adamw" (Loshchilov and Hutter, ICLR 2019) with PyTorch's betas.
         momentum: momentum of SGD.
         nesterov: use Nesterov momentum.
@@ -33,9 +33,9 @@ class Optimisation:
         schedule: "cosine" lowers the learning rate to 0 along half a cosine (Loshchilov and Hutter, ICLR 2017);
             "steps" multiplies it by `step_factor` at each of `step_epochs`.
         schedule_length: what happens to the cosine when a run is resumed with a different end, for example with more
-            epochs. "keep" ends the cosine at its original epoch; the rate stays at 0 afterwards. "extend" stretches
-            the cosine over the new length, which changes the rate abruptly: with more epochs the rate rises, and the
-            loss rises at first. None is like "keep", but refuses to resume a run whose schedule has ended.
+            epochs. "keep" ends the cosine at its original epoch; the rate stays at 0 afterwards. "extend" stretches the
+            cosine over the new length, which changes the rate abruptly: with more epochs the rate rises, and the loss
+            rises at first. With None, the end is kept too, but a run whose schedule has ended is not resumed.
         warmup_epochs: epochs in which the rate rises linearly from `warmup_factor` times `lr` to `lr`; not
             necessarily a whole number.
         warmup_factor: learning rate at the start of the warm-up, relative to `lr`.
@@ -45,20 +45,20 @@ class Optimisation:
             region per class (Yuan et al., ECCV 2020, section 3.3).
         freeze_through: last stage to freeze in fine-tuning: "stem", "res2", ... or "res5"; for backbone "hf": "stem",
             "layer1", "layer2", ... All earlier stages are frozen too; blocks inserted into frozen stages are still
-            trained. None freezes no stage.
+            trained. With None, no stage is frozen.
         freeze_batch_norm: keep the statistics, scales and shifts of batch norms unchanged, for fine-tuning on small
             batches. The batch norms of inserted blocks are still trained.
         layer_decay: learning rate of each layer relative to the next layer towards the head, for fine-tuning. The
             head's rate is `lr`. 1 gives all layers the same rate.
         ema_decay: decay of an exponential moving average (EMA) of the weights, updated after each step; validation and
-            checkpoints use the average. None turns it off.
+            checkpoints use the average. With None, weights are not averaged.
         precise_bn_batches: training batches per process on which batch norms' statistics are re-estimated before each
             validation (Wu and Johnson, "Rethinking 'Batch' in BatchNorm", 2021); 0 keeps the moving averages.
         sub_batch_norm_splits: number of parts that a training batch is split into. Batch norms compute the statistics
-            of each part separately, as if on several GPUs (PySlowFast's sub-batch norm). 1 does not split. For
-            statistics over all processes, see `trainer.sync_batchnorm`.
+            of each part separately, as if on several GPUs (PySlowFast's sub-batch norm). With 1, batches are not split.
+            For statistics over all processes, see `trainer.sync_batchnorm`.
         early_stopping_epochs: stop training after this many validations in a row without a new lowest val/loss, or a
-            new best value of `monitor` if that is set. None never stops early.
+            new best value of `monitor` if that is set. With None, training never stops early.
     """
 
     lr: float = 0.01
@@ -139,8 +139,8 @@ def parameter_groups(
     Args:
         module: module to train.
         settings: learning rate and weight decay.
-        scales: learning rate of each parameter, by name, relative to `settings.lr`; None gives all parameters
-            `settings.lr`.
+        scales: learning rate of each parameter, by name, relative to `settings.lr`; with None, all parameters have the
+            rate `settings.lr`.
     """
     groups: dict[tuple[float, bool], list[nn.Parameter]] = {}
     for prefix, child in module.named_modules():

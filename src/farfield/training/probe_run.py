@@ -24,7 +24,7 @@ log = logging.getLogger("farfield")
 
 
 def train_probe(run: TrainingRun) -> ProbeResult:
-    """Run a probe: train heads on features of the frozen network, and write the files to the run folder.
+    """Run a probe: train heads on features of the frozen network, and write the results to the run folder.
 
     Raises:
         FarfieldError: see `run_probe`.

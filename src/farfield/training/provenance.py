@@ -1,4 +1,4 @@
-"""Provenance of a run: the name or hash of its initial weights."""
+"""Provenance of a run: its initial weights and their hash."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from farfield.checkpoints.hugging_face_folder import is_hugging_face
 
 
 def weights_provenance(weights: str | None) -> str | None:
-    """Return `weights`, plus the first 16 hexadecimal digits of a file's SHA-256, or a folder's content hash."""
+    """Return `weights` with a hash: the content hash for weights of `transformers`, a short SHA-256 for other files."""
     if weights is not None and is_hugging_face(weights):
         return f"{weights} (hash {network_hash(weights)})"
     if weights is None or not Path(weights).is_file():

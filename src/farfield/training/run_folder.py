@@ -128,7 +128,7 @@ class RunFiles(Callback):
 
 
 def plot_curves(metrics_path: Path) -> Figure:
-    """Plot loss and accuracy over the epochs of a metrics.csv; for a multilabel task, mean average precision."""
+    """Plot loss and accuracy (for a multilabel task, mean average precision) over the epochs of a metrics.csv."""
     with metrics_path.open(newline="") as file:
         rows = list(csv.DictReader(file))
     figure = Figure(figsize=(9, 3.4), layout="constrained")

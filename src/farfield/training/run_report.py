@@ -68,7 +68,7 @@ class RunReport(Callback):
         assert isinstance(pl_module, TrainingModule)
         self._has_report = pl_module.network.task != "multi_head"
         if trainer.is_global_zero and self.settings.every_n_epochs and not self._has_report:
-            log.info("%s is not written for multi_head networks; metrics.csv has the accuracy of each head", self.FILE)
+            log.info("%s is not written for a 'multi_head' task; metrics.csv has the accuracy of each head", self.FILE)
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int

@@ -16,7 +16,7 @@ log = logging.getLogger("farfield")
 
 
 class SkippedVideos(Callback):
-    """Log each unreadable video once, list it in skipped_videos.csv, and log their number as metric skipped_videos.
+    """Log each unreadable video once and list it in skipped_videos.csv; log their number as metric `skipped_videos`.
 
     In distributed training, every process but the first writes its own file: skipped_videos.rank1.csv and so on.
     """

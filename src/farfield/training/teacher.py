@@ -113,7 +113,7 @@ class NetworkTeacher:
 
 
 def student_columns(of_teacher: Sequence[str], labels: Sequence[str], name: str) -> Int[Tensor, " classes"]:
-    """Return the column of each of the student's classes in the teacher's scores, and log if the teacher has more.
+    """Return the column of each of the student's classes in the teacher's scores; log extra classes of the teacher.
 
     Raises:
         FarfieldError: for a class that the teacher lacks.

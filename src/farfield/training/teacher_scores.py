@@ -1,6 +1,6 @@
 """Stored scores of a teacher: class probabilities of each video, averaged over the clips that the teacher scored.
 
-`farfield test` writes them as scores.npz, `farfield predict --out FOLDER --top_k N` as predictions.jsonl.
+`farfield test` writes scores.npz, and `farfield predict --out FOLDER --top_k N` writes predictions.jsonl.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class StoredTeacher:
     """Teacher with stored scores of the training videos. Call `find_videos` before the first batch.
 
     All clips of a video have the same scores, adapted to the augmentation: a mirrored clip has the scores of the
-    mirrored classes, and a mixed clip the mean of both videos' probabilities, weighted by their shares.
+    mirrored classes, and a mixed clip has the mean of both videos' probabilities, weighted by their shares.
 
     Args:
         path: scores.npz or predictions.jsonl.
@@ -97,7 +97,7 @@ class StoredTeacher:
             raise FarfieldError(
                 f"{self._path} lacks the scores of {len(missing)} of {len(keys)} training videos, such as "
                 f"{describe(missing[0])}. Score every video of data.train and data.unlabelled, with the same segments, "
-                "and remove those that cannot be read."
+                "and remove unreadable videos from the manifests."
             )
         unread = np.full(len(self._labels), np.nan, dtype=np.float32)
         rows = [unread if (found := known[key]) is None else found[self._columns] for key in keys]
@@ -161,7 +161,7 @@ def _add(
     chances: Float[np.ndarray, " classes"] | None,
     path: Path,
 ) -> None:
-    """Add the probabilities of a video to `found`; None, for an unreadable video, only if `found` has none yet.
+    """Add the probabilities of a video to `found`. None (unreadable video) never replaces probabilities.
 
     Raises:
         FarfieldError: if `found` already has different probabilities for the video.

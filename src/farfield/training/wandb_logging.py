@@ -1,7 +1,7 @@
 """Log runs to Weights & Biases: metrics, tables, plots, clips and artifacts.
 
-The metrics come from `lightning_module.py`, `gradient_norms.py`, `throughput.py` and `skipped_videos.py`, the tables,
-plots and clips from `diagnostics.py`, and the config and provenance from `config.py`.
+Metrics come from `lightning_module.py`, `gradient_norms.py`, `throughput.py` and `skipped_videos.py`. Tables, plots and
+clips come from `diagnostics.py`. The config and the provenance come from `config.py`.
 
 By default, a run without an account or without internet access is logged offline, and can be uploaded later.
 """
