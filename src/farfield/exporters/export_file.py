@@ -75,7 +75,7 @@ def export_model(
         network: network to export. It is moved to the CPU and put in evaluation mode.
         out: path of the file to write.
         options: options of the graph and the comparison; None for the defaults.
-        clips: clips to compare on and, with int8, to calibrate the ranges on.
+        clips: clips to compare scores on and, with int8, to calibrate the 8-bit ranges on.
 
     Raises:
         FarfieldError: see `export`.
