@@ -53,7 +53,7 @@ class ExportReport:
 
     @property
     def worst(self) -> ParityDifference:
-        """Return the largest differences over all batches, and the total number of decisions that differ."""
+        """Return the largest differences over all batches, and the sum of `decisions` (see `ParityDifference`)."""
         decisions = [each.decisions for each in self.differences if each.decisions is not None]
         return ParityDifference(
             "all",

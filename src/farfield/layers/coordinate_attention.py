@@ -30,7 +30,7 @@ class CoordinateAttention(nn.Module):
 
     Args:
         channels: C.
-        reduction: the shared features have C / reduction channels (at least 8, as in the authors' code).
+        reduction: the reduced profiles have C / reduction channels (at least 8, as in the authors' code).
         ndim: number of position axes, 3 for b c t h w or 2 for b c h w.
         identity_at_init: False for the paper's output B(x), without gamma and the residual. At initialisation B(x)
             multiplies x by about 1/2 for each axis.

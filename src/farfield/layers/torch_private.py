@@ -76,7 +76,7 @@ POOL_NODE = "MaxPool3DWithIndicesBackward0"
 
 
 def reads_without_side_effects(node: Any, read: Callable[..., Tensor]) -> bool:
-    """Return whether reading a node's saved tensors runs no hook except `read`.
+    """Return whether `read` is the only hook that runs when a node's saved tensors are read.
 
     Activation checkpointing has another hook, which runs the forward pass again, and so updates running statistics
     twice. Returns True if this version of PyTorch does not show which hook a tensor has.
