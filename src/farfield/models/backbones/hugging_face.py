@@ -106,8 +106,8 @@ def hf(*, config: Mapping[str, Any] | None = None, output: TokenOutput = "map") 
     """
     if config is None:
         raise FarfieldError(
-            "backbone 'hf' needs a config that defines the encoder. Set weights to a Hugging Face folder or model "
-            "name, or backbone_options to {config: {model_type: videomae, ...}}."
+            "backbone 'hf' has no config; the config defines the encoder. Set weights to a Hugging Face folder or "
+            "model name, or backbone_options to {config: {model_type: videomae, ...}}."
         )
     if output not in get_args(TokenOutput):
         raise FarfieldError(f"output is {output!r}. {nearest(str(output), get_args(TokenOutput))}")
