@@ -324,7 +324,7 @@ def test_what_goes_wrong_is_said_and_leaves_nothing(
             (checkpoint, kept / "none.json" / "a", "--to_folder"),
             "a cannot be written: File exists. Give another path.",
         ),
-        ((checkpoint, tmp_path / "a.pt2", "--report", kept / "other.json"), "Set to_folder, or leave out report"),
+        ((checkpoint, tmp_path / "a.pt2", "--report", kept / "other.json"), "Set 'to_folder', or leave out 'report'"),
         ((checkpoint, tmp_path / "a.xml", "--int8"), "Give clips"),
         ((checkpoint, tmp_path / "a.pt2", "--clips", kept), "holds no videos"),
     ):

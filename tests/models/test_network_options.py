@@ -59,7 +59,7 @@ def test_configs_without_later_fields_are_read() -> None:
         ({"insert": {"res3": [0.5]}}, "give lists of block indices"),
         ({"insert": {3: [1]}}, "give lists of block indices"),
         ({"insert": {"stop": 1}}, "give lists of block indices"),
-        ({"block_options": {"scale": False}}, "but insert, which places blocks, is None. Set insert"),
+        ({"block_options": {"scale": False}}, "but insert is None, so no block is inserted. Set insert"),
         ({"insert": "nl1", "block_options": {"ndim": 2}}, "block_options has ndim"),
     ],
 )

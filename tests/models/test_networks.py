@@ -247,9 +247,9 @@ def test_unknown_networks_are_refused(arguments: dict, message: str) -> None:
     [
         (
             {"block": "criss_cross"},
-            "block is 'criss_cross' with options {}, but insert, which places blocks, is None. Set insert",
+            "block is 'criss_cross' with options {}, but insert is None, so no block is inserted. Set insert",
         ),
-        ({"block_options": {"scale": False}}, "but insert, which places blocks, is None"),
+        ({"block_options": {"scale": False}}, "but insert is None, so no block is inserted"),
         (
             {"insert": {"res3": [0]}, "block": "dual_attention", "block_options": {"ndim": 2}},
             "always have 3 axes. Leave ndim out",

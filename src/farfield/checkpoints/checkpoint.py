@@ -54,8 +54,8 @@ def save_model(network: ActionNet, path: str | Path) -> None:
     """Save a network as a checkpoint, with an atomic write.
 
     Raises:
-        FarfieldError: if the network is exported or folded, if the number of labels differs from the number of scores,
-            or if `path` has the suffix of an exported network or cannot be written.
+        FarfieldError: if the network is exported or has folded batch norms, if the number of labels differs from the
+            number of scores, or if `path` has the suffix of an exported network or cannot be written.
     """
     if Path(path).suffix.lower() in EXPORTED_SUFFIXES:
         raise FarfieldError(f"{path} has the suffix of an exported network. Give a name that ends in .ckpt.")

@@ -96,11 +96,12 @@ def _follow(code: pickletools.OpcodeInfo, argument: Any, depths: list[int | None
 
     For [[7]], without the instructions for the memo:
 
-        EMPTY_LIST    depths 0          outer list
-        EMPTY_LIST           0 0        inner list
-        BININT1 7            0 0 0
-        APPEND               0 1        a list is one level deeper than its items
-        APPEND               2
+        instruction   depths
+        EMPTY_LIST    0          outer list
+        EMPTY_LIST    0 0        inner list
+        BININT1 7     0 0 0      the number 7
+        APPEND        0 1        a list is one level deeper than its items
+        APPEND        2
     """
     name = code.name
     if name in ("PUT", "BINPUT", "LONG_BINPUT", "MEMOIZE"):

@@ -43,7 +43,7 @@ class HuggingFaceCheckpoint:
         folder: the folder that was read.
         origin: name of the network's class in `transformers`.
         options: fields of `NetworkOptions` as plain types. `labels` is None without a classifier.
-        state: state dict of an `ActionNet`; without a classifier, that of its backbone.
+        state: state dict of an `ActionNet`, or only of its backbone if there is no classifier.
         names: dict from each weight's name in the class of `transformers` to its name in `state`.
         version: installed version of `transformers`.
         notes: information for the user, such as settings that the folder does not state.
@@ -91,7 +91,7 @@ def load_hugging_face(
 def build_network(
     found: HuggingFaceCheckpoint, *, labels: Sequence[str] | None = None, clip: Mapping[str, Any] | None = None
 ) -> ActionNet:
-    """Build the network of a checkpoint with a classifier, see `load_hugging_face`."""
+    """Build an `ActionNet` from a checkpoint that has a classifier, see `load_hugging_face`."""
     _check_classes(found, has_own_names=labels is None)
     count = len(found.options["labels"])
     if labels is not None and len(labels) != count:
@@ -320,7 +320,7 @@ def _names(theirs: Iterable[str], kind: str, base: str) -> dict[str, str]:
     Args:
         theirs: names of the weights in that class.
         kind: `model_type` of the network's config.
-        base: attribute of the class that holds the encoder; empty if the class is the encoder.
+        base: name of the attribute in which the class holds the encoder; empty if the class itself is the encoder.
     """
     encoder = (f"{base}." if base else "") + ("encoder." if kind == "vjepa2" else "")
     pool = "head.attentive_pools.0." if kind == "vjepa2" else None

@@ -68,9 +68,10 @@ def preprocessing(folder: Path, kind: str, clip: ClipSpec) -> tuple[dict[str, An
 
 
 def sampling(kind: str, labels: Sequence[str]) -> dict[str, Any]:
-    """Return the frame sampling of a family's paper for Something-Something V2, as clip settings.
+    """Return the frame sampling, as clip settings, that a family's paper uses for Something-Something V2.
 
-    The result is empty for labels of other data sets, and for families that sample both data sets like Kinetics.
+    The result is empty if the labels are of another data set, or if the paper samples this data set in the same way as
+    Kinetics.
     """
     templates = sum("something" in label.lower() for label in labels)
     if len(labels) != SOMETHING_SOMETHING or templates < len(labels) // 2:

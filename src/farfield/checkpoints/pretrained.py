@@ -230,7 +230,7 @@ def _log_other_task(network: ActionNet, source: PretrainedWeights) -> None:
 
 
 def _match_classifier(given: dict[str, Tensor], old: Sequence[str], network: ActionNet, *, same_pooling: bool) -> str:
-    """Reduce the classifier in `given` to the network's classes, or remove it if `old` lacks one of them.
+    """Reduce the classifier in `given` to the network's classes, or remove it if `old` lacks one of these classes.
 
     The regions of an object-context block with one region per class are reduced or removed in the same way, unless the
     network has as many regions as the weights.
@@ -306,7 +306,7 @@ def _check_fit(
 
 
 def _zoo_file(zoo: str, backbone: str) -> Path:
-    """Return the file of a backbone's weights in a model zoo: downloaded, or in an installed package.
+    """Return the path of a model zoo's weights for a backbone: a downloaded file, or a file of an installed package.
 
     Raises:
         FarfieldError: if the zoo has no weights for this backbone, the download fails, or the package is missing.

@@ -166,7 +166,7 @@ def find_network(content: Mapping[Any, Any], path: Any, take: str | None = None)
 
 
 def _state_dicts(content: Mapping[Any, Any], name: str = "", depth: int = 0) -> Iterable[tuple[str, dict[str, Any]]]:
-    """Yield (dotted key, entries whose key is text) for every nested dict. The top level, with key "", comes first."""
+    """Yield every nested dict as (dotted key, its entries with text keys). The top level, with key "", comes first."""
     texts = {key: value for key, value in content.items() if isinstance(key, str)}
     if texts:
         yield name, texts

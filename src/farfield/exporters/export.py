@@ -45,7 +45,8 @@ def export(
     written only if the differences of probabilities and of logits are within the tolerance.
 
     Args:
-        model: a checkpoint, a published folder, or a network from `build_model` or `load_model(for_training=True)`.
+        model: a checkpoint, a folder that `to_folder` wrote, or a network from `build_model` or
+            `load_model(for_training=True)`.
         out: the file to write, whose suffix chooses the format: .onnx, .xml (OpenVINO, with a .bin beside it) or .pt2
             (torch.export). With `to_folder`, the folder to write. `out` must not exist.
         to_folder: write a folder with model.safetensors, config.json, labels.txt and a model card, README.md.
@@ -89,7 +90,9 @@ def export(
             )
         return publish_folder(model, Path(out), report)
     if report is not None:
-        raise FarfieldError("report is only used for the model card of a folder. Set to_folder, or leave out report.")
+        raise FarfieldError(
+            "'report' is only used for the model card of a folder. Set 'to_folder', or leave out 'report'."
+        )
     options = ExportOptions(include_preprocessing, int8, num_calibration_clips, num_compare_clips, tolerance)
     check_output(Path(out), options, any_clips=bool(given))
     network = plain_network(model)

@@ -53,7 +53,7 @@ class ExportReport:
 
     @property
     def worst(self) -> ParityDifference:
-        """Return the largest differences over all batches, and the total number of decisions that differ."""
+        """Return the largest differences over all batches, and the sum of `decisions` (see `ParityDifference`)."""
         decisions = [each.decisions for each in self.differences if each.decisions is not None]
         return ParityDifference(
             "all",
@@ -75,7 +75,7 @@ def export_model(
         network: network to export. It is moved to the CPU and put in evaluation mode.
         out: path of the file to write.
         options: options of the graph and the comparison; None for the defaults.
-        clips: clips to compare on and, with int8, to calibrate the ranges on.
+        clips: clips to compare scores on and, with int8, to calibrate the 8-bit ranges on.
 
     Raises:
         FarfieldError: see `export`.

@@ -35,8 +35,8 @@ def publish_folder(model: str | Path | ActionNet, out: Path, report: str | Path 
     """Write a network as a folder to publish, and check that the network read back from it is identical.
 
     Args:
-        model: a checkpoint, a published folder, or a network. The model card describes the training data only for a
-            checkpoint, and has no test report if `model` is a network.
+        model: a checkpoint, a folder that `publish_folder` wrote, or a network. The model card describes the training
+            data only for a checkpoint, and has no test report if `model` is a network.
         out: the folder; it must not exist.
         report: path of a report.json of `farfield test`. None uses <run>/test/report.json if that report was measured
             on this checkpoint.
@@ -48,7 +48,7 @@ def publish_folder(model: str | Path | ActionNet, out: Path, report: str | Path 
     if isinstance(model, ActionNet):
         if report is not None:
             raise FarfieldError(
-                "report needs the path of the tested checkpoint, but model is a network. Set model to the path."
+                "'report' needs the path of the tested checkpoint, but 'model' is a network. Set 'model' to the path."
             )
         network, path, measured, data = model, None, None, None
     else:

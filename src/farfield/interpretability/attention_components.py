@@ -1,4 +1,4 @@
-"""What the attention map of one pass does not show: gates, channel attention, object regions, several passes.
+"""Draw what one attention map does not show: gates, channel attention, object regions, or several passes.
 
     coordinate attention   gates along t, h and w, drawn as curves. No position attends to another, so there is no map.
     dual attention         channel attention: the weight of channel d in the output of channel c

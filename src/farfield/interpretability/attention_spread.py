@@ -69,7 +69,7 @@ UNIFORM_SHARE = 0.999
 
 
 def is_uniform(attention: AttentionMap) -> bool:
-    """Return whether a position attends about equally to all keys, so that its strongest ones mean nothing."""
+    """Return whether a position attends about equally to all keys, so that the strongest keys mean nothing."""
     return attention.entropy > UNIFORM_SHARE * float(np.log2(max(attention.keys, 1)))
 
 

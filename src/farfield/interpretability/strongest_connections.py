@@ -176,7 +176,7 @@ def _draw_frames(
 
 
 def _draw_note(axes: Axes, text: str, place: tuple[float, float]) -> None:
-    """Write a text on a light box, whose bottom middle is at `place`, over the frames and the arrows."""
+    """Write a text on a light box over the frames and arrows. `place` is the middle of the box's lower edge."""
     box = {"boxstyle": "round,pad=0.3", "facecolor": "white", "edgecolor": "#b00020", "alpha": 0.92}
     axes.text(*place, text, ha="center", va="bottom", fontsize=10, color="#b00020", bbox=box, zorder=200)
 

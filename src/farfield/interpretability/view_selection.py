@@ -100,7 +100,7 @@ def score_video_views(
 
 
 def choose_view(views: ScoredViews, index: int, seconds: float | None = None) -> int:
-    """Return the index of the view with the highest probability of a class, of all views or those that contain a time.
+    """Return the index of the view with the highest probability of a class.
 
     Args:
         views: views of the video.

@@ -168,9 +168,9 @@ def diagnose(
 def not_zero_at_init(network: nn.Module) -> list[str]:
     """Return the names of the parameters that should be zero at initialisation but are not.
 
-    A module whose residual branch starts at zero names the parameters that make it zero in its attribute
-    `zero_at_init`. This package's blocks, and its norms with `zero_init`, have this attribute. After training, these
-    parameters are expected to be nonzero.
+    If a module's residual branch starts at zero, its attribute `zero_at_init` lists the parameters that make it zero.
+    This package's blocks, and its norms with `zero_init`, have this attribute. After training, these parameters are
+    expected to be nonzero.
     """
     wrong: list[str] = []
     for name, module in network.named_modules():

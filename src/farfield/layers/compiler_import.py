@@ -26,7 +26,7 @@ def without_compiler() -> Iterator[None]:
     """Keep PyTorch from importing its compiler for operations on the meta device in the `with` block.
 
     PyTorch excludes some functions from compilation at their first call. A function first called in the block is
-    excluded only from its next call after the block. Code that uses the compiler during the block, in any thread, still
+    not excluded until its next call after the block. Code that uses the compiler during the block, in any thread, still
     imports it. Nothing changes if the compiler is already imported.
     """
     if _NAME in sys.modules:

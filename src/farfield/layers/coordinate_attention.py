@@ -1,8 +1,8 @@
 """Coordinate attention.
 
 Hou, Zhou, Feng, "Coordinate Attention for Efficient Mobile Network Design", CVPR 2021, section 3.2, extended to video.
-Pooling over all axes but one keeps the position along that axis. A reduction shared by the axes exchanges information
-between these profiles. Each profile gives a gate:
+Pooling over all axes but one gives a profile along that axis. A reduction shared by all axes exchanges information
+between the profiles. Each profile gives a gate:
 
     z^t, z^h, z^w = x averaged over the other two axes                    eq. 4 and 5
     f = h_swish(BN(reduce [z^t, z^h, z^w]))                               eq. 6, profiles concatenated
@@ -30,7 +30,7 @@ class CoordinateAttention(nn.Module):
 
     Args:
         channels: C.
-        reduction: the shared features have C / reduction channels (at least 8, as in the authors' code).
+        reduction: the reduced profiles have C / reduction channels (at least 8, as in the authors' code).
         ndim: number of position axes, 3 for b c t h w or 2 for b c h w.
         identity_at_init: False for the paper's output B(x), without gamma and the residual. At initialisation B(x)
             multiplies x by about 1/2 for each axis.

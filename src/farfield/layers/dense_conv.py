@@ -90,7 +90,7 @@ def axis_padding(size: int, kernel: int, stride: int, padding: int) -> tuple[int
 
 
 def can_be_dense(conv: nn.Module) -> TypeGuard[nn.Conv3d]:
-    """Return whether `conv` is an `nn.Conv3d` without hooks, groups or dilation, padded by a number of zeros."""
+    """Return whether `conv` is an `nn.Conv3d` with zero padding in numbers, and without hooks, groups or dilation."""
     if type(conv) is not nn.Conv3d or has_forward_hooks(conv):
         return False
     zeros = conv.padding_mode == "zeros" and not isinstance(conv.padding, str)

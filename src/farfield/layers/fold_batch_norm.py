@@ -43,9 +43,9 @@ def fold_batch_norm(
 ) -> nn.Module:
     """Return a copy of a network in evaluation mode, with batch norms folded into the convolutions before them.
 
-    A norm is folded if it has running statistics, only the norm uses a convolution's output, and norm and convolution
-    run once each. Convolutions with a reparametrised weight (weight norm, pruning) are left unchanged. Folded norms are
-    replaced by `nn.Identity`; all other norms stay. The outputs of copy and network agree up to rounding.
+    A norm is folded if it has running statistics, if nothing else uses the output of the convolution before it, and if
+    both run exactly once. Convolutions with a reparametrised weight (weight norm, pruning) are left unchanged. Folded
+    norms are replaced by `nn.Identity`; all other norms stay. The outputs of copy and network agree up to rounding.
 
     Args:
         network: any network. Split batch norms (`SubBatchNorm3d`) are joined first. Frozen norms are folded, too.

@@ -5,7 +5,7 @@ library, oneDNN, has AVX-512 kernels for every processor. On a fifth-generation 
 MKL (`scripts/benchmark_layers.py --real_sizes` prints both rates). PyTorch's convolutions run on oneDNN already.
 
 A product can be computed in either memory layout: a b in rows, or (b^T a^T)^T in columns. Rows suit channels_last
-features and columns suit contiguous ones, so that neither is ever copied into the other format.
+features, and columns suit contiguous features, so neither has to be copied into the other format.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def batched_product(a: Float[Tensor, "b n k"], b: Float[Tensor, "b k m"]) -> Flo
 
 
 def fast(*tensors: Tensor, multiply_adds: int) -> bool:
-    """Return whether oneDNN computes a product of these tensors, or of parts of them, with this many multiply-adds.
+    """Return whether oneDNN computes a product of this many multiply-adds from these tensors, or from parts of them.
 
     oneDNN computes float32 products on processors with AVX-512. Other devices and dtypes, autocast, compiled and traced
     code, transformed functions (`torch.func`), subclasses of tensors and small products use PyTorch's own matrix
@@ -80,7 +80,7 @@ def fast_samples(x: Tensor, *others: Tensor, width: int) -> bool:
 
 
 def is_recorded() -> bool:
-    """Check whether the running code is recorded for inputs of other sizes: compiled, exported or traced."""
+    """Check whether the code is being compiled, exported or traced, and may later run on inputs of other sizes."""
     return torch.compiler.is_compiling() or torch.jit.is_tracing()
 
 

@@ -184,7 +184,7 @@ class _NonLocalBlock(nn.Module):
         return project(self.w_z, from_rows(y, x.shape[2:]), memory_format=memory_format(x))
 
     def _goes_by_samples(self, x: Tensor) -> bool:
-        """Return whether to use `_by_samples`: only for usual options, and sizes that `matrix_product` is fast for."""
+        """Return whether to use `_by_samples`: only for usual options, and at sizes where `matrix_product` is fast."""
         if self.pairwise != "embedded_gaussian" or self.scope != "spacetime" or self.pool_after_projection:
             return False
         check_input(x, self.channels, self.ndim, type(self).__name__)
@@ -344,7 +344,7 @@ def _key_pool(key_pool: Sequence[int] | str | None, scope: str, ndim: int) -> tu
 
 
 def _group(x: Float[Tensor, "b c *positions"], scope: str) -> Float[Tensor, "b2 n c"]:
-    """Return rows in groups that attend to themselves only: each a clip, a frame, or one (h, w) in all frames."""
+    """Return rows in groups. A row attends only to its own group: a clip, a frame, or one (h, w) in all frames."""
     if scope == "spacetime":
         return to_rows(x)
     rows = x.movedim(1, -1).flatten(2, 3)  # b t hw c

@@ -102,7 +102,7 @@ def concatenation(
 
     Args:
         a: w_theta^T theta_i, the queries' part of w_f^T [theta_i, phi_j].
-        b: w_phi^T phi_j, the keys' part of it.
+        b: w_phi^T phi_j, the keys' part of w_f^T [theta_i, phi_j].
         g: values.
     """
     a, b, values = (at_least_float32(part) for part in (a, b, g))

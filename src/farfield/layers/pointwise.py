@@ -87,14 +87,14 @@ def project(
 ) -> Float[Tensor, "b c2 *positions"]:
     """Apply a block's pointwise convolution, with its output in `memory_format`.
 
-    A module in its place, such as a quantised convolution or an adapter, chooses the format itself.
+    A module that replaces the convolution, such as a quantised convolution or an adapter, chooses the format itself.
     """
     y: Tensor = conv(x, memory_format=memory_format) if isinstance(conv, _PointwiseConv) else conv(x)
     return y
 
 
 def suited_format(x: Float[Tensor, "b c *positions"], channels: int) -> torch.memory_format:
-    """Return the memory format in which a pointwise convolution to `channels` should give its output.
+    """Return the memory format for the output of a pointwise convolution with `channels` output channels.
 
     The result is the format of x if products are fast in either layout, so that no later sum mixes formats. Otherwise
     it is channels_last, which fused attention needs.

@@ -22,9 +22,8 @@ def to_rows(x: Float[Tensor, "b c *positions"]) -> Float[Tensor, "b n c"]:
 def from_rows(rows: Float[Tensor, "b n c"], size: Sequence[int]) -> Float[Tensor, "b c *positions"]:
     """Invert `to_rows`, for positions of `size` (t, h, w).
 
-    A batch of one sample gets the usual stride for its memory layout: axes are split where they are contiguous. With
-    another stride, PyTorch's batch norm on the CPU silently reads a contiguous gradient in the wrong order (seen in
-    torch 2.14).
+    The batch axis has the usual stride for the memory layout, also in a batch of one sample. With another stride,
+    PyTorch's batch norm on the CPU silently reads a contiguous gradient in the wrong order (seen in torch 2.14).
     """
     if by_columns(rows):
         return rows.transpose(1, 2).unflatten(2, tuple(size))
@@ -80,7 +79,8 @@ def flat_index(queries: Int[Tensor, "q axes"], size: Sequence[int]) -> Int[Tenso
     """
     if not isinstance(queries, Tensor) or queries.ndim != 2 or queries.is_floating_point() or queries.is_complex():
         raise ValueError(
-            f"queries must be an integer tensor (q, {len(size)}), one row per position, as torch.tensor([[0, 3, 5]]); "
+            f"queries must be an integer tensor (q, {len(size)}), one row per position, e.g. "
+            "torch.tensor([[0, 3, 5]]); "
             f"given {tuple(queries.shape) if isinstance(queries, Tensor) else type(queries).__name__}."
         )
     if queries.shape[1] != len(size):

@@ -264,7 +264,7 @@ def _activation(function: Callable[..., Tensor], source: _Recomputed) -> _Recomp
 
 
 def _pooling(pool: PoolRecord, source: _Source, saved: _Saved | None) -> _Recomputed:
-    """Create a `_Recomputed` for a max-pooling's output, and another for the positions of its maxima, set in `saved`.
+    """Return a `_Recomputed` for a max-pooling's output, and set another in `saved` for the positions of its maxima.
 
     Computing the output also computes the positions, which are then kept until the pooling's own backward pass.
     """
@@ -285,7 +285,7 @@ def _combine(
 ) -> Tensor:
     """Return `function(first, second)`, a sum or product.
 
-    To save memory, `in_place` writes the result into an operand that has its shape and is not needed afterwards.
+    To save memory, `in_place` writes the result into an operand of the same shape that is not needed afterwards.
     """
     for one, other in ((first, second), (second, first)):
         x = one.scratch()

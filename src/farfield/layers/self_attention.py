@@ -15,8 +15,8 @@ The similarity s is one of
     dot product     q^T k                        as in the paper
     concatenation   ReLU(w^T [q, k])             without the ReLU the query's part would cancel in the softmax, and
                                                  all positions would have the same weights
-    perceptron      w^T tanh(q + k)              additive attention: Bahdanau, Cho, Bengio, ICLR 2015, appendix A.1.2,
-                                                 whose projections are q and k
+    perceptron      w^T tanh(q + k)              additive attention; q and k are the two projections of Bahdanau,
+                                                 Cho, Bengio, ICLR 2015, appendix A.1.2
 
 The dot product runs fused, in O(n) memory. The concatenation is exact in O(n log n + n C): exp(ReLU(a_i + b_j)) is
 exp(a_i) exp(b_j) for keys with b_j > -a_i and 1 for others, so prefix sums over the sorted keys give both parts. The

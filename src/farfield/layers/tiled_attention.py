@@ -1,9 +1,9 @@
 """Softmax attention on a CPU by matrix products: with the whole matrix of weights, or by tiles of queries.
 
 PyTorch's fused CPU kernel needs the same width for queries, keys and values. Padding with zeros would double the work
-for widths of C/8 and C, as in self-attention and DANet. It also uses MKL for its products (see `matrix_product`). With
-tiles, only one tile of rows of the n x m matrix is in memory at a time, and the backward pass recomputes it (Dao et
-al., "FlashAttention", NeurIPS 2022, section 3.1):
+for widths of C/8 and C, as in self-attention and DANet. The fused kernel also uses MKL for its products
+(see `matrix_product`). With tiles, only one tile of rows of the n x m matrix is in memory at a time, and the backward
+pass recomputes it (Dao et al., "FlashAttention", NeurIPS 2022, section 3.1):
 
     P = softmax(scale Q K^T),  O = P V
     dV = P^T dO,   dS = P * (dO V^T - rowsum(dO * O)),     dQ = scale dS K,   dK = scale dS^T Q
@@ -52,7 +52,7 @@ def tiled_attention(
 
 
 class _TiledAttention(torch.autograd.Function):
-    """Tiled attention of rows (b n d), or of one sample's (n d)."""
+    """Tiled attention of a batch's rows (b n d), or of one sample's rows (n d)."""
 
     @staticmethod
     def forward(ctx: Any, query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:
@@ -102,7 +102,7 @@ def _times(a: Tensor, b: Tensor, *, columns: bool) -> Tensor:
 
 
 def _one_by_one(query: Tensor, key: Tensor, value: Tensor) -> bool:
-    """Return whether oneDNN computes the products: it has no batched product, and takes one sample after the other."""
+    """Return whether oneDNN computes the products, one sample after the other, since it has no batched product."""
     return fast_samples(query, key, value, width=key.shape[1])
 
 

@@ -29,7 +29,7 @@ def has_plain_call(module: nn.Module) -> bool:
     """Check whether calling a module only runs the `forward` of its class.
 
     Hooks (forward or backward, of this module or of all modules) and a `forward` set on the instance change the call.
-    PyTorch has no public function that tells.
+    PyTorch has no public function for this.
     """
     hooks = module._forward_pre_hooks or module._forward_hooks or module._backward_pre_hooks or module._backward_hooks
     return not (hooks or nn.modules.module._has_any_global_hook() or "forward" in vars(module))
@@ -76,7 +76,7 @@ POOL_NODE = "MaxPool3DWithIndicesBackward0"
 
 
 def reads_without_side_effects(node: Any, read: Callable[..., Tensor]) -> bool:
-    """Return whether reading a node's saved tensors runs no hook except `read`.
+    """Return whether `read` is the only hook that runs when a node's saved tensors are read.
 
     Activation checkpointing has another hook, which runs the forward pass again, and so updates running statistics
     twice. Returns True if this version of PyTorch does not show which hook a tensor has.

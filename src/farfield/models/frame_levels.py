@@ -77,7 +77,7 @@ class FrameLevels:
     rest: tuple[nn.Module, ...]
 
     def features(self, maps: Float[Tensor, "b c t h w"]) -> Float[Tensor, "b c2 t2 h2 w2"]:
-        """Compute the backbone's features from the last level's maps of whole clips."""
+        """Run the layers after the levels: compute the backbone's features from the last level's maps of clips."""
         for layer in self.rest:
             maps = layer(maps)
         return maps
@@ -174,7 +174,7 @@ def _pytorchvideo_chain(module: nn.Module) -> Sequence[nn.Module]:
 
 
 def _keeps_frames(module: nn.Module) -> bool:
-    """Return whether all layers of a module (modules without children) process each frame separately in evaluation."""
+    """Return whether every layer (module without children) in `module` processes frames separately in evaluation."""
     return all(_layer_keeps_frames(each) for each in module.modules() if next(each.children(), None) is None)
 
 

@@ -1,4 +1,4 @@
-"""Names of the heads of `head.py`, without importing PyTorch."""
+"""Names of the kinds of head in `head.py`. This file does not import PyTorch."""
 
 from typing import Literal
 

@@ -99,7 +99,7 @@ PRESETS: dict[str, Callable[[Backbone], Placement]] = {
 
 
 def is_place(name: Any, where: Any) -> bool:
-    """Return whether a placement can have this entry: {stage: list of indices}, or any value for a key of `TOPS`."""
+    """Return whether {name: where} can be in a placement: a stage with a list of indices, or a key of `TOPS`."""
     if name in TOPS:
         return True
     is_list = isinstance(where, Sequence) and not isinstance(where, str)
@@ -111,7 +111,7 @@ def resolve_placement(backbone: Backbone, where: str | Placement) -> Placement:
 
     Raises:
         FarfieldError: for a preset, a stage or a residual block that does not exist, a residual block given twice, or
-            blocks on top of a network whose features have no positions.
+            blocks after the last stage of a network whose features have no positions.
     """
     given = ""
     if isinstance(where, str):
@@ -149,7 +149,7 @@ def _check_stage(backbone: Backbone, stage: str, indices: Sequence[int] | int, g
         backbone: backbone to insert blocks into.
         stage: name of the stage.
         indices: indices of residual blocks.
-        given: beginning of messages: names the preset that these indices are from; empty if they are from the user.
+        given: beginning of each message, which names the preset with these indices; empty if the user chose them.
     """
     if stage not in backbone.stage_specs:
         known = [*backbone.stage_specs, *(backbone.tops if backbone.has_map else ())]

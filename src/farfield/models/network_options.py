@@ -53,8 +53,8 @@ class NetworkOptions:
         options = dict(self.block_options or {})
         if not self.insert and (self.block != "non_local" or options):
             raise FarfieldError(
-                f"block is {self.block!r} with options {options}, but insert, which places blocks, is {self.insert!r}. "
-                "Set insert, e.g. to 'nl5' or {'res3': [1]}, or leave block and block_options out."
+                f"block is {self.block!r} with options {options}, but insert is {self.insert!r}, so no block is "
+                "inserted. Set insert, e.g. to 'nl5' or {'res3': [1]}, or leave block and block_options out."
             )
         if "ndim" in options:
             raise FarfieldError("block_options has ndim; blocks in a video network always have 3 axes. Leave ndim out.")

@@ -22,9 +22,9 @@ class _Stack(ctypes.Structure):
 
 @contextmanager
 def keep_signal_stack() -> Iterator[None]:
-    """Restore the thread's signal stack after the `with` block.
+    """Restore the thread's signal stack after the `with` block, in which OpenVINO loads a plugin.
 
-    Without this, a plugin that is loaded later would save this plugin's stack, and restore it when it is already freed.
+    Otherwise the next plugin that is loaded would save this plugin's stack, and restore it after it has been freed.
     """
     if sys.platform != "linux":  # on other systems the plugin does not change it
         yield

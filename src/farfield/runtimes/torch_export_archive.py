@@ -74,7 +74,8 @@ CONTAINERS = {"builtins.tuple", "builtins.list", "builtins.dict"}
 def write_pt2(program: ExportedProgram, description: str, path: Path) -> None:
     """Write a graph and its metadata to a .pt2 file, without guards, source lines and example inputs.
 
-    Guards would reject input sizes for which the graph is correct. Instead of guards, the exporter tests the sizes.
+    Guards would reject input sizes for which the graph is correct. Instead, the exporter compares the graph with the
+    network at several sizes.
     """
     program = copy.copy(program)
     program._guards_code = []

@@ -23,10 +23,10 @@ class ConversionOptions:
             the original project.
         clip: changes to the clip settings (sampling, crops, normalisation, test views) that the file states or that its
             project uses.
-        take: network to convert, if the file holds several networks or also other weights. Give the name of the
+        take: which network to convert, if the file holds several networks or other weights. Give the name of the
             network's state dict, such as ema_state_dict, or the prefix of its weights' names, such as model_ema.
-            Default: the trained network, not an average of its weights. In checkpoints of MMAction2 and Lightning with
-            averaged weights, state_dict contains the averaged weights.
+            Default: the trained network, not an average of its weights. Exception: if MMAction2 or Lightning averaged
+            the weights, the default is their average, which these projects store as state_dict.
     """
 
     backbone: str | None = None

@@ -172,8 +172,8 @@ def _describe_network(
         return describe_pytorchvideo(state, options, path)
     if origin == "image ResNet":
         raise FarfieldError(
-            f"{path} is an image network (ResNet). Initialise a video network from it: build_model('i3d_r50', ..., "
-            f"weights={str(path)!r}), or --model.weights in farfield fit."
+            f"{path} is an image network (ResNet). To initialise a video network from it, use "
+            f"build_model('i3d_r50', ..., weights={str(path)!r}), or farfield fit --model.weights."
         )
     if origin == "torchvision":
         return describe_torchvision(state, options, path)
@@ -211,7 +211,7 @@ def _describe_wrapped_pytorchvideo(
 
 
 def _is_stem(name: str, value: Tensor) -> bool:
-    """Return whether a PyTorchVideo weight belongs to the first convolution of a pathway, whose input is RGB frames."""
+    """Return whether a PyTorchVideo weight belongs to a convolution of RGB frames: the first one of each pathway."""
     return name.startswith("backbone.trunk.blocks.0.") and "fusion" not in name and value.shape[1:2] == (3,)
 
 
@@ -282,7 +282,7 @@ def _match(network: ActionNet, found: SourceCheckpoint, path: Any) -> tuple[dict
 
 
 def _labels(found: SourceCheckpoint, labels: Sequence[str] | None, path: Any) -> list[str]:
-    """Return `labels` if given; otherwise the data set's class names, Kinetics-400's for 400 classes, or numbers.
+    """Return the class names: `labels`, else the data set's, else Kinetics-400's for 400 classes, else numbers.
 
     Raises:
         FarfieldError: if the checkpoint has no classifier, or `labels` does not have one label per class.

@@ -16,10 +16,10 @@ from farfield.models.network import ActionNet
 def convert_hugging_face(
     path: str | Path, *, labels: Sequence[str] | None = None, options: ConversionOptions | None = None
 ) -> tuple[ActionNet, ConversionReport]:
-    """Convert a model in a folder that `transformers` saved, or on huggingface.co, to a network in evaluation mode.
+    """Convert a model of Hugging Face's `transformers` to a farfield network in evaluation mode.
 
     Args:
-        path: the folder, or the model's name on huggingface.co.
+        path: folder that `transformers` saved, or the model's name on huggingface.co.
         labels: class names that replace those in the folder; None keeps them.
         options: only `clip` may be set; it overrides the clip settings of the folder and of the model's paper. None for
             no options.

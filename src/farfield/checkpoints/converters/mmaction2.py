@@ -1,8 +1,8 @@
-"""Derive network options from MMAction2's Recognizer3D checkpoints: ResNet3d (I3D) and ResNet3dSlowOnly, I3D head.
+"""Derive network options from checkpoints of MMAction2's Recognizer3D with I3D head: ResNet3d and ResNet3dSlowOnly.
 
-The non-local blocks are mmcv's. If sub_sample is set, keys are pooled after the projection. The convolution before the
-norm has no bias. Softmax affinities are scaled only if use_scale is set; dot products are always divided by the number
-of keys. The head averages the whole feature map and classifies once.
+The non-local blocks are mmcv's. If sub_sample is set, keys are pooled after the projection. The last convolution has
+no bias if a norm follows it. Softmax affinities are scaled only if use_scale is set; dot products are always divided by
+the number of keys. The head averages the whole feature map and classifies once.
 """
 
 from __future__ import annotations

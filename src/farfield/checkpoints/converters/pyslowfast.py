@@ -1,6 +1,6 @@
 """Derive network options and renamed weights from PySlowFast's checkpoints (.pyth).
 
-The weights do not show how PySlowFast computes blocks and scores (facebookresearch/SlowFast,
+The following is not in the weights, but in PySlowFast's code (facebookresearch/SlowFast,
 slowfast/models/nonlocal_helper.py and head_helper.py). Keys are pooled before the projection. Softmax affinities are
 divided by the square root of the number of inner channels, and dot products by the number of keys. The classifier runs
 on windows of the training feature map's size. The probabilities of the windows are averaged; they are the softmax or
@@ -157,7 +157,7 @@ def pyslowfast_block_options(
 ) -> dict[str, Any]:
     """Return the options of the non-local blocks.
 
-    A question for the user is added to `found` if the config and the user do not state the pairwise function.
+    If neither the config nor the user states the pairwise function, a question for the user is added to `found`.
 
     Raises:
         FarfieldError: for blocks that `NonLocalBlock3d` cannot compute.

@@ -163,7 +163,7 @@ def refuse_other_networks(cfg: dict[str, Any], path: Any) -> None:
 
 
 def task_of(cfg: Mapping[str, Any], path: Any) -> Task:
-    """Return the task that the head's activation stands for.
+    """Return the task for the activation of the config's head (MODEL.HEAD_ACT).
 
     Raises:
         FarfieldError: for an activation that PySlowFast's heads do not have.

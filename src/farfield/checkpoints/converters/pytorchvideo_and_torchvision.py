@@ -71,7 +71,7 @@ FUSION = "backbone.trunk.blocks.0.multipathway_fusion.conv_fast_to_slow.weight"
 
 
 def _fusion_options(found: SourceCheckpoint, name: str, options: ConversionOptions) -> dict[str, Any]:
-    """Return {"fusion_kernel": n} if a SlowFast's fusion kernel is not that of SlowFast 8x8; otherwise an empty dict.
+    """Return {"fusion_kernel": n} if a SlowFast network's fusion kernel differs from SlowFast 8x8's; otherwise {}.
 
     If `fusion_kernel` differs, `alpha` may differ, too, but the weights do not show `alpha`. If the user does not give
     it, a question for the user is added to `found`.

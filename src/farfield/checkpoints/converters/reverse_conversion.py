@@ -44,7 +44,7 @@ def to_pytorchvideo(network: ActionNet) -> dict[str, Any]:
     if config["backbone"] in SOFTMAX_INSIDE and network.task == "multilabel":
         raise FarfieldError(
             f"PyTorchVideo's {config['backbone']} ends in a softmax, but the network's task is 'multilabel', whose "
-            "probabilities are sigmoids. Convert it to PySlowFast, or export it."
+            "probabilities are sigmoids. Convert it to PySlowFast, or run farfield export."
         )
     _check_head(network, "window_softmax_mean" if config["backbone"] in SOFTMAX_INSIDE else "window_mean")
     blocks = network.backbone.trunk.get_submodule("blocks")
@@ -76,7 +76,8 @@ def to_pyslowfast(network: ActionNet) -> dict[str, Any]:
     if family == "x3d" and not options.get("norm_on_first_shortcut"):
         raise FarfieldError(
             "PySlowFast's X3D has a batch norm after the shortcut of res2's first block, but this network was built "
-            "without it, as in PyTorchVideo. Only an X3D with norm_on_first_shortcut can be converted to PySlowFast."
+            "without it, as in PyTorchVideo. Only an X3D with the option norm_on_first_shortcut can be converted to "
+            "PySlowFast."
         )
     if config["insert"]:
         _check_block(config)
@@ -130,7 +131,7 @@ def _check_segments(network: ActionNet) -> None:
         raise FarfieldError(
             f"the network samples segments with segment_offsets {clip.segment_offsets!r} and target_fps "
             f"{clip.target_fps}, but PySlowFast samples them with segment_offsets 'pyslowfast' and target_fps "
-            f"{SEGMENT_FPS:g}. Only networks with these settings can be converted."
+            f"{SEGMENT_FPS:g}. Only networks with PySlowFast's settings can be converted."
         )
 
 

@@ -95,7 +95,8 @@ def resnet_arguments(shapes: Shapes, *, family: str | None, path: Any) -> dict[s
     """
     if not any(name.startswith("res2.") for name in shapes) or "stem.conv.weight" not in shapes:
         raise FarfieldError(
-            f"{path} holds no ResNet: weights of the stem or of res2 are missing. Give a whole network."
+            f"{path} holds no ResNet: weights of the stem or of res2 are missing. Give a checkpoint of the whole "
+            "network."
         )
     two = "fast_stem.conv.weight" in shapes
     counts = tuple(_count(shapes, f"res{k}") for k in (2, 3, 4, 5))

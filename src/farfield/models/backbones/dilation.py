@@ -45,10 +45,10 @@ def _dilate_block(block: nn.Module, dilation: int) -> int:
 
     Args:
         block: block to change.
-        dilation: dilation of the block's input.
+        dilation: product of the strides that were removed before this block.
 
     Returns:
-        Dilation of the block's output: `dilation` times the removed strides.
+        Product of all strides removed so far, including this block's.
     """
     strided = 1
     for conv in (m for m in block.modules() if isinstance(m, nn.Conv3d)):

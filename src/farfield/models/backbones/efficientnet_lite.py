@@ -1,4 +1,4 @@
-"""EfficientNet-Lite0 applied to each frame: an image network of 3.4 million parameters, for blocks over time.
+"""EfficientNet-Lite0 applied to each frame: an image network of 3.4 million parameters, to insert blocks into.
 
 EfficientNet-Lite (TensorFlow TPU models, 2020) is EfficientNet (Tan and Le, ICML 2019) without squeeze-and-excitation
 and with ReLU6 as the activation, for small processors. Its weights for ImageNet are in a Python package, see
@@ -98,11 +98,11 @@ class InvertedResidual(nn.Module):
         kernel: size k of the depthwise kernel 1 x k x k.
         stride: spatial stride.
         expansion: ratio of inner channels to input channels; 1 for a block without expansion.
-        dilation: spatial dilation of the input's features.
-        dilate: replace the stride by dilation of the blocks that follow.
+        dilation: spatial dilation of the depthwise kernel.
+        dilate: do not stride; instead, the following blocks are dilated.
 
     Attributes:
-        dilation: spatial dilation of the output's features.
+        dilation: spatial dilation for the next block's kernel.
     """
 
     def __init__(

@@ -35,8 +35,8 @@ class Family:
         layers: path of the list of transformer layers in the encoder.
         has_class_token: whether a class token precedes the patch tokens.
         takes: the clip sizes that the position embeddings allow. "config": only the size in the config. "larger": also
-            frames of another size, if the number of their patches is a multiple of the number of patch columns in a
-            frame of the config's size. "longer": any number of tubelets.
+            frames of another size with a multiple of c patches, where c is the number of patch columns in a frame of
+            the config's size. "longer": any number of tubelets.
         clip: function that returns the publication's clip settings for Kinetics, given the number of frames and the
             side in pixels.
     """
@@ -106,8 +106,8 @@ def hf(*, config: Mapping[str, Any] | None = None, output: TokenOutput = "map") 
     """
     if config is None:
         raise FarfieldError(
-            "backbone 'hf' has no config, which defines the encoder. Set weights to a Hugging Face folder or model "
-            "name, or backbone_options to {config: {model_type: videomae, ...}}."
+            "backbone 'hf' has no config; the config defines the encoder. Set weights to a Hugging Face folder or "
+            "model name, or backbone_options to {config: {model_type: videomae, ...}}."
         )
     if output not in get_args(TokenOutput):
         raise FarfieldError(f"output is {output!r}. {nearest(str(output), get_args(TokenOutput))}")

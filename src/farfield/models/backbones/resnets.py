@@ -172,7 +172,7 @@ def spelled_out(kernels: Kernels, depths: Sequence[int]) -> list[list[int]]:
     """
     if len(kernels) != 4 or any(not stage or any(k < 1 or k % 2 == 0 for k in stage) for stage in kernels):
         raise FarfieldError(
-            f"temporal_kernels is {kernels}; give a list of odd kernel lengths for each of res2 to res5, as "
+            f"temporal_kernels is {kernels}; give a list of odd kernel lengths for each of res2 to res5, e.g. "
             "[[3], [3, 1], [3, 1], [1, 3]]. A list shorter than its stage is repeated."
         )
     return [[stage[i % len(stage)] for i in range(depth)] for stage, depth in zip(kernels, depths, strict=True)]
