@@ -58,7 +58,7 @@ class Batch(NamedTuple):
     failures: list[Failure]
     """Videos of this batch that could not be read."""
     teacher_clips: UInt8[Tensor, "b v t h w c"] | Float[Tensor, "bv c t h w"] | None = None
-    """The same seconds and regions of the videos in the teacher's input size; None without a teacher."""
+    """The same times and regions of the videos in the teacher's input size; None without a teacher."""
     is_labelled: Bool[Tensor, " b"] | None = None
     """Which clips have a label; None if all have. `labels` has zeros for the others."""
 

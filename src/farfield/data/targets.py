@@ -64,7 +64,7 @@ class WholeVideos:
 
     @classmethod
     def of(cls, manifest: Manifest) -> WholeVideos:
-        """Merge the rows of each video. Other columns are taken from the video's first row.
+        """Merge the rows of each video: collect their labels and segments; take all other columns from the first row.
 
         Raises:
             FarfieldError: if two rows spell the path of one video differently, such as a.mp4 and ./a.mp4.
@@ -77,7 +77,7 @@ class WholeVideos:
             if first != record.path:
                 raise FarfieldError(
                     f"{manifest.source} spells the path of a video in two ways, {first!r} and {record.path!r}, "
-                    "so that each would have only a part of its segments. Use one spelling in all rows."
+                    "so its segments would be divided between two videos. Use one spelling in all rows."
                 )
             rows.setdefault(record.path, record)
             end = math.inf if record.end_seconds is None else record.end_seconds

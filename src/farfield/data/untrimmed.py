@@ -188,7 +188,10 @@ class UntrimmedVideos:
         return self.targets.shares(int(self.video[row]), start, end)
 
     def check_free_time(self, tried: set[int]) -> None:
-        """Raise `NoFreeTime` if `tried`, the sources into which no clip fits, contains the free time of every video."""
+        """Raise `NoFreeTime` if no clip fits outside of segments in any video.
+
+        `tried` are the sources into which no clip fits.
+        """
         if tried.issuperset(np.flatnonzero(self.kinds == Kind.FREE_TIME).tolist()):
             raise NoFreeTime(
                 f"no clip fits outside of the labelled segments in any video of {self.sources.source}. Set "
@@ -199,8 +202,8 @@ class UntrimmedVideos:
 def free_seconds(videos: Manifest, targets: ClipTargets) -> Float[np.ndarray, " videos"]:
     """Return the time of each video outside of its labelled segments, in seconds, by the manifest's durations.
 
-    A video of unknown duration gets the mean of the other videos, or 1 if no duration is known. The duration is not
-    needed for a video with a segment that begins at 0 and a segment without an end.
+    A video of unknown duration gets the mean of the other videos, or 1 if no duration is known. No duration is
+    needed if one segment begins at 0, and the same or another segment has no end.
     """
     free = np.full(len(videos), np.nan)
     for row, record in enumerate(videos):

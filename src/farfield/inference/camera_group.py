@@ -45,7 +45,7 @@ class CameraGroup:
     """A group of open cameras, from `open_cameras`. Their newest windows are taken in turns.
 
     Args:
-        cameras: the cameras.
+        cameras: cameras that have been started.
         arrived: condition that the cameras notify of new frames.
     """
 

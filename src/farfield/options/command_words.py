@@ -12,7 +12,7 @@ from farfield.errors import FarfieldError
 
 
 def how_lists_end(option: str) -> str:
-    """Say where a list option's values end: they are all words after it."""
+    """Explain, for an error message, which words are the values of a list option."""
     return f"All words after {option} are its values: put files before it."
 
 

@@ -51,8 +51,8 @@ class ProbeSettings:
         cache: folder for computed features, which several runs may share; null for `features` in the run folder.
             Features of different weights, clip settings or augmentations are stored separately.
         dtype: number format of cached feature maps. float16 needs half the space. Pooled features are always float32.
-        pool: maximum size [t, h, w] of the maps of training clips; larger maps are average-pooled to it. null keeps
-            them whole. Maps of validation and test videos are always whole.
+        pool: maximum size [t, h, w] of the maps of training clips; larger maps are average-pooled to it. null for
+            no pooling. Maps of validation and test videos are never pooled.
     """
 
     heads: tuple[str, ...] = ("linear",)

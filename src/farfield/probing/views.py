@@ -1,4 +1,4 @@
-"""Augmented clips of training videos, to compute features of for a probe, and the keys of cached features."""
+"""Augmented clips of training videos, whose features a probe caches, and the keys of cached features."""
 
 from __future__ import annotations
 

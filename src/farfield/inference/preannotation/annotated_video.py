@@ -49,8 +49,8 @@ class AnnotatedVideo:
         task: task of the network.
         model: the network's backbone; "farfield" if unknown.
         actions: actions in order of time; None if only the whole video was predicted.
-        labels: labels of the whole video and their scores; empty if it was not predicted, or no label reaches its
-            threshold.
+        labels: labels of the whole video and their scores; empty if the whole video was not predicted, or if no label
+            reaches its threshold.
     """
 
     path: Path
