@@ -190,7 +190,8 @@ class VideoDataModule(LightningDataModule):
             targets = row_targets(self.val_manifest, self.labels, task)
             if task == "multilabel" and not targets.any():
                 raise FarfieldError(
-                    f"{val} has no label in any row, so val/map cannot be measured. Add labelled videos."
+                    f"{val} has no label in any row, so mean average precision (val/map) cannot be measured. "
+                    "Add labelled videos."
                 )
 
     def train_dataloader(self) -> DataLoader[Batch]:

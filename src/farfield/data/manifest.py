@@ -155,8 +155,8 @@ class Manifest(Sequence[VideoRecord]):
     def provenance(self) -> dict[str, Any]:
         """Return source, content hash, numbers of videos and classes, and number of missing videos.
 
-        Missing videos are those that `data subset` chose but did not find; None for other manifests. All values have
-        plain types, so that checkpoints, reports and experiment trackers can store them.
+        Missing videos are those that `data subset` chose but did not find. For other manifests, their number is None.
+        All values have plain types, so that checkpoints, reports and experiment trackers can store them.
         """
         about = {"manifest": self.source, "hash": self.content_hash(), "videos": len(self), "classes": len(self.labels)}
         return about | {"missing": _count_missing(Path(self.source), about["hash"])}

@@ -38,7 +38,7 @@ class Kind(IntEnum):
     """Kind of a source of clips (see `UntrimmedVideos.sources`)."""
 
     SEGMENT = 0
-    """A labelled segment, at least in part."""
+    """A labelled segment; its clips overlap it, but may begin before it or end after it."""
     FREE_TIME = 1
     """Time outside of all segments of a video."""
     HARD_WINDOW = 2

@@ -113,7 +113,7 @@ def fill_cache(
         keys: key of each sample of the dataset.
         dataset: returns batches of samples.
         extractor: computes the features.
-        description: what is computed, for the progress bar.
+        description: text beside the progress bar.
         augmentation: augmentation of training clips; None for test views.
         batch_size: samples in a batch.
         num_workers: number of processes that decode; 0 decodes in the main process.

@@ -73,7 +73,7 @@ class ProbeSettings:
     def check(self) -> None:
         """Raise `FarfieldError` for a value out of range.
 
-        The check is not part of the construction, because the parser would report its error as a wrong type.
+        The constructor does not check, because the parser would report the error as a wrong type.
         """
         for name in self.heads:
             if name not in get_args(HeadName):
