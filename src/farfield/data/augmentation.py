@@ -113,7 +113,7 @@ class Augmentation:
         Args:
             generators: random generator for each clip.
             batch_generator: random generator for MixUp and CutMix.
-            keep: for each clip, whether it must not be mirrored.
+            keep: for each clip, True if it must not be mirrored.
             side_px: height and width of the clips in pixels.
         """
         flip = [bool(rng.random() < 0.5) and not kept for rng, kept in zip(generators, keep, strict=True)]

@@ -183,7 +183,7 @@ class UntrimmedVideos:
         return stream[place + np.arange(spec.num_frames) * spec.frame_stride]
 
     def target(self, row: int, bounds_seconds: Float[np.ndarray, " 2"]) -> Float[np.ndarray, " classes"]:
-        """Return the share of time that each class covers in a clip of the source with index `row`."""
+        """Return the share of a clip's time that each class covers. `row` is the index of the clip's source."""
         start, end = bounds_seconds.tolist()
         return self.targets.shares(int(self.video[row]), start, end)
 
@@ -200,7 +200,7 @@ class UntrimmedVideos:
 
 
 def free_seconds(videos: Manifest, targets: ClipTargets) -> Float[np.ndarray, " videos"]:
-    """Return the time of each video outside of its labelled segments, in seconds, by the manifest's durations.
+    """Return, for each video, the seconds outside of its labelled segments, from the manifest's durations.
 
     A video of unknown duration gets the mean of the other videos, or 1 if no duration is known. No duration is
     needed if one segment begins at 0, and the same or another segment has no end.

@@ -70,8 +70,8 @@ class UntrimmedOptions:
             )
         if clip.sampling == "segments":
             raise FarfieldError(
-                "data.untrimmed needs clips of a fixed length, but clip.sampling is 'segments': a clip spans the "
-                "whole video. Set model.clip.sampling to 'clip'."
+                "data.untrimmed needs clips of a fixed length, but clip.sampling is 'segments', with which a clip "
+                "spans the whole video. Set model.clip.sampling to 'clip'."
             )
         return UntrimmedVideos.of(
             manifest,

@@ -186,7 +186,7 @@ def any_reaches_threshold(probabilities: Float[np.ndarray, " classes"], model: I
     """Return whether any class reaches the network's threshold for it; None without thresholds.
 
     Args:
-        probabilities: probability of each class, averaged over the views of a test.
+        probabilities: probability of each class, averaged over test views.
         model: network with the labels, the task and the thresholds.
     """
     if model.task == "multi_head":

@@ -17,7 +17,7 @@ def how_lists_end(option: str) -> str:
 
 
 def is_list(kind: Any) -> bool:
-    """Return whether an annotation is a list, or a list or None."""
+    """Return whether a type annotation is a list, with or without None (`list[str] | None`)."""
     kinds = [each for each in typing.get_args(kind) or [kind] if each is not type(None)]
     return typing.get_origin(kind) is list or (len(kinds) == 1 and typing.get_origin(kinds[0]) is list)
 

@@ -40,7 +40,7 @@ class ProbeSettings:
         halving: whether to drop the configurations of "attentive" and "non_local" heads that are worst on the
             validation videos after 1/16 and 1/4 of the steps (successive halving). 24 configurations then take about as
             long as 4. All configurations of "linear" heads are trained to the end.
-        train_views: number of augmented clips to compute features of, for each training video.
+        train_views: number of augmented clips of each training video.
         epochs: number of times that a head sees each training video, each time in a view drawn at random.
         min_steps: minimum number of training steps. It applies to small data sets, on which `epochs` gives fewer.
         batch_size: number of clips in a training step.

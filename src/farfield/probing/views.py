@@ -33,7 +33,7 @@ class AugmentedViews(Dataset[Batch]):
         manifest: training videos.
         spec: the network's clip settings.
         augmentation: random variation of the clips, without MixUp and CutMix.
-        keep_direction: for each row of the manifest, whether its clips must not be mirrored.
+        keep_direction: for each row of the manifest, True if its clips must not be mirrored.
         num_views: number of views of each video.
         seed: seed of the run.
         decoder: "pyav" or "decord".

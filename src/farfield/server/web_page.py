@@ -217,7 +217,7 @@ class _Handlers:
 
 
 def _headline(found: dict[str, Any]) -> str:
-    """Return a prediction's most probable label as text; for multilabel, the first three labels above threshold."""
+    """Return a prediction's most probable label as text; for a multilabel network, the first three above threshold."""
     if found["task"] != "multilabel":
         return str(found["ranking"][0]["label"])
     labels = [each["label"] for each in found["ranking"] if each["above_threshold"]]

@@ -198,7 +198,7 @@ class ExactFrames:
         yield from held
 
     def _is_certain(self, held: deque[tuple[int, VideoFrame]], begin: int, released: int) -> bool:
-        """Return whether the first frame in `held` is certainly the one after place `released`.
+        """Return whether the first frame in `held` is certainly the frame at place `released` + 1.
 
         `begin` is the place at which decoding began.
         """

@@ -66,7 +66,7 @@ class AnnotatedVideo:
     labels: list[tuple[str, float]]
 
     def frames(self, action: Action) -> tuple[int, int]:
-        """Return the first frame of an action and the frame after its last, counted from 0.
+        """Return an action's first frame and the frame after its last, as indices from 0.
 
         Start and end are rounded to the nearest frame. An action has at least one frame, and does not extend past the
         end of the video.
