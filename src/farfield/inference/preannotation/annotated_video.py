@@ -130,7 +130,7 @@ def _is_whole(prediction: Prediction) -> bool:
 
 
 def _actions(prediction: Prediction, seconds: float) -> list[Action]:
-    """Return the actions of a timeline; without one, an action for each predicted label of the part of the video."""
+    """Return a timeline's actions. Without a timeline, each predicted label is an action over the predicted part."""
     if prediction.segments is not None:
         return [
             Action(each.start_seconds, each.end_seconds, tuple(each.label.split("|")), each.score)
