@@ -62,7 +62,7 @@ def atomic_output(out: Path) -> Iterator[Path]:
 
 
 def _move(stage: Path, out: Path) -> None:
-    """Move the files beside the output, then the output. Once the output exists, everything is complete."""
+    """Move the additional files first, then the output. Once the output exists, everything is complete."""
     parts = sorted(stage.iterdir(), key=lambda part: part.name == out.name)
     refuse_existing(*(out.with_name(part.name) for part in parts))
     moved: list[Path] = []

@@ -174,7 +174,8 @@ def test_mirrored_clips_must_keep_one_class_of_each_head(swaps: dict[str, str]) 
 
 def test_validation_videos_without_any_label_are_refused(segments: Path, tmp_path: Path) -> None:
     write_manifest(tmp_path / "none.csv", [VideoRecord("a.mp4", "")])
-    with pytest.raises(FarfieldError, match=r"none.csv has no label in any row, so val/map cannot be measured"):
+    message = r"none.csv has no label in any row, so mean average precision \(val/map\) cannot be measured"
+    with pytest.raises(FarfieldError, match=message):
         VideoDataModule(str(segments), str(tmp_path / "none.csv"), labels=LABELS, clip=SPEC, task="multilabel")
 
 

@@ -52,7 +52,7 @@ class Augmentation:
             is given.
         short_side_px: smallest and largest short side in pixels for crops as in Wang et al., CVPR 2018, who use 256 and
             320: the short side is resized to a random length, and a square of the network's size is cut out. null for
-                random resized crops, which vary more.
+            random resized crops, which vary more.
         flip: mirror each clip horizontally with probability 1/2.
         keep_direction: classes whose clips are never mirrored, such as "turning left".
         colour: colour jitter: largest relative change of brightness, contrast and saturation; 0.4 draws each factor
@@ -113,7 +113,7 @@ class Augmentation:
         Args:
             generators: random generator for each clip.
             batch_generator: random generator for MixUp and CutMix.
-            keep: for each clip, whether it must not be mirrored.
+            keep: for each clip, True if it must not be mirrored.
             side_px: height and width of the clips in pixels.
         """
         flip = [bool(rng.random() < 0.5) and not kept for rng, kept in zip(generators, keep, strict=True)]

@@ -38,12 +38,12 @@ class Clip:
     """Views of one video in the network's input size.
 
     Attributes:
-        frames: RGB frames (v t h w c). v is 1 in training and clips x crops in a test.
+        frames: RGB frames (v t h w c). v is 1 in training; in evaluation, it is the number of clips times the
+            number of crops.
         times_seconds: time of each frame of each view (v t), from the start of the video.
         bounds_seconds: start of each view's earliest frame and end of its latest frame, in seconds (v 2).
         record: row of the manifest.
-        teacher_frames: frames of the same seconds and the same region, in the teacher's input size; None without a
-            teacher.
+        teacher_frames: the same times and region of the video, in the teacher's input size; None without a teacher.
     """
 
     frames: UInt8[Tensor, "v t h w c"]
@@ -133,7 +133,7 @@ def _is_ascending(places: np.ndarray) -> bool:
 
 
 def _needed_px(spec: ClipSpec, augmentation: Augmentation) -> int:
-    """Return the short side, in pixels, that frames need so that no random crop is smaller than the network's input."""
+    """Return the short side, in pixels, at which every random crop is at least as large as the network's input."""
     if augmentation.short_side_px is not None:
         return augmentation.short_side_px[1]
     return math.ceil(spec.crop_px / math.sqrt(augmentation.crop_scale[0] * 3 / 4))

@@ -117,7 +117,7 @@ def _resize(frames: Frames, height: int, width: int) -> Frames:
 
 @cache
 def _resizes_uint8_fast() -> bool:
-    """Check whether PyTorch resizes uint8 images fast on this processor, as torchvision's `resize` does.
+    """Return whether PyTorch resizes uint8 images fast on this processor, by the rule in torchvision's `resize`.
 
     torchvision itself is not used here, because importing it takes longer than predicting a short video.
     """

@@ -71,13 +71,13 @@ class VideoDataModule(LightningDataModule):
             --timeline --write_hard_negatives` writes this file for the training manifest.
         hard_negative_repeats: number of clips that an epoch draws from each window in hard_negatives. These clips
             replace up to half of the clips of segments, and up to half of the clips outside of segments.
-        unlabelled: CSV file with a column path that lists videos without label, on which a student network learns the
-            predictions of its teacher (see `model.teacher`). Labels in the file are ignored.
+        unlabelled: CSV file whose column `path` lists videos without label. A student network learns its teacher's
+            predictions on these videos (see `model.teacher`). Labels in the file are ignored.
         unlabelled_share: fraction of an epoch's videos that are unlabelled; null for every unlabelled video once. In
             both cases, an epoch has every labelled video once.
         clip: input format of the network.
-        teacher_clip: input format of the teacher, whose clips show the same seconds and regions; None for no teacher.
-        task: task of the network: single_label, multilabel or multi_head.
+        teacher_clip: input format of the teacher, whose clips show the same times and regions; None for no teacher.
+        task: task of the network: `single_label`, `multilabel` or `multi_head`.
         seed: seed of the run.
 
     Raises:
@@ -135,7 +135,7 @@ class VideoDataModule(LightningDataModule):
         if class_balanced and task != "single_label":
             raise FarfieldError(
                 f"data.class_balanced needs one class per video, but the network's task is {task!r}. Leave out "
-                "data.class_balanced. For a multilabel task, loss.pos_weight weights rare classes."
+                "data.class_balanced. For a multilabel task, loss.pos_weight gives rare classes more weight."
             )
         self.task: Task = task
         self.root = root
@@ -190,7 +190,8 @@ class VideoDataModule(LightningDataModule):
             targets = row_targets(self.val_manifest, self.labels, task)
             if task == "multilabel" and not targets.any():
                 raise FarfieldError(
-                    f"{val} has no label in any row, so val/map cannot be measured. Add labelled videos."
+                    f"{val} has no label in any row, so mean average precision (val/map) cannot be measured. "
+                    "Add labelled videos."
                 )
 
     def train_dataloader(self) -> DataLoader[Batch]:

@@ -58,7 +58,7 @@ class Batch(NamedTuple):
     failures: list[Failure]
     """Videos of this batch that could not be read."""
     teacher_clips: UInt8[Tensor, "b v t h w c"] | Float[Tensor, "bv c t h w"] | None = None
-    """The same seconds and regions of the videos in the teacher's input size; None without a teacher."""
+    """The same times and regions of the videos in the teacher's input size; None without a teacher."""
     is_labelled: Bool[Tensor, " b"] | None = None
     """Which clips have a label; None if all have. `labels` has zeros for the others."""
 
@@ -262,7 +262,7 @@ class TrainingClips(Dataset[Batch]):
             yield from (int(index) for index in rng.permutation(candidates) if index != key.row)
 
     def _same_target(self, row: int) -> Bool[np.ndarray, " rows"]:
-        """Return which videos have the same labels as the video of `row`; videos without label count as equal."""
+        """Return for each video whether it has the same labels as the video of `row`, or both have no label."""
         same: np.ndarray = (self.targets == self.targets[row]).reshape(len(self.targets), -1).all(1)
         return same & (self._is_labelled == self._is_labelled[row])
 

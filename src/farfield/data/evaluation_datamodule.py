@@ -89,7 +89,8 @@ def to_network_input(
 ) -> Batch:
     """Augment and normalise a batch on its device, see `network_input`.
 
-    The teacher's clips, if there are any, get the same augmentation, and the mean and standard deviation of `teacher`.
+    The teacher's clips, if any, get the same augmentation, and are normalised by mean and standard deviation of
+    `teacher`.
     """
     clips = network_input(batch.clips, clip, draw=batch.draw, augmentation=augmentation)
     if batch.teacher_clips is None or teacher is None:

@@ -36,9 +36,10 @@ class FrameCache:
     """Cache of decoded frames with a fixed capacity; opens videos like `open_video`.
 
     Frames are the same as without a cache. The first request for a video decodes the requested frames only. Later
-    requests also decode and cache the frames between the missing ones, unless that exceeds `SPREAD` frames per missing
-    frame: the decoder passes these frames anyway, and later clips may need them. Frames that do not fit into the cache
-    are decoded each time. Nothing is evicted, since an epoch uses each video once.
+    requests also decode and cache the frames between the missing ones, because the decoder passes these frames anyway,
+    and later clips may need them. If that exceeds `SPREAD` frames per missing frame, only the missing frames are
+    decoded. Frames that do not fit into the cache are decoded each time. Nothing is evicted, since an epoch uses each
+    video once.
 
     Args:
         num_bytes: capacity for frames, in bytes.

@@ -130,15 +130,16 @@ def dense_views(length: int, spec: ClipSpec, hop: int) -> Int[np.ndarray, "views
 def resampled_frames(
     times: Float[np.ndarray, " frames"], places: Int[np.ndarray, " t"], num_frames: int
 ) -> Int[np.ndarray, " num_frames"]:
-    """Return the frames of a clip of `num_frames` frames that shows the same seconds of the video as another clip.
+    """Resample a clip to `num_frames` frames in the same span of time. Return the frames as indices into `times`.
 
-    The frames are spread evenly from the first to the last frame of the other clip. With equal numbers of frames, the
-    clips are equal. If the other clip loops a short video, its nearest frame is used at each jump back to the start.
+    The frames are spread evenly from the clip's first frame to its last. With an equal number of frames, the result
+    equals the clip. If the clip loops a short video, it jumps back to the start. Between the two frames at a jump, the
+    nearer one is used.
 
     Args:
         times: start time of each frame of the video.
-        places: frames of the other clip, as indices into `times`.
-        num_frames: number of frames of the clip.
+        places: frames of the clip, as indices into `times`.
+        num_frames: number of frames to return.
     """
     at = np.linspace(0, len(places) - 1, num_frames)
     before = np.floor(at + 1e-9).astype(np.int64)  # linspace may round an integer down

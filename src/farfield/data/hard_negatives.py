@@ -42,7 +42,7 @@ class HardWindow:
 
 
 COLUMNS = tuple(field.name for field in fields(HardWindow))
-"""Columns of the file."""
+"""Columns of a file of hard windows."""
 
 
 def read_hard_windows(path: str | Path) -> list[HardWindow]:

@@ -6,7 +6,8 @@ Paths are relative to the manifest's folder, or to a given root. A path leads to
 numbered pictures, which needs `fps`. Several labels of one row are separated by `|`; an empty label means none of the
 classes. [start_seconds, end_seconds) is the annotated segment; without one, the whole video is used. `farfield data
 index` fills the columns from num_frames to duration_seconds. `group` names what videos have in common, such as the
-person or the source video; `farfield data split` keeps groups whole. Spaces around a value are stripped.
+person or the source video; `farfield data split` puts all videos of a group into the same split. Spaces around a value
+are stripped.
 """
 
 from __future__ import annotations
@@ -154,8 +155,8 @@ class Manifest(Sequence[VideoRecord]):
     def provenance(self) -> dict[str, Any]:
         """Return source, content hash, numbers of videos and classes, and number of missing videos.
 
-        Missing videos are those that `data subset` chose but did not find; None for other manifests. All values have
-        plain types, so that checkpoints, reports and experiment trackers can store them.
+        Missing videos are those that `data subset` chose but did not find. For other manifests, their number is None.
+        All values have plain types, so that checkpoints, reports and experiment trackers can store them.
         """
         about = {"manifest": self.source, "hash": self.content_hash(), "videos": len(self), "classes": len(self.labels)}
         return about | {"missing": _count_missing(Path(self.source), about["hash"])}
@@ -212,8 +213,7 @@ def read_manifest(
     Args:
         path: CSV file.
         root: folder that the paths in the file are relative to; None for the folder of the manifest.
-        group_column: column that holds the group of each video. With a name other than "group", unknown columns are
-            ignored.
+        group_column: column that holds the group of each video. If it is not "group", unknown columns are ignored.
         needs_labels: whether the column `label` must be there.
 
     Raises:
@@ -254,7 +254,7 @@ def record_file(manifest: str | Path) -> Path:
 
 
 def _count_missing(manifest: Path, digest: object) -> int | None:
-    """Return how many chosen videos were missing when the subset was made; None without a record of this.
+    """Return how many chosen videos were missing when the subset was made; None if unknown.
 
     `digest` is the manifest's content hash. A record with another hash is ignored.
     """

@@ -43,7 +43,7 @@ def flipped_labels(
 def mirrored_classes(labels: Sequence[str], flip_labels: Mapping[str, str]) -> Int[np.ndarray, " classes"]:
     """Return the class that the mirrored clips of each class show, as indices into `labels`, int64.
 
-    Scores of mirrored clips, indexed as `scores[:, mirrored_classes(...)]`, are the scores of the original clips.
+    `scores[:, mirrored_classes(...)]` puts the scores of mirrored clips into the class order of the original clips.
     """
     position = {label: i for i, label in enumerate(labels)}
     return np.array([position[flip_labels.get(label, label)] for label in labels], dtype=np.int64)

@@ -22,8 +22,8 @@ def row_targets(
     """Return the target of each row: for `single_label`, the class as an index into `labels`; else 0 or 1 per class.
 
     Raises:
-        FarfieldError: for a label that is not in `labels`; for a single-label task, for a row with no label or several;
-            for a multi_head task, for a row without exactly one label of each head.
+        FarfieldError: for a label that is not in `labels`; in a single-label task, for a row with no label or several;
+            in a multi_head task, for a row without exactly one label of each head.
     """
     if task == "single_label":
         return manifest.targets(labels)
@@ -64,7 +64,7 @@ class WholeVideos:
 
     @classmethod
     def of(cls, manifest: Manifest) -> WholeVideos:
-        """Merge the rows of each video. Other columns are taken from the video's first row.
+        """Merge the rows of each video: collect their labels and segments; take all other columns from the first row.
 
         Raises:
             FarfieldError: if two rows spell the path of one video differently, such as a.mp4 and ./a.mp4.
@@ -77,7 +77,7 @@ class WholeVideos:
             if first != record.path:
                 raise FarfieldError(
                     f"{manifest.source} spells the path of a video in two ways, {first!r} and {record.path!r}, "
-                    "so that each would have only a part of its segments. Use one spelling in all rows."
+                    "so its segments would be divided between two videos. Use one spelling in all rows."
                 )
             rows.setdefault(record.path, record)
             end = math.inf if record.end_seconds is None else record.end_seconds
@@ -123,10 +123,10 @@ class ClipTargets:
     has_label: list[Bool[np.ndarray, "segments classes"]]
 
     def of_clip(self, row: int, times_seconds: Float[np.ndarray, " t"]) -> Float[np.ndarray, " classes"]:
-        """Return 1 for each class of a segment that overlaps the time from the clip's first frame to its last, else 0.
+        """Return 1 for each class with a segment that overlaps the clip (first frame to last frame), 0 for all others.
 
         Source: `aggregate_labels` in PySlowFast's slowfast/datasets/charades.py, which joins the labels of all frames
-        of the video in this time, not only of those that the clip shows.
+        of the video in this time, not only of the clip's frames.
         """
         starts, ends = self.bounds[row].T - SEGMENT_TOLERANCE_SECONDS
         overlaps = (starts <= times_seconds.max()) & (ends > times_seconds.min())

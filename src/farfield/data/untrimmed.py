@@ -38,7 +38,7 @@ class Kind(IntEnum):
     """Kind of a source of clips (see `UntrimmedVideos.sources`)."""
 
     SEGMENT = 0
-    """A labelled segment, at least in part."""
+    """A labelled segment; its clips overlap it, but may begin before it or end after it."""
     FREE_TIME = 1
     """Time outside of all segments of a video."""
     HARD_WINDOW = 2
@@ -183,12 +183,15 @@ class UntrimmedVideos:
         return stream[place + np.arange(spec.num_frames) * spec.frame_stride]
 
     def target(self, row: int, bounds_seconds: Float[np.ndarray, " 2"]) -> Float[np.ndarray, " classes"]:
-        """Return the share of time that each class covers in a clip of the source with index `row`."""
+        """Return the share of a clip's time that each class covers. `row` is the index of the clip's source."""
         start, end = bounds_seconds.tolist()
         return self.targets.shares(int(self.video[row]), start, end)
 
     def check_free_time(self, tried: set[int]) -> None:
-        """Raise `NoFreeTime` if `tried`, the sources into which no clip fits, contains the free time of every video."""
+        """Raise `NoFreeTime` if no clip fits outside of segments in any video.
+
+        `tried` are the sources into which no clip fits.
+        """
         if tried.issuperset(np.flatnonzero(self.kinds == Kind.FREE_TIME).tolist()):
             raise NoFreeTime(
                 f"no clip fits outside of the labelled segments in any video of {self.sources.source}. Set "
@@ -197,10 +200,10 @@ class UntrimmedVideos:
 
 
 def free_seconds(videos: Manifest, targets: ClipTargets) -> Float[np.ndarray, " videos"]:
-    """Return the time of each video outside of its labelled segments, in seconds, by the manifest's durations.
+    """Return, for each video, the seconds outside of its labelled segments, from the manifest's durations.
 
-    A video of unknown duration gets the mean of the other videos, or 1 if no duration is known. The duration is not
-    needed for a video with a segment that begins at 0 and a segment without an end.
+    A video of unknown duration gets the mean of the other videos, or 1 if no duration is known. No duration is
+    needed if one segment begins at 0, and the same or another segment has no end.
     """
     free = np.full(len(videos), np.nan)
     for row, record in enumerate(videos):

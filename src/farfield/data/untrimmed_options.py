@@ -32,8 +32,8 @@ class UntrimmedOptions:
             raise FarfieldError(f"data.negative_share is {self.negative_share}; it must be at least 0 and below 1.")
         if self.hard_negative_repeats < 1:
             raise FarfieldError(
-                f"data.hard_negative_repeats is {self.hard_negative_repeats}; it must be at least 1. To draw no window "
-                "more often, leave out data.hard_negatives."
+                f"data.hard_negative_repeats is {self.hard_negative_repeats}; it must be at least 1. To train without "
+                "hard negatives, leave out data.hard_negatives."
             )
         idle = {
             "hard_negatives": self.hard_negatives is not None and not self.untrimmed,
@@ -70,8 +70,8 @@ class UntrimmedOptions:
             )
         if clip.sampling == "segments":
             raise FarfieldError(
-                "data.untrimmed needs clips of a fixed length, but clip.sampling is 'segments': a clip spans the "
-                "whole video. Set model.clip.sampling to 'clip'."
+                "data.untrimmed needs clips of a fixed length, but clip.sampling is 'segments', with which a clip "
+                "spans the whole video. Set model.clip.sampling to 'clip'."
             )
         return UntrimmedVideos.of(
             manifest,

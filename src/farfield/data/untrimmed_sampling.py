@@ -1,7 +1,7 @@
 """Choose where training clips of untrimmed videos start: at a segment, outside of all segments, or in a hard window.
 
-Pure functions of times, segments and a random generator. A clip is given by its place k: it begins at position k of the
-video's stream of frames (see `frame_sampling.py`).
+Pure functions of times, segments and a random generator. A clip's place is the position at which it begins in
+the video's stream of frames (see `frame_sampling.py`).
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ class NoFreeTime(FarfieldError):
 def clip_bounds(
     times: Float[np.ndarray, " frames"], stream: Int[np.ndarray, " stream"], spec: ClipSpec
 ) -> Float[np.ndarray, "places 2"]:
-    """Return start and end, in seconds, of the clip at each place. A clip ends when its last frame ends.
+    """Return start and end, in seconds, of all clips: row k is the clip that begins at position k of the stream.
 
-    Both columns ascend. A stream that is not longer than a clip has one place.
+    A clip ends when its last frame ends. Both columns ascend. A stream that is not longer than a clip gives one row.
 
     Args:
         times: start time of each frame of the video.
@@ -41,9 +41,9 @@ def clip_bounds(
 
 
 def place_in_segment(bounds: Float[np.ndarray, "places 2"], start: float, end: float, rng: np.random.Generator) -> int:
-    """Draw the place of a clip that overlaps the segment [start, end): inside it, or across its borders.
+    """Draw the start position of a clip that overlaps the segment [start, end): inside it, or across its borders.
 
-    All places with enough overlap, see `MIN_OVERLAP`, are equally likely.
+    All positions with enough overlap, see `MIN_OVERLAP`, are equally likely.
     """
     overlap = np.minimum(bounds[:, 1], end) - np.maximum(bounds[:, 0], start)
     wanted = MIN_OVERLAP * np.minimum(bounds[:, 1] - bounds[:, 0], end - start)
@@ -54,7 +54,9 @@ def place_in_segment(bounds: Float[np.ndarray, "places 2"], start: float, end: f
 def place_outside(
     bounds: Float[np.ndarray, "places 2"], segments: Float[np.ndarray, "segments 2"], rng: np.random.Generator
 ) -> int:
-    """Draw the place of a clip outside of all segments; with probability `NEAR_BORDER_SHARE`, close to a segment.
+    """Draw the start position of a clip outside of all segments.
+
+    With probability `NEAR_BORDER_SHARE`, the clip is close to a segment.
 
     Raises:
         NoFreeTime: if every clip overlaps a segment.
@@ -75,9 +77,9 @@ def place_in_window(
     segments: Float[np.ndarray, "segments 2"],
     rng: np.random.Generator,
 ) -> int:
-    """Draw the place of a clip whose middle lies in the middle half of the window [start, end).
+    """Draw the start position of a clip whose middle lies in the middle half of the window [start, end).
 
-    If the window overlaps no segment, the clip also overlaps no segment, if such a place exists.
+    If the window overlaps no segment, clips that overlap no segment are preferred.
     """
     middles = bounds.mean(axis=1)
     inside = np.abs(middles - (start + end) / 2) <= (end - start) / 4
@@ -91,7 +93,7 @@ def place_in_window(
 def overlapping(
     bounds: Float[np.ndarray, "places 2"], segments: Float[np.ndarray, "segments 2"]
 ) -> Bool[np.ndarray, " places"]:
-    """Return for each place whether its clip overlaps any segment. Both columns of `bounds` must ascend."""
+    """Return, for each clip, whether it overlaps any segment. Both columns of `bounds` must ascend."""
     found = np.zeros(len(bounds), dtype=bool)
     first = np.searchsorted(bounds[:, 1], segments[:, 0] + SEGMENT_TOLERANCE_SECONDS, side="right")
     stop = np.searchsorted(bounds[:, 0], segments[:, 1] - SEGMENT_TOLERANCE_SECONDS, side="left")

@@ -12,7 +12,7 @@ from farfield.inference.packet_recorder import PacketRecorder
 from farfield.timelines.options import TimelineOptions, check_thresholds
 
 DELAY_SECONDS = 5.0
-"""Time, in seconds, that packets are kept longer than clips need, because decoding and scoring take time."""
+"""Additional seconds for which packets are kept in memory, because decoding and scoring take time."""
 
 LOWEST_USUAL_FPS = 10.0
 """Frame rate with which the length of a window is estimated before the cameras are open."""

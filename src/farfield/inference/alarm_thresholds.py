@@ -26,8 +26,8 @@ def make_tracker(model: InferenceModel, options: AlarmOptions) -> AlarmTracker:
     thresholds = timeline_thresholds(model, labels, options.threshold)
     if model.task != "multilabel" and not thresholds.any():
         raise FarfieldError(
-            "threshold is 0, and this network has no thresholds; alarms need one. Give threshold, such as 0.8, or "
-            "choose thresholds with farfield test --choose_threshold."
+            "threshold is 0, and this network has no thresholds; alarms need one. Set threshold to a value such as "
+            "0.8, or choose thresholds with farfield test --choose_threshold."
         )
     low = options.hysteresis * thresholds
     wanted = np.array([options.labels is None or label in options.labels for label in labels])

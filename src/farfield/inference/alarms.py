@@ -63,7 +63,7 @@ class AlarmTracker:
         """Update the alarms with the next window, and return those that started, continued or ended.
 
         Args:
-            start_seconds: start of the window, later than that of the previous window.
+            start_seconds: start of the window, after the start of the previous window.
             end_seconds: end of the window.
             probabilities: probability of each class.
 

@@ -20,7 +20,7 @@ from farfield.timelines.window_lengths import check_window_lengths
 log = logging.getLogger("farfield")
 
 SECONDS_BETWEEN_WARNINGS = 60.0
-"""Seconds over which skipped windows are counted: long, because a connection begins with a burst of frames."""
+"""Seconds over which skipped windows are counted. Many, because a connection begins with a burst of frames."""
 
 TOLERATED_SKIPS = 0.1
 """Share of windows that may be skipped without a warning."""
@@ -45,7 +45,7 @@ class CameraGroup:
     """A group of open cameras, from `open_cameras`. Their newest windows are taken in turns.
 
     Args:
-        cameras: the cameras.
+        cameras: cameras that have been started.
         arrived: condition that the cameras notify of new frames.
     """
 

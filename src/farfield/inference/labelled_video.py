@@ -41,8 +41,8 @@ def write_labelled_video(
 
     Without a timeline, the panel below the frames shows the most probable classes of the whole video. With a timeline,
     it shows the label of the current segment, and a strip of all segments with a cursor. For a multilabel network, the
-    panel shows all classes that reach their thresholds, or "none of the classes". The copy contains the requested part
-    of the video. If a frame cannot be read, the copy ends before it.
+    panel shows all classes that reach their thresholds, or "none of the classes". If only a part of the video was
+    predicted, the copy has only this part. If a frame cannot be read, the copy ends before it.
 
     Args:
         prediction: prediction for the video.

@@ -70,7 +70,7 @@ class PacketRecorder:
         return ".mp4" if self._template is None else self._template.suffix
 
     def connect(self, stream: VideoStream) -> None:
-        """Prepare for the packets of a new connection, and forget those of the previous one."""
+        """Forget the packets of the previous connection, and prepare for a new connection."""
         with self._lock:
             self._buffer.clear()
             self._template = StreamTemplate(stream)
@@ -119,8 +119,8 @@ class PacketRecorder:
         Args:
             key: key of the clip.
             until_seconds: time at which the clip should end.
-            final: whether the clip will not be extended again. It is then finished as soon as a packet of that time has
-                arrived.
+            final: True if the clip will not be extended again. The clip is then finished when a packet at or after
+                `until_seconds` arrives.
         """
         with self._lock:
             clip = self._open.get(key)

@@ -28,7 +28,7 @@ from farfield.video.decoders import Video, open_video
 from farfield.video.frame_rate import duration_seconds
 
 OnProgress = Callable[[int, int], object]
-"""Callback for progress. Its arguments are the number of windows scored so far, and the number of all windows."""
+"""Callback for progress. Its arguments are the number of windows or views scored so far, and their total number."""
 
 
 @dataclass(frozen=True)

@@ -119,7 +119,7 @@ def predict_cameras(
         raise FarfieldError(f"top_k is {top_k}; it must be at least 1.")
     if clips is not None and alarms is None:
         raise FarfieldError(
-            "clips are given without alarms, but only alarms have them. Give alarms, or leave clips out."
+            "clips are given without alarms, but clips are recorded only for alarms. Give alarms, or leave clips out."
         )
     options = options or CameraOptions()
     recorder = None if clips is None else clips.prepare(model.clip, options.window_seconds)

@@ -68,8 +68,8 @@ class Prediction:
         features: one row for the video, or one for each window of the timeline; None if not requested. Not in the JSON.
         feature_seconds: start and end, in seconds, of the part of the video that each row of features covers; None if
             there are no features. Not in the JSON.
-        reaches_threshold: whether any class reaches its threshold, also one that is not in the ranking; None if the
-            network has no thresholds for such probabilities, or if it is unknown. Not in the JSON.
+        reaches_threshold: whether any class reaches its threshold, even one that is not in the ranking; None without
+            thresholds, with a timeline or hop, and for a prediction read from JSON. Not in the JSON.
     """
 
     path: str
@@ -165,7 +165,7 @@ def rank(
         top_k: number of the most probable classes to return.
         as_in_test: whether the probabilities are averages over test views, like the probabilities from which `farfield
             test` chooses thresholds. In a single-label task, only such probabilities are compared with thresholds.
-        thresholds: thresholds of the classes that replace the network's own; used in a multilabel task only.
+        thresholds: threshold of each class, instead of the network's own; used in a multilabel task only.
     """
     if model.task == "multi_head":
         return [RankedLabel(*each) for each in rank_labels_jointly(probabilities, model.labels, top_k)]
@@ -186,7 +186,7 @@ def any_reaches_threshold(probabilities: Float[np.ndarray, " classes"], model: I
     """Return whether any class reaches the network's threshold for it; None without thresholds.
 
     Args:
-        probabilities: probability of each class, averaged over the views of a test.
+        probabilities: probability of each class, averaged over test views.
         model: network with the labels, the task and the thresholds.
     """
     if model.task == "multi_head":

@@ -265,7 +265,7 @@ Key = tuple[str, float | None, float | None, float | None]
 
 
 def _key(entry: dict[str, Any]) -> Key:
-    """Return the key of a prediction. Predictions of versions that had no segments have only the path."""
+    """Return the key of a prediction. Predictions by farfield versions without segments have only the path."""
     return (
         entry["path"],
         entry.get("requested_start_seconds"),

@@ -15,10 +15,10 @@ MAX_UNTIMED = 64
 class StreamClock:
     """Converts the times of a source's clock to seconds that start at `base`.
 
-    If the source's clock jumps back, for example after a restart, the result continues from the previous one.
+    If the source's clock jumps back, for example after a restart, the result continues from the previous result.
 
     Args:
-        base: result for the first time, in seconds.
+        base: result of the first conversion, in seconds.
         step: seconds from the previous result to the next one after the source's clock has jumped back.
     """
 
@@ -60,7 +60,7 @@ class PacketClock:
         """Take the next packet, and yield all packets whose times are known by now.
 
         Packets at the beginning of a stream may lack times (the first one of an RTSP stream, the first ones of a
-        Matroska stream with B-frames). Their times are counted back from the first packet that has one.
+        Matroska stream with B-frames). Their times are counted back from the first packet with a time.
         """
         duration = packet.duration or round(self._step / packet.time_base)
         if packet.dts is None and self._last is None and len(self._untimed) < MAX_UNTIMED:

@@ -12,12 +12,12 @@ from farfield.errors import FarfieldError
 
 
 def how_lists_end(option: str) -> str:
-    """Say where a list option's values end: they are all words after it."""
+    """Explain, for an error message, which words are the values of a list option."""
     return f"All words after {option} are its values: put files before it."
 
 
 def is_list(kind: Any) -> bool:
-    """Return whether an annotation is a list, or a list or None."""
+    """Return whether a type annotation is a list, with or without None (`list[str] | None`)."""
     kinds = [each for each in typing.get_args(kind) or [kind] if each is not type(None)]
     return typing.get_origin(kind) is list or (len(kinds) == 1 and typing.get_origin(kinds[0]) is list)
 

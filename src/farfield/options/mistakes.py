@@ -68,7 +68,7 @@ def _explain_in_group(group: str, message: str) -> str:
 def nearest_option(given: str, options: Sequence[str]) -> str:
     """Suggest the known option that is nearest to `given`; "lr" finds "model.optimisation.lr".
 
-    First, the last parts of the names (after the last dot) are compared: candidates are the options with the most
+    Names are first compared by their last part (after the last dot): candidates are the options with the most
     similar last part, or else the options whose last part contains the last part of `given`. If there are none,
     candidates are the options with a similar full name. Of several candidates, the one with the most similar full name
     is suggested.

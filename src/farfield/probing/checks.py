@@ -110,7 +110,7 @@ def _warn_if_shared(name: str, videos: Manifest, of: str, others: Manifest, use:
         videos: the manifest.
         of: option of the other manifest.
         others: the other manifest.
-        use: what the other manifest is used for, such as "on which heads are trained".
+        use: use of the other manifest, as a relative clause such as "on which heads are trained".
     """
     seen: dict[str, list[tuple[float, float]]] = {}
     for row in range(len(others)):

@@ -83,9 +83,9 @@ def learning_curve(
 ) -> list[CurvePoint]:
     """Train and measure heads on 1, 2, 4, ... videos of each class, with several random draws for each number.
 
-    The heads of all draws of one number are trained at once. The curve's last point, with all videos, is not part of
-    the result, because its head has been trained already. Features are always standardised by all training videos,
-    which needs no labels.
+    For each number, the heads of all draws are trained at once. The curve's last point, with all videos, is not part of
+    the result, because its head has been trained already. Features are always standardised by the mean and deviation
+    over all training videos, which needs no labels.
 
     Args:
         make: returns a new head with its initial weights.

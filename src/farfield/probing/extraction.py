@@ -40,8 +40,8 @@ class Extractor:
         forward_context: function that returns a context manager for each forward pass, such as autocast.
         with_maps: whether to compute the maps, too.
         dtype: number format of the maps.
-        pool: maximum size (t h w) of the maps of training clips; larger maps are average-pooled to it. None for whole
-            maps.
+        pool: maximum size (t h w) of the maps of training clips; larger maps are average-pooled to it. None for no
+            pooling.
     """
 
     def __init__(
@@ -88,7 +88,7 @@ class Extractor:
         return found
 
     def row_bytes(self, *, views: int, training: bool) -> int:
-        """Return the size, in bytes, of the features of `views` views of training clips (`training`) or test clips."""
+        """Return the size in bytes of the features of `views` views: training clips if `training`, else test clips."""
         clip = self.network.clip
         side = clip.crop_px if training else clip.test_side_px
         example = torch.zeros(1, 3, clip.num_frames, side, side, device=self.device)
@@ -113,7 +113,7 @@ def fill_cache(
         keys: key of each sample of the dataset.
         dataset: returns batches of samples.
         extractor: computes the features.
-        description: what is computed, for the progress bar.
+        description: text beside the progress bar.
         augmentation: augmentation of training clips; None for test views.
         batch_size: samples in a batch.
         num_workers: number of processes that decode; 0 decodes in the main process.

@@ -157,6 +157,6 @@ def as_gigabytes(count: int) -> str:
 def _not_writable(folder: Path, error: Exception) -> FarfieldError:
     reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
     return FarfieldError(
-        f"features cannot be written to {folder}: {reason}. Free space, or set probe.cache to a folder that can be "
-        "written. Features computed so far are kept."
+        f"features cannot be written to {folder}: {reason}. Free up disk space, or set probe.cache to a writable "
+        "folder. Features computed so far are kept."
     )

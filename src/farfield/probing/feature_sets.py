@@ -241,7 +241,7 @@ class FeatureMaker:
         return rows, [key for row in rows for key in of_rows[row]]
 
     def _keep_direction(self) -> list[bool]:
-        """Return for each training video whether its clips must not be mirrored."""
+        """Return, for each training video, True if its clips must not be mirrored."""
         kept = set(self.data.augmentation.keep_direction)
         return [bool(kept.intersection(record.labels)) for record in self.data.train_manifest]
 

@@ -110,8 +110,8 @@ def check_heads(network: ActionNet, heads: Sequence[HeadName]) -> None:
     """Raise `FarfieldError` if one of the heads needs feature maps and the network has none."""
     if set(heads) != {"linear"} and not network.backbone.has_map:
         raise FarfieldError(
-            f"probe.heads is {list(heads)}, but the features of {network.config['backbone']} have no positions. Heads "
-            "other than 'linear' need positions. Set probe.heads to [linear]."
+            f"probe.heads is {list(heads)}, but the features of {network.config['backbone']} have no positions in "
+            "space and time, which all heads except 'linear' need. Set probe.heads to [linear]."
         )
 
 
@@ -159,7 +159,8 @@ def _attention_options(map_shapes: Sequence[Sequence[int]], given: dict[str, Any
         if fitting[-1] < ATTENTION_HEADS:
             channels = " and ".join(str(shape[0]) for shape in map_shapes)
             log.info(
-                "the attentive head has %d attention heads, because the channels (%s) are not a multiple of %d",
+                "the attentive head has %d attention heads, because the number of channels (%s) is not a multiple "
+                "of %d",
                 fitting[-1],
                 channels,
                 ATTENTION_HEADS,
@@ -173,8 +174,8 @@ def _non_local_options(
     config = network.config
     if config["insert"] and config["block"] != "non_local":
         raise FarfieldError(
-            f"probe.heads has 'non_local', but the network's inserted blocks are {config['block']}, and all blocks of "
-            "a network must be of one kind. Leave 'non_local' out of probe.heads."
+            f"probe.heads has 'non_local', but the network's inserted blocks are {config['block']!r}, and all blocks "
+            "of a network must be of one kind. Leave 'non_local' out of probe.heads."
         )
     placement = dict(resolve_placement(network.backbone, config["insert"])) if config["insert"] else {}
     tops = {top: old + 1 for top, old in zip(network.backbone.tops, old_blocks, strict=True)}

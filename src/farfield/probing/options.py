@@ -40,7 +40,7 @@ class ProbeSettings:
         halving: whether to drop the configurations of "attentive" and "non_local" heads that are worst on the
             validation videos after 1/16 and 1/4 of the steps (successive halving). 24 configurations then take about as
             long as 4. All configurations of "linear" heads are trained to the end.
-        train_views: number of augmented clips to compute features of, for each training video.
+        train_views: number of augmented clips of each training video.
         epochs: number of times that a head sees each training video, each time in a view drawn at random.
         min_steps: minimum number of training steps. It applies to small data sets, on which `epochs` gives fewer.
         batch_size: number of clips in a training step.
@@ -51,8 +51,8 @@ class ProbeSettings:
         cache: folder for computed features, which several runs may share; null for `features` in the run folder.
             Features of different weights, clip settings or augmentations are stored separately.
         dtype: number format of cached feature maps. float16 needs half the space. Pooled features are always float32.
-        pool: maximum size [t, h, w] of the maps of training clips; larger maps are average-pooled to it. null keeps
-            them whole. Maps of validation and test videos are always whole.
+        pool: maximum size [t, h, w] of the maps of training clips; larger maps are average-pooled to it. null for
+            no pooling. Maps of validation and test videos are never pooled.
     """
 
     heads: tuple[str, ...] = ("linear",)
@@ -73,7 +73,7 @@ class ProbeSettings:
     def check(self) -> None:
         """Raise `FarfieldError` for a value out of range.
 
-        The check is not part of the construction, because the parser would report its error as a wrong type.
+        The constructor does not check, because the parser would report the error as a wrong type.
         """
         for name in self.heads:
             if name not in get_args(HeadName):

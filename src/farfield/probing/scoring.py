@@ -23,15 +23,12 @@ VIEWS_AT_ONCE = 64
 
 
 def score_videos(grid: Grid, videos: FeatureSet) -> Float[Tensor, "k n views classes"]:
-    """Compute the class probabilities that each configuration gives each view of each video.
-
-    The result is on the CPU.
-    """
+    """Compute class probabilities of every view of the videos, by each configuration. The result is on the CPU."""
     return _score(grid.head.eval(), grid.scores, videos)
 
 
 def score_head(head: ProbeHead, videos: FeatureSet) -> Float[Tensor, "n views classes"]:
-    """Compute the class probabilities that one head gives each view of each video. The result is on the CPU."""
+    """Compute class probabilities of every view of the videos, by one head. The result is on the CPU."""
     return _score(head.eval(), lambda inputs: head(*inputs)[None], videos)[0]
 
 

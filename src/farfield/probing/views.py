@@ -1,4 +1,4 @@
-"""Augmented clips of training videos, to compute features of for a probe, and the keys of cached features."""
+"""Augmented clips of training videos, whose features a probe caches, and the keys of cached features."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class AugmentedViews(Dataset[Batch]):
         manifest: training videos.
         spec: the network's clip settings.
         augmentation: random variation of the clips, without MixUp and CutMix.
-        keep_direction: for each row of the manifest, whether its clips must not be mirrored.
+        keep_direction: for each row of the manifest, True if its clips must not be mirrored.
         num_views: number of views of each video.
         seed: seed of the run.
         decoder: "pyav" or "decord".

@@ -217,7 +217,7 @@ class _Handlers:
 
 
 def _headline(found: dict[str, Any]) -> str:
-    """Return a prediction's most probable label as text; for multilabel, the first three labels above threshold."""
+    """Return a prediction's most probable label as text; for a multilabel network, the first three above threshold."""
     if found["task"] != "multilabel":
         return str(found["ranking"][0]["label"])
     labels = [each["label"] for each in found["ranking"] if each["above_threshold"]]
@@ -265,7 +265,7 @@ def _picture_size(state: dict[str, Any]) -> tuple[int, int]:
 
 
 def _picture(state: dict[str, Any], index: int, point: tuple[float, float] | None) -> Any:
-    """Draw the frame in which the user clicks a point, with a ring around a point (y, x), each in [0, 1)."""
+    """Draw the frame in which the user clicks, with a ring around `point`: (y, x), each in [0, 1); None for no ring."""
     frame = Image.fromarray(np.array(_load_frames(state)[index]))
     frame = frame.resize(_picture_size(state), Image.Resampling.BICUBIC)
     if point is not None:

@@ -37,7 +37,7 @@ class ExactFrames:
         self._reader = reader
 
     def decode(self, left: deque[int], jump: bool) -> Iterator[tuple[int, VideoFrame]]:
-        """Decode the frames at the places in `left`: remove each place from `left`, and yield (place, frame).
+        """Yield (place, frame) for each place in `left`, and remove the place. A place is an index in display order.
 
         Args:
             left: places still to decode, ascending.
@@ -65,7 +65,7 @@ class ExactFrames:
     # --- only needed frames ---------------------------------------------------------------------------------------
 
     def _decode_needed(self, left: deque[int], jump: bool) -> Iterator[tuple[int, VideoFrame]]:
-        """Yield the frames at the places in `left`. Decode few other frames; stop when a timestamp may be wrong."""
+        """Yield (place, frame) for places in `left`; decode few other frames. Stop when a timestamp may be wrong."""
         index = self._reader.index
         if index.by_number:
             return
@@ -198,7 +198,7 @@ class ExactFrames:
         yield from held
 
     def _is_certain(self, held: deque[tuple[int, VideoFrame]], begin: int, released: int) -> bool:
-        """Return whether the first frame in `held` is certainly the one after place `released`.
+        """Return whether the first frame in `held` is certainly the frame at place `released` + 1.
 
         `begin` is the place at which decoding began.
         """
@@ -209,7 +209,7 @@ class ExactFrames:
 
 
 def _without_gaps(frames: Iterable[tuple[int, VideoFrame]], start: int, stop: int) -> Iterator[tuple[int, VideoFrame]]:
-    """Yield (place, frame) for each place in [start, stop); a place without a frame repeats the previous frame."""
+    """Fill gaps: yield (place, frame) for each place in [start, stop). A missing frame repeats the previous frame."""
     following, before = start, None
     for place, frame in frames:
         if frame.is_corrupt:

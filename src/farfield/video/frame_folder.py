@@ -127,7 +127,7 @@ def list_pictures(folder: Path) -> list[str]:
 
 
 def _uninterrupted(names: Sequence[str]) -> dict[str, None]:
-    """Return the names that the pictures have if no number is missing: as many as `names`, from the lowest number on.
+    """Return as many picture names as in `names`, numbered without gaps from their lowest number.
 
     The result is empty if the lowest number is not 0 or 1.
     """

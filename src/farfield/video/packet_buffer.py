@@ -34,7 +34,7 @@ class StoredPacket:
 
 @dataclass
 class _Group:
-    """A keyframe and the packets up to the next one."""
+    """A keyframe and the packets up to the next keyframe."""
 
     packets: list[StoredPacket] = field(default_factory=list)
     bytes: int = 0

@@ -82,7 +82,7 @@ class PacketReader:
         return int(np.searchsorted(self.index.stamps, self.index.keyframes[keyframe].stamp)) if keyframe else 0
 
     def latest_keyframes(self, places: list[int]) -> Int[np.ndarray, " places"]:
-        """Return, for each place, the position in `index.keyframes` of the latest keyframe to decode it from."""
+        """Return, for each place, the position in `index.keyframes` of the latest keyframe at or before it."""
         shown = [keyframe.stamp for keyframe in self.index.keyframes]
         return np.maximum(np.searchsorted(shown, self.index.stamps[places], side="right") - 1, 0)
 

@@ -168,7 +168,7 @@ class PyAVVideo:
                 yield place, frame
 
     def _confirm_size(self, frame: VideoFrame) -> None:
-        """Correct the size from the video's first frame if `frame` does not have the size that the container states."""
+        """Replace the container's frame size by the first frame's size if `frame` shows that the former is wrong."""
         if self._is_size_confirmed or (frame.width, frame.height) == self._size:
             return
         self._is_size_confirmed = True

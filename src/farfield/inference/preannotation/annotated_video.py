@@ -49,8 +49,8 @@ class AnnotatedVideo:
         task: task of the network.
         model: the network's backbone; "farfield" if unknown.
         actions: actions in order of time; None if only the whole video was predicted.
-        labels: labels of the whole video and their scores; empty if it was not predicted, or no label reaches its
-            threshold.
+        labels: labels of the whole video and their scores; empty if the whole video was not predicted, or if no label
+            reaches its threshold.
     """
 
     path: Path
@@ -66,7 +66,7 @@ class AnnotatedVideo:
     labels: list[tuple[str, float]]
 
     def frames(self, action: Action) -> tuple[int, int]:
-        """Return the first frame of an action and the frame after its last, counted from 0.
+        """Return an action's first frame and the frame after its last, as indices from 0.
 
         Start and end are rounded to the nearest frame. An action has at least one frame, and does not extend past the
         end of the video.
@@ -130,7 +130,7 @@ def _is_whole(prediction: Prediction) -> bool:
 
 
 def _actions(prediction: Prediction, seconds: float) -> list[Action]:
-    """Return the actions of a timeline; without one, an action for each predicted label of the part of the video."""
+    """Return a timeline's actions. Without a timeline, each predicted label is an action over the predicted part."""
     if prediction.segments is not None:
         return [
             Action(each.start_seconds, each.end_seconds, tuple(each.label.split("|")), each.score)

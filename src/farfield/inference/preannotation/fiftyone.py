@@ -1,4 +1,4 @@
-"""Write predictions for FiftyOne as a FiftyOneTemporalDetectionDataset: labels.json, and paths of videos (data.json).
+"""Write predictions for FiftyOne as a FiftyOneTemporalDetectionDataset: actions (labels.json), video paths (data.json).
 
 The following is from FiftyOne's own code (`FiftyOneTemporalDetectionDatasetImporter` in
 fiftyone/utils/data/importers.py and `FiftyOneTemporalDetectionSampleParser` in parsers.py, both of version 1.22.1; see
