@@ -10,6 +10,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from jsonargparse import class_from_function
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import Logger
@@ -45,6 +46,9 @@ from farfield.training.throughput import Throughput
 from farfield.training.wandb_logging import WandbArtifacts, WandbSettings, make_wandb_logger, sweep_folder
 
 log = logging.getLogger("farfield")
+
+_MODULE_CLASS = class_from_function(build_training_module)
+"""Class for the options of `build_training_module`. LightningCLI would make one for each run: slow."""
 
 
 def _with_value(words: list[str]) -> list[str]:
@@ -305,7 +309,7 @@ def make_run(arguments: Sequence[str]) -> TrainingRun:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="LightningCLI's args parameter")  # it is meant for callers like this
         return TrainingRun(
-            build_training_module,
+            _MODULE_CLASS,
             VideoDataModule,
             run=False,
             seed_everything_default=0,

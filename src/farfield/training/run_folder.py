@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import logging
-import math
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,7 +22,7 @@ from farfield.training.validation_metrics import head_figures
 log = logging.getLogger("farfield")
 
 REDRAW_SECONDS = 10.0
-"""Minimum time between plots. Drawing takes a third of a second, as long as training on a few dozen clips."""
+"""Minimum time before the first plots, and between plots. Drawing takes a third of a second."""
 
 
 class RunFiles(Callback):
@@ -33,7 +32,8 @@ class RunFiles(Callback):
     `log_every_n_steps` steps, not every step, since reading a loss synchronises with the device. Rows are written
     immediately. When a run resumes, rows of steps after its checkpoint are dropped.
 
-    Plots are drawn after epochs, but at most every `REDRAW_SECONDS`, and when the run ends (unless it is killed).
+    Plots are drawn after an epoch if `REDRAW_SECONDS` have passed since the start of the run or the last drawing, and
+    when the run ends (unless it is killed).
     """
 
     EPOCH_COLUMNS = (
@@ -64,7 +64,7 @@ class RunFiles(Callback):
         self._last_step = 0
         self._has_validated = False
         self._confusion: tuple[Tensor, Sequence[str]] | None = None
-        self._drawn_at = -math.inf
+        self._drawn_at = time.monotonic()
         self._has_new_rows = False
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
