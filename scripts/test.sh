@@ -18,7 +18,7 @@ status=0
 # Tests start many processes, which import the same modules: they compile them once, even where the environment forbids it.
 unset PYTHONDONTWRITEBYTECODE
 # One thread in each process, and one process more than cores, since some tests wait. A file's tests share fixtures, so they
-# stay together.
-OMP_NUM_THREADS=1 python -m pytest -n "$(($(getconf _NPROCESSORS_ONLN) + 1))" --dist loadfile "$@" || status=$?
+# stay together, and tests/conftest.py has put the longest files first.
+OMP_NUM_THREADS=1 python -m pytest -n "$(($(getconf _NPROCESSORS_ONLN) + 1))" --dist loadfile --no-loadscope-reorder "$@" || status=$?
 wait "$types" || status=$?
 exit "$status"

@@ -23,9 +23,39 @@ from PIL import Image
 from farfield.synthetic.synthesize import synthesize
 from farfield.video.writer import write_video
 
+LONGEST = (
+    "docs/test_guide_blocks.py",
+    "scripts/test_training_scripts.py",
+    "checkpoints/test_converters.py",
+    "training/test_two_processes.py",
+    "inference/test_predict_cameras.py",
+    "models/test_networks.py",
+    "training/test_distillation.py",
+    "scripts/test_check_cameras.py",
+    "training/test_fit.py",
+    "probing/test_probe.py",
+    "docs/test_code_blocks.py",
+    "server/test_web_page.py",
+    "layers/test_blocks.py",
+    "video/test_decoding_matrix.py",
+    "training/test_resume.py",
+    "commands/test_export.py",
+    "test_notebooks.py",
+    "test_packaging.py",
+    "server/test_http_api.py",
+)
+"""Files of more than 25 seconds, the longest first. Next to each other are some that compute and some that wait."""
+
 multiprocessing.util.get_temp_dir()  # the fork server's socket is in it: made before a test gives itself another folder
 BITS = 10
 CELL = 8
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Run the longest files first: one that a process begins last would keep the other processes waiting."""
+    here = Path(__file__).parent
+    place = {here / name: i for i, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: place.get(item.path, len(LONGEST)))
 
 
 def pytest_collection_finish() -> None:

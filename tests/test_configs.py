@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 import yaml
-from wandb.sdk.launch.sweeps.utils import create_sweep_command, create_sweep_command_args
 
 from farfield import build_model, save_model
 from farfield.data.manifest import read_manifest
@@ -92,6 +91,8 @@ def test_an_agent_of_a_sweep_runs_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The agent's own code makes the command; each run has its folder, named as the agent names the run."""
+    from wandb.sdk.launch.sweeps.utils import create_sweep_command, create_sweep_command_args
+
     about = yaml.safe_load(sweep.read_text())
     assert about["metric"] == {"name": "val/top1", "goal": "maximize"}
     chosen = {name: {"value": (p.get("values") or [p.get("min")])[-1]} for name, p in about["parameters"].items()}
