@@ -62,7 +62,10 @@ def atomic_output(out: Path) -> Iterator[Path]:
 
 
 def _move(stage: Path, out: Path) -> None:
-    """Move the additional files first, then the output. Once the output exists, everything is complete."""
+    """Move all files and folders in `stage` to the folder of `out`.
+
+    The one with the name of `out` is moved last: if `out` exists, all others were moved, too.
+    """
     parts = sorted(stage.iterdir(), key=lambda part: part.name == out.name)
     refuse_existing(*(out.with_name(part.name) for part in parts))
     moved: list[Path] = []

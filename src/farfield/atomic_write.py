@@ -25,6 +25,9 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
 
 
 def write_text_atomically(path: Path, text: str) -> None:
-    """Write text to a file atomically. The text may contain file names that are not valid UTF-8."""
+    """Write text to a file atomically, as UTF-8 and with its line ends unchanged.
+
+    Bytes that are not valid UTF-8, and that Python represents by surrogates (in file names), are written as they were.
+    """
     with atomic_write(path) as partial:
         partial.write_text(text, encoding="utf-8", errors="surrogateescape", newline="")

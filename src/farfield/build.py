@@ -46,12 +46,12 @@ def build_model(
         num_classes: number of classes; optional with `labels`, or with weights of a video network.
         labels: class names. Default: those of the weights if `num_classes` is None or equals their number, else "0",
             "1", ...
-        weights: initial weights: "imagenet" (an image network, inflated), "pytorchvideo" or "torchvision" (their
-            Kinetics-400 weights), a file (a farfield checkpoint, a checkpoint that `farfield convert` reads, or
-            torchvision's ResNet), or, for the backbone "hf", the folder of a Hugging Face model or its name on
-            huggingface.co (docs/guides/encoders.md). If the labels of the weights include all classes of this network,
-            the classifier's rows of these classes are loaded; otherwise the classifier is random. Default: random
-            weights.
+        weights: initial weights. A model zoo: "imagenet" (an image network, inflated to 3D), "pytorchvideo" or
+            "torchvision" (both Kinetics-400). A file: a farfield checkpoint, a checkpoint that `farfield convert`
+            reads, or an image network (torchvision's ResNet, or EfficientNet-Lite0). For the backbone "hf": the folder
+            of a Hugging Face model, or its name on huggingface.co (docs/guides/encoders.md). If the labels of the
+            weights include all classes of this network, the classifier's rows of these classes are loaded; otherwise
+            the classifier is random. Default: random weights.
         backbone_options: options of the backbone, e.g. {dilated: true}.
         insert: where to insert blocks: a preset (nl1, nl5, nl10, nl5_r101, nl3_r101), or {stage: indices of residual
             blocks}, e.g. {res3: [1, 3], fast_res3: [1]}. {top: 2} inserts two blocks after the last stage, on the

@@ -110,12 +110,17 @@ def test_pytorchvideo_builders_load_converted_networks(name: str) -> None:
         (
             {"clip": {"test_crop_px": 256}},
             to_pytorchvideo,
-            "the converted network uses the head 'window_mean', so its scores would differ",
+            "the converted network uses the head 'window_mean', so its scores would differ. .*, head='window_mean'",
         ),
         (
             {"clip": {"test_crop_px": 256}},
             to_pyslowfast,
             "the converted network uses the head 'window_softmax_mean', so its scores would differ",
+        ),
+        (
+            {"clip": {"test_crop_px": 256}, "insert": "nl5"},
+            to_pyslowfast,
+            r"build_model\('c2d_r50', weights=CHECKPOINT, insert='nl5', head='window_softmax_mean'\)",
         ),
         ({"backbone": "tiny"}, to_pytorchvideo, "tiny with options .* cannot be converted"),
         ({"backbone": "r3d_18"}, to_pyslowfast, "r3d_18 with options .* cannot be converted"),

@@ -1,10 +1,14 @@
 """Save and load farfield's checkpoints.
 
-A checkpoint is a dict with `{"farfield": {"format": 1, "model": {...}}, "state_dict": {...}}`. Training adds entries
-from Lightning, `training/lightning_module.py` (optimisation, schedule, data) and `training/checkpointing.py`. "model"
-holds the fields of `NetworkOptions` as plain types. If thresholds were chosen, "farfield" also has "operating_point"
-(for videos and clips) or "timeline_operating_point" (for timelines), with the fields of `OperatingPoint`. Reading never
-executes code from the file.
+A checkpoint is a dict with `{"farfield": {"format": 1, "model": {...}}, "state_dict": {...}}`. "model" holds the fields
+of `NetworkOptions` as plain types. If `farfield test --choose_threshold` chose thresholds for the classes, "farfield"
+also has "operating_point" (for the probabilities of videos and clips) or "timeline_operating_point" (for the
+probabilities at each moment of a video, as in `farfield predict --timeline`), with the fields of `OperatingPoint`.
+
+A checkpoint of a training run has more: Lightning's own entries, "random_state" (`training/checkpointing.py`), and, in
+"farfield", the settings and the data of the training (`training/lightning_module.py`).
+
+Reading never executes code from the file.
 """
 
 from __future__ import annotations
@@ -173,7 +177,8 @@ def save_operating_point(point: OperatingPoint, path: str | Path, *, timeline: b
     Args:
         point: thresholds of the network's labels.
         path: the checkpoint.
-        timeline: True for thresholds of timelines, False for thresholds of videos and clips. The file can hold both.
+        timeline: True for thresholds of the probabilities at each moment of a video (`farfield predict --timeline`),
+            False for thresholds of the probabilities of videos and clips. The file can hold both.
 
     Raises:
         FarfieldError: if the file is not a farfield checkpoint, or cannot be written.

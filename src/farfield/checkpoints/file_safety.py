@@ -72,7 +72,10 @@ def _check_archive(path: Path) -> None:
 
 
 def _check_nesting(file: IO[bytes], path: Path) -> bool:
-    """Check how deeply a pickle is nested, without unpickling it. Returns whether the pickle is complete.
+    """Check how deeply a pickle is nested, without unpickling it.
+
+    Returns:
+        True if the pickle was checked to its end; False if it is damaged or truncated.
 
     Raises:
         FarfieldError: for more than `MAX_NESTING` levels.
@@ -88,11 +91,16 @@ def _check_nesting(file: IO[bytes], path: Path) -> bool:
             return True
     except (ValueError, IndexError, KeyError, UnicodeError, OverflowError, MemoryError):
         return False  # the reader reports what is wrong
-    raise FarfieldError(f"{path} cannot be read as a checkpoint: it is nested more than {MAX_NESTING} levels deep.")
+    raise FarfieldError(
+        f"{path} cannot be read as a checkpoint: it is nested more than {MAX_NESTING} levels deep. Copy or download "
+        "the file again, or give a checkpoint."
+    )
 
 
 def _follow(code: pickletools.OpcodeInfo, argument: Any, depths: list[int | None], memo: dict[Any, int]) -> None:
     """Apply one pickle instruction to `depths`, the unpickler's stack with each object replaced by its nesting depth.
+
+    In `depths`, None stands for a mark. `memo` has the nesting depths of the objects in the unpickler's memo.
 
     For [[7]], without the instructions for the memo:
 

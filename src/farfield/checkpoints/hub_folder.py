@@ -1,10 +1,11 @@
 """Save and load a network as a folder for model hubs, which holds these files:
 
 model.safetensors   weights, read without unpickling
-config.json         {"format": 1, "model": {...fields of NetworkOptions...}}, and "operating_point" and
-                    "timeline_operating_point" with thresholds
+config.json         {"format": 1, "model": {...fields of NetworkOptions...}}
 labels.txt          labels, one per line
 README.md           model card
+
+If the network has thresholds, config.json also has "operating_point" or "timeline_operating_point", see checkpoint.py.
 """
 
 from __future__ import annotations

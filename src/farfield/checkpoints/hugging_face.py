@@ -180,7 +180,10 @@ def _read(name: str, _modified: int) -> HuggingFaceCheckpoint:
 
 
 def _read_config(raw: Mapping[str, Any], folder: Path) -> tuple[Family, Any]:
-    """Check a folder's config, and return its family and the entries that define the architecture."""
+    """Check a folder's config, and return its family and its config object of `transformers`.
+
+    The object has only the entries that define the architecture.
+    """
     kind = raw.get("model_type")
     if kind not in FAMILIES:
         classes = raw.get("architectures")
@@ -202,7 +205,13 @@ def _read_config(raw: Mapping[str, Any], folder: Path) -> tuple[Family, Any]:
 
 
 def _options(raw: Mapping[str, Any], made: Any, count: int) -> dict[str, Any]:
-    """Return the fields of `NetworkOptions` except `clip`; `count` is the number of classes, 0 without a classifier."""
+    """Return the fields of `NetworkOptions` except `clip`.
+
+    Args:
+        raw: content of the folder's config.json.
+        made: the same config as an object of `transformers`, with only the entries that define the architecture.
+        count: number of classes; 0 without a classifier.
+    """
     uses_first_token = made.model_type in ("timesformer", "vivit") or (
         made.model_type == "videomae" and not made.use_mean_pooling and count > 0
     )
@@ -270,6 +279,13 @@ def _labels(raw: Mapping[str, Any], count: int) -> list[str]:
 
 def _load(family: Family, made: Any, state: dict[str, Tensor], folder: Path, suffix: str) -> Any:
     """Load weights into the class of `transformers`, and check that all weights fit.
+
+    Args:
+        family: family of the encoder.
+        made: config object of `transformers`.
+        state: weights by their names in the folder.
+        folder: folder of the checkpoint, for messages.
+        suffix: end of the class's name: "ForVideoClassification", or "Model" without a classifier.
 
     Raises:
         FarfieldError: if weights are missing, unexpected or of another shape.

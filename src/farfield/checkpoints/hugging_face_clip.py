@@ -68,10 +68,14 @@ def preprocessing(folder: Path, kind: str, clip: ClipSpec) -> tuple[dict[str, An
 
 
 def sampling(kind: str, labels: Sequence[str]) -> dict[str, Any]:
-    """Return the frame sampling, as clip settings, that a family's paper uses for Something-Something V2.
+    """Return clip settings for Something-Something V2: the frame sampling that the model's paper uses for it.
 
-    The result is empty if the labels are of another data set, or if the paper samples this data set in the same way as
-    Kinetics.
+    The result is empty if the labels are not those of Something-Something V2, or if the paper samples its videos in the
+    same way as those of Kinetics.
+
+    Args:
+        kind: `model_type` of the checkpoint's config.
+        labels: class names of the checkpoint.
     """
     templates = sum("something" in label.lower() for label in labels)
     if len(labels) != SOMETHING_SOMETHING or templates < len(labels) // 2:
@@ -127,7 +131,10 @@ def _three(values: Any) -> list[float]:
 
 
 def _edge(size: Any) -> int | None:
-    """Return the short side of a size, which may be a number, {shortest_edge: n} or {height: n, width: n}."""
+    """Return the short side in pixels of a size in a processor's config; None if the config does not state it.
+
+    A size is a number, a list of numbers, {shortest_edge: n} or {height: n, width: n}.
+    """
     if isinstance(size, Mapping):
         size = size.get("shortest_edge", size.get("height"))
     elif isinstance(size, list):

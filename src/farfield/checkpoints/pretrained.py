@@ -68,7 +68,7 @@ def find_weights(
 
     Args:
         weights: a model zoo ("imagenet", "pytorchvideo", "torchvision"); the path of a farfield checkpoint, of a
-            checkpoint that `farfield convert` reads, or of an image network (torchvision's ResNet or
+            checkpoint that `farfield convert` reads, or of an image network (torchvision's ResNet, or
             EfficientNet-Lite0); or the folder or name of a video encoder of Hugging Face.
         backbone: name of the backbone to find weights for.
         backbone_options: backbone options, for files of other projects that do not state them; None for no options.
@@ -99,7 +99,11 @@ def find_weights(
 
 
 def _of_hugging_face(weights: str | Path, backbone: str, options: Mapping[str, Any]) -> PretrainedWeights:
-    """Read a video encoder of Hugging Face; drop its classifier if `options` change the encoder's `output`."""
+    """Read a video encoder of Hugging Face.
+
+    If the backbone option `output` in `options` differs from the checkpoint's, the head is dropped, since it was
+    trained on another output of the encoder.
+    """
     if backbone != "hf":
         raise FarfieldError(
             f"weights is {str(weights)!r}, a checkpoint of Hugging Face, but backbone is {backbone!r}. Set backbone to "
@@ -220,11 +224,12 @@ def _log_other_task(network: ActionNet, source: PretrainedWeights) -> None:
     trained = source.config.get("task") or DEFAULT_TASK
     if trained != network.task:
         log.info(
-            "%s was trained with task '%s', but this network's task is '%s', with clip.views_aggregation '%s'. If "
-            "this is not intended, set model.task",
+            "%s was trained with the task '%s', but this network's task is '%s'. To keep the task of the weights, set "
+            "model.task to '%s'. Check that clip.views_aggregation, which is '%s', suits the task",
             source.name,
             trained,
             network.task,
+            trained,
             network.clip.views_aggregation,
         )
 

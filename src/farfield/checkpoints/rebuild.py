@@ -44,7 +44,10 @@ def rebuild(model: Any, state: dict[str, Tensor], *, described: Path, weights: P
             whole = state[split.replace(".split_bn.", ".bn.")]
             split_batch_norm(network, len(state[split]) // len(whole))
     except (RuntimeError, TypeError, AttributeError, LookupError, ArithmeticError) as error:
-        raise FarfieldError(f"{misfit}: split batch norms lack statistics or have wrong sizes.") from error
+        raise FarfieldError(
+            f"{misfit}: batch norms that were split for sub-batch norm lack statistics or have wrong sizes. Copy or "
+            "download the file again."
+        ) from error
     if reason := differences(state, network.state_dict()):
         hint = " Another version of transformers may name them differently." if model["backbone"] == "hf" else ""
         raise FarfieldError(f"{misfit}: {reason}.{hint}")

@@ -56,8 +56,10 @@ class NetworkState:
         values: dict from each weight's name in the network to its unchecked value.
         names: dict from each weight's name in the network to its full name in the file's state dict.
         container: key of the state dict in the file, such as "state_dict"; empty if the file itself is the state dict.
-        prefix: prefix of the network's names in the state dict, such as "model.", without wrapper parts.
-        beside: full names of other weights in the same state dict, which may be part of a larger network.
+        prefix: prefix of the network's weight names in the state dict, such as "model.". Parts that wrappers insert
+            (`WRAPPERS`) are left out.
+        beside: full names of weights in the same state dict that are not the network's. They may belong to a larger
+            network that contains it.
         ignored: (name, reason) of each entry that is not part of the network.
         notes: messages for the user: removed prefixes, and which of several networks was chosen.
     """
@@ -127,10 +129,10 @@ def find_network(content: Mapping[Any, Any], path: Any, take: str | None = None)
     Args:
         content: the checkpoint.
         path: path of the checkpoint, for messages.
-        take: which of several networks to take: a container ("ema_state_dict"), a prefix ("model_ema"), or both
-            ("state_dict.model_ema"). Other weights in the same state dict are then ignored. None takes the trained
-            network, not an average of its weights; if there are several, the network in the first container of
-            `_CONTAINERS`.
+        take: which of several networks to take: the key of its state dict ("ema_state_dict"), the prefix of its weight
+            names ("model_ema"), or both ("state_dict.model_ema"). Other weights in the same state dict are then
+            ignored. None takes the trained network, not an average of its weights; among several trained networks, the
+            one whose state dict's key comes first in `_CONTAINERS`.
 
     Returns:
         The network's weights. If no network is recognised, the weights of the largest state dict, by their full names.
@@ -190,7 +192,7 @@ def _candidates(container: str, state: Mapping[str, Any], path: Any) -> list[_Ca
 
 
 def _choose(candidates: list[_Candidate], path: Any, take: str | None) -> _Candidate:
-    """Choose the network called `take`, or, if `take` is None, the trained network in the preferred container.
+    """Choose the network called `take`; see `find_network`, also for the choice if `take` is None.
 
     Raises:
         FarfieldError: if no network is called `take`, or the choice is ambiguous.

@@ -16,7 +16,8 @@ def report_skipped_files(skipped: SkippedFiles, *, can_list: bool = True) -> Non
 
     Args:
         skipped: record of the files that the scans skipped.
-        can_list: whether the command has the option --list_left_out.
+        can_list: whether to recommend the option --list_left_out if `skipped` holds no names. False for a command
+            without this option.
     """
     for path, reason in skipped.names:
         print(f"left out: {path}: {reason.value[0]}", file=sys.stderr)

@@ -31,11 +31,11 @@ def convert(
     Args:
         input: checkpoint to convert; for Hugging Face, a folder, or a name on huggingface.co.
         out: output file; it must not exist.
-        to: project that the output is for: farfield, if the input is another project's checkpoint; pytorchvideo or
-            slowfast (PySlowFast), if the input is a farfield checkpoint of a network that the chosen project
-            supports.
-        labels: text file with one class name per line, in the order of the scores. With null, the names are
-            Kinetics-400's if there are 400 classes, and numbers otherwise.
+        to: project that is to read the output: farfield, to convert another project's checkpoint; pytorchvideo or
+            slowfast (PySlowFast), to convert a farfield checkpoint of a network that this project has, too.
+        labels: file of class names, such as a text file with one name per line, in the order of the scores. null keeps
+            the names in a Hugging Face folder. For other projects, null gives Charades' class codes to PySlowFast's
+            networks of Charades, Kinetics-400's names to networks of 400 classes, and numbers otherwise.
         all_keys: print every weight with its new name and shape.
         json: print the full report as JSON.
         options: the fields of `ConversionOptions`, each of which is an option of the command.

@@ -26,8 +26,9 @@ def explain(
             encoder of Hugging Face (docs/guides/encoders.md); network, labels, sampling and normalisation come from it.
         out: folder to write to; files of an earlier explanation are replaced.
         point: position whose attention is shown: Y,X in pixels from the top left of the square crop that the network
-            sees. The pictures show this crop, and explanation.json states its size. null chooses, for each block, the
-            position at which the block changes the class's score the most.
+            sees. The pictures show this crop, and explanation.json states its size. null chooses, for each inserted
+            block (such as a non-local block), the position at which the block changes the score of the explained class
+            the most.
         json: print the numbers as JSON instead of a table.
     """
     from farfield.interpretability.explanation_files import read_numbers  # late: it imports PyTorch and matplotlib

@@ -24,9 +24,9 @@ def export(checkpoint: str, *, clips: str | list[str] | None = None, json: bool 
         checkpoint: a .ckpt file, a folder written by `--to_folder`, or a folder or name of a video encoder of Hugging
             Face (docs/guides/encoders.md).
         clips: videos on which the exported network is compared with the checkpoint, in addition to random clips: a
-            video, a folder, a pattern or a manifest (.csv), or a list of these, e.g. [a.mp4,b.mp4]. The central clips
-            of at most num_compare_clips videos are used. With int8, the labels of a manifest are also used to measure
-            the accuracy.
+            video, a folder, a pattern or a manifest (.csv), or a list of these, e.g. [a.mp4,b.mp4]. Of each video, one
+            central clip is used, and at most num_compare_clips videos are compared. With int8, the labels of a manifest
+            are also used to measure the accuracy.
         json: print the report as JSON.
     """
     from farfield.exporters.publish import FolderReport  # late: it imports PyTorch
@@ -74,7 +74,7 @@ def _as_dict(report: ExportReport) -> dict[str, Any]:
 
 
 def _known(values: dict[str, Any]) -> dict[str, Any]:
-    """Drop entries that are None, namely `decisions` if the network is not multilabel."""
+    """Return the fields of a `ParityDifference` that are not None. Only `decisions` may be None."""
     return {name: value for name, value in values.items() if value is not None}
 
 

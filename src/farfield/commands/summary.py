@@ -35,7 +35,7 @@ def summary(
 
     Args:
         network: name of a backbone; or a checkpoint (.ckpt, or a folder), for which other options must be left out; or
-            "all", for a table of all backbones with and without the paper's five non-local blocks.
+            "all", for a table of all backbones with and without five non-local blocks (preset nl5).
         num_classes: number of classes.
         backbone_options: the backbone's own options, e.g. {dilated: true}.
         insert: where to insert blocks: a preset, e.g. nl5, or {stage: indices of residual blocks, top: number of blocks

@@ -45,7 +45,7 @@ def test_summary(report: dict[str, Any], folder: Path) -> str:
 
 
 def thresholds_line(point: Mapping[str, Any], checkpoint: str) -> str:
-    """Format where the chosen thresholds are stored, how many detections they give, and which classes have none.
+    """Format the file of the chosen thresholds, each class's number of detections, and the classes without a threshold.
 
     Args:
         point: entry `operating_point` of the report.
@@ -68,7 +68,9 @@ def thresholds_line(point: Mapping[str, Any], checkpoint: str) -> str:
 
 
 def _decision_lines(metrics: Mapping[str, Any]) -> list[str]:
-    """Format the numbers of predictions and labels at the thresholds, and how many classes are never predicted.
+    """Format the numbers of predictions, right predictions and labels, and how many classes are never predicted.
+
+    A class is predicted for a video if its probability reaches the class's threshold.
 
     Args:
         metrics: entry `operating_point` or, for a multilabel task, `class_metrics` of the report.

@@ -19,14 +19,15 @@ class ConversionOptions:
         block_options: options of the non-local blocks that the file does not state, such as {pairwise: dot_product}.
         task: single_label (softmax over the classes) or multilabel (sigmoid of each class), if the file does not state
             it. Default: single_label.
-        head: how clips larger than in training are scored: gap_fc, window_mean or window_softmax_mean. Default: as in
-            the original project.
+        head: how clips larger than in training are scored: gap_fc averages all features before the classifier;
+            window_mean classifies windows of the training size, and averages their logits; window_softmax_mean
+            averages the windows' probabilities. Default: as in the original project.
         clip: changes to the clip settings (sampling, crops, normalisation, test views) that the file states or that its
             project uses.
-        take: which network to convert, if the file holds several networks or other weights. Give the name of the
-            network's state dict, such as ema_state_dict, or the prefix of its weights' names, such as model_ema.
-            Default: the trained network, not an average of its weights. Exception: if MMAction2 or Lightning averaged
-            the weights, the default is their average, which these projects store as state_dict.
+        take: which network to convert, if the file holds several networks, or other weights beside the network. Give
+            the name of the network's state dict, such as ema_state_dict, or the prefix of its weights' names, such as
+            model_ema. Default: the trained network, not an average of its weights over the training. If MMAction2 or
+            Lightning computed such an average, they store it as state_dict, and it is converted by default.
     """
 
     backbone: str | None = None

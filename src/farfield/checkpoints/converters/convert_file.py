@@ -61,7 +61,8 @@ def convert_file(
     Args:
         path: checkpoint file: PySlowFast's .pyth, PyTorchVideo's hub files, MMAction2's and torchvision's .pth,
             Caffe2's .pkl.
-        labels: class names. If None, the names are Kinetics-400's for 400 classes, and numbers otherwise.
+        labels: class names. If None, the names are Charades' class codes for PySlowFast's networks of Charades,
+            Kinetics-400's names for 400 classes, and numbers otherwise.
         options: settings that the file does not state; None for no settings. `clip` and `head` may also override
             settings in the file.
 
@@ -194,7 +195,7 @@ def _describe_wrapped_pytorchvideo(
 ) -> SourceCheckpoint:
     """Derive network options and renamed weights for a PyTorchVideo network in PySlowFast's wrapper.
 
-    The wrapper averages the probabilities of all windows.
+    The wrapper classifies windows of the feature map, and averages the windows' probabilities.
     """
     if cfg is None:
         return describe_pytorchvideo(state, options, path, softmax_inside=True)

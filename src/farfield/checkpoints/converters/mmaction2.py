@@ -133,7 +133,8 @@ def _block_options(
 ) -> dict[str, Any]:
     """Return the options of the non-local blocks.
 
-    If neither the config, the weights' shapes nor the user determine an option, a question is added to `found`.
+    If neither the config, the weights' shapes nor the user state the pairwise function and whether it is scaled,
+    `found.questions` gets a text that asks the user for them.
     """
     block_options = block_options_by_shape(shapes, path)
     # With sub_sample, g is a Sequential of projection and pooling, which shows in its names.

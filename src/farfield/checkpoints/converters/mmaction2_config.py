@@ -36,7 +36,10 @@ def parse_python_config(text: str) -> dict[str, Any]:
 
 
 def _exceeds_max_levels(text: str) -> bool:
-    """Return whether brackets nest too deeply to parse. The limit of `ast.parse` depends on the Python version."""
+    """Return whether brackets nest more than `MAX_LEVELS` deep.
+
+    `ast.parse` has a limit of its own, but that depends on the Python version.
+    """
     level = 0
     try:
         for token in tokenize.generate_tokens(io.StringIO(text).readline):

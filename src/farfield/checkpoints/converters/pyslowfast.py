@@ -136,7 +136,11 @@ def _architecture(cfg: dict[str, Any] | None, path: Any) -> tuple[str | None, di
 def _x3d(
     shapes: dict, cfg: dict[str, Any] | None, options: ConversionOptions, found: SourceCheckpoint
 ) -> dict[str, Any]:
-    """Return X3D's backbone and backbone options. Add a question to `found` if these are not known."""
+    """Return X3D's backbone and backbone options.
+
+    If neither the user, the depth nor the config states which X3D it is, return x3d_s, and add a text that asks the
+    user for it to `found.questions`.
+    """
     by_clip = {4: "x3d_xs", 13: "x3d_s", 16: "x3d_m"}
     deep = any(name.startswith("res4.11.") for name in shapes)
     if options.backbone:
@@ -157,7 +161,8 @@ def pyslowfast_block_options(
 ) -> dict[str, Any]:
     """Return the options of the non-local blocks.
 
-    If neither the config nor the user states the pairwise function, a question for the user is added to `found`.
+    If neither the config nor the user states the pairwise function, `found.questions` gets a text that asks the user
+    for it.
 
     Raises:
         FarfieldError: for blocks that `NonLocalBlock3d` cannot compute.

@@ -25,7 +25,7 @@ class _Loader(yaml.SafeLoader):
     _level = 0
 
     def compose_node(self, parent: Any, index: Any) -> Any:
-        """Compose a node and, recursively, its children."""
+        """Compose a node and, recursively, its children; refuse more than `MAX_LEVELS` levels."""
         if self._level > MAX_LEVELS:
             raise _RefusedYaml(f"is nested more than {MAX_LEVELS} levels deep")
         self._level += 1
@@ -58,7 +58,7 @@ def read_cfg(text: Any, path: Any) -> dict[str, Any] | None:
     try:
         cfg = yaml.load(text, Loader=_Loader)  # a SafeLoader
     except _RefusedYaml as error:
-        raise FarfieldError(f"the config inside {path} {error}.") from error
+        raise FarfieldError(f"the config inside {path} {error}. Copy or download the file again.") from error
     except (yaml.YAMLError, ValueError, KeyError, TypeError) as error:
         mark = getattr(error, "problem_mark", None)
         where = "" if mark is None else f": line {mark.line + 1}, column {mark.column + 1}"
@@ -76,7 +76,10 @@ def _refuse_large(cfg: Any, path: Any) -> None:
         value = waiting.pop()
         seen += 1
         if seen > 100_000:
-            raise FarfieldError(f"the config inside {path} has more than 100,000 values; real configs have hundreds.")
+            raise FarfieldError(
+                f"the config inside {path} has more than 100,000 values; real configs have hundreds. Copy or download "
+                "the file again."
+            )
         if isinstance(value, Mapping):
             waiting += value.values()
         elif isinstance(value, list | tuple):

@@ -1,7 +1,8 @@
 """How PySlowFast's data loaders choose frames and order the colour channels, for each data set.
 
-Files are those of facebookresearch/SlowFast; "at" is followed by the commit. TRAIN.DATASET is the name of a class.
-Upper and lower case do not matter, since `build_dataset` capitalises the name (slowfast/datasets/build.py).
+The config's TRAIN.DATASET names the class of the data set. Upper and lower case do not matter, since `build_dataset`
+capitalises the name. The Python files named below are in slowfast/datasets of the repository facebookresearch/SlowFast,
+if no other package is named; "decoder.py at 163ad2e" is the file at the commit 163ad2e.
 
 - Kinetics and Ptvkinetics decode videos to RGB frames (kinetics.py). Kinetics repeats the last frame of a video that is
   shorter than a clip (`temporal_sampling` in decoder.py at 163ad2e).
@@ -39,7 +40,8 @@ class Loader(NamedTuple):
         segments: whether the loader takes one frame of each of NUM_FRAMES parts of the video, instead of frames at
             SAMPLING_RATE.
         bgr: whether the frames are BGR before REVERSE_INPUT_CHANNEL is applied.
-        list_fps: frame rate of the frame lists that the loader reads; None if it decodes videos at TARGET_FPS.
+        list_fps: frame rate of the extracted frames whose files the loader reads from a list; None if the loader
+            decodes videos, at TARGET_FPS.
         short_clip: treatment of videos that are shorter than a clip, as in `ClipSpec`.
     """
 

@@ -42,8 +42,9 @@ def describe_pytorchvideo(
         state: weights by PyTorchVideo's names.
         options: conversion options that the user sets.
         path: path of the checkpoint, for messages.
-        softmax_inside: whether the head applies a softmax at each window, as PySlowFast's wrapper does for every
-            network. If False, only the heads of the networks in `SOFTMAX_INSIDE` do.
+        softmax_inside: True if the head applies a softmax to each window of the feature map, whichever network it is,
+            as in PySlowFast's wrapper. False for PyTorchVideo's own heads, of which only those of the networks in
+            `SOFTMAX_INSIDE` do so.
     """
     last = max(int(match[1]) for match in (re.match(r"blocks\.([0-9]{1,2})\.", name) for name in state) if match)
     renamed = {_pytorchvideo_key(name, last): name for name in state}
@@ -71,10 +72,10 @@ FUSION = "backbone.trunk.blocks.0.multipathway_fusion.conv_fast_to_slow.weight"
 
 
 def _fusion_options(found: SourceCheckpoint, name: str, options: ConversionOptions) -> dict[str, Any]:
-    """Return {"fusion_kernel": n} if a SlowFast network's fusion kernel differs from SlowFast 8x8's; otherwise {}.
+    """Return {"fusion_kernel": size} if a SlowFast network's fusion kernel differs from SlowFast 8x8's; otherwise {}.
 
-    If `fusion_kernel` differs, `alpha` may differ, too, but the weights do not show `alpha`. If the user does not give
-    it, a question for the user is added to `found`.
+    A network with another fusion kernel may also have another alpha, which the weights do not show. If the user does
+    not give alpha, `found.questions` gets a text that asks the user for it.
     """
     kernel = found.state[FUSION].shape[2] if FUSION in found.state else None
     if name != "slowfast_r50" or kernel in (None, 7):
@@ -128,7 +129,8 @@ def _torchvision_key(name: str, *, transformer: bool) -> str:
 def _identify(found: SourceCheckpoint, candidates: tuple[str, ...], options: ConversionOptions, path: Any) -> str:
     """Return the name of the network's backbone: the user's, or the candidate whose weights have the same shapes.
 
-    If several candidates have these shapes, a question for the user is added to `found`.
+    If several candidates have these shapes, the first is returned, and `found.questions` gets a text that asks the user
+    to choose one.
 
     Raises:
         FarfieldError: if no candidate has these shapes; the message names the nearest candidate and the weights that

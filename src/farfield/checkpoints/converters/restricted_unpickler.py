@@ -66,7 +66,10 @@ def read_file(path: str | Path) -> Any:
     except FarfieldError:
         raise
     except RecursionError as error:
-        raise FarfieldError(f"{path} cannot be read as a checkpoint: it is nested too deeply.") from error
+        raise FarfieldError(
+            f"{path} cannot be read as a checkpoint: it is nested too deeply. Copy or download the file again, or "
+            "give a checkpoint."
+        ) from error
     except _DAMAGED as error:
         raise FarfieldError(f"{path} cannot be read as a checkpoint: {why_unreadable(path, error)}") from error
 
@@ -119,7 +122,11 @@ def _is_old_torch(path: Path) -> bool:
 
 
 def _reconstruct(array_type: Any, shape: Any, kind: Any) -> np.ndarray:
-    """Create an empty array for the pickle to fill, as numpy's own function does. Refuses other array types."""
+    """Create an empty array for the pickle to fill, as numpy's function of this name does.
+
+    Raises:
+        UnsafePickle: if `array_type` is not `numpy.ndarray`.
+    """
     if array_type is not np.ndarray:
         raise UnsafePickle("it has an array whose class is not numpy.ndarray")
     return np.ndarray.__new__(np.ndarray, (0,), "b")

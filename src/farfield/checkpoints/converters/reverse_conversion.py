@@ -107,9 +107,13 @@ def _check_task(network: ActionNet, project: str) -> None:
 
 
 def _check_head(network: ActionNet, kind: str) -> None:
-    """Raise if the converted network, whose head is `kind`, would give other scores than `network` on test crops.
+    """Raise if the network's head is attentive, or its scores on test crops would change with the conversion.
 
-    Heads differ only where test crops have another size than training crops.
+    Other heads give different scores only if test crops have another size than training crops.
+
+    Args:
+        network: network to convert.
+        kind: kind of head of the converted network.
     """
     if network.config["head"] == "attentive":
         raise FarfieldError(
@@ -117,10 +121,13 @@ def _check_head(network: ActionNet, kind: str) -> None:
             "head averages features can be converted."
         )
     if network.config["head"] != kind and network.clip.test_side_px != network.clip.crop_px:
+        insert = f"insert={network.config['insert']!r}, " if network.config["insert"] else ""
         raise FarfieldError(
             f"the network scores test crops of {network.clip.test_side_px} px with the head "
             f"{network.config['head']!r}, but the converted network uses the head {kind!r}, so its scores would "
-            f"differ. Build the network with head={kind!r}, or with clip={{'test_crop_px': {network.clip.crop_px}}}."
+            f"differ. Change the head first: build_model({network.config['backbone']!r}, weights=CHECKPOINT, "
+            f"{insert}head={kind!r}), then save_model. Or change the size of the test crops, with "
+            f"clip={{'test_crop_px': {network.clip.crop_px}}} in place of head."
         )
 
 
@@ -159,7 +166,10 @@ def _check_block(config: dict[str, Any]) -> None:
 
 
 def _plain_name(key: str, network: ActionNet) -> str:
-    """Translate a key of an `ActionNet`'s state dict to a plain name. This is the inverse of `to_network`."""
+    """Translate a key of an `ActionNet`'s state dict to the weight's plain name (see weight_names.py).
+
+    This is the inverse of `to_network` in models/network_weight_names.py.
+    """
     if key.startswith("head."):
         return key.replace("head.embedding.", "head.")
     name = key.removeprefix("backbone.trunk.")

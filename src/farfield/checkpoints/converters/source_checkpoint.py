@@ -130,8 +130,9 @@ def resnet_arguments(shapes: Shapes, *, family: str | None, path: Any) -> dict[s
         family = fitting[0]
     elif FAMILIES[family].stem_kernel != stem_kernel:
         raise FarfieldError(
-            f"{path} is not {family}: its stem has a temporal kernel of {stem_kernel}, but {family}'s has "
-            f"{FAMILIES[family].stem_kernel}."
+            f"{path} is not {family}, although the backbone option or the file's config states it: its stem has a "
+            f"temporal kernel of {stem_kernel}, but {family}'s has {FAMILIES[family].stem_kernel}. If you gave the "
+            "backbone option, leave it out or correct it."
         )
     if family not in fitting:
         options["temporal_kernels"] = kernels
@@ -145,7 +146,13 @@ def given_family(options: ConversionOptions) -> str | None:
 
 
 def _slowfast_kernels(slow: list[list[int]], fast: list[list[int]], counts: tuple[int, ...]) -> dict[str, Any]:
-    """Return backbone options for temporal kernels that differ from SlowFast's defaults."""
+    """Return the backbone options for a SlowFast network's temporal kernels, without those that are the defaults.
+
+    Args:
+        slow: temporal kernel size of each residual block in the slow pathway, one list per stage.
+        fast: the same for the fast pathway.
+        counts: number of residual blocks in each stage.
+    """
     options: dict[str, Any] = {}
     if slow != spelled_out(SLOW.kernels, counts):
         options["temporal_kernels"] = slow
@@ -160,7 +167,13 @@ def _count(shapes: Shapes, stage: str) -> int:
 
 
 def _kernels(shapes: Shapes, pathway: str, counts: tuple[int, ...]) -> list[list[int]]:
-    """Return the temporal kernel size of each residual block, by stage."""
+    """Return the temporal kernel size of each residual block in a pathway, one list per stage.
+
+    Args:
+        shapes: shapes of the weights by plain name.
+        pathway: prefix of the pathway's plain names: "" or "fast_".
+        counts: number of residual blocks in each stage.
+    """
     return [
         [shapes.get(f"{pathway}res{k}.{i}.branch2.conv_a.weight", (0, 0, 1))[2] for i in range(count)]
         for k, count in zip((2, 3, 4, 5), counts, strict=True)

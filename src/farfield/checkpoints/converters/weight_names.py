@@ -46,7 +46,8 @@ def _pyslowfast_residual(rest: str) -> str | None:
 def x3d_from_pyslowfast(name: str) -> str | None:
     """Translate a weight name of PySlowFast's X3D to a plain name; None for an unknown name.
 
-    In PyTorchVideo, the stem and squeeze-and-excitation of X3D have other names.
+    In addition to `from_pyslowfast`, this changes the names of X3D's stem convolutions and of the norms beside
+    squeeze-and-excitation to those of PyTorchVideo.
     """
     plain = from_pyslowfast(name)
     if plain is None:
