@@ -211,6 +211,13 @@ def test_other_files_and_other_splits_are_not_replaced(manifest: Callable[..., P
     assert json.loads((tmp_path / "split.json").read_text())["seed"] == 3
 
 
+def test_a_class_that_an_earlier_split_keeps_out_of_a_part_is_refused() -> None:
+    """Another seed cannot help: all groups of the class are assigned already."""
+    counts = {"group a": {"walk": 1}, "group b": {"walk": 1}}
+    with pytest.raises(FarfieldError, match=r"val would have no video of the class 'walk': .* Give overwrite=True"):
+        assign(counts, (0.5, 0.5), names=("train", "val"), fixed=dict.fromkeys(counts, "train"))
+
+
 def test_a_group_that_the_earlier_split_divides_is_refused(manifest: Callable[..., Path], tmp_path: Path) -> None:
     source = manifest(collection(videos=12, people=6))
     made = split(source, fractions=[0.5, 0.5])

@@ -67,9 +67,16 @@ def assign(
             return chosen
     assert lacking is not None
     part, label = lacking
+    if given:
+        raise FarfieldError(
+            f"{names[part]} would have no video of the class {label!r}: the groups in the earlier split stay where "
+            "they are, and no assignment of the new groups was found that gives every split each class. Give "
+            "overwrite=True (--overwrite) to split again, or another output folder (out)."
+        )
     raise FarfieldError(
-        f"{names[part]} would have no video of the class {label!r}, as the groups of this class contain other classes, "
-        "too. Try another seed, fewer splits or smaller groups."
+        f"{names[part]} would have no video of the class {label!r}: the groups of this class contain other classes, "
+        f"too, and none of {ATTEMPTS} attempts gave every split a group of each class. Try another seed, fewer splits "
+        "or smaller groups."
     )
 
 
