@@ -200,8 +200,12 @@ def test_other_files_and_other_splits_are_not_replaced(manifest: Callable[..., P
     source = manifest(collection())
     mine = tmp_path / "val.csv"
     mine.write_text("path,label\nmine.mp4,bend\n")
-    with pytest.raises(FarfieldError, match=r"val\.csv exists, but .* does not record a split"):
+    with pytest.raises(FarfieldError, match=r"val\.csv exists, but .*: split\.json is missing"):
         split(source)
+    (tmp_path / "split.json").write_text("[]")
+    with pytest.raises(FarfieldError, match=r"val\.csv exists, but .*: split\.json does not describe a split"):
+        split(source)
+    (tmp_path / "split.json").unlink()
     assert mine.read_text().count("\n") == 2
     mine.unlink()
     first = split(source)
