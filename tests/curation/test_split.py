@@ -200,8 +200,12 @@ def test_other_files_and_other_splits_are_not_replaced(manifest: Callable[..., P
     source = manifest(collection())
     mine = tmp_path / "val.csv"
     mine.write_text("path,label\nmine.mp4,bend\n")
-    with pytest.raises(FarfieldError, match=r"val\.csv exists, but .* does not record a split"):
+    with pytest.raises(FarfieldError, match=r"val\.csv exists, but .*: split\.json is missing"):
         split(source)
+    (tmp_path / "split.json").write_text("[]")
+    with pytest.raises(FarfieldError, match=r"val\.csv exists, but .*: split\.json does not describe a split"):
+        split(source)
+    (tmp_path / "split.json").unlink()
     assert mine.read_text().count("\n") == 2
     mine.unlink()
     first = split(source)
@@ -209,6 +213,13 @@ def test_other_files_and_other_splits_are_not_replaced(manifest: Callable[..., P
         split(source, seed=3)
     assert where(first.manifests) != where(split(source, seed=3, overwrite=True).manifests)
     assert json.loads((tmp_path / "split.json").read_text())["seed"] == 3
+
+
+def test_a_class_that_an_earlier_split_keeps_out_of_a_part_is_refused() -> None:
+    """Another seed cannot help: all groups of the class are assigned already."""
+    counts = {"group a": {"walk": 1}, "group b": {"walk": 1}}
+    with pytest.raises(FarfieldError, match=r"val would have no video of the class 'walk': .* Give overwrite=True"):
+        assign(counts, (0.5, 0.5), names=("train", "val"), fixed=dict.fromkeys(counts, "train"))
 
 
 def test_a_group_that_the_earlier_split_divides_is_refused(manifest: Callable[..., Path], tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ import pytest
 from conftest import number_of
 from farfield.curation.encoding import Encoding
 from farfield.curation.transcode import frame_rate, transcode
+from farfield.errors import FarfieldError
 from farfield.video.decoders import DecodeError, open_video
 from video.encoding import encode
 
@@ -134,3 +135,9 @@ def test_colours_stay(colorspace: int, pix_fmt: str, tmp_path: Path) -> None:
         a, b = (video.frames(np.array([0]))[0][:, 12::24].astype(int) for video in (before, after))
     assert np.abs(a - picture[:, 12::24]).max() <= 6, "the reader has the source's colours wrong"
     assert np.abs(a - b).max() <= 6
+
+
+def test_only_the_setting_that_is_too_high_is_named() -> None:
+    for name, value, most in (("b_frames", 17, 16), ("crf", 52, 51)):
+        with pytest.raises(FarfieldError, match=rf"^encoding\.{name} is {value}; it must be at most {most}\.$"):
+            Encoding(**{name: value})

@@ -70,7 +70,8 @@ class SkippedFiles:
     Attributes:
         keep_names: whether to keep the names, too; False by default, since a collection may hold millions of images.
         counts: number of files and folders for each reason. A hidden folder counts once, whatever is in it.
-        endings: number of files by suffix (lower case; not video suffixes); "" is for files without a suffix.
+        endings: for the files without a video suffix: number of files by suffix, in lower case; "" stands for no
+            suffix.
         names: (path, reason) of each skipped file or folder; empty unless `keep_names`.
     """
 
@@ -136,16 +137,16 @@ def scan_folder(
 ) -> list[Path]:
     """Find all videos in a folder and its subfolders.
 
-    A folder that holds numbered pictures, but no video and no folder, counts as one video: the files in it are neither
-    listed nor recorded.
+    A folder that holds numbered pictures, but no video and no folder, is listed or skipped as a whole: the files in it
+    are neither listed nor recorded as skipped.
 
     Args:
         root: folder to scan. It may itself be hidden, or a link.
         skipped: record of skipped files, to which this scan adds.
         exclude: folder to leave out without recording it as skipped, for example the output folder. It is scanned
             nevertheless if it is `root` or contains `root`. None excludes nothing.
-        frame_folders: list folders of numbered pictures; otherwise they are recorded as skipped, since their frame rate
-            is unknown.
+        frame_folders: whether to list each folder of numbered pictures as a video. If False, it is recorded as
+            skipped, since its frame rate is unknown.
 
     Returns:
         Sorted paths that begin with `root`. A linked video has the path of the link, not of its target.
@@ -214,7 +215,10 @@ def _entries(folder: str, skipped: SkippedFiles) -> Iterator[os.DirEntry[str]]:
 
 
 def _kind(entry: os.DirEntry[str], skipped: SkippedFiles) -> int | None:
-    """Return an entry's mode (file type bits), following links. On an error, record it as skipped; return None."""
+    """Return the `st_mode` of an entry, or only its file type bits; links are followed.
+
+    An entry that cannot be read is recorded as skipped, and the result is None.
+    """
     if entry.is_file(follow_symlinks=False):
         return stat.S_IFREG  # known from the directory listing, without a system call for each file
     try:

@@ -24,11 +24,14 @@ def assign(
 ) -> dict[str, int]:
     """Assign groups to parts, so that each class is divided in the proportions of `shares`.
 
-    Groups are assigned one at a time, in the order of a hash of their names. A second hash chooses the part of a group;
-    the probability of a part is its share. If the chosen part has not enough room left for a class of the group, the
-    group goes to the part where it fits the shares best. Each part gets at least one group of each class. Apart from
-    that, if every group has one class, a part's number of videos of a class differs from the part's share by less than
-    the size of the class's largest group. If groups have several classes, the difference is kept small.
+    Groups are assigned one at a time, in the order of a hash of their names. A second hash proposes a part for the
+    group, with the shares as probabilities. If the group would give this part more than its share of a class, the group
+    goes to the part whose deviation from the shares it increases least. Each part gets at least one group of each
+    class.
+
+    How exact the shares are: if every group has one class, the number of videos of a class in a part differs from
+    share x total by less than the class's largest group, except where each part must get a group. If groups have
+    several classes, the difference is kept small.
 
     Args:
         counts: number of videos of each class in each group, such as counts["group ann"]["walk"].
@@ -41,7 +44,7 @@ def assign(
         Index of the part of each group, by group.
 
     Raises:
-        FarfieldError: if a class has fewer groups than there are parts, or if no group of a class is left for a part.
+        FarfieldError: if a class has fewer groups than there are parts, or if a part would get no group of a class.
     """
     totals: Counter[str] = Counter()
     waiting: Counter[str] = Counter()
@@ -67,9 +70,16 @@ def assign(
             return chosen
     assert lacking is not None
     part, label = lacking
+    if given:
+        raise FarfieldError(
+            f"{names[part]} would have no video of the class {label!r}: the groups in the earlier split stay where "
+            "they are, and no assignment of the new groups was found that gives every split each class. Give "
+            "overwrite=True (--overwrite) to split again, or another output folder (out)."
+        )
     raise FarfieldError(
-        f"{names[part]} would have no video of the class {label!r}, as the groups of this class contain other classes, "
-        "too. Try another seed, fewer splits or smaller groups."
+        f"{names[part]} would have no video of the class {label!r}: the groups of this class contain other classes, "
+        f"too, and none of {ATTEMPTS} attempts gave every split a group of each class. Try another seed, fewer splits "
+        "or smaller groups."
     )
 
 
@@ -81,12 +91,18 @@ def _assign_in_order(
     given: Mapping[str, int],
     purpose: str,
 ) -> tuple[dict[str, int], tuple[int, str] | None]:
-    """Assign the groups one by one, ordered by a hash of `purpose` and name. Groups in `given` keep their part.
+    """Assign the groups to parts one by one, in the order of a hash.
 
-    `given` holds the part of each group that is assigned already, and `totals` the number of videos of each class.
+    Args:
+        counts: number of videos of each class in each group.
+        shares: share of each part.
+        totals: number of videos of each class in the collection.
+        seed: seed of the hashes.
+        given: index of the part of each group that is assigned already; these groups keep their part.
+        purpose: text that enters the hash of the order. Another text gives another order.
 
     Returns:
-        The part of each group; and (part, class) if a part has no video of a class, otherwise None.
+        Index of the part of each group; and (part, class) if a part has no video of a class, otherwise None.
     """
     waiting = Counter(label for of_group in counts.values() for label in of_group)
     room = [{label: share * total for label, total in totals.items()} for share in shares]
@@ -121,17 +137,19 @@ def _assign_in_order(
 def _excess(
     of_group: Mapping[str, int], room: Sequence[Mapping[str, float]], totals: Mapping[str, int], part: int
 ) -> tuple[float, float]:
-    """Return how much the deviation of `part` from its share grows if a group is added to the part.
+    """Return how much worse a part fits its share if a group is added to it.
+
+    The measure is the growth of (number of videos in the part - number of videos that its share stands for)^2.
 
     Args:
         of_group: number of the group's videos of each class.
-        room: for each part, the number of videos of each class that the part still lacks.
+        room: for each part, the number of videos of each class that the part lacks to reach its share.
         totals: number of videos of each class in the collection.
         part: index of the part.
 
     Returns:
-        (growth for the classes, growth for all videos) of the squared deviation. The first is a sum over classes, in
-        which each class's growth is divided by its total.
+        (by_class, overall): `by_class` is the sum of the growth for each class of the group, divided by the class's
+        total; `overall` is the growth for all classes counted together.
     """
     by_class = sum(number * (number - 2 * room[part][label]) / totals[label] for label, number in of_group.items())
     number = sum(of_group.values())
@@ -139,7 +157,14 @@ def _excess(
 
 
 def _hash(seed: int, purpose: str, key: str) -> float:
-    """Return a hash in [0, 1) of seed, purpose and key. If the key is a video's path, only its last two parts count."""
+    """Return a hash in [0, 1) of a group.
+
+    Args:
+        seed: seed of the hash.
+        purpose: what the hash is for, so that a group's order and its part do not depend on each other.
+        key: "group <name>", or "video <path>" for a video without a group. Only the file name and its folder are
+            hashed of a path, so that the collection can be moved.
+    """
     kind, _, name = key.partition(" ")
     short = "/".join(Path(name).parts[-2:]) if kind == "video" else name
     digest = hashlib.sha256("\0".join([str(seed), purpose, kind, short]).encode(errors="surrogateescape")).digest()
@@ -147,6 +172,6 @@ def _hash(seed: int, purpose: str, key: str) -> float:
 
 
 def _named(number: float, shares: Sequence[float]) -> int:
-    """Return the index of the part whose interval holds `number`; the parts divide [0, 1) by their shares."""
+    """Divide [0, 1) into one interval for each part, as long as its share; return the part that `number` lies in."""
     ends = [sum(shares[: part + 1]) for part in range(len(shares) - 1)]
     return sum(number >= end for end in ends)

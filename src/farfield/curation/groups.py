@@ -46,15 +46,16 @@ def read_with_groups(source: str | Path, group: str | None, root: str | Path | N
         source: manifest.
         group: name of the manifest's column that holds the groups, or a regular expression. The expression is searched
             in the file name, or in the path if it contains a slash; the group is what its parentheses match, or the
-            whole match. None for the column `group`.
+            whole match. None for the column named group, which may be missing.
         root: folder of the videos; None for the manifest's folder.
 
     Returns:
-        The manifest's rows. `group` is None for a video that has no group.
+        The manifest's rows. The field `group` of a row is None if its video has no group.
 
     Raises:
-        FarfieldError: for an invalid manifest; for an expression that is invalid, or finds nothing in a path; for a
-            column `group` without values; if `group` is None and the manifest has a column of an unknown name.
+        FarfieldError: for an invalid manifest; an expression that is invalid or finds nothing in a path; the argument
+            "group" if the column of this name is missing or empty; or the argument None if the manifest has a column
+            that is not one of a manifest's, since it may hold the groups.
     """
     source = Path(source)
     extra = sorted(_extra_columns(source))

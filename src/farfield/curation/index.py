@@ -89,9 +89,9 @@ def index_videos(
         columns: for "table", the columns whose names differ from those of a manifest:
             path=...,label=...,start=...,end=...,group=...; times are in seconds or HH:MM:SS. For "labelstudio", the
             keys of the tasks' data that hold path, group or fps.
-        fps: frame rate of videos that are folders of numbered pictures, required for them. For exports of labelling
-            tools, also the frame rate for converting their frame numbers to seconds; None for each video's own rate
-            where the tool counts the video's frames (cvat, fiftyone).
+        fps: frame rate of folders of numbered pictures, required for them. For exports of labelling tools that give
+            frame numbers, also the frame rate that converts these to seconds: labelstudio needs it, unless columns
+            names a key for it; for cvat and fiftyone, None takes each video's own frame rate.
         first_label: number of the first class, 0 or 1, where labels are numbers; None to derive it from the file of
             class names.
         unlabelled_as_none: for exports of labelling tools: keep annotated videos that have no label, with an empty

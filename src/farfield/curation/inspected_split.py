@@ -17,9 +17,9 @@ class InspectedSplit:
         name: name in the report.
         records: rows of the manifest; for a folder, one row per video.
         root: folder that the rows' paths are relative to.
-        inspected: result for each row; None for an undecodable video, or a row that does not fit its video.
-        reasons: for each row, why the video cannot be decoded, or why the row does not fit it; None if neither is the
-            case.
+        inspected: properties of the video of each row; None if the row has a reason in `reasons`.
+        reasons: for each row, why it cannot be used: the video cannot be decoded, does not have the number of frames in
+            the row, or has no frame in the row's segment. None for a row that can be used.
     """
 
     name: str

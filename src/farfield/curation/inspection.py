@@ -65,13 +65,13 @@ class Inspected:
         duration_seconds: time from the start of the first frame to the end of the last.
         sha256: content hash of the file, or of the pictures.
         thumbnails: grey thumbnails of 8 frames spread evenly over the video.
-        decord: whether decord's frames agree with PyAV's: "agrees", "differs", "cannot read it" if decord fails, or
-            "not compared" if farfield reads the file with PyAV, because decord is not exact on it; None if it is not in
-            the sample.
-        not_compared_reason: why farfield reads the file with PyAV if `decord` is "not compared"; None otherwise.
+        decord: result of comparing some frames that decord and PyAV decode: "agrees"; "differs"; "cannot read it" if
+            decord fails; "not compared" if decord is known to be inexact on such a file. None if the job does not ask
+            for the comparison, or the video is a folder of pictures.
+        not_compared_reason: why decord is inexact on the file, if `decord` is "not compared"; None otherwise.
         row_errors: for each row of the job, why it does not fit the video: a wrong number of frames, or a segment
             without frames; None for a row that fits.
-        fallback_reason: why PyAV decoded the video although decord was requested; None otherwise.
+        fallback_reason: why PyAV decoded the video, although the job's decoder was decord; None otherwise.
     """
 
     num_frames: int

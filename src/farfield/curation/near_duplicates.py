@@ -27,17 +27,18 @@ _TABLES, _BITS = 12, 16
 def find_near_duplicates(
     thumbnails: UInt8[np.ndarray, "n t h w"], durations_seconds: Float[np.ndarray, " n"]
 ) -> list[tuple[int, int]]:
-    """Find pairs of near-duplicates.
+    """Find pairs of near-duplicates, from thumbnails and durations.
 
-    Only pairs whose static parts have an equal hash in at least one of 12 hash tables are compared. A hash consists of
-    the signs of 16 random projections. Of the pairs with a correlation of 0.99, one in 2000 is missed.
+    The static part of a video is the mean of its thumbnails over time. Only pairs whose static parts have an equal hash
+    in at least one of 12 hash tables are compared. A hash consists of the signs of 16 random projections. If the static
+    parts of near-duplicates have a correlation of 0.99, one pair in 2000 is missed.
 
     Args:
         thumbnails: grey thumbnails of t frames of each of n videos.
         durations_seconds: duration of each video.
 
     Returns:
-        Pairs of indices, the smaller first, sorted.
+        Pairs of indices of videos, the smaller index first, sorted.
     """
     if len(thumbnails) < 2:
         return []
@@ -63,7 +64,17 @@ def find_near_duplicates(
 def _candidates(
     still: Float[np.ndarray, "n d"], durations: Float[np.ndarray, " n"]
 ) -> Iterator[tuple[Int[np.ndarray, " pairs"], Int[np.ndarray, " pairs"]]]:
-    """Yield chunks of pairs of videos with nearly equal durations (seconds) and correlated static parts (`still`)."""
+    """Yield pairs of videos with nearly equal durations and correlated static parts, in chunks.
+
+    A pair may be yielded several times.
+
+    Args:
+        still: static part of each video, with d pixels, mean 0 and norm 1.
+        durations: duration of each video in seconds.
+
+    Yields:
+        (first, second): indices of the videos of some pairs; each index in `first` is below that in `second`.
+    """
     rng = np.random.default_rng(0)
     for _ in range(_TABLES):
         bits = still @ rng.standard_normal((still.shape[1], _BITS), dtype=np.float32) > 0

@@ -69,8 +69,9 @@ def split(
 
     Every class is divided by the fractions. Groups are kept whole: all videos of one person, camera or source video
     go to one split, as do all segments of one video. A hash of the seed and the group's name chooses the split of a
-    group; the choice is corrected where a split is full or empty. If the output folder holds an earlier split, its
-    groups stay where they are, and only new groups are distributed.
+    group. The group goes to another split if the chosen one would exceed its fraction of a class, or if another one
+    would get no video of a class. If the output folder holds an earlier split, its groups stay where they are, and only
+    new groups are distributed.
 
     Args:
         source: manifest of all videos.
@@ -128,7 +129,14 @@ def _count_labels(records: Iterable[VideoRecord]) -> Counter[str]:
 
 @dataclass(frozen=True)
 class _Plan:
-    """Parts that groups are assigned to, share of each part, and, for each manifest, the parts in it (`members`)."""
+    """How to divide the collection into parts, and the parts into manifests.
+
+    Attributes:
+        parts: name of each part: the splits, such as "train", or the folds. Each group is assigned to one part.
+        shares: share of each part in the videos of each class.
+        members: names of the parts whose videos each manifest lists, by the manifest's name. A fold's training
+            manifest lists all other folds.
+    """
 
     parts: list[str]
     shares: list[float]
@@ -157,7 +165,10 @@ def _plan(fractions: list[float] | None, names: list[str] | None, folds: int | N
         raise FarfieldError(f"names is {parts}; it must hold a different name for each of the {len(shares)} fractions.")
     for part in parts:
         if not part or Path(part).name != part or part.startswith("."):
-            raise FarfieldError(f"{part!r} in names cannot be the name of a manifest. Give a file name without .csv.")
+            raise FarfieldError(
+                f"{part!r} in names cannot be the name of a manifest. Give a name without a folder and without a dot "
+                "at its start, such as train."
+            )
     if min(shares) <= 0 or not math.isclose(sum(shares), 1, abs_tol=1e-6):
         raise FarfieldError(f"fractions is {shares}. Give positive numbers that add up to 1, such as 0.7 0.15 0.15.")
     return _Plan(parts, shares, {part: {part} for part in parts})
@@ -178,9 +189,10 @@ def _check_output(
     except (OSError, ValueError):
         about = None
     if not isinstance(about, dict):
+        state = "does not describe a split" if record.exists() else "is missing"
         raise FarfieldError(
-            f"{(there or [record])[0]} exists, but {record} does not record a split. Give another output folder "
-            "(out), or move the existing file away."
+            f"{(there or [record])[0]} exists, but is not known to come from an earlier split: {RECORD} {state}. Give "
+            "another output folder (out), or move the existing file away."
         )
     differing = [name for name, value in options.items() if about.get(name) != value]
     if differing and not overwrite:
@@ -192,7 +204,7 @@ def _check_output(
 
 
 def _earlier_parts(plan: _Plan, files: Mapping[str, Path]) -> dict[Path, str]:
-    """Return the part of each video, by absolute path, from the manifests of an earlier split."""
+    """Read the manifests of an earlier split; return the part of each video (see `_Plan`), by its absolute path."""
     parts: dict[Path, str] = {}
     for name, members in plan.members.items():
         if len(members) == 1 and files[name].exists():  # not the training manifests of folds
@@ -224,7 +236,16 @@ def _rows_of_groups(records: Sequence[VideoRecord]) -> dict[str, list[int]]:
 
 
 def _fixed_groups(rows_of: Mapping[str, list[int]], manifest: Manifest, earlier: Mapping[Path, str]) -> dict[str, str]:
-    """Return the part of each group that has a video in an earlier split."""
+    """Return the part (see `_Plan`) of each group that has a video in an earlier split.
+
+    Args:
+        rows_of: rows of each group.
+        manifest: manifest of all videos.
+        earlier: part of each video in the earlier split, by the video's absolute path.
+
+    Raises:
+        FarfieldError: if the earlier split divides a group, or if it has no video of the manifest.
+    """
     fixed: dict[str, str] = {}
     for key, rows in rows_of.items() if earlier else ():
         parts = sorted({earlier[file] for row in rows if (file := _file(manifest, row)) in earlier})

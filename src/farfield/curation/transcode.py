@@ -170,7 +170,10 @@ def frame_rate(times: np.ndarray) -> tuple[Fraction, bool]:
 
 
 def _read(video: FrameReader, chosen: np.ndarray, name: str, *, both_fields: bool) -> Iterator[tuple[int, VideoFrame]]:
-    """Decode the frames with the ascending indices `chosen`; yield (position in `chosen`, frame)."""
+    """Decode the frames with the consecutive indices `chosen`; yield (position in `chosen`, frame).
+
+    With `both_fields`, an interlaced frame is yielded as two frames, one for each field, with the same position.
+    """
     try:
         first = int(chosen[0])
         for place, frame in video.walk(first, int(chosen[-1]) + 1, both_fields=both_fields):

@@ -105,7 +105,7 @@ def test_frames_of_a_project_are_counted_on_from_task_to_task(tmp_path: Path) ->
     assert [row.path for row in read_cvat(source(tmp_path, meta, *tracks, subset="test"))] == ["d.mp4"]
     wrong = track("jump", box(50), task=' task_id="1"')
     with pytest.raises(
-        FarfieldError, match=r"track 0: frame 50 is outside its task, which has the frames 0 to 20. Export each task by"
+        FarfieldError, match=r"frame 50 is outside its task, which has the frames 0 to 20 in the .*Export each task by"
     ):
         list(read_cvat(source(tmp_path, meta, wrong)))
 

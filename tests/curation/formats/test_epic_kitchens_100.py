@@ -123,7 +123,7 @@ def test_the_test_file_has_no_labels(tmp_path: Path) -> None:
             VERBS,
             r"classes\.csv is 97, but EPIC-Kitchens-100 has 300 noun classes",
         ),
-        (f"{COLUMNS}\n{ROWS}", "verb", VERBS.replace("verb-9,", "verb-8,"), r"classes\.csv has an id or a key twice"),
+        (f"{COLUMNS}\n{ROWS}", "verb", VERBS.replace("verb-9,", "verb-8,"), "has a value twice in the column 'key'"),
     ],
 )
 def test_mistakes(tmp_path: Path, rows: str, kind: str | None, labels: str | None, message: str) -> None:

@@ -135,7 +135,7 @@ def test_class_numbers_come_from_a_numbered_file(source: AnnotationSource) -> No
 def test_the_first_number_of_plain_class_names_is_not_guessed(source: AnnotationSource) -> None:
     text, names = "a.mp4 1\nb.mp4 2\n", "jump\nrun\n"
     with pytest.raises(
-        FarfieldError, match=r"has labels from 1 to 2, and none is 0, .* Give first_label=0 or first_label=1"
+        FarfieldError, match=r"has labels from 1 to 2\. As none is 0, .* Give first_label=0 or first_label=1"
     ):
         read(source, read_pyslowfast, text, names)
     source.first_label = 1

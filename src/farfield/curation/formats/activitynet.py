@@ -9,9 +9,10 @@
 - Several projects publish THUMOS14 in this format, with different names of the subsets. One has "Validation" and
   "Test", with the further keys `fps`, `segment(frames)` and `label_id` (sazzadadib/CSE499A--BBFormer at 54e3a7c).
   Another has "training" for the videos video_validation_* (dangtna1/THUMOS-14_TAD at 54dd759). Some segments begin
-  after the end of their video: in video_validation_0000364 and _0000856 the last two, in video_test_0000814 the last
-  three, in _0001081 the last one, and in _0000270 most (my_data/thumos14/annotations/louis/thumos14_readme.md of
-  makecent/mmtad at c217270). A class "Ambiguous", if a file has one, is read like any other class.
+  after the end of their video: the last two segments of video_validation_0000364, the last two of _0000856, the last
+  three of video_test_0000814, the last one of _0001081, and most of _0000270
+  (my_data/thumos14/annotations/louis/thumos14_readme.md of makecent/mmtad at c217270). A class "Ambiguous", if a file
+  has one, is read like any other class.
 """
 
 from __future__ import annotations
@@ -83,7 +84,12 @@ def choose_subset(database: dict[str, dict[str, Any]], source: AnnotationSource)
 
 
 def find_video(source: AnnotationSource, video_id: str) -> str | None:
-    """Return the path of the video `v_<id>` or `<id>`, see `AnnotationSource.find_video`; None if both exist."""
+    """Find the video with an id: the file named `v_<id>` or `<id>`, with any video suffix, anywhere below the root.
+
+    Returns:
+        Path relative to the root; `<id>.mp4` for a missing video. If several videos fit, the id is added to
+        `left_out`, and the result is None.
+    """
     stems = [stem for stem in (f"v_{video_id}", video_id) if stem in source.files_by_stem]
     if len(stems) > 1:
         source.left_out.append((video_id, f"two videos have this id: {' and '.join(stems)}"))

@@ -1,4 +1,4 @@
-"""Input of an annotation reader: files and options, and records to which the reader adds what it leaves out."""
+"""Input of an annotation reader (`AnnotationSource`), and description of an annotation format (`Format`)."""
 
 from __future__ import annotations
 
@@ -31,8 +31,10 @@ class AnnotationSource:
         first_label: number of the first class, where labels are numbers; None to derive it from `labels`.
         unlabelled_as_none: whether to keep annotated videos without a label, as videos that show none of the classes;
             if False, they are left out.
-        skipped: record of files that the scan of `root` skips. Readers add videos that they do not use.
-        left_out: (name, reason) of each annotated video or row that cannot be used. Readers add to it.
+        skipped: files under `root` that are not used. The scan of `root` adds files that are not videos; readers add
+            videos, such as those that the annotations do not list.
+        left_out: (name, reason) of each entry of the annotations that is not used, such as a video without a label.
+            Readers add to it.
     """
 
     root: Path

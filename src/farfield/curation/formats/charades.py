@@ -89,8 +89,8 @@ def read_classes(path: Path) -> dict[str, str]:
         found = re.fullmatch(r"(c\d{3})\s+(\S.*)", line.strip())
         if found is None or found[1] in names or found[2] in names.values():
             raise FarfieldError(
-                f"{path}, line {number}: {line!r} must be a code and a name that no other line has, such as "
-                "`c000 Holding some clothes`. Give Charades_v1_classes.txt."
+                f"{path}, line {number}: {line!r} must be a code and a name, such as `c000 Holding some clothes`, and "
+                "no other line may have this code or this name. Give Charades_v1_classes.txt."
             )
         names[found[1]] = found[2]
     return names

@@ -6,21 +6,22 @@
 
 According to CVAT's own code (`dump_as_cvat_interpolation`, `dump_as_cvat_annotation` and `load` in
 cvat/apps/dataset_manager/formats/cvat.py, cvat-ai/cvat@00598ab, and `abs_frame_id` and `meta_for_task` in
-cvat/apps/dataset_manager/bindings.py, @da71018):
+cvat/apps/dataset_manager/bindings.py, cvat-ai/cvat@da71018):
 
 - Frame numbers are those of the video, from 0, even if a task takes every n-th frame (`frame_filter`) or starts later.
-- In the export of a project, the tasks of a subset share one count of frames: a task's numbers are offset by the sum of
-  start + step x size of the tasks before it (`_init_task_frame_offsets`). The offsets are subtracted here.
+- In the export of a project, frames are numbered on from task to task within a subset: to a task's frame numbers, CVAT
+  adds an offset, the sum of start + step x size of the subset's earlier tasks (`_init_task_frame_offsets`). The offset
+  is subtracted here.
 - A shape with outside="1" marks the frame from which the object is not seen. The export also has the shapes between key
   frames.
 - "CVAT for video" contains no tags (cvat-ai/cvat#7198 and #2923; the documentation says otherwise). "CVAT for
   images" holds the tags of each frame: <image id="4" name="frame_000004"><tag label="jump"/></image>.
 - The file does not contain the frame rate, so it is read from the video. The export of a single job names no video.
 
-Segments are made from the frames in which a track, or its attribute that `label_column` names, has a label, and from
-the frames that have a tag. Consecutive frames with the same label form one segment, as do overlapping tracks with the
-same label. Coordinates of boxes, polygons, points, cuboids, masks and skeletons are not read, and neither are shapes of
-single images.
+A frame has the labels of its tags and of the tracks in it. If the option `label_column` names an attribute, the labels
+are the values of this attribute. Consecutive frames with the same label form one segment, as do overlapping tracks with
+the same label. Coordinates of boxes, polygons, points, cuboids, masks and skeletons are not read, and neither are
+shapes of single images.
 """
 
 from __future__ import annotations
@@ -48,10 +49,15 @@ Interval = tuple[int, int]
 
 @dataclass
 class _Video:
-    """A task of a CVAT file: its video, and the frames of each label.
+    """A task of a CVAT file. All frame numbers are those of the video, from 0.
 
-    `offset` is the number that the export adds to the frame numbers of the video. `end` is the number of the
-    task's last frame plus 1.
+    Attributes:
+        name: file name of the video.
+        step: n for a task that takes every n-th frame of the video.
+        subset: subset of the project to which the task belongs; "" if none.
+        offset: number that the export of a project adds to the frame numbers; 0 in other exports.
+        end: frame after the task's last; infinite if the file is not the export of a project.
+        frames: intervals of frames that have a label, by label.
     """
 
     name: str
@@ -118,9 +124,12 @@ def _segments(video: _Video) -> Iterator[tuple[int, int, str]]:
 
 
 def _read_file(path: Path, attribute: str | None, attributes: set[str]) -> list[_Video]:
-    """Read the tasks of a file and the labels of their frames; add the names of the file's attributes to `attributes`.
+    """Read the tasks of a CVAT file, and the labels of their frames.
 
-    `attribute` names the attribute that holds the labels; None for the labels of the tracks and tags.
+    Args:
+        path: file to read.
+        attribute: name of the CVAT attribute whose values are the labels; None for the labels of the tracks and tags.
+        attributes: set to which the names of all CVAT attributes in the file are added.
     """
     root = _parse(path)
     videos = _tasks(root, path)
@@ -172,7 +181,7 @@ def _task_of(node: ElementTree.Element, videos: dict[str, _Video], path: Path) -
     if task not in videos:
         raise FarfieldError(
             f"{path}, {node.tag} {node.get('id')}: task_id is {task!r}; it must be the id of a task with a video. "
-            "Export the project again, without tasks of images."
+            "Export each task that has a video by itself."
         )
     return videos[task]
 
@@ -237,6 +246,7 @@ def _frame(text: str | None, where: str, video: _Video | None = None) -> int:
     if video and not 0 <= frame <= video.end:
         raise FarfieldError(
             f"{where}: frame {text} is outside its task, which has the frames {video.offset} to "
-            f"{video.offset + video.end:g}. Export each task by itself."
+            f"{video.offset + video.end:g} in the export of the project. Export each task by itself: its frames are "
+            "then counted from the start of the video."
         )
     return frame

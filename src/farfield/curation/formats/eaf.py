@@ -43,7 +43,13 @@ ASSOCIATION = "Symbolic_Association"
 
 @dataclass
 class _Annotation:
-    """An annotation: its value, and its times in milliseconds or, without times, the id of its parent annotation."""
+    """An annotation.
+
+    Attributes:
+        value: text of the annotation.
+        times: (start, end) in milliseconds, each None for a time slot without a value; None for a REF_ANNOTATION.
+        parent: id of the parent annotation, for a REF_ANNOTATION; otherwise None.
+    """
 
     value: str
     times: tuple[int | None, int | None] | None
@@ -52,7 +58,15 @@ class _Annotation:
 
 @dataclass
 class _Tier:
-    """A tier: its name, type, the type's constraint, and annotations by id. A root tier depends on no other tier."""
+    """A tier.
+
+    Attributes:
+        name: name of the tier.
+        type: name of the tier's type.
+        constraint: constraint of the type, such as Symbolic_Association; None if it has none.
+        is_root: whether the tier has no parent tier.
+        annotations: annotations of the tier, by id.
+    """
 
     name: str
     type: str
@@ -63,7 +77,15 @@ class _Tier:
 
 @dataclass
 class _Document:
-    """An .eaf file: possible paths of its video, TIME_ORIGIN in milliseconds, and tiers."""
+    """An .eaf file.
+
+    Attributes:
+        path: path of the .eaf file.
+        videos: paths at which its video may be: the absolute and the relative URL, each with and without
+            percent-decoding.
+        origin: TIME_ORIGIN: number of milliseconds from the start of the video to time 0 of the annotations.
+        tiers: tiers of the file.
+    """
 
     path: Path
     videos: list[str]
@@ -98,9 +120,14 @@ def read_eaf(source: AnnotationSource) -> Iterator[VideoRecord]:
 
 
 def _rows(source: AnnotationSource, document: _Document, wanted: str | None) -> set[tuple[float, float, str]]:
-    """Return (start, end, label), in seconds, of each annotation on the tiers whose name or type is `wanted`.
+    """Return (start, end, label), in seconds, of each annotation on the wanted tiers.
 
     Annotations without usable times or text are added to `left_out`.
+
+    Args:
+        source: input of the reader.
+        document: .eaf file.
+        wanted: type of the wanted tiers, or the name of a single tier; None for no tier.
     """
     everything = {key: (tier, each) for tier in document.tiers for key, each in tier.annotations.items()}
     rows = set()

@@ -83,9 +83,9 @@ def _class_names(labels: Path | None, kind: str, *, only: bool) -> dict[str, str
     """Return the name of each class by its id; None without `labels`.
 
     Args:
-        labels: class file of this kind or, if `only` is False, the folder that holds the class files of both kinds.
-        kind: "verb" or "noun".
-        only: True if a label is a verb or a noun, False if it has both.
+        labels: class file; if `only` is False, the folder that holds the class file of the verbs and that of the nouns.
+        kind: which names to return: "verb" or "noun".
+        only: True if the rows' labels are only verbs or only nouns; False if each label has a verb and a noun.
     """
     if labels is None:
         return None
@@ -114,5 +114,6 @@ def _read_class_names(path: Path, kind: str) -> dict[str, str]:
             f"{needed}"
         )
     if len(names) < len(rows) or len(set(names.values())) < len(rows):
-        raise FarfieldError(f"{path} has an id or a key twice, which would merge classes. {needed}")
+        column = "id" if len(names) < len(rows) else "key"
+        raise FarfieldError(f"{path} has a value twice in the column {column!r}, which would merge classes. {needed}")
     return names

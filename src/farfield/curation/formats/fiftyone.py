@@ -121,7 +121,15 @@ def _is_read(value: Any) -> bool:
 def _rows_of_field(
     source: AnnotationSource, video: str, sample: dict[str, Any], value: Any, where: str
 ) -> list[VideoRecord]:
-    """Return the rows for `value`, the value of a sample's field; no rows if its `_cls` is not in `FIELDS`."""
+    """Return the rows for one field of a sample; no rows if the field holds neither classifications nor detections.
+
+    Args:
+        source: input of the reader.
+        video: path of the video.
+        sample: JSON object of the sample.
+        value: value of the field.
+        where: name of the sample in messages.
+    """
     if not _is_read(value):
         return []
     key = FIELDS[value["_cls"]]

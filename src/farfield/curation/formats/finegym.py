@@ -39,7 +39,16 @@ _NEEDED_TIMES = "Give finegym_annotation_info_v1.1.json."
 
 @dataclass
 class _Element:
-    """An element: its id, the parts of the id (video, event, action), the number of its first line, and its labels."""
+    """An element of a list.
+
+    Attributes:
+        name: id of the element, `<video>_<event>_<action>`.
+        video: YouTube id.
+        event: part of the id with the times of the event, `E_<start>_<end>`.
+        action: part of the id with the times of the element in the event, `A_<start>_<end>`.
+        line: number of the first line that has this id.
+        labels: class number in each line that has this id.
+    """
 
     name: str
     video: str
@@ -98,6 +107,10 @@ def _read_elements(path: Path) -> list[_Element]:
 
 def _read_categories(path: Path, annotations: Path) -> dict[int, str]:
     """Return the name of each class by its number. Names that several classes share get the class's Glabel as a suffix.
+
+    Args:
+        path: file of categories.
+        annotations: list of elements. If the names of both files say Gym99 or Gym288, they must agree.
 
     Raises:
         FarfieldError: for a missing file, a malformed line, a repeated number, or categories of Gym288 for a list of

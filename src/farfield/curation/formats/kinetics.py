@@ -1,8 +1,8 @@
 """Read Kinetics (400, 600, 700 and 700-2020): a CSV of YouTube ids, times and labels; videos `<id>_<start>_<end>`.
 
 The CSV has the header `label,youtube_id,time_start,time_end,split`, in Kinetics-400 also `is_cc`. `split` is train, val
-(19,906 rows of Kinetics-400 and 30,000 of Kinetics-600 in activitynet/ActivityNet, commit 82304fa), validate
-(DeepMind's Kinetics-700) or test; kinetics-600_test.csv in that repository has no column `label`. Kinetics-400 quotes
+or test; DeepMind's Kinetics-700 has validate instead of val. In activitynet/ActivityNet, commit 82304fa, val has 19,906
+rows in Kinetics-400 and 30,000 in Kinetics-600, and kinetics-600_test.csv has no column `label`. Kinetics-400 quotes
 each label that contains a space. A video may have several clips with different starts. In file names, times have six
 digits.
 """
@@ -83,7 +83,7 @@ def _of_subset(
 
 
 def _subset_name(name: str | None) -> str:
-    """Return a value of the column `split` in lower case; all names of the validation subset become "validation"."""
+    """Normalise a value of the column `split`: lower case; "validation" for val and validate; "" for None."""
     plain = (name or "").strip().casefold()
     return "validation" if plain in VALIDATION else plain
 

@@ -46,7 +46,10 @@ def read_list(source: AnnotationSource, form: str) -> list[ListLine]:
 
 
 def _split(source: AnnotationSource, number: int, line: str, form: str) -> ListLine:
-    """Split a line into the path and the numbers after it."""
+    """Split line number `number` of the list into a path and the labels or counts after the path.
+
+    `form` is the text that describes a correct line in error messages.
+    """
     place = f"{source.annotations}, line {number}"
     separator = r"\s*,\s*" if re.search(r",\s*\d+$", line) else r"\s+"
     readings = [(line[: gap.start()], re.split(separator, line[gap.end() :])) for gap in re.finditer(separator, line)]
@@ -97,8 +100,8 @@ def name_labels(source: AnnotationSource, labelled: Iterable[tuple[str, int]]) -
     if first is None:
         if places and min(places) > 0:
             raise FarfieldError(
-                f"{source.annotations} has labels from {min(places)} to {max(places)}, and none is 0, so it may number "
-                f"the {count} classes of {source.labels} from 0 or from 1. Give first_label=0 or first_label=1."
+                f"{source.annotations} has labels from {min(places)} to {max(places)}. As none is 0, the {count} "
+                f"classes of {source.labels} may be numbered from 0 or from 1. Give first_label=0 or first_label=1."
             )
         first = 0
     names = dict(enumerate(classes.names, start=first))

@@ -59,7 +59,14 @@ Row = tuple[str, float | None, float | None]
 
 @dataclass(frozen=True)
 class _Annotation:
-    """One annotator's results for a video, of the types in `TYPES`."""
+    """One annotator's answer for a video.
+
+    Attributes:
+        where: name of the annotation in messages.
+        cancelled: whether the annotation was cancelled (`was_cancelled`); it is then ignored.
+        ground_truth: whether the annotation is marked as ground truth.
+        results: timeline labels and choices, as in the export. Results of other types are not kept.
+    """
 
     where: str
     cancelled: bool
@@ -164,8 +171,13 @@ def _agreed(
 ) -> tuple[list[Row], str]:
     """Return (rows, "") if a video's annotators agree, else ([], reason).
 
-    If they agree that there is no label, the result is ([], ""). `control` is the name of the labelling control whose
-    results count, and `rate` the frame rate of the timelines; None for the option `fps`.
+    If they agree that there is no label, the result is ([], "").
+
+    Args:
+        source: input of the reader.
+        annotations: annotations of the video.
+        control: name of the labelling control whose results count; None if the export has no results.
+        rate: frame rate of the timelines; None for the option `fps`.
     """
     counted = [each for each in annotations if not each.cancelled]
     if not counted:
@@ -201,7 +213,12 @@ def _rows(source: AnnotationSource, annotation: _Annotation, control: str | None
 
 
 def _paths_to_look_for(source: AnnotationSource, videos: list[str]) -> dict[str, list[str]]:
-    """Return the possible paths of each task's video: as given, and without Label Studio's prefix of uploads."""
+    """Return the paths to look for, for each video of the export.
+
+    The first is the path as given. If its file name begins with the 8 hexadecimal digits and the hyphen that Label
+    Studio adds to uploaded files, more paths follow: a video under the root whose name Label Studio would store in this
+    form, if there is just one; and the file name without digits and hyphen.
+    """
     originals: dict[str, list[str]] = defaultdict(list)
     for files in source.files_by_stem.values():
         for file in files:

@@ -62,7 +62,18 @@ def read_table(source: AnnotationSource) -> Iterator[VideoRecord]:
 
 
 def read_row(source: AnnotationSource, row: Row, columns: Mapping[str, str], where: str) -> VideoRecord | None:
-    """Return the record of a row; None if the row is left out. `where` names file and line in messages."""
+    """Return the record of a row.
+
+    Args:
+        source: input of the reader.
+        row: values of the row, by column.
+        columns: column of each manifest field that the table has.
+        where: file and line, for messages.
+
+    Returns:
+        The record. If the path fits several videos, or the label is made of several columns of which one is empty, the
+        row is added to `left_out`, and the result is None.
+    """
     values = {field: row.get(column) for field, column in columns.items()}
     names = {field: f"{where}: {column}" for field, column in columns.items()}
     path = find_video(source, read_value(values["path"], names["path"]), where)
@@ -107,7 +118,10 @@ def choose_columns(source: AnnotationSource, names: list[str]) -> dict[str, str]
 
 
 def _column_names(field: str, given: str, names: Container[str]) -> list[str]:
-    """Return the columns in `given`: one column or, for the field `label`, several columns joined by +."""
+    """Return the columns that `given` names: one or, for the field `label`, several joined by +.
+
+    A name with + that is itself a column of the table (one of `names`) is one column.
+    """
     return given.split("+") if field == "label" and given not in names else [given]
 
 

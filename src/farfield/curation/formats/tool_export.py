@@ -111,8 +111,8 @@ def choose(given: str | None, found: Iterable[str], what: str, source: Annotatio
     Args:
         given: option label_column; None if it was not given.
         found: names of the attributes or fields that hold labels in the annotations.
-        what: what these names are, for messages, for example "attribute", "field" or "control".
-        source: collection.
+        what: word for such a name in messages, for example "attribute", "field" or "control".
+        source: input of the reader, whose annotations are named in messages.
 
     Raises:
         FarfieldError: if `given` is not in `found`, or if `given` is None and `found` has several names.
@@ -131,18 +131,20 @@ def choose(given: str | None, found: Iterable[str], what: str, source: Annotatio
 def find_videos(source: AnnotationSource, names: Mapping[str, Sequence[str]]) -> dict[str, str]:
     """Find the videos that an export names by paths or URLs of another machine.
 
-    A video under `root` fits a path if both have the same file name. If no video has this name, videos with the same
-    name and another suffix fit. If several videos fit, the one that shares the most trailing folders with the path is
-    chosen. A video that fits several names is assigned to the name that it fits best. A name is added to `left_out` if
-    several videos fit it equally well, or if its video is assigned to another name.
+    A file under `root` fits a path if both have the same file name or, if there is no such file, the same file name
+    without suffix. Of several fitting files, the one that shares the most trailing folders with the path is used. If
+    one file fits several videos of the export, it is assigned to the video that it fits best. A video is added to
+    `left_out` if several files fit it equally well, or if its file fits another video equally well or better.
 
     Args:
-        source: collection.
-        names: for each name in the export, the paths to look for; the first path that fits a video is used.
+        source: input of the reader.
+        names: for each video of the export, by its name there, the paths to look for. The first path that any file fits
+            is used.
 
     Returns:
-        Path relative to `root`, by name, for all names that were not left out. For a name that no video fits, the path
-        is the file name in the last of its paths, so that indexing reports the video as missing.
+        Path of the file, relative to `root`, by the video's name in the export. Videos in `left_out` are missing. For a
+        video without a file, the path is the file name of the last path to look for, so that indexing reports it as
+        missing.
     """
     found: dict[str, str] = {}
     claims: dict[str, list[tuple[int, int, str]]] = defaultdict(list)
@@ -170,7 +172,11 @@ def find_videos(source: AnnotationSource, names: Mapping[str, Sequence[str]]) ->
 
 
 def _fitting(source: AnnotationSource, path: str) -> tuple[int, list[str]]:
-    """Return (n, videos): the videos that share the most trailing path parts with `path`, and how many parts (n)."""
+    """Find the files that fit a path of an export best, as `find_videos` defines it.
+
+    Returns:
+        (number of trailing parts that the path shares with these files, paths of the files relative to `root`).
+    """
     wanted = PurePosixPath(path.replace("\\", "/"))
     videos = source.files_by_stem.get(wanted.stem, [])
     videos = [video for video in videos if PurePosixPath(video).name == wanted.name] or videos

@@ -11,8 +11,9 @@ According to VIA's own code (_via_data.js of 3.1.1, _via_attribute.js, _via_file
 - `z` is in seconds: [start, end] for a segment (anchor FILE1_Z2_XY0), [] for the file (FILE1_Z0_XY0), one number for a
   frame. `xy` is a region; attributes of regions and frames are not read.
 - `vid` is the id of a view, not of a file; the view's `fid_list` names the file, by a number or a text.
-- `av` holds the id of an option (types 3 radio, 4 select, 5 image), several ids with commas between (2 checkbox), or
-  the text itself (1). Ids count from 0 or from 1, depending on how the project was made.
+- `av` holds the value of each attribute. Its form depends on the attribute's `type`: the text itself for type 1 (text);
+  ids of options, separated by commas, for 2 (checkbox); the id of one option for 3 (radio), 4 (select) and 5 (image).
+  Ids of options count from 0 or from 1, depending on how the project was made.
 - `src` is the location and `fname` the displayed name. Files from the browser's file selector have only `fname`.
 """
 
@@ -40,7 +41,14 @@ VIDEO = 4
 
 @dataclass(frozen=True)
 class _Value:
-    """Labels of a view: of its segment `z` = (start, end) in seconds, or of the whole file if `z` is empty."""
+    """Value of one attribute for a segment or for a whole file.
+
+    Attributes:
+        view: id of the view; the project's entry `view` maps it to the file.
+        attribute: name of the attribute.
+        label: label, or several labels joined by `|`.
+        z: (start, end) of the segment in seconds; () for the whole file.
+    """
 
     view: str
     attribute: str

@@ -8,14 +8,17 @@ from farfield.curation.formats.annotation_source import AnnotationSource
 
 
 def locate_video(source: AnnotationSource, path: str) -> str | None:
-    """Find a video at its usual path below `root`, or else anywhere below `root` by its name.
+    """Find a video by the path that the annotations give for it.
 
-    The file may have another suffix than `path`, as after transcoding. If several videos have the name, those in the
-    usual folder take precedence.
+    The first of these steps that finds a file decides:
+
+    1. The file at `path` below `root`.
+    2. Files whose path ends in `path`, with any video suffix: the collection may have been moved or transcoded.
+    3. Files anywhere below `root` with the same name, with any video suffix.
 
     Returns:
-        Path relative to `root`; `path` itself if the video is missing. If several videos have the name, the name is
-        added to `left_out`, and the result is None.
+        Path relative to `root`; `path` itself if the video is missing. If a step finds several files, `path` is added
+        to `left_out`, and the result is None.
     """
     if (source.root / path).is_file():
         return path
