@@ -239,6 +239,8 @@ def test_wrong_segments_are_refused() -> None:
         Segments([0], [0], [0.0], [math.inf])
     with pytest.raises(ValueError, match="ends before its start"):
         Segments([0], [0], [2.0], [1.0])
+    with pytest.raises(ValueError, match="video or class is negative"):
+        Segments([0], [-1], [0.0], [1.0])
     with pytest.raises(ValueError, match="have no scores"):
         match_segments(Segments([0], [0], [0], [1]), Segments([0], [0], [0], [1]), [0.5])
     with pytest.raises(ValueError, match="must be above 0"):

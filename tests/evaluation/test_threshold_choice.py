@@ -242,7 +242,7 @@ def test_thresholds_of_renamed_classes_are_not_saved(tmp_path: Path, caplog: pyt
 
 
 def test_videos_without_any_class_choose_no_thresholds() -> None:
-    with pytest.raises(FarfieldError, match="no validation video has a class"):
+    with pytest.raises(FarfieldError, match="no validation video has any class"):
         choose_thresholds(torch.rand(4, 2), torch.zeros(4, 2, dtype=torch.bool), ["a", "b"], ThresholdRule("f1"))
 
 

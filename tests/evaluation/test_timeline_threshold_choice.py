@@ -168,7 +168,7 @@ def test_of_equal_precision_the_highest_recall_is_taken() -> None:
 
 def test_nothing_to_choose_from_is_said() -> None:
     videos, truth = timelines(0)
-    with pytest.raises(FarfieldError, match="no validation video has a segment of a class"):
+    with pytest.raises(FarfieldError, match="no validation video has a labelled segment"):
         choose_timeline_thresholds(videos, truth.where(truth.classes > 5), LABELS, ThresholdRule("f1"))
     videos[1].probabilities[3, 1] = math.nan
     with pytest.raises(FarfieldError, match="NaN or infinite"):

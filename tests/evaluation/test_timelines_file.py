@@ -42,3 +42,9 @@ def test_damaged_files_are_refused(tmp_path: Path) -> None:
     for name in ("text", "cut", "other", "uneven"):
         with pytest.raises(FarfieldError, match=f"{name}.npz is not a file of tested timelines"):
             read_timelines(tmp_path / f"{name}.npz")
+    write_timelines(tmp_path / "task.npz", ["a"], "none", [video], {})  # type: ignore[arg-type]
+    with pytest.raises(FarfieldError, match="its task 'none' is unknown"):
+        read_timelines(tmp_path / "task.npz")
+    write_timelines(tmp_path / "classes.npz", ["a", "b"], "multilabel", [video], {})
+    with pytest.raises(FarfieldError, match="which does not fit 2 classes"):
+        read_timelines(tmp_path / "classes.npz")

@@ -31,7 +31,7 @@ def class_metrics_content(
         labels: label of each class.
         positives: number of videos of each class.
         decisions: metrics of the decisions.
-        ranking: metrics of the order of the scores.
+        ranking: average precision and ROC-AUC of the scores.
         resampling: how the intervals were computed.
         by_group: whether the manifest has groups.
         thresholds: threshold of each class in a multilabel task; None for other tasks.

@@ -17,12 +17,12 @@ class MultilabelMetrics:
 
     Attributes:
         mean_average_precision: mean average precision (mAP) over the classes that at least one video has.
-        micro_average_precision: average precision of all pairs of a video and a class pooled.
-        sample_average_precision: mean, over the videos that have a class, of the average precision over the classes:
-            MMAction2's `mmit_mean_average_precision`.
+        micro_average_precision: average precision of all (video, class) pairs, ranked together.
+        sample_average_precision: average precision of the ranking of the classes within a video, averaged over the
+            videos with at least one true class; MMAction2's `mmit_mean_average_precision`.
         exact_match: share of videos whose predicted classes are exactly their true classes, with Wilson's interval.
-        share_without_class: share of videos that have none of the classes.
-        share_without_decision: share of videos with no predicted class.
+        share_without_class: share of videos without a true class.
+        share_without_decision: share of videos without a predicted class.
     """
 
     mean_average_precision: Estimate
@@ -39,7 +39,7 @@ def measure_multilabel(
     """Compute the main metrics of a multilabel test.
 
     Args:
-        ranking: metrics of the order of the scores.
+        ranking: average precision and ROC-AUC of the scores.
         decisions: True where the class is predicted for the video.
         targets: True where the video has the class.
     """

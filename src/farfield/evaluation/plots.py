@@ -35,10 +35,15 @@ _LINE = 44
 def plot_confusion(
     confusion: Int[Tensor, "classes classes"], labels: Sequence[str], path: str | Path | None = None
 ) -> Figure:
-    """Draw a confusion matrix with rows normalised to 1, and save it if a path is given.
+    """Draw a confusion matrix, with each row divided by its sum.
 
-    The figure grows with the number of classes and the length of their names. A name with letters that no installed
-    font can draw is replaced by the number of the class. With more than `NAMED_CLASSES` classes, no names are drawn.
+    The figure grows with the number of classes and the length of their names. If no installed font has all characters
+    of a name, "class NUMBER" is drawn instead. With more than `NAMED_CLASSES` classes, the axes show no names.
+
+    Args:
+        confusion: number of videos of each true class (row) for each predicted class (column).
+        labels: class names.
+        path: file to save the figure to; None to save nothing.
     """
     counts = confusion.numpy()
     fractions = counts / np.maximum(counts.sum(1, keepdims=True), 1)
@@ -93,7 +98,12 @@ def fit_figure(figure: Figure, places: Mapping[Axes, tuple[float, float, float, 
 
 
 def names_with_numbers(labels: Sequence[str]) -> dict[str, str]:
-    """Map each label to its text in tables: the label and, if plots show another name, that name in parentheses."""
+    """Map each label to its text in tables.
+
+    The text is the label. If no installed font has all of its characters, plots show "class NUMBER" instead, and the
+    text is "LABEL (class NUMBER)". With more than `NAMED_CLASSES` classes, plots show no names, and numbers are not
+    added.
+    """
     if len(labels) > NAMED_CLASSES:
         return {label: label for label in labels}
     return {
@@ -148,7 +158,7 @@ def plot_reliability(before: Calibration, after: Calibration | None = None) -> F
 
 
 def plot_pair_reliability(before: PairCalibration, after: PairCalibration | None = None) -> Figure:
-    """Draw the reliability diagram of a multilabel task, and below it the share of pairs in each bin.
+    """Draw the reliability diagram of all (video, class) pairs, and below it the share of pairs in each bin.
 
     Args:
         before: calibration without temperature scaling.

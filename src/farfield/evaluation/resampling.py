@@ -12,13 +12,14 @@ Statistics 90(3), 2008, find that significance tests that resample clusters reje
 torchmetrics measures one sample per call and most of its functions take no weights, so the metrics of the resamples are
 computed here, for all resamples at once. Unit tests compare them with scikit-learn's on weighted samples.
 
-Average precision and the area under the ROC curve need only the scores of the positives. Let u_1 > ... > u_J be the
-different scores of the positives, p_j and q_j the weights of the positives and the negatives at u_j, and g_j the weight
-of the negatives between u_{j-1} and u_j. With TP_j = sum_{i<=j} p_i and FP_j = sum_{i<=j} (g_i + q_i), P = TP_J and N
-the weight of all negatives:
+The average precision (AP) and the area under the ROC curve (AUC) of a class are computed at the scores of its positives
+only. Let u_1 > ... > u_J be the distinct scores of the positives, and u_0 infinity. Let p_j be the total weight of the
+positives with score u_j, q_j that of the negatives with score u_j, and g_j that of the negatives with scores between
+u_j and u_{j-1}. Let N be the total weight of all negatives, TP_j = sum_{i<=j} p_i, FP_j = sum_{i<=j} (g_i + q_i), and
+P = TP_J. Then:
 
-    AP  = sum_j p_j / P  TP_j / (TP_j + FP_j)
-    AUC = sum_j p_j / P  (N - FP_j + q_j / 2) / N
+    AP  = sum_j (p_j / P) * TP_j / (TP_j + FP_j)
+    AUC = sum_j (p_j / P) * (N - FP_j + q_j / 2) / N
 """
 
 from __future__ import annotations
@@ -37,7 +38,12 @@ _MAX_CELLS = 5_000_000
 
 
 def sampling_units(groups: Sequence[str | None] | None, videos: int) -> Int[Tensor, " n"]:
-    """Assign an index to each unit to resample: a group is one unit, and so is a video without a group."""
+    """Return the index of each video's unit. A bootstrap draws units: groups, and single videos without a group.
+
+    Args:
+        groups: group of each video (None for a video without a group), or None if no video has a group.
+        videos: number of videos.
+    """
     names = [None] * videos if groups is None else groups
     numbers: dict[object, int] = {}
     keys = [("video", row) if name is None else ("group", name) for row, name in enumerate(names)]
@@ -57,9 +63,10 @@ def too_few_units(units: int, resampled: str) -> str | None:
 
 
 def resample_weights(units: Int[Tensor, " n"], *, draws: int, seed: int) -> Iterator[Float[Tensor, "n some"]]:
-    """Draw `draws` resamples, and yield their weights in blocks of columns, float32.
+    """Draw `draws` resamples, and yield their weights in blocks that fit into memory.
 
-    A weight is the number of times that a resample contains a video.
+    A block has a row for each video, and a column for each of some resamples. A weight (float32) is the number of times
+    that the resample contains the video.
 
     Args:
         units: unit of each video, as `sampling_units` numbers them.
@@ -99,16 +106,17 @@ def weighted_decision_metrics(
 def weighted_ranking_metrics(
     scores: Float[Tensor, "n classes"], targets: Bool[Tensor, "n classes"], weights: Float[Tensor, "n draws"]
 ) -> tuple[Float[Tensor, " draws"], Float[Tensor, " draws"]]:
-    """Compute average precision and the area under the ROC curve on each resample, with all columns pooled.
+    """Compute the average precision and the area under the ROC curve on each resample. All scores are ranked together.
 
-    If `scores` has the column of one class, the metrics are those of the class; if it has all columns, they are the
-    micro averages. In a resample without positives, both metrics are NaN. In a resample without negatives, the area is
-    NaN.
+    To measure one class, pass only its column of `scores` and `targets`. With the columns of all classes, the metrics
+    are the micro averages. In a resample without positives, both metrics are NaN. In a resample without negatives, the
+    area is NaN.
 
     Args:
-        scores: scores of any range.
+        scores: scores of any range. A row is a video, or a moment of one.
         targets: True for positives; at least one is needed.
-        weights: how often each resample contains each video, or any other weights of at least 0, such as seconds.
+        weights: weight of each row in each resample, at least 0: how often the resample contains the video, for moments
+            multiplied by their length in seconds.
     """
     levels = scores[targets].unique()  # ascending
     count = len(levels)

@@ -49,7 +49,7 @@ class Scores:
 
     @property
     def names(self) -> list[str]:
-        """Name of each row: the video's path, followed by the segment if the row is not the whole video."""
+        """Name of each scored video: its path, followed by the segment if only a segment of the video was scored."""
         if self.segments is None:
             return self.paths
         rows = zip(self.paths, self.segments.tolist(), strict=True)
@@ -81,7 +81,7 @@ def check_numbers(scores: Scores) -> None:
 
 
 def label_texts(has_label: Bool[Tensor, "n classes"], labels: Sequence[str]) -> list[str]:
-    """Return the labels of each row, separated by `|`."""
+    """Return a text for each video: the labels that it has, separated by `|`."""
     return ["|".join(label for label, has in zip(labels, row, strict=True) if has) for row in has_label.tolist()]
 
 

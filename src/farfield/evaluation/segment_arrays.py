@@ -48,11 +48,10 @@ class Segments:
                 "times and scores of segments must be finite. If a segment has no end, set its end to the end of the "
                 "video."
             )
-        if (self.ends < self.starts).any() or min(self.videos.min(initial=0), self.classes.min(initial=0)) < 0:
-            raise ValueError(
-                "a segment ends before its start, or an index is negative; ends must be at or after the starts, and "
-                "indices at least 0. Correct the arrays."
-            )
+        if (self.ends < self.starts).any():
+            raise ValueError("a segment ends before its start. Correct the arrays of starts and ends.")
+        if min(self.videos.min(initial=0), self.classes.min(initial=0)) < 0:
+            raise ValueError("the index of a segment's video or class is negative; it must be at least 0. Correct it.")
 
     def __len__(self) -> int:
         return len(self.videos)
@@ -88,13 +87,14 @@ def true_segments(
     labels: Sequence[str],
     durations: Sequence[float],
 ) -> Segments:
-    """Collect the labelled segments of videos, as `WholeVideos.segments` holds them.
+    """Collect the labelled segments of videos into one `Segments`.
 
     A segment with several labels becomes a segment for each label. Segments are cut at the video's end. Segments that
     begin after the video's end, and segments without a label, are left out.
 
     Args:
-        videos: segments of each video: start and end in seconds (infinite for the video's end), and labels.
+        videos: segments of each video, such as `WholeVideos.segments`: start and end in seconds (an infinite end is the
+            video's end), and labels.
         labels: class names.
         durations: length of each video in seconds.
 

@@ -7,9 +7,9 @@ predicted segment is a true positive. Any other predicted segment is a false pos
 the same action.
 
 Instead of the loops of ActivityNet's evaluation, pairs of a predicted and a true segment are sorted by the rank of the
-predicted segment, then by tIoU. A pair that comes first for both its segments is a match, and all other pairs of these
-two segments are removed. This is repeated until no pair is left, usually one to three times, and gives the same matches
-as the loops.
+predicted segment, then by tIoU. A pair is a match if no earlier pair contains one of its two segments. A match is
+removed together with all other pairs that contain one of its segments. This is repeated until no pair is left, usually
+one to three times, and gives the same matches as the loops.
 
 Where public implementations differ, or leave the result open:
 - Equal scores. ActivityNet's evaluation sorts with NumPy's default sort, whose order of equal values depends on the
@@ -100,7 +100,14 @@ def _pairs(
 def _match(
     ranks: Int[np.ndarray, " pairs"], trues: Int[np.ndarray, " pairs"], predicted: int, true: int
 ) -> Int[np.ndarray, " matches"]:
-    """Return the ranks of the matched predicted segments. The pairs are in the order of `_pairs`."""
+    """Return the ranks of the predicted segments that match a true one.
+
+    Args:
+        ranks: rank of the predicted segment of each pair, in the order of `_pairs`.
+        trues: index of the true segment of each pair.
+        predicted: number of predicted segments.
+        true: number of true segments.
+    """
     found = []
     while len(ranks):
         places = np.arange(len(ranks))

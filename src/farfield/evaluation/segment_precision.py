@@ -55,11 +55,14 @@ _MAX_CELLS = 5_000_000
 
 @dataclass(frozen=True)
 class DetectionMap:
-    """Mean average precision of temporal detection. The bounds of a missing interval are NaN.
+    """Mean average precision of temporal detection, with 95% intervals.
+
+    An `Estimate` without an interval has the bounds NaN.
 
     Attributes:
         tious: tIoU thresholds.
-        average_precision: average precision for each threshold and class; NaN for a class without true segments.
+        average_precision: average precision for each threshold and class, without intervals; NaN for a class without
+            true segments.
         per_class: mean over the thresholds, for each class.
         at_tiou: mean over the classes (mAP), for each threshold.
         mean: mean over classes and thresholds: the average mAP.
@@ -109,7 +112,7 @@ def detection_map(
         predicted: predicted segments, with scores.
         classes: number of classes.
         tious: tIoU thresholds, above 0 and at most 1, such as `ACTIVITYNET_TIOUS` or `THUMOS_TIOUS`.
-        resampling: units of all videos and number of resamples, from `detection_resampling`; None for no intervals.
+        resampling: settings of the bootstrap, from `detection_resampling`; None for no intervals.
     """
     values = np.full((len(tious), classes), np.nan)
     draws = 0 if resampling is None else resampling.draws
@@ -143,16 +146,16 @@ def segment_precision_recall(
 ) -> DecisionMetrics:
     """Compute precision, recall and F1 of the predicted segments of each class, with 95% intervals.
 
-    A predicted segment is correct if it matches a true one, see `segment_matching`. All metrics are NaN for a class
-    without true segments. Precision is NaN, and F1 is 0, for a class with true segments and no predicted ones. Micro
-    averages pool the segments of all classes, including classes without true segments.
+    A predicted segment is correct if it matches a true one, see `segment_matching`. For a class without true segments,
+    all three metrics are NaN. For a class with true segments but no predicted ones, precision is NaN, and recall and F1
+    are 0. Micro averages pool the segments of all classes, including classes without true segments.
 
     Args:
         truth: true segments.
         predicted: final predictions; leave out candidates with low scores.
         classes: number of classes.
         tiou: tIoU threshold, above 0 and at most 1.
-        resampling: units of all videos and number of resamples, from `detection_resampling`; None for no intervals.
+        resampling: settings of the bootstrap, from `detection_resampling`; None for no intervals.
     """
     videos = int(max(truth.videos.max(initial=-1), predicted.videos.max(initial=-1))) + 1
     if resampling is not None:
@@ -184,7 +187,9 @@ def segment_precision_recall(
 def detection_resampling(
     groups: Sequence[str | None] | None, videos: int, truth: Segments, predicted: Segments
 ) -> Resampling:
-    """Choose the units and the number of resamples for `detection_map`. More segments give fewer resamples.
+    """Choose the settings of the bootstrap for `detection_map`: what is drawn, and the number of resamples.
+
+    Groups of videos are drawn, or single videos if they have no group. More segments give fewer resamples.
 
     Args:
         groups: group of each video (None for a video without a group), or None if no video has a group.
@@ -210,9 +215,15 @@ def _interpolated(matched: Bool[np.ndarray, "tious n"], positives: int) -> Float
 def _resampled(
     matched: Bool[np.ndarray, "tious n"], videos: Int[np.ndarray, " n"], truth: Segments, resampling: Resampling
 ) -> Float[np.ndarray, "draws tious"]:
-    """Compute the interpolated average precision of ranked predictions on each resample.
+    """Compute the interpolated average precision of the ranked predictions of one class on each resample.
 
-    The number of predictions up to a rank does not depend on the tIoU, and only the ranks of true positives matter.
+    To save time, predictions are counted once for all tIoUs, and only up to the ranks of true positives.
+
+    Args:
+        matched: whether each prediction is a true positive, at each tIoU.
+        videos: index of each prediction's video.
+        truth: true segments of the class.
+        resampling: settings of the bootstrap.
     """
     ranks = np.flatnonzero(matched.any(0))  # of predictions that are true positives at any tIoU
     right, of_right = matched[:, ranks], videos[ranks]
@@ -265,9 +276,9 @@ def _precision_sum(
 
 
 def _ratios(hits: Tensor, predicted: Tensor, true: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Compute precision, recall and F1 from counts of segments; NaN without true segments.
+    """Compute precision, recall and F1 from the numbers of correct, predicted and true segments.
 
-    Without predicted segments, precision is NaN, too.
+    Without true segments, all three are NaN. With true but without predicted segments, only precision is NaN.
     """
     found = (hits / predicted, hits / true.clamp_min(1), 2 * hits / (predicted + true).clamp_min(1))
     return tuple(each.masked_fill(true == 0, torch.nan) for each in found)  # type: ignore[return-value]
@@ -279,7 +290,10 @@ def _count(segments: Segments, videos: int, classes: int) -> Float[np.ndarray, "
 
 
 def _in_several_units(truth: Segments, classes: int, resampling: Resampling | None) -> Bool[Tensor, " classes"]:
-    """Return for each class whether its true segments are in more than one unit, which an interval needs."""
+    """Return for each class whether an interval can be computed from the bootstrap.
+
+    This needs true segments in more than one unit (group or single video).
+    """
     if resampling is None or not resampling.draws:
         return torch.zeros(classes, dtype=torch.bool)
     return in_several_units(torch.from_numpy(_count(truth, len(resampling.units), classes)) > 0, resampling)

@@ -120,7 +120,16 @@ def _totals(split: SplitValues, units: Int[Tensor, " n"], count: int) -> tuple[T
 
 
 def _means(sums: Tensor, counts: Tensor, weights: Float[Tensor, "units draws"]) -> Float[Tensor, " draws"]:
-    """Compute the metric of a split on each resample, over the classes that occur in it; NaN if none occurs."""
+    """Compute the metric of a split on each resample: the mean of the means of all classes that the resample contains.
+
+    With a single class for all videos, this is the mean over videos. If the resample contains no video of the split,
+    the metric is NaN.
+
+    Args:
+        sums: sum of the values of each class in each unit, from `_totals`.
+        counts: number of videos of each class in each unit, from `_totals`.
+        weights: how often each resample contains each unit.
+    """
     drawn = torch.sparse.mm(counts, weights)  # exact, as are the sums of zeros and ones: below 2^24
     means = torch.sparse.mm(sums, weights) / drawn.clamp_min(1)
     return means.sum(0) / (drawn > 0).sum(0)  # 0 / 0 = NaN, as wanted

@@ -3,11 +3,16 @@
 UCF101 and HMDB51 have three splits into training and test videos. One network is trained and tested for each split, and
 papers report the mean of the three accuracies.
 
-Intervals are percentiles of a bootstrap over the videos of all splits together, see `split_resampling`. They are never
-narrower than Wilson's for independent videos (see `metrics`), which have a width above 0 at accuracies of 0 and 1 too.
-If each of S disjoint splits has the variance p (1 - p) / n_s, their mean has the variance p (1 - p) / n with n = S^2 /
-sum_s 1 / n_s. If splits share videos, n is multiplied by d / t, where d is the number of different tested videos, and t
-counts each of them once per split that tests it.
+Intervals are percentiles of a bootstrap over the videos of all splits together, see `split_resampling`. They are
+widened to contain Wilson's interval for independent videos (see `metrics`), which has a width above 0 even at
+accuracies of 0 and 1. The number of videos n in Wilson's interval of the mean over S splits is
+
+    n = (d / t) S^2 / sum_s (1 / n_s)
+
+Here n_s is the number of tested videos of split s (for mean class accuracy n_eff, see `metrics`), d the number of
+different tested videos of all splits, and t the sum of the splits' numbers of tested videos. If the accuracy of split s
+has the variance p (1 - p) / n_s, then the mean over splits without common videos (d = t) has the variance
+p (1 - p) / n.
 """
 
 from __future__ import annotations
@@ -140,7 +145,13 @@ def average_splits(
 
 
 def metric_values(splits: Sequence[Scores], metric: str) -> list[SplitValues]:
-    """Return the value of each video of each split: 1 if the metric counts it as correct, else 0."""
+    """Return, for each split, the value of each video: 1 if the video is classified correctly, else 0.
+
+    Args:
+        splits: scores of each split.
+        metric: "top1", "top5" or "mean_class_accuracy". For "mean_class_accuracy", the values are those of "top1", and
+            the classes of the videos are added.
+    """
     by_class = metric == "mean_class_accuracy"
     return [SplitValues(hits(each, METRICS[metric]), each.targets.numpy() if by_class else None) for each in splits]
 
@@ -210,7 +221,11 @@ def _mean(alone: Sequence[Estimate], splits: Sequence[SplitValues], different: i
 
 
 def _effective_videos(split: SplitValues) -> float:
-    """Return the number of videos, n or n_eff, that Wilson's interval of the metric is computed with; see `metrics`."""
+    """Return the number of videos for Wilson's interval of a split's metric.
+
+    For top-1 and top-5 accuracy, it is the number of tested videos. For mean class accuracy, it is n_eff, see
+    `metrics`.
+    """
     if split.classes is None:
         return len(split.values)
     counts = np.unique(split.classes, return_counts=True)[1]

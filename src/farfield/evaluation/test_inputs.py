@@ -37,7 +37,7 @@ def describe_inputs(
 
 
 def warn_if_tested(calibrate_on: str | Path | None, held_out: Manifest, listed: Manifest) -> None:
-    """Log a warning if the validation videos and the test videos are the same.
+    """Log a warning if the validation manifest lists exactly the same videos, labels and segments as the test manifest.
 
     Args:
         calibrate_on: path of the manifest of validation videos, for the message.

@@ -42,13 +42,14 @@ class ThresholdRule:
 
     Args:
         kind: one of
-            "f1": the threshold with the highest F1;
-            "precision": the one with the highest recall among those with at least this precision;
-            "recall": the one with the highest precision among those with at least this recall;
-            "false_alarms_per_hour": the one with the highest recall among those with at most this many wrong
-            predictions of the class per hour of video.
+            "f1": choose the threshold with the highest F1;
+            "precision": among the thresholds with a precision of at least `value`, choose the one with the highest
+            recall;
+            "recall": among those with a recall of at least `value`, choose the one with the highest precision;
+            "false_alarms_per_hour": among those with at most `value` wrong predictions of the class per hour of video,
+            choose the one with the highest recall.
             Ties go to the highest recall for "recall", and to the fewest false alarms for the others.
-        value: the precision, recall or number of false alarms; None for "f1".
+        value: minimum precision, minimum recall or maximum number of false alarms per hour; None for "f1".
 
     Raises:
         FarfieldError: for an unknown kind, or a value that is missing, out of range, or given for "f1".
@@ -131,7 +132,7 @@ def choose_thresholds(
     if not scores.isfinite().all():
         raise FarfieldError("scores are NaN or infinite, so no threshold can be chosen. Check the network's weights.")
     if not targets.any():
-        raise FarfieldError("no validation video has a class, so no threshold can be chosen. Give labelled videos.")
+        raise FarfieldError("no validation video has any class, so no threshold can be chosen. Give labelled videos.")
     if rule.kind == "false_alarms_per_hour" and hours is None:
         raise ValueError("hours is None, but false_alarms_per_hour needs the length of the videos. Give hours.")
     columns, wanted = scores.double().clamp(0, HIGHEST).T.contiguous(), targets.T.long().contiguous()
@@ -147,11 +148,16 @@ def choose_thresholds(
 
 
 def warn_of_few_detections(point: OperatingPoint, rule: ThresholdRule) -> None:
-    """Log a warning that names the thresholds which were chosen on fewer than `MIN_DETECTIONS` detections.
+    """Log a warning that names the classes whose threshold was chosen on fewer than `MIN_DETECTIONS` detections.
 
-    If all n detections of a class are right, and p^n <= 0.05, its precision is at least p with 95% confidence. For a
-    high p, n is about 3 / (1 - p), the rule of three: Hanley and Lippman-Hand, "If nothing goes wrong, is everything
-    all right?", JAMA 1983.
+    For the rule "precision=p", the warning also states how many detections n would confirm p, if n is above
+    `MIN_DETECTIONS`. If all n detections of a class are correct, and p^n <= 0.05, the precision is at least p with 95%
+    confidence. For p near 1, n is about 3 / (1 - p), the rule of three: Hanley and Lippman-Hand, "If nothing goes
+    wrong, is everything all right?", JAMA 1983.
+
+    Args:
+        point: chosen thresholds, with the number of detections of each class.
+        rule: rule by which they were chosen.
     """
     counts = {label: count for label, count in (point.detections or {}).items() if count is not None}
     few = sorted(

@@ -97,7 +97,14 @@ def _answer(video: VideoTimeline) -> list[tuple[float, float, str]]:
 
 
 class _Bar(NamedTuple):
-    """A bar of the picture: segments (start, end, label), the lane of each, and heights of bar and lane in inches."""
+    """A bar of the picture, which shows segments over time. Segments that overlap are in different lanes (rows).
+
+    Attributes:
+        spans: (start in seconds, end in seconds, label) of each segment, in order of time.
+        lanes: lane of each segment, from 0 (top).
+        height: height of the bar in inches.
+        lane: height of a lane in inches.
+    """
 
     spans: list[tuple[float, float, str]]
     lanes: list[int]
@@ -159,7 +166,17 @@ def _write_names(
     colour: Any,
     scale: float,
 ) -> None:
-    """Write a class's name into each segment of the class that is wide enough."""
+    """Write a class's name into each segment of the class that is wide enough. Nothing is written into thin lanes.
+
+    Args:
+        axes: axes of the video, with x in seconds and y in inches.
+        spans: (start, length) of each segment of the class in one lane, in seconds.
+        low: lower edge of the lane, in inches.
+        lane: height of the lane, in inches.
+        name: text to write.
+        colour: colour of the segments.
+        scale: inches per second.
+    """
     if lane < 0.14:
         return
     red, green, blue = to_rgb(colour)

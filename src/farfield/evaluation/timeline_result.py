@@ -52,8 +52,8 @@ class TimelineResult:
         failures: (path, reason) of every video that could not be read to its end. Metrics do not include these videos.
         options: options of the windows and segments.
         thresholds: threshold of each class, in the order of `labels`.
-        operating_point: thresholds that were chosen earlier or in this test; None if none were chosen. They are used
-            unless `options.threshold` is set.
+        operating_point: chosen thresholds of the tested network; None if none were chosen, or if the result is from
+            `rescore`. If `options.threshold` is set, it is used instead of them.
         about: what was tested and how: checkpoint, manifest, precision, ...
         groups: group of each video in the manifest (None for a video without a group), or None if no video has a group.
     """
@@ -88,7 +88,7 @@ class TimelineResult:
 
     @cached_property
     def cells(self) -> list[ScoredCells]:
-        """Class probabilities over time of each video."""
+        """Class probabilities of each video over time, as one row for each cell (time interval) of its timeline."""
         return [ScoredCells(video.times, video.probabilities) for video in self.videos]
 
     @cached_property
@@ -111,15 +111,20 @@ class TimelineResult:
         return segment_precision_recall(self.truth, self.found, len(self.labels), tiou=tiou, resampling=self.resampling)
 
     def frame_average_precision(self) -> Averaged:
-        """Return the frame-wise average precision of each class: moments are ranked by the class's probability.
+        """Return the frame-wise average precision of each class, and the averages.
 
-        The macro average is the frame-wise mAP. All moments count, weighted by time.
+        For each class, all moments of all videos are ranked by the probability of the class. A moment is a positive if
+        the class is labelled there. Time is not sampled: intervals are weighted by their length in seconds. The macro
+        average is the frame-wise mAP.
         """
         resampling = frame_resampling(self.groups, self.cells, len(self.labels))
         return frame_map(self.cells, self.truth, resampling=resampling)
 
     def frame_accuracy(self) -> FrameAccuracy:
-        """Return the share of time in which exactly the labelled classes were found (none, if none is labelled)."""
+        """Return the share of time in which the found classes are exactly the labelled ones.
+
+        Time without a labelled class counts as correct if no class was found.
+        """
         durations = [video.end_seconds for video in self.videos]
         return frame_accuracy(self.truth, self.found, durations, len(self.labels), resampling=self.resampling)
 
@@ -152,7 +157,11 @@ class TimelineResult:
         return timeline_content(self)
 
     def hard_negatives(self) -> list[HardWindow]:
-        """Return the windows that were scored wrongly, in the order of the videos and of time."""
+        """Return the windows that were scored wrongly, in the order of the videos and of time.
+
+        A window is returned for each class that was predicted without a labelled segment in the window, and for each
+        class that was not predicted though its labelled segments cover the whole window.
+        """
         return [
             each for video in self.videos for each in find_hard_negatives(video, self.labels, self._predicted(video))
         ]
@@ -161,7 +170,9 @@ class TimelineResult:
         return predicted_classes(video.window_probabilities, np.array(self.thresholds), self.task)
 
     def write_hard_negatives(self, path: str | Path) -> int:
-        """Write the windows that were scored wrongly into a CSV file, and return their number.
+        """Write the result of `hard_negatives` to a CSV file, and return the number of its rows.
+
+        The columns are the fields of `HardWindow`.
 
         Raises:
             FarfieldError: if the file cannot be written.

@@ -48,12 +48,12 @@ def choose_timeline_thresholds(
 
     A predicted segment that matches no true one at `tiou` is a false alarm. The candidates are the distinct
     probabilities of the class, and the values in `EVEN_CANDIDATES` between the lowest and the highest probability. If
-    there are more than `max_probabilities` probabilities, only a subset is tried: half is spread evenly over the
-    probabilities inside true segments of the class, and half over all probabilities. Of equally good candidates, the
-    one nearest to the middle of their widest range is chosen.
+    there are more than `max_probabilities` distinct probabilities, at most that many are tried: half of them are spread
+    evenly over the probabilities inside true segments of the class, and half over all probabilities. Of equally good
+    candidates, the one nearest to the middle of their widest range is chosen.
 
     Args:
-        videos: cells of each video.
+        videos: class probabilities of each video over time.
         truth: true segments.
         labels: class names, in the order of the probabilities' columns.
         rule: how to choose.
@@ -73,7 +73,7 @@ def choose_timeline_thresholds(
         raise FarfieldError("scores are NaN or infinite, so no threshold can be chosen. Check the network's weights.")
     if not len(truth):
         raise FarfieldError(
-            "no validation video has a segment of a class, so no threshold can be chosen. Give videos with segments."
+            "no validation video has a labelled segment, so no threshold can be chosen. Give videos with segments."
         )
     names = list(labels)
     hours = sum(float(each.times[-1] - each.times[0]) for each in videos) / 3600
@@ -97,7 +97,14 @@ def choose_timeline_thresholds(
 
 
 def _candidates(videos: Sequence[ScoredCells], truth: Segments, c: int, most: int) -> Float[np.ndarray, " candidates"]:
-    """Return the candidate thresholds of a class, ascending; none for a class without true segments."""
+    """Return the candidate thresholds of a class, ascending; none for a class without true segments.
+
+    Args:
+        videos: class probabilities of each video over time.
+        truth: true segments of all classes.
+        c: index of the class.
+        most: maximum number of the class's probabilities that are candidates.
+    """
     of_class = truth.of_class(c)
     if not len(of_class):
         return np.empty(0)
@@ -131,7 +138,12 @@ def _count_at(
     tiou: float,
     find: FindSegments,
 ) -> tuple[Float[np.ndarray, "candidates classes"], Float[np.ndarray, "candidates classes"]]:
-    """Count the correct segments and all predicted segments of each class, at each of its candidate thresholds."""
+    """Count the correct segments and all predicted segments of each class, at each of its candidate thresholds.
+
+    Returns:
+        Number of correct segments, and number of predicted segments. Row i is for the i-th candidate of each class.
+        Rows beyond the last candidate of a class are 0.
+    """
     rounds = max(len(each) for each in candidates)
     hits, answers = np.zeros((rounds, len(labels))), np.zeros((rounds, len(labels)))
     of_class = [truth.of_class(c) for c in range(len(labels))]

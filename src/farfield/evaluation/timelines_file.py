@@ -59,9 +59,17 @@ class TimelinesFile:
 def write_timelines(
     path: Path, labels: Sequence[str], task: Task, videos: Sequence[VideoTimeline], settings: dict[str, Any]
 ) -> None:
-    """Write window scores and labelled segments, atomically.
+    """Write the window scores and labelled segments of tested videos to timelines.npz, atomically.
 
-    The rows of all videos are concatenated; the arrays `*_counts` hold each video's number of rows.
+    The windows of all videos are concatenated, and so are their segments. The arrays `window_counts` and `truth_counts`
+    hold the number of windows and segments of each video.
+
+    Args:
+        path: the file to write.
+        labels: class names.
+        task: task of the network.
+        videos: tested videos.
+        settings: options with which segments were found, in plain types.
     """
     position = {label: i for i, label in enumerate(labels)}
     truth = [each for video in videos for each in video.truth]
@@ -99,15 +107,17 @@ def read_timelines(path: str | Path) -> TimelinesFile:
 
 
 def _parse(content: dict[str, np.ndarray]) -> TimelinesFile:
-    """Divide the rows among the videos.
+    """Convert the arrays of timelines.npz to the windows and segments of each video.
 
     Raises:
         ValueError, KeyError, IndexError: for arrays that do not fit together.
     """
     labels, paths, task = content["labels"].tolist(), content["paths"].tolist(), str(content["task"])
-    if task not in get_args(Task) or content["window_probabilities"].shape[1:] != (len(labels),):
+    if task not in get_args(Task):
+        raise ValueError(f"its task {task!r} is unknown")
+    if content["window_probabilities"].shape[1:] != (len(labels),):
         shape = content["window_probabilities"].shape
-        raise ValueError(f"its task is {task!r}, and it has scores of shape {shape} for {len(labels)} classes")
+        raise ValueError(f"its window_probabilities have shape {shape}, which does not fit {len(labels)} classes")
     windows = _divide(content["windows"], content["window_counts"])
     probabilities = _divide(content["window_probabilities"], content["window_counts"])
     spans = _divide(content["truth"], content["truth_counts"])
@@ -125,7 +135,15 @@ def _parse(content: dict[str, np.ndarray]) -> TimelinesFile:
 
 
 def _divide(rows: np.ndarray, counts: np.ndarray) -> list[np.ndarray]:
-    """Divide the rows of all videos into the rows of each video; `counts` has each video's number of rows."""
+    """Split an array of the rows of all videos into one array for each video.
+
+    Args:
+        rows: rows of all videos, concatenated.
+        counts: number of rows of each video.
+
+    Raises:
+        ValueError: if the counts do not add up to the number of rows.
+    """
     if len(rows) != counts.sum():
-        raise ValueError(f"an array has {len(rows)} rows, but the counts add up to {counts.sum()}")
+        raise ValueError(f"an array has {len(rows)} rows, but its numbers of rows per video add up to {counts.sum()}")
     return np.split(rows, np.cumsum(counts)[:-1])

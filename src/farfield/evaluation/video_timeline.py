@@ -31,7 +31,8 @@ class VideoTimeline:
         truth: the labelled segments, in order of their starts. A row of the manifest with several labels gives a
             segment for each label.
         segments: the segments that were found.
-        times: bounds of the cells (time intervals) in seconds, see `to_cells`.
+        times: bounds of the cells, in seconds. Cells are consecutive time intervals; unlike windows, they do not
+            overlap. See `to_cells`.
         probabilities: probability of each class in each cell.
         windows: start and end of each window, in seconds.
         window_probabilities: probability of each class in each window.

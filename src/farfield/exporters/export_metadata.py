@@ -11,7 +11,14 @@ from farfield.runtimes.metadata import ExportMetadata
 
 
 def describe_export(network: ActionNet, traced: Traced, *, opset: int | None, int8: bool = False) -> ExportMetadata:
-    """Collect the metadata that an exported file stores about its network and graph."""
+    """Collect the metadata that an exported file stores about its network and graph.
+
+    Args:
+        network: the exported network.
+        traced: its graph.
+        opset: ONNX opset that the graph was converted with; None for a .pt2 file.
+        int8: whether the graph is quantised to 8 bits.
+    """
     return ExportMetadata(
         labels=list(network.labels),
         clip=network.clip,

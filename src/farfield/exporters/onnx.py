@@ -22,6 +22,10 @@ OPSET = 18
 def onnx_model(program: ExportedProgram, description: str) -> Any:
     """Convert a graph to an ONNX model in memory, and validate it with ONNX's checker.
 
+    Args:
+        program: graph from clips to logits.
+        description: metadata to store in the model: an `ExportMetadata` as JSON.
+
     Raises:
         FarfieldError: if a package is missing, or an operator has no counterpart in ONNX.
     """

@@ -13,6 +13,10 @@ from farfield.runtimes.metadata import KEY
 def openvino_model(model: Any, description: str) -> Any:
     """Convert an ONNX model to an OpenVINO model with metadata.
 
+    Args:
+        model: ONNX model.
+        description: metadata to store in the model: an `ExportMetadata` as JSON.
+
     Raises:
         FarfieldError: if OpenVINO is not installed, or rejects an operator of the model.
     """
@@ -28,7 +32,12 @@ def openvino_model(model: Any, description: str) -> Any:
 
 
 def with_metadata(model: Any, description: str) -> Any:
-    """Set an OpenVINO model's metadata, replacing any that it has, and return the model."""
+    """Set an OpenVINO model's metadata, replacing any that it has, and return the model.
+
+    Args:
+        model: OpenVINO model.
+        description: an `ExportMetadata` as JSON.
+    """
     model.set_rt_info(description, [KEY, "description"])
     return model
 

@@ -1,12 +1,15 @@
-"""Implementations of the layers' pairwise operations for export, with operators that every runtime supports.
+"""Implementations of operations of the attention layers for export, with operators that every runtime supports.
 
-The layers choose kernels by device, memory format and size: fused attention, tiles of bounded memory, sorted prefix
-sums. A graph fixes one choice for all input sizes, and ONNX has no sorted search. While a network is traced,
-`graph_forms` replaces the kernels by direct implementations of the equations. Runtimes fuse the operators they can.
+In PyTorch, attention and non-local layers choose their kernels by device, memory format and input size. An exported
+graph would fix one choice for all input sizes, and ONNX has no operator for `torch.searchsorted`, which some kernels
+use. While a network is traced, `graph_forms` therefore replaces the kernels by direct implementations of the equations.
+Runtimes fuse the operators they can.
 
 These implementations can need more memory. Runtimes that cannot fuse a softmax between two matrix products store the
-affinities of n queries and m keys: n x m values per head and clip. All runtimes store the affinities of the
-concatenation operations.
+affinities of n queries and m keys: n x m values per head and clip. All runtimes store them for `relu_of_sums` and
+`softmax_of_sums`.
+
+In the equations, i is the index of a query, j that of a key, and m is the number of keys.
 """
 
 from __future__ import annotations
@@ -72,7 +75,7 @@ def convolution(
 def softmax_attention(
     theta: Float[Tensor, "*b n d"], phi: Float[Tensor, "*b m d"], g: Float[Tensor, "*b m e"], *, scale: float = 1.0
 ) -> Float[Tensor, "*b n e"]:
-    """Compute softmax_j(scale theta_i^T phi_j) g_j."""
+    """Compute sum_j softmax_j(scale theta_i^T phi_j) g_j."""
     return F.scaled_dot_product_attention(theta, phi, g, scale=scale)
 
 
@@ -96,14 +99,14 @@ def relu_of_sums(
 def softmax_of_sums(
     a: Float[Tensor, "b n"], b: Float[Tensor, "b m"], value: Float[Tensor, "b m e"]
 ) -> Float[Tensor, "b n e"]:
-    """Compute softmax_j(ReLU(a_i + b_j)) value_j; the n x m affinities are materialised."""
+    """Compute sum_j softmax_j(ReLU(a_i + b_j)) value_j; the n x m affinities are materialised."""
     return (a.unsqueeze(-1) + b.unsqueeze(-2)).relu().softmax(-1) @ value
 
 
 def perceptron(
     query: Float[Tensor, "b n d"], key: Float[Tensor, "b m d"], value: Float[Tensor, "b m e"], w: Float[Tensor, " d"]
 ) -> Float[Tensor, "b n e"]:
-    """Compute softmax_j(w^T tanh(query_i + key_j)) value_j in slices of queries.
+    """Compute sum_j softmax_j(w^T tanh(query_i + key_j)) value_j in slices of queries, to bound memory.
 
     The traced input size fixes the number of slices.
     """
@@ -121,9 +124,9 @@ def _never(*tensors: Tensor, width: int) -> bool:
 
 
 def _classify(forward: Callable[..., Tensor]) -> Callable[..., Tensor]:
-    """Wrap a head's forward pass so that heads without windows create no window axis (of length 1).
+    """Wrap the forward pass of `Head` so that heads that pool to one vector create no axis of pooling windows.
 
-    OpenVINO 2026.4 squeezes the wrong axis if there is a window axis of length 1 and the classifier is quantised.
+    That axis would have length 1. OpenVINO 2026.4 then squeezes the wrong axis if the classifier is quantised.
     """
 
     def classify(head: Head, features: Any) -> Tensor:

@@ -42,8 +42,8 @@ def publish_folder(model: str | Path | ActionNet, out: Path, report: str | Path 
             on this checkpoint.
 
     Raises:
-        FarfieldError: if the folder exists or cannot be written, the network is folded, the report is of another
-            network, or a report is given although `model` is a network.
+        FarfieldError: if the folder exists or cannot be written, the network's batch norms are folded into its
+            convolutions, the report is of another network, or a report is given although `model` is a network.
     """
     if isinstance(model, ActionNet):
         if report is not None:

@@ -89,7 +89,10 @@ def trace(network: ActionNet, *, takes_frames: bool = False, any_length: bool = 
         if axes and 0 not in free:  # the batch size was specialised to the example's two clips
             continue
         return Traced(program, takes_frames, 0 in free, time in free)
-    raise FarfieldError(f"{network.config['backbone']} cannot be exported: PyTorch cannot trace it. {reason}")
+    raise FarfieldError(
+        f"{network.config['backbone']} cannot be exported to a file, because PyTorch cannot trace it: "
+        f"{reason.rstrip('.')}. Use the checkpoint, or set to_folder to write a folder."
+    )
 
 
 def _export(module: nn.Module, example: Tensor, axes: set[int]) -> ExportedProgram:

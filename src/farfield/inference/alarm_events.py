@@ -36,8 +36,8 @@ class AlarmEvent:
         label: the class.
         start_seconds: start of the alarm, in seconds since the camera's first frame.
         end_seconds: end of the alarm; None for "start".
-        start_utc: time of day of the start, in UTC.
-        end_utc: time of day of the end; None for "start".
+        start_utc: date and time of the start, in UTC.
+        end_utc: date and time of the end, in UTC; None for "start".
         score: highest probability of the class so far.
         clip: path of the clip; None unless the event is "clip" and the clip could be written.
         clip_start_seconds: time of the clip's first frame; None without a clip.
@@ -106,7 +106,11 @@ class CameraAlarms:
         yield from self._follow(self._tracker.update(start_seconds, end_seconds, only_best(probabilities, self._model)))
 
     def poll(self) -> Iterator[AlarmEvent]:
-        """Yield the events of finished clips, and end the alarms of a camera that has ended or lost its connection."""
+        """Yield the events that do not come from a new window: finished clips, and alarms that end without one.
+
+        If the camera has ended, all alarms end. While the camera is disconnected, an alarm ends when its class was last
+        seen more than `AlarmOptions.gap_seconds` ago.
+        """
         if self._camera.ended and not self._camera.is_due:
             yield from self._follow(self._tracker.end_all())
         elif not self._camera.connected and not self._camera.is_due:

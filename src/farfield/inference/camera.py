@@ -103,7 +103,7 @@ class Camera:
             self._thread.join()
 
     def utc(self, seconds: float) -> datetime:
-        """Return the time of day, in UTC, of a moment in seconds since the camera's first frame."""
+        """Return the date and time, in UTC, of a moment in seconds since the camera's first frame."""
         return self._begin_utc + timedelta(seconds=seconds)
 
     def now(self) -> float:
@@ -150,7 +150,14 @@ class Camera:
         self._tried.set()
 
     def _read_once(self, broken_since: float | None) -> str | None:
-        """Open the stream, and read it until it ends. Return why it ended, or None if it must not be opened again."""
+        """Open the stream, and read it until it ends.
+
+        Args:
+            broken_since: `time.monotonic()` at which the connection was lost; None if it was not lost.
+
+        Returns:
+            Why the stream ended, or None if its end is no error and it must not be opened again.
+        """
         try:
             stream = LiveStream(self._source, self._spec, self._options.timeout_seconds, name=self.name)
         except VideoError as error:

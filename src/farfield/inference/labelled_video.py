@@ -143,9 +143,11 @@ _PALETTE = [
 def _above(
     frames: Iterable[tuple[tuple[int, ...], np.ndarray]], draw: Callable[[int, tuple[int, ...]], np.ndarray]
 ) -> Iterator[UInt8[np.ndarray, "h w c"]]:
-    """Enlarge each frame and add a panel below it.
+    """Enlarge each frame and add a panel below it. The panel is redrawn only when its key changes.
 
-    Each frame comes with a key, and the panel is redrawn only when the key changes.
+    Args:
+        frames: (key, frame) of each frame. The key holds all that the panel depends on, apart from its width.
+        draw: function that draws a panel of a given width in pixels for a key.
     """
     last: tuple[int, ...] | None = None
     panel = np.empty(0)
@@ -178,7 +180,10 @@ def _ranking_panel(width: int, ranking: list[RankedLabel], multilabel: bool) -> 
 
 
 def _shortened(items: list[Item]) -> tuple[list[Item], str]:
-    """Return the items that fit into `MAX_LINES`, and the text of the last line if some do not fit."""
+    """Return the items that fit into `MAX_LINES` lines, and the text of the last line, such as "and 3 more".
+
+    If all items fit, the text is empty.
+    """
     if len(items) <= MAX_LINES:
         return items, ""
     return items[: MAX_LINES - 1], f"and {len(items) - MAX_LINES + 1} more"

@@ -1,4 +1,4 @@
-"""Times of day in UTC, as text."""
+"""Dates and times in UTC, as text."""
 
 from __future__ import annotations
 
