@@ -41,7 +41,8 @@ class PredictOptions:
         num_clips: clips spread over the video; None for the network's test setting.
         num_crops: crops of each clip; None for the network's test setting, or for 1 crop if there is a timeline.
         hop: frames between the starts of two successive clips, which then cover the whole video. Replaces num_clips.
-        timeline: options of the timeline; None to make no timeline.
+        timeline: options of the timeline: windows slide over the video, and actions are found as segments with a start
+            and an end. None makes no timeline.
         features: whether to also return the features before the classifier.
         view_batch_size: views per forward pass; bounds memory. Predictions do not depend on it, except for rounding.
         decoder: "pyav" or "decord".
@@ -219,7 +220,7 @@ def predict_video(
         end_seconds: as in `predict`.
         on_progress: called with (windows done, all windows) while the windows of a timeline are scored.
             Without timeline and hop, called with (views done, all views), the first time before any frame is
-            decoded.
+            decoded. Not called with hop.
 
     Raises:
         FarfieldError, VideoError: in the same cases as `predict`.
