@@ -175,6 +175,10 @@ def test_progress_counts_the_views_of_a_single_video_on_a_terminal(
     options = PredictOptions(num_clips=5, num_crops=1, view_batch_size=2)
     predict_file(make_video(60), load_model(checkpoint), options, on_progress=lambda *at: seen.append(at))
     assert seen == [(0, 5), (2, 5), (4, 5), (5, 5)]
+    seen.clear()
+    dense = PredictOptions(hop=20, num_crops=1, view_batch_size=2)
+    predict_file(make_video(60), load_model(checkpoint), dense, on_progress=lambda *at: seen.append(at))
+    assert seen == [(1, 4), (2, 4), (3, 4), (4, 4)]  # windows
     words = ("--checkpoint", checkpoint, "--num_clips", 5, "--num_crops", 1)
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
     one, two = [make_video(60)], [make_video(60), make_video(61)]

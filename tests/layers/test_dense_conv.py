@@ -38,9 +38,10 @@ def test_dense_form_has_stride_1_and_many_channels() -> None:
         nn.Conv3d(4, 6, 3, groups=2),
         nn.Conv3d(4, 6, 3, dilation=(1, 2, 1)),
         nn.Conv3d(4, 6, 3, padding="same"),
+        nn.Conv3d(4, 6, 3, padding="valid"),
         nn.Conv3d(4, 6, 3, padding=1, padding_mode="reflect"),
     ],
 )
 def test_refuses_what_it_cannot_compute(conv: nn.Conv3d) -> None:
-    with pytest.raises(ValueError, match="has no space-to-depth form"):
+    with pytest.raises(ValueError, match=r"has no space-to-depth form\. Give .* numbers as padding"):
         DenseConv3d(conv)

@@ -159,17 +159,13 @@ def test_an_input_smaller_than_the_pool_is_refused() -> None:
     [
         (NonLocalBlock3d, {"channels": 1}, "given channels=1 and inner_channels=0. Set inner_channels"),
         (NonLocalBlock3d, {"channels": 4, "pairwise": "softmax"}, "pairwise is 'softmax'; choose among gaussian, emb"),
-        (
-            NonLocalBlock3d,
-            {"channels": 4, "scope": "frame"},
-            "scope is 'frame'; give 'spacetime', 'space'",
-        ),
-        (NonLocalBlock2d, {"channels": 4, "scope": "time"}, "scope is 'time'; give .* need clips"),
-        (NonLocalBlock3d, {"channels": 8, "num_heads": 3}, "num_heads=3 must divide the 4 inner channels"),
+        (NonLocalBlock3d, {"channels": 4, "scope": "frame"}, "scope is 'frame'; give 'spacetime', 'space' or 'time'"),
+        (NonLocalBlock2d, {"channels": 4, "scope": "time"}, "scope is 'time', but NonLocalBlock2d has only 'space"),
+        (NonLocalBlock3d, {"channels": 8, "num_heads": 3}, r"num_heads is 3 .* must divide inner_channels \(4\)"),
         (
             NonLocalBlock3d,
             {"channels": 8, "groups": 2, "num_heads": 1},
-            "groups=2 must divide both the 8 channels and num_heads",
+            r"num_heads is 1 and groups is 2; .* groups must divide num_heads and channels \(8\)",
         ),
         (NonLocalBlock3d, {"channels": 4, "key_pool": 2}, "key_pool is 2; give 3 positive window sizes"),
         (NonLocalBlock3d, {"channels": 4, "key_pool": (2, 2)}, r"key_pool is \(2, 2\); give 3 positive window sizes"),

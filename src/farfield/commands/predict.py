@@ -253,7 +253,8 @@ def predict(
         print_each(done.values(), chosen)
         waiting = [record for record in records if record not in done]
         shows_views = chosen == "table" and len(records) == 1 and sys.stderr.isatty()
-        part = "window" if timeline else "view"
+        slides = timeline or hop is not None
+        part = "window" if slides else "view"
         with VideoBars("predict", len(records), len(done), part) as bars:
             for record, prediction in predict_videos(
                 waiting,
@@ -264,7 +265,7 @@ def predict(
                 num_workers=num_workers,
                 engine=engine,
                 seconds_per_video=seconds_per_video,
-                on_progress=bars.parts if timeline or shows_views else None,
+                on_progress=bars.parts if slides or shows_views else None,
             ):
                 done[record] = prediction if results is None else results.add(prediction, fps=record.fps)
                 bars.video()

@@ -41,7 +41,8 @@ class PredictOptions:
         num_clips: clips spread over the video; None for the network's test setting.
         num_crops: crops of each clip; None for the network's test setting, or for 1 crop if there is a timeline.
         hop: frames between the starts of two successive clips, which then cover the whole video. Replaces num_clips.
-        timeline: options of the timeline; None to make no timeline.
+        timeline: options of the timeline: windows slide over the video, and actions are found as segments with a start
+            and an end. None makes no timeline.
         features: whether to also return the features before the classifier.
         view_batch_size: views per forward pass; bounds memory. Predictions do not depend on it, except for rounding.
         decoder: "pyav" or "decord".
@@ -150,7 +151,7 @@ def predict(
     wanted = {True: TimelineOptions(), False: None}[timeline] if isinstance(timeline, bool) else timeline
     options = PredictOptions(top_k, num_clips, num_crops, hop, wanted, features, view_batch_size, decoder, fps)
     loaded = load_model(model) if isinstance(model, str | Path) else model
-    part = "view" if wanted is None else "window"
+    part = "view" if wanted is None and hop is None else "window"
     with progress_bars(progress), ProgressBar(desc=f"{part}s", unit=part, leave=False, delay=1) as bar:
         return predict_file(
             video,
@@ -217,8 +218,8 @@ def predict_video(
         options: options of the prediction.
         start_seconds: as in `predict`.
         end_seconds: as in `predict`.
-        on_progress: called with (windows done, all windows) while the windows of a timeline are scored.
-            Without timeline and hop, called with (views done, all views), the first time before any frame is
+        on_progress: called with (number done, total number) while windows or views are scored. With a timeline or hop,
+            windows are counted. Otherwise views are counted, and the first call, with 0 done, is before any frame is
             decoded.
 
     Raises:
@@ -228,7 +229,7 @@ def predict_video(
     if options.timeline is not None:
         prediction = _with_timeline(video, record, model, options, on_progress)
     elif options.hop is not None:
-        prediction = _densely(video, record, model, options, options.hop)
+        prediction = _densely(video, record, model, options, options.hop, on_progress)
     else:
         prediction = _from_views(video, record, model, options, on_progress)
     return replace(
@@ -272,7 +273,14 @@ def _from_views(
     )
 
 
-def _densely(video: Video, record: VideoRecord, model: InferenceModel, options: PredictOptions, hop: int) -> Prediction:
+def _densely(
+    video: Video,
+    record: VideoRecord,
+    model: InferenceModel,
+    options: PredictOptions,
+    hop: int,
+    on_progress: OnProgress | None,
+) -> Prediction:
     """Predict by aggregating over clips that start every `hop` frames. Only a few clips are in memory at a time."""
     spec = model.clip
     if spec.sampling == "segments":
@@ -289,7 +297,11 @@ def _densely(video: Video, record: VideoRecord, model: InferenceModel, options: 
         start_seconds=record.start_seconds,
         end_seconds=record.end_seconds,
     )
-    scores = list(score_windows(windows, model, options.view_batch_size, options.features))
+    scores = []
+    for score in score_windows(windows, model, options.view_batch_size, options.features):
+        scores.append(score)
+        if on_progress is not None:
+            on_progress(len(scores), len(windows))
     start, end = float(windows.starts[0]), float(windows.ends[-1])
     of_windows = torch.from_numpy(np.stack([each.probabilities for each in scores]))
     probabilities = aggregate_views(of_windows, method=spec.views_aggregation).numpy()

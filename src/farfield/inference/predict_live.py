@@ -107,8 +107,9 @@ def predict_cameras(
             take turns.
         options: how cameras are read; None for the defaults of `CameraOptions`.
         alarms: when an alarm starts and ends; None for no alarms.
-        clips: options of the alarms' clips, such as their folder; None for no clips.
-        stop: event that stops the iterator when it is set. Open alarms are ended and their clips finished first.
+        clips: options for recording a video of each alarm, such as the folder of the videos; None to record none.
+        stop: event that stops the iterator when it is set. Before the iterator stops, it ends all running alarms and
+            finishes their videos.
 
     Raises:
         FarfieldError: for options that are out of range, or do not fit each other or the network.
@@ -151,7 +152,15 @@ def _score(
     watched: dict[str, CameraAlarms],
     thresholds: list[float] | None,
 ) -> Iterator[LivePrediction | AlarmEvent]:
-    """Score windows in one batch, and yield the prediction for each, followed by its alarms."""
+    """Score windows in one batch, and yield the prediction for each window, followed by the alarms in it.
+
+    Args:
+        windows: newest windows of the cameras, at most one of each.
+        model: network to score with.
+        top_k: number of classes in each ranking.
+        watched: alarms of each camera, by the camera's name; empty if there are no alarms.
+        thresholds: threshold of each class for the rankings; None for the network's own thresholds.
+    """
     scores = score_windows([each.window for each in windows], model, max(len(windows), 1))
     for each, score in zip(windows, scores, strict=True):
         camera, window = each.camera, each.window

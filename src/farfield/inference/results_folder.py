@@ -253,7 +253,11 @@ class Results:
 
 
 def _flat(settings: dict[str, Any]) -> dict[str, Any]:
-    """Merge the groups of settings into one dictionary."""
+    """Return the settings as one flat dictionary, to compare them with others.
+
+    `settings` holds two dictionaries, "views" and "windows". Their values are moved to the top level, and "timeline"
+    says whether there are windows.
+    """
     flat = {name: value for name, value in settings.items() if not isinstance(value, dict) and name != "windows"}
     for group in settings.values():
         flat |= group if isinstance(group, dict) else {}
@@ -265,7 +269,10 @@ Key = tuple[str, float | None, float | None, float | None]
 
 
 def _key(entry: dict[str, Any]) -> Key:
-    """Return the key of a prediction. Predictions by farfield versions without segments have only the path."""
+    """Return the key of a line of predictions.jsonl. Missing values are None.
+
+    Lines by farfield versions that could not predict segments have only the path.
+    """
     return (
         entry["path"],
         entry.get("requested_start_seconds"),

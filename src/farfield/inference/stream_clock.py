@@ -28,10 +28,11 @@ class StreamClock:
         self._first: float | None = None
 
     def at(self, time: float) -> float:
-        """Convert a time to seconds. Times must be given in the order of the stream.
+        """Convert a time on the source's clock to seconds that start at `base` and never decrease.
 
         Args:
-            time: time on the source's clock, in seconds.
+            time: time on the source's clock, in seconds from any zero point. Times must be given in the order of the
+                stream.
         """
         if self._first is None:
             self._first = time - self.seconds
@@ -42,7 +43,9 @@ class StreamClock:
 
 
 class PacketClock:
-    """Adds missing times to demuxed packets, and converts their times to seconds on the same clock as the frames.
+    """Adds missing times to a stream's demuxed packets, and converts all their times to seconds.
+
+    The seconds are on the same clock as those of the stream's decoded frames from `LiveStream.frames`.
 
     Args:
         base: time of the first packet's frame, in seconds.

@@ -106,7 +106,9 @@ class Region:
 def object_regions(
     activation: BlockActivation, query: tuple[float, float, float], labels: Sequence[str]
 ) -> list[Region]:
-    """Return the object regions that a position attends to most; an empty list if the block is not an `ObjectContext`.
+    """Return the object regions that a position attends to most, by descending share, at most `REGIONS`.
+
+    The list is empty if the block is not an `ObjectContext`.
 
     Args:
         activation: recorded input of the block.

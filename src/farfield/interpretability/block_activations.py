@@ -34,7 +34,7 @@ class BlockActivation:
             first block after the last stage.
         block: the inserted module.
         x: input of the block.
-        middles: where the positions of x lie in the clip: their middles along t, h and w.
+        middles: middles of the positions of x along t, h and w, as fractions of the clip in [0, 1).
         is_identity: whether the block's output z equals x, as at initialisation.
         effect: effect of the block at each position i on a class's score y, |dy/dz_i . (z_i - x_i)|; None if no class
             was given.
@@ -97,7 +97,7 @@ def record_activations(
 
 
 def grid_middles(backbone: Backbone, stage: str, num_frames: int, size: tuple[int, ...]) -> Middles:
-    """Compute where the positions of a stage's features lie in the clip: their middles along t, h and w.
+    """Compute the middles of the positions of a stage's features along t, h and w, as fractions of the clip in [0, 1).
 
     Args:
         backbone: backbone of the stage.

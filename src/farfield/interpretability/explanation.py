@@ -41,9 +41,9 @@ class BlockExplanation:
         after_passes: attention map after all passes of criss-cross attention; None for other blocks, and if there is
             only one pass.
         connections: strongest connections of the chosen position.
-        query: spread of the chosen position's attention.
-        mean: mean spread over a grid of positions.
-        uniform: mean spread of uniform attention over the same grid.
+        query: entropy and mean distances of the chosen position's attention.
+        mean: entropy and mean distances, averaged over a grid of positions.
+        uniform: entropy and mean distances of uniform attention, averaged over the same grid.
     """
 
     shown: AttentionMap
@@ -111,7 +111,10 @@ class Explanation:
 
     @property
     def query(self) -> tuple[float, float, float]:
-        """Position whose attention is shown in the last block; the clip's middle if no block has attention maps."""
+        """Position (t, h, w) whose attention the last block's map shows, each in [0, 1).
+
+        It is the clip's middle if no block has attention maps.
+        """
         return self.blocks[-1].shown.query if self.blocks else (0.5, 0.5, 0.5)
 
     def ranking(self, top_k: int) -> list[tuple[str, float]]:

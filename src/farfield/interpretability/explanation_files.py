@@ -162,7 +162,14 @@ def _write_all(explanation: Explanation, folder: Path, connections: int, top_k: 
 def draw_cams(
     cams: list[GradCam], frames: UInt8[np.ndarray, "t h w c"], seconds: Float[np.ndarray, " t"], *, columns: int = 8
 ) -> Figure:
-    """Draw a row of `columns` evenly spaced frames, and below it the same row with each Grad-CAM map over it."""
+    """Draw a row of frames and, for each Grad-CAM map, a row of the same frames with the map as an overlay.
+
+    Args:
+        cams: Grad-CAM maps of the clip.
+        frames: RGB frames of the clip.
+        seconds: time of each frame in seconds.
+        columns: number of frames in a row, evenly spaced.
+    """
     count, height, width = frames.shape[:3]
     shown = np.unique(np.linspace(0, count - 1, min(columns, count)).round().astype(int))
     rows: list[tuple[str, np.ndarray]] = [("the clip", frames[shown])]

@@ -37,7 +37,7 @@ class GradCam:
         label: class that the regions support.
         values: the map L, at least 0. Only ratios of the values are meaningful, because their scale depends on the
             scale of the features.
-        middles: middles of the map's positions in the clip.
+        middles: middles of the map's positions along t, h and w, as fractions of the clip in [0, 1).
     """
 
     stage: str

@@ -24,7 +24,8 @@ def resample(
 
     Args:
         values: value of each position.
-        middles: middles of the positions in the clip. Before the first middle and after the last, values are constant.
+        middles: middles of the positions along t, h and w, as fractions of the clip in [0, 1). Before the first middle
+            and after the last, values are constant.
         size: number of frames, height and width of the clip.
     """
     for axis, (given, wanted) in enumerate(zip(middles, size, strict=True)):

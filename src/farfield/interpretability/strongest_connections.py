@@ -80,11 +80,13 @@ def draw_connections(
     """Draw a row of frames for each map, with arrows from the query position to its strongest connections.
 
     A box marks the query position. Thicker and redder arrows have a larger share of the attention, and dashed arrows
-    have a negative weight. A ring without an arrow means that the position attends to itself. Connections with less
-    than a hundredth of the strongest connection's weight are not drawn. The query position's frame is always shown,
-    then the frames with the largest shares. The remaining columns, about a quarter or more, show the frames farthest
-    from these. A place in a frame that is not shown is drawn in the nearest shown frame.
-    Uniform attention has no arrows, and the picture says so.
+    have a negative weight. A ring without an arrow means that the position attends to itself. A connection is drawn
+    only if it has at least a hundredth of the strongest connection's weight. Uniform attention has no arrows, and the
+    picture says so.
+
+    The query position's frame is always shown. Together with the frames that get the most attention, it fills up to
+    about three quarters of the columns. Each remaining column shows the frame that is farthest in time from all frames
+    chosen before it. A place in a frame that is not shown is drawn in the nearest shown frame.
 
     Args:
         frames: RGB frames of the clip.
@@ -161,7 +163,15 @@ def _frame(t: float, num_frames: int) -> int:
 def _draw_frames(
     axes: Axes, frames: np.ndarray, shown: Sequence[int], own: int, seconds: Sequence[float] | None
 ) -> None:
-    """Draw frames side by side, each of width 1, with (0, 0) at the top left. The query's frame has a bold title."""
+    """Draw frames side by side, each of width 1, with (0, 0) at the top left.
+
+    Args:
+        axes: axes to draw on.
+        frames: RGB frames of the clip.
+        shown: numbers of the frames to draw.
+        own: number of the query position's frame, which gets a bold title.
+        seconds: time of each frame in seconds, for its title; None for its number as title.
+    """
     height = frames.shape[1] / frames.shape[2]
     for column, number in enumerate(shown):
         left = column * (1 + GAP)
@@ -236,7 +246,13 @@ def _draw_arrows(
 
 
 def _bend(start: tuple[float, float], end: tuple[float, float], height: float) -> float:
-    """Return an arrow's curvature, so that it bends to the side with more room and stays within its row of frames."""
+    """Return an arrow's curvature, so that it bends to the side with more room and stays within its row of frames.
+
+    Args:
+        start: (x, y) of the arrow's start. The unit of all lengths is the width of a frame, and y grows downwards.
+        end: (x, y) of the arrow's end.
+        height: height of the row of frames.
+    """
     middle = (start[1] + end[1]) / 2
     down = middle < height / 2
     room = (height - middle if down else middle) / max(abs(end[0] - start[0]), 1e-6)

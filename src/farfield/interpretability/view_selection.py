@@ -105,8 +105,8 @@ def choose_view(views: ScoredViews, index: int, seconds: float | None = None) ->
     Args:
         views: views of the video.
         index: index of the class.
-        seconds: time that the view must contain. If several views contain it, only the views whose nearest frame is
-            closest to it are compared. None compares all views.
+        seconds: time that the view must contain. Of the views that contain it, only those that have the frame closest
+            to this time are compared. None compares all views.
 
     Raises:
         FarfieldError: for a time that no view contains.

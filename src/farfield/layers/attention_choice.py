@@ -1,23 +1,26 @@
 """Choose how to compute softmax attention: which kernel, and in which order of the matrix products.
 
-Kernels, for n queries of width d, and m keys with values of width e:
+For n queries theta of width d, m keys phi and m values g of width e, the attention weights are an n x m matrix P. The
+kernels are:
 
-    fused       PyTorch's fused attention: computes the n x m matrix in small blocks, twice in training.
+    fused       PyTorch's fused attention: computes P in small blocks, and in training computes it again for the
+                backward pass.
     tiles       `tiled_attention`: like "fused", but in larger blocks, and with the products of `matrix_product`.
-    explicit    Keeps the whole n x m matrix for the backward pass, instead of computing it again.
+    explicit    Keeps the whole P for the backward pass.
 
-On a CPU the choice is usually "explicit" if the matrix is no larger than queries and outputs together: m <= d + e. For
-a non-local block with C/2 inner channels, d + e = C. Larger matrices are not kept, to bound memory. From about 2,000
-keys on, reading the matrix also takes longer than computing it again. `scripts/attention_crossover.py` measures both
-limits.
+On a CPU the choice is usually "explicit" for m <= d + e, where P is no larger than queries and outputs together. (For a
+non-local block with C/2 inner channels, d + e = C.) A larger P is not kept, to bound memory. From about 2,000 keys on,
+reading P also takes longer than computing it again. `scripts/attention_crossover.py` measures for which n and m each
+kernel is the fastest.
 
-Orders, with projections from C to C' channels:
+In a non-local block, the queries are theta = W_theta x, projected from C to C' channels, and W_z projects from C' back
+to C channels. With one column per position in x (C n), phi and g (C' m), the orders are:
 
-    as written  scores (W_theta x)^T phi,    response W_z (g P^T)          n C' (C + m) multiply-adds each
-    exchanged   scores x^T (W_theta^T phi),  response (W_z g) P^T          m C (C' + n) multiply-adds each
+    as written  scores (W_theta x)^T phi,    response W_z (g P^T)
+    exchanged   scores x^T (W_theta^T phi),  response (W_z g) P^T
 
-Both orders give the same result. "exchanged" is cheaper for few keys, such as pooled keys: for C' = C/2, if
-1/m > 1/n + 1/C.
+Both orders give the same result. The scores and the response each take n C' (C + m) multiply-adds as written, and
+m C (C' + n) exchanged. "exchanged" is cheaper for few keys, such as pooled keys: for C' = C/2, if 1/m > 1/n + 1/C.
 """
 
 from __future__ import annotations
@@ -46,5 +49,15 @@ def choose_kernel(theta: Tensor, phi: Tensor, g: Tensor) -> Kernel:
 
 
 def exchanged_is_cheaper(n: int, m: int, channels: int, inner: int) -> bool:
-    """Return whether m <= C and the exchanged order saves about 5% of the multiply-adds or more."""
+    """Return whether a non-local block should compute its products in the order "exchanged" (see the module).
+
+    This is the case if there are at most as many keys as channels, and the order saves about 5% of the multiply-adds or
+    more.
+
+    Args:
+        n: number of queries.
+        m: number of keys.
+        channels: channels of the block's input, C.
+        inner: channels of queries, keys and values, C'.
+    """
     return m <= channels and n * inner * (channels + m) > 1.05 * m * channels * (inner + n)

@@ -68,7 +68,8 @@ def batch_norm(
         m = x.numel() // x.shape[1]
         if m < 2:
             raise ValueError(
-                f"batch_norm in training needs more than one value per channel; given an input of {tuple(x.shape)}."
+                f"batch_norm in training needs more than one value per channel; given an input of {tuple(x.shape)}. "
+                "Give a larger batch."
             )
         mu = x.mean(axes)
         sigma2 = x.var(axes, unbiased=False)
@@ -94,7 +95,7 @@ def momentum_from_decay(decay: float) -> float:
 
 
 class _BatchNorm(BatchNormBase):
-    """Batch normalisation over {axes}.
+    """Batch normalisation per channel, for inputs ({axes}).
 
     This is a subclass of PyTorch's batch norm, so that sync-BN conversion, fusing and checkpoint formats work
     unchanged. It has two additions. `zero_init` starts gamma at zero, also after a reset of the parameters. The
@@ -139,10 +140,14 @@ class _BatchNorm(BatchNormBase):
     def forward(self, x: Float[Tensor, "b c *positions"]) -> Float[Tensor, "b c *positions"]:
         """Normalise x with PyTorch's batch norm, and work around a fault of its gradient on the CPU.
 
-        PyTorch's CPU kernel can mistake the memory format of x or of the incoming gradient if the stride of an axis of
-        size 1 is not the canonical one (seen in torch 2.14): x of one clip that was made from rows (1 n c), or a
-        channels-last gradient of a contiguous x after residual sums and pooling. The gradients of x, gamma and beta are
-        then silently computed from permuted values.
+        An axis of size 1 can have any stride. PyTorch's CPU kernel can then mistake the memory format of x or of the
+        output's gradient, and silently compute the gradients of x, gamma and beta from permuted values (seen in torch
+        2.14). Two examples:
+
+        - x is a single clip, made from rows (1 n c).
+        - x is contiguous, and the output's gradient is channels-last after residual sums and pooling.
+
+        So the output's gradient is converted to the memory format of x.
         """
         y: Tensor = super().forward(x)
         at_risk = y.requires_grad and y.device.type == "cpu" and (len(y) == 1 or 1 in y.shape[2:])

@@ -168,9 +168,9 @@ def diagnose(
 def not_zero_at_init(network: nn.Module) -> list[str]:
     """Return the names of the parameters that should be zero at initialisation but are not.
 
-    If a module's residual branch starts at zero, its attribute `zero_at_init` lists the parameters that make it zero.
-    This package's blocks, and its norms with `zero_init`, have this attribute. After training, these parameters are
-    expected to be nonzero.
+    Modules whose residual branch starts at zero have the attribute `zero_at_init`: the names of the parameters that
+    make the branch zero. This package's blocks, and its norms with `zero_init`, have this attribute. After training,
+    these parameters are expected to be nonzero.
     """
     wrong: list[str] = []
     for name, module in network.named_modules():

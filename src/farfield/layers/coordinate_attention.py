@@ -5,10 +5,11 @@ Pooling over all axes but one gives a profile along that axis. A reduction share
 between the profiles. Each profile gives a gate:
 
     z^t, z^h, z^w = x averaged over the other two axes                    eq. 4 and 5
-    f = h_swish(BN(reduce [z^t, z^h, z^w]))                               eq. 6, profiles concatenated
+    [f^t, f^h, f^w] = h_swish(BN(reduce [z^t, z^h, z^w]))                 eq. 6, profiles concatenated
     g^a = sigmoid(gate_a f^a) for each axis a                             eq. 7 and 8
     B(x)_thw = x_thw g^t_t g^h_h g^w_w                                    eq. 9
 
+`reduce` and the gate_a are 1x1 convolutions: from C to C / reduction channels, and back.
 The layer weights each position by the product of its gates. No position attends to another, so there is no attention
 map. The cost for n positions is O(n C), and O((t + h + w) C^2 / reduction) for the gates.
 """

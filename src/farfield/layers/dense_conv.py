@@ -1,16 +1,24 @@
 """A strided convolution of few channels, computed as a convolution of many channels (space to depth).
 
-A network's first convolution has 3 input channels, for example with a kernel of 5 x 7 x 7 and a stride of 2. A
-processor's matrix units take 32 numbers per row in bfloat16, so they spend nine tenths of their work on padding
-channels. Here the s x s positions of a stride and the kt frames under the kernel become channels. The same sum then
-runs over kt s s C channels, with stride 1 and a kernel of ceil((k + r) / s), where r < s is defined below. This is the
+A network's first convolution has C = 3 input channels, for example with a kernel of 5 x 7 x 7 and a stride s = 2 in
+space. A processor's matrix units take 32 numbers per row in bfloat16, so they spend nine tenths of their work on
+padding channels. `DenseConv3d` therefore turns positions into channels:
+
+- in space, the input is cut into blocks of s x s positions, and the positions of a block become channels
+- in time, the kt frames under the kernel become channels
+
+The result is the same sum over kt s s C channels, as a convolution with stride 1 and a smaller kernel. This is the
 "space-to-depth" of MLPerf's ResNet-50 (Ying et al., "Image Classification at Supercomputer Scale", 2018), extended to
 time. The overhead is multiplications by the zeros that pad the kernel to a multiple of s.
 
-In one axis, with stride s, kernel w_0 .. w_{K-1} and padding p,
+In one axis of space, a convolution with stride s, kernel w_0 .. w_{K-1} and padding p is
 
-    y_i = sum_k w_k x_{s i - p + k},   and with k + r = s j + d, where r = -p mod s and q = (p + r) / s,
-    y_i = sum_j sum_{d < s} w_{s j + d - r} X_{i - q + j, d},   X_{m, d} = x_{s m + d}
+    y_i = sum_k w_k x_{s i - p + k}
+
+Let X_{m, d} = x_{s m + d} be value d of block m, r = -p mod s, and q = (p + r) / s. Replacing k by s j + d - r, with
+d < s, gives a convolution of blocks with stride 1, kernel size ceil((K + r) / s) and w = 0 outside of 0 .. K-1:
+
+    y_i = sum_j sum_d w_{s j + d - r} X_{i - q + j, d}
 """
 
 from __future__ import annotations
@@ -33,15 +41,15 @@ class DenseConv3d(nn.Module):
         conv: convolution whose weights are rearranged.
 
     Raises:
-        ValueError: if the convolution has groups, dilation, hooks, padding="same", or padding other than zeros.
+        ValueError: if `can_be_dense` is False for the convolution.
     """
 
     def __init__(self, conv: nn.Conv3d) -> None:
         super().__init__()
         if not can_be_dense(conv):
             raise ValueError(
-                f"{conv} has no space-to-depth form. Give an nn.Conv3d without groups, dilation or hooks, padded "
-                "with zeros, and with its padding in numbers instead of 'same'."
+                f"{conv} has no space-to-depth form. Give an nn.Conv3d without groups, dilation or hooks, with "
+                "padding_mode='zeros', and with numbers as padding instead of 'same' or 'valid'."
             )
         assert not isinstance(conv.padding, str)  # checked by can_be_dense
         self.kernel_size, self.stride, self.padding = conv.kernel_size, conv.stride, conv.padding
@@ -62,7 +70,16 @@ class DenseConv3d(nn.Module):
 def dense_weight(
     weight: Float[Tensor, "c2 c kt kh kw"], stride: Sequence[int], padding: Sequence[int]
 ) -> Float[Tensor, "c2 dense_c 1 nh nw"]:
-    """Rearrange the weight of a strided convolution for its dense form, whose input channels are (kt sh sw c)."""
+    """Rearrange the weight of a strided convolution for its dense form (see the module).
+
+    Args:
+        weight: weight of the strided convolution.
+        stride: stride along t, h and w: st, sh and sw.
+        padding: padding along t, h and w.
+
+    Returns:
+        Weight of the dense form. Its input channels are (kt sh sw c), and its kernel size in space is nh x nw.
+    """
     pads: list[int] = []
     for axis in (2, 1):
         before = -padding[axis] % stride[axis]
@@ -90,7 +107,11 @@ def axis_padding(size: int, kernel: int, stride: int, padding: int) -> tuple[int
 
 
 def can_be_dense(conv: nn.Module) -> TypeGuard[nn.Conv3d]:
-    """Return whether `conv` is an `nn.Conv3d` with zero padding in numbers, and without hooks, groups or dilation."""
+    """Return whether `DenseConv3d` can compute `conv`.
+
+    `conv` must be an `nn.Conv3d` without hooks, groups or dilation, which pads with zeros and has numbers as padding
+    instead of "same" or "valid".
+    """
     if type(conv) is not nn.Conv3d or has_forward_hooks(conv):
         return False
     zeros = conv.padding_mode == "zeros" and not isinstance(conv.padding, str)
@@ -98,7 +119,7 @@ def can_be_dense(conv: nn.Module) -> TypeGuard[nn.Conv3d]:
 
 
 def is_stem(conv: nn.Module) -> TypeGuard[nn.Conv3d]:
-    """Return whether `conv` has a dense form that is faster on matrix units (AMX)."""
+    """Return whether `conv` is like a network's first convolution, which `DenseConv3d` computes faster (with AMX)."""
     return can_be_dense(conv) and pays_off(conv.in_channels, conv.stride)
 
 

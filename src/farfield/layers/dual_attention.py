@@ -55,7 +55,9 @@ class DualAttention(nn.Module):
     def attention(
         self, x: Float[Tensor, "b c *positions"], queries: Int[Tensor, "q axes"]
     ) -> Float[Tensor, "b heads q *positions"]:
-        """Return the attention maps of chosen positions (t, h, w) in P, with one head. Each map sums to 1.
+        """Return the maps of the position attention for chosen positions (t, h, w). There is one head.
+
+        Each map sums to 1.
 
         Raises:
             ValueError: for a query outside of x.

@@ -73,7 +73,7 @@ def fold_batch_norm(
 
 
 class _Trace(TorchFunctionMode):
-    """Record which convolution made each tensor, and how often each tensor is read, while a network runs."""
+    """While a network runs, record which convolution each tensor comes from, and how often each tensor is used."""
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()

@@ -37,8 +37,8 @@ def product(
         a: left factor, in any strides.
         b: right factor, in any strides.
         bias: added to every row.
-        columns: memory layout of the result, by columns (True) or by rows (False); None for the layout of a. It has no
-            effect on products that `fast` rejects.
+        columns: memory layout of the result, by columns (True) or by rows (False); None for the layout of a. `columns`
+            has no effect on products that oneDNN does not compute, for example small ones.
     """
     if not fast(a, b, multiply_adds=a.shape[0] * a.shape[1] * b.shape[1]):
         return a @ b if bias is None else torch.addmm(bias, a, b)
@@ -58,11 +58,15 @@ def batched_product(a: Float[Tensor, "b n k"], b: Float[Tensor, "b k m"]) -> Flo
 
 
 def fast(*tensors: Tensor, multiply_adds: int) -> bool:
-    """Return whether oneDNN computes a product of this many multiply-adds from these tensors, or from parts of them.
+    """Return whether oneDNN, instead of PyTorch's own matrix product, should compute a product.
 
-    oneDNN computes float32 products on processors with AVX-512. Other devices and dtypes, autocast, compiled and traced
-    code, transformed functions (`torch.func`), subclasses of tensors and small products use PyTorch's own matrix
-    product. So does everything if `torch.backends.mkldnn` is disabled.
+    oneDNN computes products of float32 tensors on a CPU with AVX-512, from `SMALL` multiply-adds on. It is not used for
+    subclasses of tensors, under autocast, in compiled or traced code, in transformed functions (`torch.func`), or if
+    `torch.backends.mkldnn` is disabled.
+
+    Args:
+        tensors: the product's factors, or tensors whose parts are the factors.
+        multiply_adds: number of multiply-adds of the product.
     """
     if is_recorded() or multiply_adds < SMALL or not _has_kernels() or not torch.backends.mkldnn.enabled:
         return False
@@ -73,7 +77,13 @@ def fast(*tensors: Tensor, multiply_adds: int) -> bool:
 
 
 def fast_samples(x: Tensor, *others: Tensor, width: int) -> bool:
-    """Check whether oneDNN computes the product of each sample of x (b ...) with a matrix of `width` columns."""
+    """Return whether oneDNN should compute the product of each sample of a batch with a matrix; see `fast`.
+
+    Args:
+        x: batch (b ...).
+        others: other tensors of the product, if known, such as the matrix.
+        width: number of columns of the matrix.
+    """
     if is_recorded():  # the size of a batch would be a constant of the graph
         return False
     return len(x) > 0 and fast(x, *others, multiply_adds=x.numel() // len(x) * width)
@@ -90,7 +100,7 @@ def _has_kernels() -> bool:
 
 
 class _Product(torch.autograd.Function):
-    """Product a b, plus a bias for every row (axis 0) or for every column (axis 1)."""
+    """Product a b, plus a bias: the same vector is added to every row (axis 0) or to every column (axis 1)."""
 
     @staticmethod
     def forward(ctx: Any, a: Tensor, b: Tensor, bias: Tensor | None, axis: int) -> Tensor:

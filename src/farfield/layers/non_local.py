@@ -55,7 +55,7 @@ MAX_POOL = {1: F.max_pool1d, 2: F.max_pool2d, 3: F.max_pool3d}
 
 
 class _NonLocalBlock(nn.Module):
-    """A non-local block over {axes}, z = x + BN(W_z y).
+    """Non-local block for features ({axes}): z = x + BN(W_z y), where y is the non-local response to x.
 
     The block keeps the shape. It is exactly the identity at initialisation, so inserting it into a pretrained network
     does not change the network's output: the last norm's gamma starts at 0 (section 4.1), or W_z if there is no norm.
@@ -115,13 +115,16 @@ class _NonLocalBlock(nn.Module):
         if pairwise not in get_args(Pairwise):
             raise ValueError(f"pairwise is {pairwise!r}; choose among {', '.join(get_args(Pairwise))}.")
         if scope not in get_args(Scope) or (scope != "spacetime" and self.ndim != 3):
+            if self.ndim == 3:
+                raise ValueError(f"scope is {scope!r}; give 'spacetime', 'space' or 'time'.")
             raise ValueError(
-                f"scope is {scope!r}; give 'spacetime', 'space' or 'time'. 'space' and 'time' need clips (t h w)."
+                f"scope is {scope!r}, but {name} has only 'spacetime'. Leave it out, or use NonLocalBlock3d for clips."
             )
         if min(heads, groups) < 1 or inner % heads or heads % groups or channels % groups:
             raise ValueError(
-                f"num_heads={heads} must divide the {inner} inner channels, and groups={groups} must divide both the "
-                f"{channels} channels and num_heads. Change num_heads (by default the number of groups) or groups."
+                f"num_heads is {heads} and groups is {groups}; num_heads must divide inner_channels ({inner}), and "
+                f"groups must divide num_heads and channels ({channels}). Change num_heads or groups; without "
+                "num_heads, there is one head per group."
             )
         if pairwise == "gaussian" and channels % heads:
             raise ValueError(
@@ -184,7 +187,12 @@ class _NonLocalBlock(nn.Module):
         return project(self.w_z, from_rows(y, x.shape[2:]), memory_format=memory_format(x))
 
     def _goes_by_samples(self, x: Tensor) -> bool:
-        """Return whether to use `_by_samples`: only for usual options, and at sizes where `matrix_product` is fast."""
+        """Return whether to use `_by_samples`.
+
+        It is used if the products of a clip are large enough for `matrix_product.fast_samples`. It supports only the
+        embedded Gaussian with one head, scope "spacetime", keys that are not pooled after the projection, and
+        pointwise convolutions that are not replaced and have no hooks.
+        """
         if self.pairwise != "embedded_gaussian" or self.scope != "spacetime" or self.pool_after_projection:
             return False
         check_input(x, self.channels, self.ndim, type(self).__name__)
@@ -297,7 +305,12 @@ class _NonLocalBlock(nn.Module):
         return self._pool(projected) if self.pool_after_projection else projected
 
     def _through(self, conv: Any, w: Float[Tensor, "heads d"], x: Tensor) -> Float[Tensor, "b heads *n"]:
-        """Compute w^T (W x + b) for each head as (W^T w)^T x + w^T b, with C multiply-adds instead of C C'."""
+        """Project x by a convolution, and then multiply each head's channels by its vector in `w` and sum them.
+
+        Let W and b be the rows of the convolution's weight and bias for one head, and w the head's vector. Their result
+        w^T (W x + b) is computed as (W^T w)^T x + w^T b, with only one multiply-add per input channel and head at each
+        position. Keys that are pooled after the projection are projected first, because pooling comes before w.
+        """
         if self.pool_after_projection and conv is not self.theta:  # the maximum is between W and w
             return pointwise(self._pool(conv(x)), w, groups=self.heads)
         weight = (conv.weight.flatten(1).unflatten(0, (self.heads, -1)) * w.unsqueeze(-1)).sum(1)
@@ -352,7 +365,13 @@ def _group(x: Float[Tensor, "b c *positions"], scope: str) -> Float[Tensor, "b2 
 
 
 def _ungroup(rows: Float[Tensor, "b2 n c"], size: Sequence[int], scope: str) -> Float[Tensor, "b n2 c"]:
-    """Invert `_group`; returns rows of the whole clip."""
+    """Invert `_group`: return the rows of each clip.
+
+    Args:
+        rows: one row per position, in b2 groups of n rows.
+        size: size of a clip's features along t, h and w.
+        scope: scope that `_group` was called with.
+    """
     if scope == "spacetime":
         return rows
     groups = size[0] if scope == "space" else size[1] * size[2]

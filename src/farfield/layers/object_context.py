@@ -107,9 +107,10 @@ class ObjectContext(nn.Module):
     def attention(
         self, x: Float[Tensor, "b c *positions"], queries: Int[Tensor, "q axes"]
     ) -> Float[Tensor, "b heads q *positions"]:
-        """Return the attention maps of chosen positions (t, h, w) through the regions.
+        """Return the attention maps of chosen positions (t, h, w) through the regions. There is one head.
 
-        Position i attends to position j with weight sum_k w_ik m_kj. Each map sums to 1.
+        The weight of a position is the sum, over all regions, of the chosen position's attention to the region times
+        the position's weight in the region. Each map sums to 1.
 
         Raises:
             ValueError: for a query outside of x.

@@ -117,19 +117,22 @@ def concatenation(
 def embedded_gaussian_weights(
     theta: Float[Tensor, "*b q d"], phi: Float[Tensor, "*b m d"], *, scale: float = 1.0
 ) -> Float[Tensor, "*b q m"]:
-    """Compute the weights f / C of `embedded_gaussian` for chosen queries: q x m values."""
+    """Compute the weights of `embedded_gaussian` for q chosen queries: softmax_j(scale theta_i^T phi_j)."""
     return (scale * theta @ phi.mT).softmax(-1)
 
 
 def dot_product_weights(
     theta: Float[Tensor, "*b q d"], phi: Float[Tensor, "*b m d"], *, scale: float = 1.0
 ) -> Float[Tensor, "*b q m"]:
-    """Compute the weights f / C of `dot_product` for chosen queries. They can be negative, and do not sum to 1."""
+    """Compute the weights of `dot_product` for q chosen queries: 1/m scale theta_i^T phi_j.
+
+    The weights can be negative, and do not sum to 1.
+    """
     return (scale / phi.shape[-2]) * theta @ phi.mT
 
 
 def concatenation_weights(a: Float[Tensor, "*b q"], b: Float[Tensor, "*b m"]) -> Float[Tensor, "*b q m"]:
-    """Compute the weights f / C of `concatenation` for chosen queries. They do not sum to 1."""
+    """Compute the weights of `concatenation` for q chosen queries: 1/m ReLU(a_i + b_j). They do not sum to 1."""
     return (a.unsqueeze(-1) + b.unsqueeze(-2)).relu() / b.shape[-1]
 
 
@@ -168,10 +171,11 @@ class Above:
 
 
 class _SumFirst(torch.autograd.Function):
-    """Sum of the first count_i rows in the sorted order of the keys, for every query i.
+    """Sum of the rows of all keys j with a_i + b_j > 0, for every query i.
 
-    Query i sums over key j exactly if a_i + b_j > 0. The condition is symmetric, so the gradient is the same sum with
-    queries and keys exchanged.
+    `order` sorts the keys by descending b, so these are the first count[i] rows in that order. The gradient of key j's
+    row is a sum over all queries i with a_i + b_j > 0, computed in the same way: `order_back` sorts the queries by
+    descending a, and count_back[j] of them are summed.
     """
 
     @staticmethod
@@ -207,9 +211,10 @@ def _sum_first(
 
 
 def _in_one_table(order: Int[Tensor, "b m"]) -> Int[Tensor, "b m_in_blocks"]:
-    """Convert row numbers of each sample to row numbers of the flattened batch, padded to whole blocks.
+    """Convert row numbers within each sample to row numbers of the flattened batch, (b m) rows.
 
-    The counts of `_sum_first` never include the padding.
+    The numbers of each sample are padded to a multiple of BLOCK, because `_sum_first` sums blocks of rows. Its counts
+    never include the padding.
     """
     batch, m = order.shape
     order = order + torch.arange(batch, device=order.device).unsqueeze(1) * m

@@ -94,10 +94,10 @@ def project(
 
 
 def suited_format(x: Float[Tensor, "b c *positions"], channels: int) -> torch.memory_format:
-    """Return the memory format for the output of a pointwise convolution with `channels` output channels.
+    """Return the memory format for the output of a pointwise convolution of x with `channels` output channels.
 
-    The result is the format of x if products are fast in either layout, so that no later sum mixes formats. Otherwise
-    it is channels_last, which fused attention needs.
+    If oneDNN computes the convolution (see `fast_samples`), the result is the format of x, so that later sums do not
+    mix two formats. oneDNN is fast for both. Otherwise the result is channels_last, which fused attention needs.
     """
     if x.ndim > 3 and fast_samples(x, width=channels):
         return memory_format_of(x)

@@ -40,12 +40,12 @@ class AnnotatedVideo:
 
     Attributes:
         path: absolute path.
-        name: unique base name for its files, without suffix.
+        name: unique base name, without suffix, of the files that are written for this video.
         num_frames: number of frames.
         fps: average frames per second.
         width: width of a frame in pixels, after rotation to upright.
         height: height of a frame in pixels, after rotation to upright.
-        duration_seconds: length.
+        duration_seconds: length of the video.
         task: task of the network.
         model: the network's backbone; "farfield" if unknown.
         actions: actions in order of time; None if only the whole video was predicted.
@@ -76,10 +76,11 @@ class AnnotatedVideo:
 
 
 def annotated_videos(predictions: Iterable[tuple[str, Prediction]]) -> list[AnnotatedVideo]:
-    """Join the predictions of each video, and open the video to find its frame rate, size and length.
+    """Join all predictions of each video, and open the video to find its frame rate, size and length.
 
-    A prediction for a part of a video, without a timeline, becomes an action that covers this part. Videos that could
-    not be predicted are left out. Videos that can no longer be opened are left out with a warning.
+    The segments of a timeline become actions. Without a timeline, the predicted labels of a whole video become the
+    labels of the video, and each predicted label of a part of a video becomes an action over that part. Videos that
+    could not be predicted are left out. Videos that can no longer be opened are left out with a warning.
 
     Args:
         predictions: (base name for files, prediction) of each video or part of a video. If a video has several parts,
@@ -130,7 +131,12 @@ def _is_whole(prediction: Prediction) -> bool:
 
 
 def _actions(prediction: Prediction, seconds: float) -> list[Action]:
-    """Return a timeline's actions. Without a timeline, each predicted label is an action over the predicted part."""
+    """Return the segments of a prediction's timeline; without a timeline, each predicted label as an action.
+
+    Args:
+        prediction: prediction of a video, or of a part of a video.
+        seconds: length of the video. An action without a timeline ends there if the predicted part has no end.
+    """
     if prediction.segments is not None:
         return [
             Action(each.start_seconds, each.end_seconds, tuple(each.label.split("|")), each.score)

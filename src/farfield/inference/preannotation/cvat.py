@@ -5,8 +5,9 @@ The following is from CVAT's own code (`load_anno` in cvat/apps/dataset_manager/
 
 - CVAT cannot label time spans, but it has tracks: objects with a first and a last frame. So an action is a track whose
   box is as large as the frame.
-- CVAT reads only shapes with keyframe="1". It refuses frames after the video's end, so a track that lasts to the end of
-  the video has no closing shape.
+- CVAT reads only shapes with keyframe="1".
+- A shape with outside="1" ends a track. It belongs to the frame after the track's last one. CVAT refuses frames after
+  the video's end, so a track that lasts to the end of the video has no such shape.
 - For an attribute that cannot change within a track, CVAT uses the value in the last shape that it reads. So each shape
   repeats the value.
 - Labels must exist in the task or its project before the import. Users paste labels.json as the "Raw" labels of a
@@ -82,7 +83,7 @@ def _add_task(meta: ElementTree.Element, video: AnnotatedVideo, labels: Sequence
 
 
 def _add_shapes(track: ElementTree.Element, video: AnnotatedVideo, action: Action) -> None:
-    """Add boxes at an action's first and last frames, and a closing box at the frame after, which ends the track."""
+    """Add boxes to an action's first and last frames, and a box with outside="1" to the next frame, if there is one."""
     first, end = video.frames(action)
     for frame in sorted({first, end - 1, end} - {video.num_frames}):
         place = {"frame": str(frame), "outside": str(int(frame == end)), "occluded": "0", "keyframe": "1"}

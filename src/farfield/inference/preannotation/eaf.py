@@ -119,7 +119,15 @@ def _tiers(video: AnnotatedVideo) -> list[list[_Span]]:
 
 
 def _add_tiers(root: ElementTree.Element, spans: list[_Span], suffix: str, ids: _Ids, entries: dict[str, str]) -> None:
-    """Add a tier of actions, and a dependent tier of their probabilities."""
+    """Add a tier of actions, and a dependent tier of their probabilities.
+
+    Args:
+        root: document to which the tiers are added.
+        spans: labels on the tier of actions.
+        suffix: end of both tiers' names, for example " 2"; "" for the first pair of tiers.
+        ids: creates the IDs of annotations and time slots.
+        entries: ID of each class in the controlled vocabulary, by class name.
+    """
     name = ACTIONS + suffix
     actions = ElementTree.SubElement(root, "TIER", {"LINGUISTIC_TYPE_REF": ACTIONS, "TIER_ID": name})
     about = {"LINGUISTIC_TYPE_REF": PROBABILITY, "PARENT_REF": name, "TIER_ID": PROBABILITY + suffix}
@@ -139,7 +147,12 @@ def _add_annotation(tier: ElementTree.Element, kind: str, about: dict[str, str],
 
 
 def _add_types(root: ElementTree.Element, entries: dict[str, str]) -> None:
-    """Add the types of the tiers, and the controlled vocabulary of the classes."""
+    """Add the types of the tiers, and the controlled vocabulary of the classes.
+
+    Args:
+        root: document to which they are added.
+        entries: ID of each class in the controlled vocabulary, by class name.
+    """
     common = {"GRAPHIC_REFERENCES": "false"}
     actions = {"CONTROLLED_VOCABULARY_REF": ACTIONS, "LINGUISTIC_TYPE_ID": ACTIONS, "TIME_ALIGNABLE": "true"}
     probability = {"CONSTRAINTS": ASSOCIATION, "LINGUISTIC_TYPE_ID": PROBABILITY, "TIME_ALIGNABLE": "false"}
