@@ -17,10 +17,12 @@ MIXED_PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")
 
 
 def check_mixed_precision(name: str) -> None:
-    """Check that a trainer's precision keeps weights in float32. Clips, norms and probabilities need float32, too.
+    """Check that a value of Lightning's `Trainer(precision=)` is one of `MIXED_PRECISIONS`.
+
+    With others, such as "bf16-true", Lightning would also convert clips and the weights of norms, which need float32.
 
     Raises:
-        FarfieldError: if the precision is not one of `MIXED_PRECISIONS`.
+        FarfieldError: if it is another value.
     """
     if name not in MIXED_PRECISIONS:
         raise FarfieldError(f"precision is {name}; it must be one of {', '.join(MIXED_PRECISIONS)}.")

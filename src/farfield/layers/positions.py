@@ -1,7 +1,7 @@
-"""Positions of a clip as the rows of a matrix: (b c t h w) <-> (b n c), n = t*h*w, in the order of the axes.
+"""Convert the positions of a clip to the rows of a matrix and back: (b c t h w) <-> (b n c), with n = t*h*w.
 
-Rows are a view of the tensor. The view is contiguous for a tensor in channels_last memory, and transposed for a
-contiguous tensor.
+Rows are ordered by t, then h, then w. They are a view of the clip's tensor. For a tensor in channels_last memory, the
+view is contiguous. For a contiguous tensor, the view's columns are contiguous instead of its rows.
 """
 
 from __future__ import annotations
@@ -20,10 +20,11 @@ def to_rows(x: Float[Tensor, "b c *positions"]) -> Float[Tensor, "b n c"]:
 
 
 def from_rows(rows: Float[Tensor, "b n c"], size: Sequence[int]) -> Float[Tensor, "b c *positions"]:
-    """Invert `to_rows`, for positions of `size` (t, h, w).
+    """Convert rows back to positions of `size` (t, h, w); the inverse of `to_rows`.
 
-    The batch axis has the usual stride for the memory layout, also in a batch of one sample. With another stride,
-    PyTorch's batch norm on the CPU silently reads a contiguous gradient in the wrong order (seen in torch 2.14).
+    In a batch of one sample, PyTorch allows any stride for the batch axis. The result has the stride that larger
+    batches have there, because with another one PyTorch's batch norm on the CPU silently reads a contiguous gradient in
+    the wrong order (seen in torch 2.14).
     """
     if by_columns(rows):
         return rows.transpose(1, 2).unflatten(2, tuple(size))
@@ -31,12 +32,19 @@ def from_rows(rows: Float[Tensor, "b n c"], size: Sequence[int]) -> Float[Tensor
 
 
 def split_samples(rows: Float[Tensor, "b n c"]) -> list[Float[Tensor, "n c"]]:
-    """Split a batch into one matrix of rows per sample, so that the gradient keeps the memory layout without a copy."""
+    """Split a batch into one matrix per sample.
+
+    In the backward pass, autograd stacks the gradients of the matrices directly in the memory layout of the batch, so
+    that no further copy is needed.
+    """
     return [y.mT for y in rows.mT.unbind()] if by_columns(rows) else list(rows.unbind())
 
 
 def stack_samples(samples: Sequence[Float[Tensor, "n c"]]) -> Float[Tensor, "b n c"]:
-    """Stack matrices of rows, in the memory layout of the first: by rows, or by columns."""
+    """Stack the matrices of samples into a batch.
+
+    If the columns of the first matrix are contiguous in memory (see `by_columns`), those of the result are, too.
+    """
     if len(samples) == 1:
         return samples[0].unsqueeze(0)
     return torch.stack([y.mT for y in samples]).mT if by_columns(samples[0]) else torch.stack(list(samples))
@@ -78,10 +86,11 @@ def flat_index(queries: Int[Tensor, "q axes"], size: Sequence[int]) -> Int[Tenso
         ValueError: if queries is not a (q, axes) tensor of integers, or a coordinate lies outside of `size`.
     """
     if not isinstance(queries, Tensor) or queries.ndim != 2 or queries.is_floating_point() or queries.is_complex():
+        is_tensor = isinstance(queries, Tensor)
+        given = f"shape {tuple(queries.shape)} of {queries.dtype}" if is_tensor else type(queries).__name__
         raise ValueError(
             f"queries must be an integer tensor (q, {len(size)}), one row per position, e.g. "
-            "torch.tensor([[0, 3, 5]]); "
-            f"given {tuple(queries.shape) if isinstance(queries, Tensor) else type(queries).__name__}."
+            f"torch.tensor([[0, 3, 5]]); given {given}."
         )
     if queries.shape[1] != len(size):
         raise ValueError(
@@ -99,7 +108,13 @@ def flat_index(queries: Int[Tensor, "q axes"], size: Sequence[int]) -> Int[Tenso
 
 
 def check_input(x: Tensor, channels: int, ndim: int, name: str) -> None:
-    """Check that an input is floating-point and has the layer's axes and channels.
+    """Check that a layer's input is floating-point and has the axes and channels that the layer needs.
+
+    Args:
+        x: the input.
+        channels: number of channels that the layer needs.
+        ndim: number of position axes that the layer needs: 1 for b c n, 2 for b c h w, 3 for b c t h w.
+        name: name of the layer, for messages.
 
     Raises:
         ValueError: if the input is not a floating-point tensor, or has the wrong axes or channels.

@@ -46,7 +46,7 @@ def recalibrate(
 
     Raises:
         ValueError: if there are no batches, the network has no batch norm with running statistics, batches is a tensor,
-            or a batch has one value per channel.
+            or a batch has only one value per channel, which has no variance.
     """
     if isinstance(batches, Tensor):
         raise ValueError("batches is a tensor, which would be split into single clips. Give a list of batches.")

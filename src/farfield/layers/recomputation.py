@@ -61,11 +61,13 @@ COMBINATIONS: dict[str, tuple[Callable[..., Tensor], Callable[..., Tensor]]] = {
 def recompute_activations(*, sums_per_kept: int = 0) -> Iterator[None]:
     """Save memory in a forward pass inside the `with` block, by recomputing cheap activations in its backward pass.
 
-    Three kinds of tensors are recomputed: outputs of batch norms in training mode; activations and products
-    (squeeze-and-excitation) after these norms; outputs of max-pooling, with the positions of the maxima. On the CPU,
-    recomputed tensors and gradients are bit-identical to those without recomputation; on other devices they agree up to
-    rounding. Running statistics are updated once, as usual. The backward pass may run after the block. Compiled code is
-    not affected: `torch.compile` chooses by itself what to recompute.
+    These tensors are recomputed: outputs of batch norms in training mode; activations and products
+    (squeeze-and-excitation) after these norms; outputs of max-pooling, with the positions of the maxima; and, if
+    `sums_per_kept` is positive, sums at the end of residual blocks.
+
+    On the CPU, recomputed tensors and gradients are bit-identical to those without recomputation; on other devices they
+    agree up to rounding. Running statistics are updated once, as usual. The backward pass may run after the block.
+    Compiled code is not affected: `torch.compile` chooses by itself what to recompute.
 
     Args:
         sums_per_kept: number of consecutive residual sums that are recomputed for each sum that stays in memory; 0
@@ -116,7 +118,8 @@ class _Recomputed:
     """Tensor that is recomputed when it is read.
 
     Attributes:
-        num_sums: number of consecutive residual sums that are recomputed to compute the tensor.
+        num_sums: number of consecutive residual sums that must be recomputed for this tensor, including the tensor
+            itself if it is one.
         unread: number of times that autograd will read the tensor again. A computed value is kept until this is 0.
     """
 
@@ -139,7 +142,7 @@ class _Recomputed:
         return self.value() if self._value is None and self.unread <= 0 else None
 
     def hold(self, value: Tensor) -> None:
-        """Keep a value that was computed elsewhere, if autograd will read the tensor again."""
+        """Store `value`, the recomputed tensor, if autograd will read it again."""
         if self.unread > 0:
             self._value = value
 
@@ -175,7 +178,7 @@ class _Saved:
 
 
 class _Graph:
-    """Map of a forward pass's tensors to their sources: kept in memory, or recomputed.
+    """Map of each tensor of a forward pass to its source, a `_Kept` or a `_Recomputed`, for the backward pass.
 
     A tensor is identified by the node of autograd's graph (`grad_fn`) that computes it, and by its index among the
     node's outputs.
@@ -264,9 +267,15 @@ def _activation(function: Callable[..., Tensor], source: _Recomputed) -> _Recomp
 
 
 def _pooling(pool: PoolRecord, source: _Source, saved: _Saved | None) -> _Recomputed:
-    """Return a `_Recomputed` for a max-pooling's output, and set another in `saved` for the positions of its maxima.
+    """Return a `_Recomputed` for the output of a max-pooling, and recompute the positions of its maxima, too.
 
     Computing the output also computes the positions, which are then kept until the pooling's own backward pass.
+
+    Args:
+        pool: settings of the pooling.
+        source: source of the pooling's input.
+        saved: the positions, as autograd saved them. They are freed, and recomputed when they are read. None if
+            they are not known.
     """
 
     def compute() -> Tensor:
@@ -285,7 +294,12 @@ def _combine(
 ) -> Tensor:
     """Return `function(first, second)`, a sum or product.
 
-    To save memory, `in_place` writes the result into an operand of the same shape that is not needed afterwards.
+    Args:
+        in_place: the same operation, which writes the result into its first operand. It is used, to save memory, if one
+            of the tensors has the shape and dtype of the result and is not needed afterwards.
+        function: the operation.
+        first: source of the first tensor.
+        second: source of the second tensor.
     """
     for one, other in ((first, second), (second, first)):
         x = one.scratch()

@@ -1,7 +1,7 @@
 """Self-attention for vision.
 
-Zhang, Goodfellow, Metaxas, Odena, "Self-Attention Generative Adversarial Networks", ICML 2019, section 3. From the
-features x (C channels, n positions), with 1x1x1 convolutions query and key to C/8 channels and value to C:
+Zhang, Goodfellow, Metaxas, Odena, "Self-Attention Generative Adversarial Networks", ICML 2019, section 3. The input x
+has C channels and n positions. 1x1x1 convolutions compute queries and keys of C/8 channels, and values of C channels:
 
     beta_ij = softmax_j s(query_i, key_j)        how much position i attends to position j (eq. 1)
     o_i     = sum_j beta_ij value_j              eq. 2
@@ -18,9 +18,10 @@ The similarity s is one of
     perceptron      w^T tanh(q + k)              additive attention; q and k are the two projections of Bahdanau,
                                                  Cho, Bengio, ICLR 2015, appendix A.1.2
 
-The dot product runs fused, in O(n) memory. The concatenation is exact in O(n log n + n C): exp(ReLU(a_i + b_j)) is
-exp(a_i) exp(b_j) for keys with b_j > -a_i and 1 for others, so prefix sums over the sorted keys give both parts. The
-perceptron has no such form: it needs n^2 C/8 values of tanh, computed in slices of bounded memory.
+The dot product runs fused, in O(n) memory. The concatenation is exact in O(n log n + n C): with w^T [q_i, k_j] =
+a_i + b_j, where a_i depends on the query and b_j on the key, exp(ReLU(a_i + b_j)) is exp(a_i) exp(b_j) for keys with
+b_j > -a_i and 1 for others, so prefix sums over the sorted keys give both parts. The perceptron has no such form: it
+needs n^2 C/8 values of tanh, computed in slices of bounded memory.
 """
 
 from __future__ import annotations
@@ -51,12 +52,15 @@ SLICE = 2**24
 
 
 class SelfAttention(nn.Module):
-    """Self-attention: y = x + gamma o(x). gamma is learned from 0, so the block starts as the identity.
+    """Self-attention: y = x + gamma o(x), where o averages values with attention weights.
+
+    gamma is learned from 0, so the block starts as the identity.
 
     Args:
-        channels: C.
-        similarity: the function s, "dot_product", "concatenation" or "perceptron".
-        reduction: query and key have C / reduction channels (at least 1).
+        channels: number of channels C of the input and the output.
+        similarity: similarity of a query and a key, whose softmax gives the weights: "dot_product", "concatenation" or
+            "perceptron".
+        reduction: queries and keys have C / reduction channels, rounded down, but at least one channel.
         ndim: number of position axes, 3 for b c t h w or 2 for b c h w.
 
     Raises:
@@ -114,7 +118,9 @@ class SelfAttention(nn.Module):
     def attention(
         self, x: Float[Tensor, "b c *positions"], queries: Int[Tensor, "q axes"]
     ) -> Float[Tensor, "b heads q *positions"]:
-        """Return the attention maps of chosen positions (t, h, w): beta of eq. 1, with one head. Each map sums to 1.
+        """Return an attention map for each query position (t, h, w): its weights over all positions, which sum to 1.
+
+        The heads axis has length 1.
 
         Raises:
             ValueError: for a query outside of x.

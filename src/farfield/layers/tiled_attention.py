@@ -1,9 +1,9 @@
 """Softmax attention on a CPU by matrix products: with the whole matrix of weights, or by tiles of queries.
 
 PyTorch's fused CPU kernel needs the same width for queries, keys and values. Padding with zeros would double the work
-for widths of C/8 and C, as in self-attention and DANet. The fused kernel also uses MKL for its products
-(see `matrix_product`). With tiles, only one tile of rows of the n x m matrix is in memory at a time, and the backward
-pass recomputes it (Dao et al., "FlashAttention", NeurIPS 2022, section 3.1):
+for widths of C/8 and C, as in self-attention and DANet. The fused kernel also multiplies with MKL, which is slower than
+oneDNN on some processors (see `matrix_product.py`). With tiles, only one tile of rows of the n x m matrix is in memory
+at a time, and the backward pass recomputes it (Dao et al., "FlashAttention", NeurIPS 2022, section 3.1):
 
     P = softmax(scale Q K^T),  O = P V
     dV = P^T dO,   dS = P * (dO V^T - rowsum(dO * O)),     dQ = scale dS K,   dK = scale dS^T Q
@@ -38,9 +38,9 @@ def explicit_attention(
 def tiled_attention(
     query: Float[Tensor, "b n d"], key: Float[Tensor, "b m d"], value: Float[Tensor, "b m e"], *, scale: float
 ) -> Float[Tensor, "b n e"]:
-    """Compute softmax(scale query key^T) value in float32 or float64, and return it in the dtype of `value`.
+    """Compute softmax(scale query key^T) value, and return it in the dtype of `value`.
 
-    The result can be differentiated once, but not twice.
+    Half precision is converted to float32 for the computation. The result can be differentiated once, but not twice.
     """
     inputs = [at_least_float32(part) for part in (query, key, value)]
     if _one_by_one(*inputs):
@@ -52,7 +52,7 @@ def tiled_attention(
 
 
 class _TiledAttention(torch.autograd.Function):
-    """Tiled attention of a batch's rows (b n d), or of one sample's rows (n d)."""
+    """Autograd function of `tiled_attention`, for a batch (b n d) or one sample (n d)."""
 
     @staticmethod
     def forward(ctx: Any, query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:
@@ -102,7 +102,10 @@ def _times(a: Tensor, b: Tensor, *, columns: bool) -> Tensor:
 
 
 def _one_by_one(query: Tensor, key: Tensor, value: Tensor) -> bool:
-    """Return whether oneDNN computes the products, one sample after the other, since it has no batched product."""
+    """Return whether to compute one sample after the other, so that oneDNN computes the products.
+
+    oneDNN is often faster than MKL, PyTorch's other library, but has no batched product.
+    """
     return fast_samples(query, key, value, width=key.shape[1])
 
 

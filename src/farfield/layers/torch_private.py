@@ -76,10 +76,18 @@ POOL_NODE = "MaxPool3DWithIndicesBackward0"
 
 
 def reads_without_side_effects(node: Any, read: Callable[..., Tensor]) -> bool:
-    """Return whether `read` is the only hook that runs when a node's saved tensors are read.
+    """Check that no hook except `read` runs when a node's saved tensors are read.
 
-    Activation checkpointing has another hook, which runs the forward pass again, and so updates running statistics
-    twice. Returns True if this version of PyTorch does not show which hook a tensor has.
+    Activation checkpointing has a hook of its own, which runs the forward pass again, and so updates running statistics
+    twice.
+
+    Args:
+        node: node of autograd's graph.
+        read: unpack hook (see `torch.autograd.graph.saved_tensors_hooks`) that has no side effects.
+
+    Returns:
+        False if another hook runs. True if this version of PyTorch does not show which hook a tensor has, and for nodes
+        other than batch norms and 3D max-poolings, because farfield does not read their tensors.
     """
     if node.name() == "SyncBatchNormBackward":
         saved = node._raw_saved_tensors
@@ -92,12 +100,12 @@ def reads_without_side_effects(node: Any, read: Callable[..., Tensor]) -> bool:
 
 @dataclass(frozen=True)
 class BatchNormRecord:
-    """Values of a batch norm in training mode that autograd's graph holds.
+    """Values of a batch norm in training mode that autograd's graph holds: output = (x - mean) * scale + shift.
 
     Attributes:
         mean: mean of the batch, one value per channel.
-        scale: the norm's scale divided by the batch's standard deviation, one value per channel.
-        shift: shift per channel; None for a norm without shift.
+        scale: the norm's weight (1 without weight) divided by the batch's standard deviation, one value per channel.
+        shift: the norm's bias, one value per channel; None for a norm without bias.
     """
 
     mean: Tensor
@@ -116,8 +124,9 @@ class BatchNormRecord:
 def batch_norm_record(node: Any) -> BatchNormRecord | None:
     """Return the values in a batch norm's node (one of `NORM_NODES`) that give its output; None if some are missing.
 
-    Values are missing in evaluation mode, or if the norm has a scale and its shift is frozen: the graph then does not
-    hold the shift. A norm without a scale is assumed to have no shift, unless the shift is trained.
+    Values are missing in evaluation mode. They are also missing if a norm with a weight has no trained bias: the graph
+    holds only trained biases, so the bias may be frozen or absent. A norm with neither a weight nor a trained bias is
+    assumed to have no bias.
     """
     if node.name() == "SyncBatchNormBackward":
         _, weight, mean, invstd, _ = node.saved_tensors

@@ -157,8 +157,9 @@ def unfold_conv(
     axes = x.ndim - 2
     if weight.ndim != x.ndim or x.shape[1] != weight.shape[1] * groups or weight.shape[0] % groups:
         raise ValueError(
-            f"weight {tuple(weight.shape)} in {groups} groups needs {weight.shape[1] * groups} input channels over "
-            f"{weight.ndim - 2} axes, and a number of output channels divisible by groups; given x {tuple(x.shape)}."
+            f"a weight of shape {tuple(weight.shape)} with groups={groups} needs x with {weight.shape[1] * groups} "
+            f"channels and {weight.ndim - 2} position axes; given x of shape {tuple(x.shape)}. The weight's "
+            f"{weight.shape[0]} output channels must be divisible by groups."
         )
     kernel = tuple(weight.shape[2:])
     columns = unfold(x, kernel, stride=stride, padding=padding, dilation=dilation)
@@ -195,5 +196,8 @@ class UnfoldConv3d(_UnfoldConv, nn.Conv3d):
 def _per_axis(value: int | Sequence[int], axes: int) -> tuple[int, ...]:
     values = (value,) * axes if isinstance(value, int) else tuple(value)
     if len(values) != axes:
-        raise ValueError(f"given {value} for {axes} axes; give one value per axis, or a single number for all axes.")
+        raise ValueError(
+            f"kernel_size, stride, padding or dilation is {value} for {axes} axes; give one value per axis, or a "
+            "single number for all axes."
+        )
     return values

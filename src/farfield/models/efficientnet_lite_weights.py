@@ -49,7 +49,10 @@ def is_efficientnet_lite(state: Mapping[str, Any]) -> bool:
 
 
 def backbone_key(name: str) -> str | None:
-    """Translate a weight's name to its key in the backbone's state dict; None for a weight of the classifier."""
+    """Translate efficientnet_pytorch's name of a weight to the key in the backbone's state dict.
+
+    Returns None for a weight of the classifier.
+    """
     layer, _, kind = name.rpartition(".")
     if match := re.fullmatch(r"_blocks\.(\d+)\.(\w+)", layer):
         index = int(match[1])

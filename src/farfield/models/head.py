@@ -45,8 +45,9 @@ class Head(nn.Module):
             map; None for "gap_fc" and "attentive".
         attention: for "attentive", the keyword arguments of `AttentivePool3d`.
         map_channels: for "attentive", the number of channels of each pathway's feature map.
-        task: how the scores become probabilities. The scores of "multi_head" are the log-softmax over each head.
-        head_sizes: number of classes of each head of a multi_head task; None for other tasks.
+        task: how the scores become probabilities. In a "multi_head" task, the classes are divided into label groups
+            (called heads), such as verbs and nouns; the scores are the log-softmax over the classes of each group.
+        head_sizes: for "multi_head", the number of classes of each label group; None for other tasks.
         embedding: module between pooling and classifier, (b c ...) -> (b c2 ...); None for no such module.
 
     Raises:
@@ -139,7 +140,7 @@ class Head(nn.Module):
         return log_p.logsumexp(1) - math.log(logits.shape[1])
 
     def normalise_heads(self, logits: Float[Tensor, "*b classes"]) -> Float[Tensor, "*b classes"]:
-        """Apply the log-softmax over each head of a multi_head task; return other logits unchanged."""
+        """For a multi_head task, apply the log-softmax over each label group, such as verbs; else return the logits."""
         if self.head_sizes is None:
             return logits
         return torch.cat([each.log_softmax(-1) for each in logits.split(self.head_sizes, -1)], -1)

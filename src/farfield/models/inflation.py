@@ -35,7 +35,11 @@ def is_image_resnet(state: Mapping[str, Any]) -> bool:
 
 
 def plain_name(name: str) -> str | None:
-    """Translate torchvision's name of a weight to a plain name (see `to_network`); None for the classifier."""
+    """Translate torchvision's name of a ResNet's weight to farfield's plain name; None for the classifier.
+
+    For example, "layer1.0.conv1.weight" becomes "res2.0.branch2.conv_a.weight". `network_weight_names.py` translates
+    plain names further.
+    """
     if match := re.fullmatch(r"(conv1|bn1)\.(\w+)", name):
         return f"stem.{'norm' if match[1] == 'bn1' else 'conv'}.{match[2]}"
     if match := re.fullmatch(r"layer([1-4])\.(\d+)\.(conv|bn)([123])\.(\w+)", name):
@@ -84,7 +88,9 @@ def inflate(state: dict[str, Tensor], backbone: Backbone, *, name: str, source: 
         inflated[key] = value
     missing = [key for key in wanted if key not in inflated and ".inserted." not in key and "num_batches" not in key]
     if missing:
-        raise FarfieldError(f"{source} lacks weights of {name} ({len(missing)}, e.g. {missing[0]}). Give a {kind}.")
+        raise FarfieldError(
+            f"{source} lacks weights of {name}: {len(missing)} in all, e.g. {missing[0]}. Give a {kind}."
+        )
     return inflated
 
 

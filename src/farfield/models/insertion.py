@@ -99,7 +99,11 @@ PRESETS: dict[str, Callable[[Backbone], Placement]] = {
 
 
 def is_place(name: Any, where: Any) -> bool:
-    """Return whether {name: where} can be in a placement: a stage with a list of indices, or a key of `TOPS`."""
+    """Check the form of one entry, {name: where}, of a `Placement`, the mapping that says where blocks are inserted.
+
+    The name is "top" or "fast_top", or `where` is a list of indices. `resolve_placement` checks the rest: whether the
+    stage and the residual blocks exist, and whether the value of "top" is a number.
+    """
     if name in TOPS:
         return True
     is_list = isinstance(where, Sequence) and not isinstance(where, str)
@@ -107,7 +111,11 @@ def is_place(name: Any, where: Any) -> bool:
 
 
 def resolve_placement(backbone: Backbone, where: str | Placement) -> Placement:
-    """Return the placement for a preset's name or a mapping, and check that blocks can be inserted there.
+    """Return the mapping that says where blocks are inserted, and check that they can be inserted there.
+
+    Args:
+        backbone: backbone to insert blocks into.
+        where: name of a preset, or the mapping itself, see `insert_blocks`.
 
     Raises:
         FarfieldError: for a preset, a stage or a residual block that does not exist, a residual block given twice, or

@@ -273,9 +273,17 @@ def _reason(error: Exception) -> str:
 
 
 def _feature_maps(trunk: Backbone, spec: ClipSpec, given: str) -> list[list[torch.Size]]:
-    """Return the feature shapes of each pathway for clips of the training size and, if it differs, of the test size.
+    """Compute the shapes of the features for clips of the training size and, if it differs, of the test size.
 
     The trunk runs on the meta device, so that a clip too small for the network is reported at construction.
+
+    Args:
+        trunk: the backbone.
+        spec: clip settings.
+        given: description of the network, for messages.
+
+    Returns:
+        For each clip size, the shape (1 c t h w) of each pathway's features.
     """
     shapes = []
     with without_compiler():
@@ -296,7 +304,13 @@ def _feature_maps(trunk: Backbone, spec: ClipSpec, given: str) -> list[list[torc
 
 
 def _check_windows(windows: Sequence[Sequence[int]], maps: list[torch.Size], given: str) -> None:
-    """Raise an error unless there is one window per pathway, not larger than the pathway's feature map."""
+    """Raise an error unless there is one window per pathway, not larger than the pathway's feature map.
+
+    Args:
+        windows: pooling window (t h w) of each pathway.
+        maps: shape (1 c t h w) of each pathway's features.
+        given: description of the network, for messages.
+    """
     if len(windows) != len(maps):
         raise FarfieldError(
             f"the number of head_windows is {len(windows)}, and the number of pathways of {given} is {len(maps)}. Give "

@@ -15,7 +15,8 @@ PATHWAYS = ("", "fast_")
 def to_network(plain: str, backbone: Backbone) -> str:
     """Translate a plain name to the key in the state dict of an `ActionNet` without inserted blocks.
 
-    `WithBlock` adds the part `residual.` to the keys of a residual block with an inserted block.
+    If a block is inserted after a residual block, the keys of the residual block also have the part `residual.`, see
+    `WithBlock`. This function does not add it.
     """
     head, _, rest = plain.partition(".")
     fast = head.startswith("fast_")

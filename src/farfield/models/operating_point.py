@@ -33,8 +33,9 @@ class OperatingPoint:
         thresholds: threshold of each class, by label. None if no threshold satisfies the rule, or the class had no
             validation video.
         validation_videos: number of videos that the thresholds were chosen on.
-        detections: number of these videos (or, on timelines, of found segments) that reach the threshold of each class,
-            by label; None for a class without a threshold. None in files of versions before 0.2.
+        detections: for each class, by label, the number of validation videos that reach its threshold (on timelines,
+            of segments that are found with its threshold); None for a class without a threshold. `detections` itself
+            is None if it was read from a file of a version before 0.2.
     """
 
     rule: str
@@ -115,10 +116,10 @@ OPERATING_POINTS = ("operating_point", "timeline_operating_point")
 
 
 def operating_points_to_dict(network: HasOperatingPoints) -> dict[str, dict[str, Any]]:
-    """Return a network's thresholds as plain types, keyed by attribute. Attributes without thresholds are left out.
+    """Return a network's operating points as plain types, under "operating_point" and "timeline_operating_point".
 
-    If the labels have changed since thresholds were chosen, the thresholds are left out, too, with a warning in the
-    log.
+    An operating point that is None is left out. If the labels have changed since an operating point was chosen, it is
+    left out, too, with a warning in the log.
     """
     points = {name: getattr(network, name) for name in OPERATING_POINTS}
     stored = {name: point.to_dict_for(network.labels) for name, point in points.items() if point is not None}

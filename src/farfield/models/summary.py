@@ -122,11 +122,16 @@ class _Observed:
 
 @contextmanager
 def _observe(shapes: nn.Module, network: nn.Module) -> Iterator[dict[str, _Observed]]:
-    """Record the output of every layer by name. A layer is a module without children.
+    """Record the size of every layer's output while `shapes` runs in the `with` block.
+
+    A layer is a module without children.
 
     Args:
-        shapes: `shape_copy` of the network.
-        network: the original network, whose layers have their original types.
+        shapes: the network's `shape_copy`, in which norms and activations are `nn.Identity`.
+        network: the network itself, whose layers have their original types.
+
+    Yields:
+        What was recorded, by the layer's name.
     """
     original = dict(network.named_modules())
     seen: dict[str, _Observed] = {}
@@ -183,7 +188,13 @@ def _parts(network: ActionNet) -> dict[str, str]:
 
 
 def _part(name: str, part_of: dict[str, str]) -> str:
-    """Return the part that a parameter or layer belongs to, by the longest known prefix of its name."""
+    """Return the part of the network that a parameter or layer belongs to.
+
+    Args:
+        name: name of the parameter or layer.
+        part_of: result of `_parts`. The longest of its keys that is `name`, or the name of a module around it, gives
+            the part.
+    """
     while name:
         if name in part_of:
             return part_of[name]

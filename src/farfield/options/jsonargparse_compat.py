@@ -108,7 +108,7 @@ def expects_value(text: str) -> bool:
 
 
 def unknown_option(text: str) -> str | None:
-    """Return the name, with its groups, of the unknown option that the error message `text` reports; None otherwise."""
+    """Return the unknown option that the error message `text` reports, as "model.optimisation.lr"; None otherwise."""
     unknown = re.search(r"Group '([\w.]+)' does not accept option '([\w.]+)'", text) or re.search(
         r"[Uu]nrecognized arguments: --([\w.-]+)"
         r"|does not accept option '([\w.]+)'"
@@ -153,7 +153,7 @@ class RefusedValue:
     """A value that does not fit its option's type.
 
     Attributes:
-        option: name of the option, with its groups.
+        option: dotted name of the option, such as "model.optimisation.lr".
         given: the value, as text.
         must_be: description of the required type; None if `choices` or `unexpected_key` describes the mistake instead.
         choices: values that the option can have.
@@ -170,7 +170,8 @@ class RefusedValue:
 def refused_value(text: str) -> RefusedValue | None:
     """Parse a message about a value of the wrong type; return None for other messages.
 
-    For an option that allows several types, jsonargparse lists why the value fits none of them.
+    For an option that allows several types, jsonargparse lists for each type why the value does not fit. The result
+    describes the types together, for example as "a whole number or null".
     """
     found = re.search(r'[Pp]arser key "([\w.]+)"', text)
     if found is None:

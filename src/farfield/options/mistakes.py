@@ -68,10 +68,14 @@ def _explain_in_group(group: str, message: str) -> str:
 def nearest_option(given: str, options: Sequence[str]) -> str:
     """Suggest the known option that is nearest to `given`; "lr" finds "model.optimisation.lr".
 
-    Names are first compared by their last part (after the last dot): candidates are the options with the most
-    similar last part, or else the options whose last part contains the last part of `given`. If there are none,
-    candidates are the options with a similar full name. Of several candidates, the one with the most similar full name
-    is suggested.
+    The last part of a name is the part after the last dot. The first of these groups that has options gives the
+    candidates:
+
+    1. options whose last part is the most similar to the last part of `given`, if it is similar enough;
+    2. options whose last part contains the last part of `given`;
+    3. options whose full name is similar enough to `given`.
+
+    The candidate with the most similar full name is suggested. If there are at most 30 options, all are listed, too.
     """
 
     def likeness(one: str, other: str) -> float:

@@ -154,13 +154,14 @@ def _declaration(function: Callable[..., Any], hidden: set[str], *, drop_kwargs:
     """Return a function that has `function`'s docstring, and only the parameters that become options.
 
     The types of the parameters are resolved here. Otherwise jsonargparse would run the module's TYPE_CHECKING block to
-    resolve them, which imports more than `--help` needs. A function that passes its `**kwargs` on is returned
-    unchanged, because jsonargparse reads its source code.
+    resolve them, which imports more than `--help` needs.
 
     Args:
         function: a command, or the library function that it runs.
         hidden: names of parameters that do not become options. Their types may be imported for type checkers only.
-        drop_kwargs: leave out `**kwargs`, because they are the parameters of the library function.
+        drop_kwargs: True if a `**kwargs` parameter stands for the options of the library function, which are declared
+            separately; it is left out. If False, a function with `**kwargs` is returned unchanged, because jsonargparse
+            finds the options behind `**kwargs` in the function's source code.
     """
     signature = inspect.signature(function)
     kinds = {parameter.kind for parameter in signature.parameters.values()}

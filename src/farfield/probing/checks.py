@@ -124,14 +124,15 @@ def _warn_if_shared(name: str, videos: Manifest, of: str, others: Manifest, use:
     ]
     if shared:
         log.warning(
-            "videos of %s that are also in %s, %s: %d of %d, such as %s. The metrics on them are too high. Remove them "
-            "from one of the two manifests.",
+            "%s has videos of %s, %s: %d of %d, such as %s. The metrics on %s will be too high. Remove the shared "
+            "videos from one of the two manifests.",
             name,
             of,
             use,
             len(shared),
             len(videos),
             shared[0],
+            name,
         )
 
 

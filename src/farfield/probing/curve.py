@@ -89,9 +89,10 @@ def learning_curve(
 
     Args:
         make: returns a new head with its initial weights.
-        configuration: hyperparameters, the same for all points.
+        configuration: learning rate and weight decay, the same for all heads.
         training: all training videos.
-        evaluate: returns the accuracy or mean average precision of each configuration of a grid.
+        evaluate: returns the accuracy or mean average precision of each head of a grid. Here the heads of a grid differ
+            in the random draw instead of the configuration.
         settings: options of the probe.
         loss: training loss.
         seed: seed of the run.

@@ -63,7 +63,11 @@ class Extractor:
 
     @torch.no_grad()
     def __call__(self, clips: Float[Tensor, "b 3 t h w"], *, training: bool) -> dict[str, Tensor]:
-        """Compute the features of normalised clips; `training` says whether they are training clips, see `pool`.
+        """Compute the features of clips.
+
+        Args:
+            clips: normalised clips.
+            training: whether these are training clips, whose maps are pooled to the extractor's `pool`.
 
         Returns:
             "vectors" (b c) in float32. With maps, also "map0" (b c t h w) and, for a second pathway, "map1".
@@ -88,7 +92,12 @@ class Extractor:
         return found
 
     def row_bytes(self, *, views: int, training: bool) -> int:
-        """Return the size in bytes of the features of `views` views: training clips if `training`, else test clips."""
+        """Return the size, in bytes, of the features of one sample.
+
+        Args:
+            views: number of views (clips) of the sample.
+            training: whether they are training clips; otherwise they are test clips.
+        """
         clip = self.network.clip
         side = clip.crop_px if training else clip.test_side_px
         example = torch.zeros(1, 3, clip.num_frames, side, side, device=self.device)

@@ -35,10 +35,12 @@ FORMAT = 1
 class Planned:
     """Plan of the features that a manifest's videos need. Some of them may be in the cache already.
 
+    A sample is one augmented view (clip) of a training video, or all test views of a validation or test video.
+
     Attributes:
         name: what the videos are for ("training", "validation" or "test"), for messages.
         manifest: the videos.
-        keys: key of each sample.
+        keys: key of each sample in the cache.
         cache: cache for these features.
         views: number of views of a sample.
         samples_per_video: number of samples of each video; samples of a video are consecutive.
@@ -135,11 +137,12 @@ class FeatureMaker:
         needed = [each.missing_bytes(self.extractor) for each in planned]
         for each, count in zip(planned, needed, strict=True):
             log.info(
-                "%s: %d videos; features to compute: %d of %d samples, %s in %s",
+                "%s: %d videos; features to compute: %d of %d %s (%s), cached in %s",
                 each.name,
                 len(each.manifest),
                 each.num_missing,
                 len(each.keys),
+                "augmented clips" if each.is_training else "videos",
                 as_gigabytes(count),
                 each.cache.folder,
             )

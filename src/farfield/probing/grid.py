@@ -66,7 +66,7 @@ class Grid:
         self._decays = {name for name, each in trained.items() if each.ndim > 1 and not name.endswith(".query")}
 
     def scores(self, inputs: Sequence[Tensor], *, own_inputs: bool = False) -> Float[Tensor, "k b classes"]:
-        """Score clips by all configurations.
+        """Return the scores of clips from the heads of all k configurations.
 
         Args:
             inputs: inputs of the head, each (b ...).
@@ -132,7 +132,7 @@ class Grid:
         after_step: Callable[[int], Sequence[int] | None] | None = None,
         description: str,
     ) -> None:
-        """Train all configurations for `num_steps` steps.
+        """Train the heads of all k configurations for `num_steps` steps.
 
         Args:
             batches: (inputs of the head, targets) of each batch; at least `num_steps` batches.

@@ -142,7 +142,11 @@ class Backbone(nn.Module):
         self.trunk.set_submodule(self.stage(stage).paths[index], block)
 
     def top_blocks(self, name: str = TOP) -> nn.Sequential:
-        """Return the blocks inserted after a pathway's last stage, as one module; it is the identity without blocks."""
+        """Return the blocks inserted after a pathway's last stage, as one module, which is empty without blocks.
+
+        Args:
+            name: "top" for the slow or only pathway, "fast_top" for the fast pathway.
+        """
         blocks = getattr(self, name)
         assert isinstance(blocks, nn.Sequential)
         return blocks

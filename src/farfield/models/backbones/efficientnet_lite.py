@@ -99,10 +99,11 @@ class InvertedResidual(nn.Module):
         stride: spatial stride.
         expansion: ratio of inner channels to input channels; 1 for a block without expansion.
         dilation: spatial dilation of the depthwise kernel.
-        dilate: do not stride; instead, the following blocks are dilated.
+        dilate: use stride 1 instead of `stride`; the kernels of the following blocks are dilated by `stride` instead.
 
     Attributes:
-        dilation: spatial dilation for the next block's kernel.
+        dilation: the argument `dilation` of the next block: `stride` times this block's if `dilate` is set, else equal
+            to this block's.
     """
 
     def __init__(
@@ -147,6 +148,16 @@ def _convolution(
     The padding is TensorFlow's "SAME" for sides divisible by the stride: a strided convolution pads one row and column
     less at the top and left than at the bottom and right. This needs a separate padding layer, since `nn.Conv3d` pads
     both ends equally.
+
+    Args:
+        in_channels: channels of the input.
+        out_channels: channels of the output.
+        kernel: size k of the kernel 1 x k x k.
+        stride: spatial stride.
+        groups: number of channel groups.
+        dilation: spatial dilation of the kernel.
+        dilate: use stride 1 instead of `stride`. The output then also has the positions that `stride` would skip.
+        is_linear: leave out ReLU6.
     """
     before = dilation * ((kernel - stride) // 2)
     after = dilation * (kernel - stride) - before

@@ -32,11 +32,12 @@ class Family:
         classes: first part of the names of the family's classes in `transformers`, such as "VideoMAE".
         frames: name of the config's entry for the number of frames.
         side: name of the config's entry for the height and width of the input.
-        layers: path of the list of transformer layers in the encoder.
+        layers: dotted path, in the encoder, of the list of transformer layers.
         has_class_token: whether a class token precedes the patch tokens.
-        takes: the clip sizes that the position embeddings allow. "config": only the size in the config. "larger": also
-            frames of another size with a multiple of c patches, where c is the number of patch columns in a frame of
-            the config's size. "longer": any number of tubelets.
+        takes: the clips that the encoder takes. "config": only the number of frames and the frame size in the config.
+            "larger": also another frame size, if its number of patches is a multiple of c, the number of patch columns
+            in a frame of the config's size. "longer": also another number of frames, if it is a multiple of the
+            number of frames in a patch.
         clip: function that returns the publication's clip settings for Kinetics, given the number of frames and the
             side in pixels.
     """
@@ -270,8 +271,12 @@ class TokenGrid:
         """Split tokens into class tokens and a map of the patch tokens.
 
         Args:
-            tokens: output of the encoder or of one of its layers.
+            tokens: output of the encoder or of one of its layers, with n sequences of p tokens. n is b, or b * t if
+                `is_by_frame`.
             shape: frames, height and width of the clip in pixels.
+
+        Returns:
+            The q = `class_tokens` class tokens of each sequence, and the map.
         """
         t, h, w = (size // step for size, step in zip(shape, self.patch, strict=True))
         patches = tokens[:, self.class_tokens :]

@@ -120,7 +120,7 @@ def _conv(dim_in: int, dim_out: int, kernel: tuple[int, int, int], *, stride: in
 
 
 def _initialise(trunk: nn.Module) -> None:
-    """Draw the weights as PyTorchVideo does for ResNets. A seed gives the same weights as there.
+    """Draw the weights as PyTorchVideo does for ResNets. With the same seed, the weights equal PyTorchVideo's.
 
     Convolutions: He et al., ICCV 2015, with fan-out. The last norm of a residual block starts with weight 0, so that
     the block initially equals its shortcut (Goyal et al., "Accurate, Large Minibatch SGD", 2017).
