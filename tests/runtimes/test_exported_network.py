@@ -225,7 +225,7 @@ def description(pt2: Path) -> ExportMetadata:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"format": 2}, "its format is not 1"),
+        ({"format": 2}, "'format' is not 1"),
         ({"labels": ["a"]}, "'labels' is not a list of 2 or more strings"),
         ({"labels": [1, 2]}, "'labels' is not a list of 2 or more strings"),
         ({"model": {"task": "other"}}, "'model' is not a dict with a known task"),

@@ -30,8 +30,8 @@ class ProbeSettings:
     Args:
         heads: heads to train. "linear" averages the features and classifies the average, which takes seconds.
             "attentive" pools the features by attention with a learned query, as in V-JEPA 2's probe. "non_local" puts
-            one non-local block before the average. The last two need the features of all positions on disk, and are
-            meant for a GPU.
+            one non-local block before the average. "attentive" and "non_local" need the features of all positions
+            (feature maps), which are stored on disk, and are meant for a GPU.
         learning_rates: learning rates of AdamW at the first step. Each falls to 0 along half a cosine.
         weight_decays: weight decays of AdamW. Biases, weights of norms and the learned query are not decayed.
         head_options: options of the "attentive" head, as in model.head_options. By default this head has 4 blocks, the
@@ -73,7 +73,7 @@ class ProbeSettings:
     def check(self) -> None:
         """Raise `FarfieldError` for a value out of range.
 
-        The constructor does not check, because the parser would report the error as a wrong type.
+        The constructor does not check, because the config parser would report its error as a wrong type.
         """
         for name in self.heads:
             if name not in get_args(HeadName):
@@ -101,7 +101,7 @@ class ProbeSettings:
 
     @property
     def configurations(self) -> list[Configuration]:
-        """Configurations of each head."""
+        """Configurations with which each head is trained: all pairs of a learning rate and a weight decay."""
         return [Configuration(*pair) for pair in product(self.learning_rates, self.weight_decays)]
 
     def num_steps(self, num_videos: int) -> int:

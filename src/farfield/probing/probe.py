@@ -46,7 +46,7 @@ class Measure:
         monitor: name of the metric by which the best head and configuration are chosen.
         mode: "max" if a higher value of `monitor` is better, "min" if a lower one is.
         loss_figure: name of the validation loss, which breaks ties.
-        curve_figure: name of the metric of the learning curve.
+        curve_figure: name of the metric in the curve that shows accuracy against training videos per class.
     """
 
     loss: Loss
@@ -237,7 +237,10 @@ def _train_head(
 def _batches(
     training: FeatureSet, data: VideoDataModule, settings: ProbeSettings, *, maps: bool
 ) -> Iterator[tuple[tuple[Tensor, ...], Tensor]]:
-    """Yield batches of training clips without end, each as (inputs of a head, targets)."""
+    """Yield batches of training clips without end, each as (inputs of a head, targets).
+
+    The inputs are feature maps if `maps` is True, else pooled vectors.
+    """
     classes = training.video_targets.tolist() if data.class_balanced else None
     videos = np.arange(len(training))
     size = min(settings.batch_size, len(videos))

@@ -45,7 +45,7 @@ class ProbeResult:
         curve_on: "test" or "validation": the videos on which the curve is measured.
         num_videos: number of videos that could be read, for "training", "validation" and "test".
         failures: (path, reason) of every video that could not be read.
-        seconds: time that "features", "heads" and "curve" took.
+        seconds: duration of each step: computing "features", training "heads", and measuring the "curve".
     """
 
     checkpoint: Path

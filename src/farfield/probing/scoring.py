@@ -23,7 +23,10 @@ VIEWS_AT_ONCE = 64
 
 
 def score_videos(grid: Grid, videos: FeatureSet) -> Float[Tensor, "k n views classes"]:
-    """Compute class probabilities of every view of the videos, by each configuration. The result is on the CPU."""
+    """Compute class probabilities of every view of the videos, by each of the k configurations of the head in `grid`.
+
+    The result is on the CPU.
+    """
     return _score(grid.head.eval(), grid.scores, videos)
 
 

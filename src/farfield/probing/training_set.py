@@ -28,7 +28,8 @@ class FeatureSet:
         video_targets: target of each video according to its manifest, on the CPU.
         rows_per_video: number of rows of each video; 1 for test views.
         manifest_rows: row of each video in its manifest.
-        num_maps: number of feature maps of a view; 0 if only vectors are cached.
+        num_maps: number of cached feature maps of a view, one for each pathway of the network; 0 if only pooled vectors
+            are cached.
         device: device that heads run on.
     """
 
@@ -75,14 +76,16 @@ def training_rows(
     draw: int = 0,
     classes: Sequence[int] | None = None,
 ) -> Iterator[Int[np.ndarray, " b"]]:
-    """Yield batches of row indices without end. An epoch has each video once, in a view that is drawn at random.
+    """Choose random training views: yield batches of their row indices in a `FeatureSet`, without end.
+
+    An epoch has each video once, in one view drawn at random. The views of a video are consecutive rows.
 
     Args:
         videos: indices of the videos to train on.
         batch_size: rows in a batch; a batch may begin in one epoch and end in the next.
-        rows_per_video: rows of each video.
+        rows_per_video: number of views of each video.
         seed: seed of the run.
-        draw: index of the random draw of `videos`; each draw has its own order.
+        draw: second seed, for several trainings in a run; each value gives another order.
         classes: class of each of `videos`, to draw all classes equally often; None to take each video once per epoch.
     """
     waiting = np.empty(0, dtype=np.int64)

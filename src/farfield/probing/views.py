@@ -102,7 +102,15 @@ class Batches(Sampler[list[int]]):
 
 
 def video_key(manifest: Manifest, row: int, *more: int) -> str:
-    """Return the key of a row's features: a hash of the file's path, size and modification time, segment and `more`."""
+    """Return the key under which the features of a video or segment are cached.
+
+    The key is a hash of the file's path, size and modification time, the segment, the frame rate and `more`.
+
+    Args:
+        manifest: manifest with the video.
+        row: row of the video in the manifest.
+        more: numbers that tell different features of the same video apart, such as the number of the view.
+    """
     path, record = manifest.path(row), manifest[row]
     about = [str(path.absolute()), _version(path), record.start_seconds, record.end_seconds, record.fps, *more]
     return hashlib.sha256(json.dumps(about).encode()).hexdigest()[:24]

@@ -23,7 +23,8 @@ def explanation_html(
         content: content of explanation.json.
         pictures: content of each PNG, by file name.
         videos: content of each MP4, by file name.
-        captions: captions of the pictures named part_BLOCK.png, by file name.
+        captions: caption of each picture part_BLOCK.png, by file name. Such a picture shows gates, channel attention or
+            object regions of one inserted block.
     """
     sources = {name: png_uri(png) for name, png in pictures.items()}
     clips = [(name, (mp4_uri(mp4), name.removesuffix(".mp4").replace("_", " ", 1))) for name, mp4 in videos.items()]
@@ -55,7 +56,12 @@ def ranking_table(ranking: Sequence[Mapping[str, Any]]) -> Table:
 
 
 def spread_rows(content: Mapping[str, Any]) -> list[list[str]]:
-    """Tabulate how widely attention spreads in each block, from the numbers in explanation.json."""
+    """Tabulate how far attention reaches in each block, from the content of explanation.json.
+
+    Returns:
+        Three rows of `SPREAD_COLUMNS` for each block: attention of the explained position, mean over all positions, and
+        uniform attention.
+    """
     rows = []
     for block in content["blocks"]:
         for key, name in (("of_query", "the position"), ("mean", "mean"), ("uniform", "if uniform")):

@@ -32,7 +32,7 @@ def model_card(
 
     Args:
         network: network to publish.
-        name: name of the folder.
+        name: name of the published folder.
         data: the checkpoint's description of the training data: {"train": {"manifest": ..., "hash": ..., ...}}; None
             for a card without training data.
         report: content of the test's report.json; None for a card without accuracy.
@@ -121,7 +121,10 @@ def _test_settings(report: dict[str, Any], clip: ClipSpec) -> dict[str, Any]:
 
 
 def _test_command(report: dict[str, Any], clip: ClipSpec) -> str:
-    """Rebuild the test's command on one line, without options at their defaults or the network's values (`clip`)."""
+    """Rebuild the command of a test from its report, on one line.
+
+    Options that have their default value are left out; for --views_aggregation, this is the network's own (`clip`).
+    """
     words = ["farfield", "test", "--checkpoint", report.get("checkpoint"), "--data.manifest", report.get("manifest")]
     words += ["--data.root", report["root"]] if "root" in report else []
     words += ["--data.whole_videos", "true"] if report.get("whole_videos") else []

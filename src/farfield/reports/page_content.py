@@ -27,7 +27,7 @@ class Table:
 
 @dataclass(frozen=True)
 class ShownClip:
-    """A clip to play: RGB frames (t h w c) and a caption."""
+    """A clip to play: uint8 RGB frames (t h w c) and a caption."""
 
     frames: UInt8[np.ndarray, "t h w c"]
     caption: str

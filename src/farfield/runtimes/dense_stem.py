@@ -15,7 +15,10 @@ from farfield.layers.dense_conv import axis_padding, dense_weight, pays_off
 
 
 def make_stem_dense(model: Any) -> None:
-    """Replace strided convolutions of few channels by space-to-depth convolutions, in place in an OpenVINO graph."""
+    """Replace convolutions in an OpenVINO graph by space-to-depth convolutions where these are faster, in place.
+
+    Only 3D convolutions with at most 4 input channels and a spatial stride above 1 are replaced.
+    """
     from openvino.utils import replace_node
 
     for node in model.get_ordered_ops():
@@ -60,7 +63,14 @@ def _dense(node: Any) -> Any:
 
 
 def _frames_from(clips: Any, first: int, kernel: int, stride: int) -> Any:
-    """Return the input frames that are multiplied by one temporal slice of the kernel (kernel[:, :, first])."""
+    """Return the input frames that one time step of a convolution's kernel is multiplied by.
+
+    Args:
+        clips: padded input of the convolution (b c t h w).
+        first: index of the time step of the kernel.
+        kernel: number of time steps of the kernel.
+        stride: temporal stride of the convolution.
+    """
     from openvino import opset13 as op
 
     beyond = first - kernel + 1 or np.iinfo(np.int64).max  # counted from the end

@@ -92,8 +92,9 @@ class ExportedNet:
         scores = torch.cat(logits)
         if scores.shape != (len(clips), len(self.labels)):  # a graph for one length may return anything for another
             raise FarfieldError(
-                f"{self.path} returned scores of shape {tuple(scores.shape)} for clips of shape {tuple(clips.shape)}; "
-                f"{(len(clips), len(self.labels))} is needed. Export the checkpoint again, for clips of this length."
+                f"{self.path} cannot score clips of {clips.shape[2]} frames: its scores have shape "
+                f"{tuple(scores.shape)} instead of {(len(clips), len(self.labels))}. Export a checkpoint for clips of "
+                f"{clips.shape[2]} frames."
             )
         return scores
 

@@ -86,7 +86,7 @@ def read_description(text: str | None, path: Path) -> ExportMetadata:
     except JsonError as error:
         raise FarfieldError(f"{damaged}: {error}. {again}") from error
     if not isinstance(values, dict) or values.pop("format", None) != FORMAT:
-        raise FarfieldError(f"{damaged}: its format is not {FORMAT}. {again}")
+        raise FarfieldError(f"{damaged}: 'format' is not {FORMAT}. {again}")
     for name in ("takes_frames", "any_batch", "any_length", "int8"):
         if not isinstance(values.get(name), bool):
             raise FarfieldError(f"{damaged}: '{name}' is {values.get(name)!r}, not a boolean. {again}")
@@ -103,4 +103,4 @@ def read_description(text: str | None, path: Path) -> ExportMetadata:
     except FarfieldError as error:
         raise FarfieldError(f"{damaged}: {error} {again}") from error
     except (TypeError, KeyError, ValueError) as error:
-        raise FarfieldError(f"{damaged}: settings are missing, unknown, or of the wrong type. {again}") from error
+        raise FarfieldError(f"{damaged}: fields are missing, unknown, or of the wrong type. {again}") from error

@@ -153,9 +153,10 @@ def _checked(path: Path) -> dict[str, bytes]:
 
 
 def _strings(value: Any, key: str = "") -> Iterator[tuple[str, str]]:
-    """Yield each string in parsed JSON as (key, string).
+    """Yield each string in parsed JSON as (key, string). The strings of a list have the key of the list.
 
-    The names in range_constraints are formulas, too; each is yielded as ("expr_str", name).
+    In a graph's JSON, strings with the key "expr_str" are formulas. The keys of the dict "range_constraints" are
+    formulas, too, so each of them is yielded as ("expr_str", formula).
     """
     if isinstance(value, dict):
         for name, each in value.items():
@@ -170,7 +171,13 @@ def _strings(value: Any, key: str = "") -> Iterator[tuple[str, str]]:
 
 
 def _check_string(key: str, value: str, path: Path) -> None:
-    """Raise a `FarfieldError` for an operator, formula or container that is not allowed."""
+    """Check one string of a graph's JSON. Its key says whether it can be an operator, a formula or a structure.
+
+    A structure is JSON that describes how inputs or outputs are nested in containers, such as tuples.
+
+    Raises:
+        FarfieldError: for an operator, a formula, or a container in a structure that is not allowed.
+    """
     if key in ("target", "as_operator") and not OPERATORS.fullmatch(value):
         raise _refusal(path, f"its graph calls {value[:80]!r}")
     if key == "expr_str":

@@ -21,7 +21,8 @@ class ViewScores(NamedTuple):
 
     Attributes:
         logits: one row per view, float32 for every precision, on the network's device.
-        features: one vector per view, averaged over the pooling windows of the network's head; None if not requested.
+        features: the classifier's input, one vector per view; None if not requested. If the network's head pools over
+            several windows, this is the mean of the windows' vectors.
     """
 
     logits: Float[Tensor, "views classes"]

@@ -113,7 +113,8 @@ def build_app(
 ) -> RequestFilter:
     """Build the server as an ASGI application.
 
-    When the application shuts down, it ends the worker processes and deletes the private folder.
+    When the application shuts down, it ends the worker processes, which run the network, and deletes the server's
+    private temporary folder, which holds the uploads.
 
     Args:
         settings: network, its inference settings, and limits.

@@ -55,7 +55,7 @@ async def _save_first_file(body: AsyncIterator[bytes], boundary: bytes, file: Bi
     """Write the first part with a file name, and skip all other parts. Return the name; None if no part has a name."""
     parts = _FormParts(file)
     if not boundary:
-        raise FormParserError("the boundary is missing")
+        raise FormParserError("the Content-Type header of the form has no boundary")
     parser = MultipartParser(
         boundary,
         {
@@ -72,7 +72,7 @@ async def _save_first_file(body: AsyncIterator[bytes], boundary: bytes, file: Bi
         parser.write(chunk)
     parser.finalize()
     if not parts.ended:
-        raise FormParserError("the form is incomplete")
+        raise FormParserError("the form has no closing boundary: its end was not sent")
     return parts.name
 
 

@@ -195,7 +195,10 @@ class _Handlers:
         return await self._attend(state, frame, (y, x))
 
     async def attend_to_any(self, state: dict[str, Any] | None, frame: float) -> list[Any]:
-        """Choose the point of a frame whose attention has the lowest entropy, and show its attention map."""
+        """Show the attention map of an automatically chosen point of the selected frame.
+
+        For each block, this is the point with the lowest entropy of attention.
+        """
         return await self._attend(state, frame, None)
 
     async def _attend(self, state: dict[str, Any] | None, frame: float, point: tuple[float, float] | None) -> list[Any]:
@@ -225,7 +228,7 @@ def _headline(found: dict[str, Any]) -> str:
 
 
 def _cleared(status: str) -> list[Any]:
-    """Build the outputs of `recognise` that show only a status, and clear the rest of the page."""
+    """Build the outputs of `recognise` for a page that shows only a status, and no video or result."""
     return [
         None,
         status,

@@ -130,12 +130,12 @@ def _with_timeline(prediction: Prediction, video: Video, model: InferenceModel, 
 
 
 def draw_point_attention(frames_file: str, position: Position, title: str = "") -> bytes:
-    """Draw what a position attends to in each inserted block, and return a PNG image.
+    """Draw what a position attends to in each attention block that was inserted into the backbone; return a PNG image.
 
     Args:
         frames_file: file of frames that `recognise` wrote.
-        position: (t, h, w) in the clip, each in [0, 1). If a coordinate is None, it is set to the value whose attention
-            has the least entropy.
+        position: (t, h, w), each as a fraction of the clip in [0, 1). A coordinate that is None is chosen for each
+            block, so that the attention has the least entropy.
         title: title above the image.
 
     Raises:

@@ -15,14 +15,17 @@ class Canvas:
     """Image on which shapes are drawn.
 
     Args:
-        background: initial pixels in [0, 1]; they are copied.
+        background: initial RGB pixels (h w 3) in [0, 1]; they are copied.
     """
 
     def __init__(self, background: Float[np.ndarray, "h w 3"]) -> None:
         self.pixels = background.astype(np.float64)
 
     def capsule(self, start: Point, end: Point, radius: float, colour: Colour) -> None:
-        """Draw a line with round ends: all points closer than `radius` to the segment from `start` to `end`."""
+        """Draw a line with round ends: all points closer than `radius` to the line from `start` to `end`.
+
+        Points are (x, y) in pixels from the upper left. `radius` is in pixels.
+        """
         (x0, y0), (x1, y1) = start, end
         rows, columns = self._around(min(x0, x1), min(y0, y1), max(x0, x1), max(y0, y1), radius)
         y, x = np.ogrid[rows, columns]
@@ -33,7 +36,10 @@ class Canvas:
         self._blend(rows, columns, np.clip(radius + 0.5 - distance, 0, 1), colour)
 
     def polygon(self, corners: list[Point], colour: Colour) -> None:
-        """Fill a convex polygon with corners in clockwise order on the screen."""
+        """Fill a convex polygon.
+
+        The corners are (x, y) in pixels from the upper left, in clockwise order on the screen.
+        """
         xs, ys = zip(*corners, strict=True)
         rows, columns = self._around(min(xs), min(ys), max(xs), max(ys), 0)
         y, x = np.ogrid[rows, columns]

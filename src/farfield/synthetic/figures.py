@@ -136,7 +136,7 @@ class Scene:
         Args:
             action: action of the figure.
             progress: progress of the action, from 0 for its first pose to 1 for its last.
-            time: time in the video in [0, 1], which sets the camera position and the sway.
+            time: time in the video in [0, 1], which sets the position of the camera and how far the figure sways.
         """
         canvas = self.canvas(time)
         self.draw_figure(canvas, action, progress, time)
@@ -149,7 +149,7 @@ class Scene:
         return Canvas(self.background[top : top + HEIGHT, left : left + WIDTH])
 
     def shift(self, time: float) -> Point:
-        """Return how far the camera has panned at a time in [0, 1], in pixels from its middle position."""
+        """Return how far the camera has panned from its middle position at a time in [0, 1]: (x, y) in pixels."""
         shift_x, shift_y = self.pan * (time - 0.5) * 2
         return float(shift_x), float(shift_y)
 

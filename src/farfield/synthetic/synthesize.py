@@ -130,13 +130,13 @@ def synthesize(
 ) -> Path:
     """Write a generated data set: H.264 videos with manifests train.csv, val.csv and test.csv.
 
-    In `figures`, a person performs an everyday action, which is the class. Actions come in time-reversed pairs, which
-    only the order of frames distinguishes. In `recall`, the class says whether an early and a late cue have the same
-    colour, which needs long-range dependencies. In `recall_shape`, the class says whether the two cues have the same
-    shape. In `crowd`, a video shows at most three persons, and has the labels of all actions that they perform, or no
-    label. In `untrimmed`, videos last one to three minutes, except that every fourth video is shorter. Their segments
-    show the actions of `figures`, with pauses in between. A manifest has one row per segment; a video without actions
-    has one row without a label.
+    In `figures`, a person performs an everyday action, which is the class. Actions come in time-reversed pairs, such
+    as sitting down and standing up: only the order of frames tells the two apart. In `recall`, the class says whether
+    an early and a late cue have the same colour, which needs long-range dependencies. In `recall_shape`, the class says
+    whether the two cues have the same shape. In `crowd`, a video shows at most three persons, and has the labels of all
+    actions that they perform, or no label. In `untrimmed`, videos last one to three minutes, except that every fourth
+    video is shorter. Their segments show the actions of `figures`, with pauses in between. A manifest has one row per
+    segment; a video without actions has one row without a label.
 
     Args:
         task: "figures", "recall", "recall_shape", "crowd" or "untrimmed".
@@ -200,7 +200,10 @@ def synthesize(
 
 
 def _write_one(job: tuple[str, int, str, int, Path]) -> tuple[list[VideoRecord], str]:
-    """Render and encode one video, in a worker process; return its manifest rows and a hash of its frames."""
+    """Render and encode one video, in a worker process; return its manifest rows and a hash of its frames.
+
+    `job` is (name of the task, seed, split, index of the video in the split, output folder).
+    """
     name, seed, split, index, folder = job
     task = TASKS[name]
     rng = generator(Purpose.SYNTHESIS, seed, list(TASKS).index(name), SPLITS.index(split), index)
@@ -242,7 +245,11 @@ class _Measured:
 
 
 def _is_finished(folder: Path, wanted: Mapping[str, object]) -> bool:
-    """Return whether the folder has the finished data set; raise `FarfieldError` if it has other content."""
+    """Return whether the folder has a finished data set that was made with the arguments `wanted`.
+
+    Raises:
+        FarfieldError: if the folder has a data set that was made with other arguments, or other files.
+    """
     if (folder / RECORD).is_file():
         found = json.loads((folder / RECORD).read_text())
         if {key: found.get(key) for key in wanted} == wanted:

@@ -116,7 +116,13 @@ class _Person:
         }
 
     def draw(self, canvas: Canvas, seconds: float, shift: Point) -> None:
-        """Draw the person in the next frame."""
+        """Draw the person in the next frame of the video.
+
+        Args:
+            canvas: image to draw on.
+            seconds: time of the frame in the video.
+            shift: how far the camera has panned, (x, y) in pixels.
+        """
         pose, in_hand = next(self.poses)
         moved = {
             joint: getattr(pose, joint) + degrees * math.sin(2 * math.pi * seconds / period + phase)
@@ -139,7 +145,10 @@ class _Passage:
         self.rounds = int(rng.integers(2, 6))  # bounces of a ball, steps of a person in the time of the crossing
 
     def draw(self, canvas: Canvas, number: int, shift: Point) -> None:
-        """Draw the passer-by or object as in frame `number` of the video."""
+        """Draw the passer-by or object as in frame `number` of the video.
+
+        `shift` is how far the camera has panned, (x, y) in pixels.
+        """
         crossing, scene = self.crossing, self.scene
         progress = (number - crossing.start + 0.5) / (crossing.end - crossing.start)
         rise = abs(math.sin(math.pi * self.rounds * progress))

@@ -55,7 +55,8 @@ class Part:
     """What one person does in a video.
 
     Attributes:
-        before: key of `FORWARD_ACTIONS` whose last pose the person has when the video begins; None for standing.
+        before: action that the person has finished when the video begins, a key of `FORWARD_ACTIONS`: the person is in
+            the last pose of this action. None for a standing person.
         movements: the person's movements in order of time. In between, the person stays in the last pose reached.
     """
 

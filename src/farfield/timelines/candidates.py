@@ -38,7 +38,7 @@ def find_candidates(
     an action starts and ends, but not whether it is found.
 
     Args:
-        times: bounds of the cells in seconds.
+        times: bounds of the cells (short time intervals) in seconds.
         cells: class probabilities of each cell.
         thresholds: minimum probability of each class.
         num_levels: n, the number of levels.
@@ -87,9 +87,9 @@ class ClassOverTime:
     def contrast(self, start: Float[np.ndarray, " n"], end: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
         """Return the mean probability from each `start` to its `end` minus the mean around this span, at least 0.
 
-        "Around" is the time just before and just after the span, as far as it is inside the video. If no such time is
-        inside the video, the result is the mean inside the span. The score is not just the mean inside the span,
-        because that is highest for the shortest candidate, at the peak of an action.
+        "Around" is the time before and after the span, each for a quarter of its length (`FLANK_SHARE`), as far as it
+        is inside the video. If no such time is inside the video, the result is the mean inside the span. The score is
+        not just the mean inside the span, because that is highest for the shortest candidate, at the peak of an action.
         """
         flank = FLANK_SHARE * (end - start)
         left, right = np.maximum(start - flank, self.times[0]), np.minimum(end + flank, self.times[-1])
@@ -110,10 +110,18 @@ def suppress_overlaps(
 ) -> list[Segment]:
     """Turn candidates into segments, and lower the scores of segments that overlap others of the same class.
 
-    A segment's score is the contrast of its candidate, lowered by `soft_nms` with the width `sigma`. Duplicates are
-    removed. Segments are sorted by start, class and end.
+    A segment's score is its contrast (see `ClassOverTime.contrast`), lowered by `soft_nms`. Duplicate candidates are
+    removed first.
 
-    `candidates` are rows from `find_candidates`.
+    Args:
+        times: bounds of the cells (short time intervals) in seconds.
+        cells: class probabilities of each cell.
+        labels: class names.
+        candidates: rows from `find_candidates`.
+        sigma: width of the Gaussian of `soft_nms`.
+
+    Returns:
+        Segments, sorted by start, class and end.
     """
     found: list[_Row] = []
     for label, start, end in _by_class(times, np.unique(candidates, axis=0)):
@@ -133,11 +141,19 @@ def merge_candidates(
     *,
     num_levels: int,
 ) -> list[Segment]:
-    """Average overlapping candidates of the same class into segments, weighted by their contrast.
+    """Average overlapping candidates of the same class into segments, see `merge_overlapping`.
 
-    See `merge_overlapping`. Segments are sorted by start, class and end.
+    The average is weighted by the candidates' contrast (see `ClassOverTime.contrast`).
 
-    `candidates` are rows from `find_candidates` with `num_levels` levels.
+    Args:
+        times: bounds of the cells (short time intervals) in seconds.
+        cells: class probabilities of each cell.
+        labels: class names.
+        candidates: rows from `find_candidates`.
+        num_levels: number of levels that `find_candidates` used.
+
+    Returns:
+        Segments, sorted by start, class and end.
     """
     found: list[_Row] = []
     for label, start, end in _by_class(times, candidates):

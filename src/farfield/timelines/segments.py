@@ -47,7 +47,7 @@ def find_segments(
     """Merge neighbouring cells of the same class into segments. A cell belongs to its most probable class, or to none.
 
     Args:
-        times: bounds of the cells in seconds.
+        times: bounds of the cells (short time intervals) in seconds.
         cells: class probabilities of each cell.
         labels: class names.
         min_seconds: minimum length of a segment, a number for all classes or one for each class. Shorter segments are
@@ -89,10 +89,20 @@ def _merge_short_runs(
     chosen: Int[np.ndarray, " runs"],
     least: Float[np.ndarray, " k"],
 ) -> tuple[Int[np.ndarray, " _+1"], Int[np.ndarray, " _"]]:
-    """Merge runs shorter than `least` seconds into a neighbouring run, the shortest run first.
+    """Merge short runs of cells into a neighbouring run, the shortest run first.
 
     Of the two neighbours, the one whose class is more probable during the short run is taken. If no neighbour has a
-    class, the short run becomes a gap (-1).
+    class, the short run becomes a gap.
+
+    Args:
+        times: bounds of the cells in seconds.
+        cells: class probabilities of each cell.
+        edges: first cell of each run, followed by the number of cells.
+        chosen: class of each run; -1 for a gap.
+        least: minimum length of a run of each class, in seconds.
+
+    Returns:
+        `edges` and `chosen` of the runs after merging.
     """
     chosen = chosen.copy()
     while len(chosen) > 1:
@@ -115,7 +125,17 @@ def _close_gaps(
     chosen: Int[np.ndarray, " runs"],
     max_gap_seconds: Float[np.ndarray, " k"],
 ) -> tuple[Int[np.ndarray, " _+1"], Int[np.ndarray, " _"]]:
-    """Assign short gaps (-1) between two runs of the same class to this class."""
+    """Assign short gaps between two runs of the same class to this class.
+
+    Args:
+        times: bounds of the cells in seconds.
+        edges: first cell of each run, followed by the number of cells.
+        chosen: class of each run; -1 for a gap.
+        max_gap_seconds: maximum length of a gap that is closed, for each class.
+
+    Returns:
+        `edges` and `chosen` of the runs after the gaps are closed.
+    """
     before, after = chosen[:-2], chosen[2:]
     limits = max_gap_seconds[before]  # where `before` is a gap, the run between is none
     short = (limits > 0) & (np.diff(times[edges])[1:-1] <= limits + TOLERANCE_SECONDS)
@@ -127,7 +147,15 @@ def _close_gaps(
 def _join_equal_runs(
     edges: Int[np.ndarray, " runs+1"], chosen: Int[np.ndarray, " runs"]
 ) -> tuple[Int[np.ndarray, " _+1"], Int[np.ndarray, " _"]]:
-    """Join neighbouring runs of the same class."""
+    """Join neighbouring runs of the same class.
+
+    Args:
+        edges: first cell of each run, followed by the number of cells.
+        chosen: class of each run; -1 for a gap.
+
+    Returns:
+        `edges` and `chosen` of the joined runs.
+    """
     joined = np.flatnonzero(np.diff(chosen) == 0) + 1
     return np.delete(edges, joined), np.delete(chosen, joined)
 
@@ -145,7 +173,7 @@ def find_segments_of_each_class(
     """Find the runs of cells in which a class reaches its threshold, for each class by itself.
 
     Args:
-        times: bounds of the cells in seconds.
+        times: bounds of the cells (short time intervals) in seconds.
         cells: class probabilities of each cell, which need not sum to 1.
         labels: class names.
         thresholds: minimum probability of each class.

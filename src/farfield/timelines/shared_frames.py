@@ -104,7 +104,12 @@ class SharedFrames:
         return checked(ViewScores(torch.cat(logits), torch.cat(vectors) if features else None))
 
     def _hold(self, depth: int, keys: Sequence[Key]) -> None:
-        """Compute the feature maps of level `depth` that are not in memory yet, and keep them."""
+        """Compute feature maps that are not in memory yet, and keep them.
+
+        Args:
+            depth: index of the level whose maps are computed, see `frame_levels`.
+            keys: frames and crop from which each map is computed.
+        """
         held, span = self._held[depth], self.split.levels[depth].span
         missing = [key for key in dict.fromkeys(keys) if key not in held.rows]
         step = max(self._max_frames // span, 1)
@@ -112,7 +117,15 @@ class SharedFrames:
         held.add(missing, [self._compute(depth, part)[0].permute(1, 2, 3, 0) for part in parts])
 
     def _compute(self, depth: int, keys: Sequence[Key]) -> Float[Tensor, "1 c n h w"]:
-        """Compute the feature maps of level `depth` for `keys`, as n consecutive time steps of one clip."""
+        """Compute one feature map for each key.
+
+        Args:
+            depth: index of the level whose maps are computed, see `frame_levels`.
+            keys: frames and crop from which each of the n maps is computed.
+
+        Returns:
+            The maps in the order of the keys, along the time axis of a single clip.
+        """
         level = self.split.levels[depth]
         if depth == 0:
             pictures = torch.stack([self._pictures[frame][crop] for (frame,), crop in keys])
@@ -130,7 +143,7 @@ class _HeldMaps:
     """Feature maps of one level of the network (see `frame_levels`) that are kept in memory.
 
     Attributes:
-        rows: row of each map in the array of all maps.
+        rows: row of each map in the tensor of all maps, by the frames and the crop from which the map is computed.
     """
 
     def __init__(self) -> None:
@@ -164,7 +177,12 @@ class _HeldMaps:
 
 
 def _frames_of_several_groups(indices: Int[np.ndarray, "windows t"], span: int) -> set[int]:
-    """Return the frames whose maps are reused: those that belong to several different groups of `span` frames."""
+    """Return the frames that occur in two or more different groups. Their maps can be reused.
+
+    Args:
+        indices: indices of each window's frames in the video.
+        span: number of frames in a group. Each window is cut into groups, from its first frame on.
+    """
     whole = indices.shape[1] // span * span
     groups = np.unique(indices[:, :whole].reshape(-1, span), axis=0)
     frames, counts = np.unique(groups, return_counts=True)

@@ -32,7 +32,8 @@ class Window:
     """One window of a long video.
 
     Attributes:
-        frames: v square crops of the window's frames, of the network's input size; uint8 RGB.
+        frames: the window's frames, uint8 RGB (v t h w c). v is the number of crops of each frame, which have the
+            network's input size.
         start_seconds: time at which the display of the first frame starts.
         end_seconds: time at which the display of the last frame ends.
 
