@@ -15,7 +15,8 @@ _TOKEN = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"?|[\[{]|[\]}]', re.DOTALL)
 class JsonError(ValueError):
     """Raised for text that is not JSON, or is nested too deeply.
 
-    The message is meant to follow the name of a file, such as "it is not JSON (line 1, column 3)".
+    The message is a clause about the file, for example "it is not JSON (line 1, column 3)". The caller puts the file's
+    name before it.
     """
 
 

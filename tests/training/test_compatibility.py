@@ -25,8 +25,11 @@ def check(*words: str) -> None:
         ("check_val_every_n_epoch=0", "trainer.check_val_every_n_epoch is 0; it must be at least 1."),
         ("log_every_n_steps=-1", "trainer.log_every_n_steps is -1; it must be at least 0."),
         ("gradient_clip_val=-0.5", "trainer.gradient_clip_val is -0.5; it must be at least 0."),
-        ("val_check_interval=0", "trainer.val_check_interval is 0; it must be above 0"),
-        ("devices=2.5", "trainer.devices is 2.5; it must be a number of devices, their indices"),
+        (
+            "val_check_interval=0",
+            "trainer.val_check_interval is 0; it must be above 0: a fraction of an epoch, or a number of batches.",
+        ),
+        ("devices=2.5", "trainer.devices is 2.5; it must be auto, a number of devices, or indices"),
         ("devices=two", "trainer.devices is two;"),
     ],
 )

@@ -164,7 +164,7 @@ def test_settings_without_effect_are_refused(
     assert run_farfield(*words, "--model.optimisation.precise_bn_batches=3") == 2
     error = capsys.readouterr().err
     assert "optimisation.early_stopping_epochs need validation data, but data.val is not set" in error
-    assert "Set data.val, or remove these options." in error
+    assert "Set data.val, or set precise_bn_batches to 0 and early_stopping_epochs to null." in error
     assert run_farfield(*arguments(figures, tmp_path), "--model.optimisation.precise_bn_batches=-1") == 2
     assert "precise_bn_batches is -1; it must be at least 0" in capsys.readouterr().err
 

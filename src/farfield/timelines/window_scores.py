@@ -20,7 +20,8 @@ from farfield.timelines.sliding_windows import Window, Windows
 class WindowScore(NamedTuple):
     """Class probabilities of one window, and its features before the classifier (None if not requested).
 
-    Probabilities are aggregated over the window's crops, and features are averaged over them.
+    Probabilities are aggregated over the window's crops as the network's clip settings say: by the mean or the maximum.
+    Features are averaged over the crops.
     """
 
     probabilities: Float[np.ndarray, " classes"]
@@ -68,7 +69,7 @@ def score_windows(
 
 
 def _batches(windows: Iterable[Window], view_batch_size: int) -> Iterator[list[Window]]:
-    """Group windows into batches of at least `view_batch_size` views.
+    """Group windows into batches. A batch is full once its windows x crops reach `view_batch_size`.
 
     If a window cannot be decoded, the windows before it are yielded before the error is raised.
     """

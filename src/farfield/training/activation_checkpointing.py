@@ -21,9 +21,10 @@ from farfield.training.norm_layers import BATCH_NORMS
 
 
 def checkpoint_activations(network: ActionNet, stages: Sequence[str]) -> None:
-    """Turn on activation checkpointing for the residual blocks and inserted blocks of the given stages, in place.
+    """Turn on activation checkpointing for the residual blocks of the given stages, in place.
 
-    Parameter names and results do not change.
+    A block that the network's settings insert after a residual block, such as a non-local block, is checkpointed
+    together with it. Parameter names and results do not change.
 
     Raises:
         FarfieldError: if the network lacks one of the stages.
@@ -56,8 +57,8 @@ def keep_running_statistics(module: nn.Module) -> Iterator[None]:
     """Keep batch norms from updating their running statistics within a `with` block.
 
     They still normalise by the statistics of the batch. Their momentum is set to 0. Setting `track_running_stats` to
-    False instead would select a different operation. The recomputation would then save other tensors for the backward
-    pass than the first forward pass.
+    False instead would select a different operation. In activation checkpointing, the forward pass is repeated inside
+    the block; that operation would save other tensors for the backward pass than the first forward pass did.
     """
     norms: list[Any] = [norm for norm in module.modules() if isinstance(norm, BATCH_NORMS) and norm.training]
     names = ("momentum", "running_mean", "running_var", "num_batches_tracked")

@@ -89,7 +89,10 @@ class BestCheckpoint(ModelCheckpoint):
             )
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Restore the best score if the folder still contains best.ckpt, even if the run's folder has been moved."""
+        """Restore the best score if best.ckpt still exists in this run's folder.
+
+        The folder may have been moved: the path of best.ckpt in `state_dict` is replaced by the current one.
+        """
         assert self.dirpath is not None
         best = Path(self.dirpath, f"{self.filename}.ckpt")
         if best.is_file() and best_score(state_dict) is not None:

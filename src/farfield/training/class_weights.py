@@ -27,11 +27,13 @@ def compute_class_weights(
 ) -> Float[Tensor, " classes"] | None:
     """Compute and log the weight of each class, scaled so that the mean weight of the training videos is 1.
 
-    For K classes and N videos, n_c of which have class c, "inverse" gives the weight N / (K n_c), like scikit-learn's
-    "balanced". A class without training videos gets 1; its weight only matters for label smoothing.
+    For a class with n training videos, the weight before the scaling is 1 / n with "inverse", and
+    (1 - beta) / (1 - beta^n) with "effective", where beta is `settings.effective_beta`. A class without training videos
+    gets 1; its weight only matters for label smoothing.
 
-    Source of "effective": Cui et al., "Class-Balanced Loss Based on Effective Number of Samples", CVPR 2019, eq. 4. The
-    authors scale the weights to a mean of 1 over the classes.
+    After the scaling, the weights of "inverse" equal scikit-learn's "balanced". "effective" is eq. 4 of Cui et al.,
+    "Class-Balanced Loss Based on Effective Number of Samples", CVPR 2019; the authors scale the weights to a mean of 1
+    over the classes instead.
 
     Args:
         settings: how to weight the classes.
@@ -130,7 +132,8 @@ def describe_class_weights(
         labels: class names.
         counts: number of videos of each class.
         weights: weight of each class.
-        num_videos: number of videos; None for the sum of `counts`.
+        num_videos: number of all videos. None for the sum of `counts`, which is too large for a multilabel task, whose
+            videos may have several classes.
     """
     num_videos = sum(counts) if num_videos is None else num_videos
     order = sorted(range(len(labels)), key=lambda i: -counts[i])

@@ -80,7 +80,7 @@ def check_compatible(config: Any, module: TrainingModule) -> None:
     if config.data.val is None and (optimisation.precise_bn_batches or optimisation.early_stopping_epochs):
         raise FarfieldError(
             "optimisation.precise_bn_batches and optimisation.early_stopping_epochs need validation data, but data.val "
-            "is not set. Set data.val, or remove these options."
+            "is not set. Set data.val, or set precise_bn_batches to 0 and early_stopping_epochs to null."
         )
 
 
@@ -94,10 +94,11 @@ def check_trainer(trainer: Any) -> None:
     if isinstance(interval, int | float) and interval <= 0:
         raise FarfieldError(
             f"trainer.val_check_interval is {interval}; it must be above 0: a fraction of an epoch, or a number of "
-            "steps."
+            "batches."
         )
     devices = trainer.devices
     if isinstance(devices, str) and not re.fullmatch(r"auto|-1|\d+(\s*,\s*\d+)*\s*,?", devices.strip()):
         raise FarfieldError(
-            f"trainer.devices is {devices}; it must be a number of devices, their indices, such as 0,2, or auto."
+            f"trainer.devices is {devices}; it must be auto, a number of devices, or indices of devices, for example "
+            "0,2."
         )

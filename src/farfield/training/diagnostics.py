@@ -38,11 +38,11 @@ class Diagnostics:
     Attributes:
         epoch: epoch after which the validation ran, counted from 0.
         step: number of optimiser steps done before the validation.
-        validation: metrics with their confidence intervals, and the expected calibration error.
-        expected_calibration_error: expected calibration error of the probabilities, in [0, 1].
-        tables: tables by name.
-        pictures: plots by name.
-        clips: clips by name.
+        validation: table of the metrics with their confidence intervals. It also shows the expected calibration error.
+        expected_calibration_error: the same error as a number in [0, 1].
+        tables: other tables by name, for example "classes" and "batch_norms".
+        pictures: plots by name, for example "reliability".
+        clips: two lists of clips with captions by name: "most_confidently_wrong" and "predicted_clips".
     """
 
     epoch: int
@@ -112,7 +112,17 @@ def gather_diagnostics(
 
 
 def _show_clip(found: Diagnostics, trainer: Trainer, module: TrainingModule, name: str, row: int, caption: str) -> None:
-    """Add a validation video's clip to the list `name`; for "predicted_clips", also add attention maps to the plots."""
+    """Read a validation video's clip again, and add it to `found`. If the video cannot be read, nothing is added.
+
+    Args:
+        found: diagnostics to change.
+        trainer: trainer of the run, whose data module reads the clip.
+        module: module whose network draws the attention maps.
+        name: list in `found.clips` that gets the clip. For "predicted_clips", a plot of the clip's attention maps is
+            added to `found.pictures` too.
+        row: row of the video in the validation manifest; with `data.untrimmed`, the number of the window.
+        caption: caption of the clip.
+    """
     batch = data_module(trainer).validation_batch([row])
     if not len(batch.labels):
         return

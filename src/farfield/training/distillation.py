@@ -4,7 +4,9 @@ Hinton et al., "Distilling the Knowledge in a Neural Network", arXiv 1503.02531:
 
     loss = (1 - w) hard loss + w T^2 KL(teacher at temperature T || student at temperature T)
 
-The factor T^2 keeps the size of the soft loss's gradients, which scale with 1 / T^2 (section 2 of the paper).
+w is the teacher's weight. The hard loss is the usual loss against the labels. "At temperature T" means that scores are
+divided by T before the softmax. The factor T^2 keeps the size of the gradients of the KL divergence, which scale with
+1 / T^2 (section 2 of the paper).
 """
 
 from __future__ import annotations
@@ -45,7 +47,7 @@ class Distillation:
         if not self.is_on and (self.teacher_weight, self.temperature) != plain:
             raise FarfieldError(
                 "model.teacher_weight and model.temperature need a teacher, but none is given. Set model.teacher or "
-                "model.teacher_scores, or leave them out."
+                "model.teacher_scores, or leave out model.teacher_weight and model.temperature."
             )
 
     @property

@@ -25,9 +25,9 @@ class Execution:
         recompute_norms: recompute the outputs of batch norms and activations in the backward pass, which saves about a
             quarter of the memory of a step, see `farfield.layers.recompute_activations`. A compiled network does so by
             itself.
-        recompute_sums: also recompute the output sums of this many residual blocks in a row, and store the sum of the
-            next block. For example, 2 stores every third sum. Larger numbers save more memory; 0 recomputes no sums.
-            Needs `recompute_norms`.
+        recompute_sums: number of consecutive residual blocks whose outputs (sums of shortcut and branch) are recomputed
+            for each block whose output is stored. With 2, the output of every third block is stored. Larger numbers
+            save more memory; 0 recomputes no sums. Needs `recompute_norms`.
 
     Raises:
         FarfieldError: if recompute_sums is negative, or set without recompute_norms.
@@ -55,6 +55,12 @@ class Execution:
 
 def apply_execution(network: ActionNet, execution: Execution, *, has_region_loss: bool) -> None:
     """Compile a network, or turn on activation checkpointing, as set by `execution`, in place.
+
+    Args:
+        network: network to change.
+        execution: settings.
+        has_region_loss: whether the training loss includes the region loss of "object_context" blocks, which a compiled
+            network does not support.
 
     Raises:
         FarfieldError: if the network lacks one of the stages, or the settings are incompatible.

@@ -79,8 +79,8 @@ class FullySharded(ModelParallelStrategy):
     def optimizer_state(self, optimizer: Optimizer) -> dict[str, Any]:
         """Return an optimiser's unsharded state dict in the first process, and an empty dict in the other processes.
 
-        Parameters are numbered in the order of the optimiser, as with other strategies. Lightning's method for sharded
-        networks would number them in the order of the module.
+        Parameters are numbered in the optimiser's order, as in checkpoints of other strategies, so that DDP can resume
+        from them. Lightning's method for sharded networks would number parameters in the module's order.
         """
         assert self.model is not None
         options = StateDictOptions(full_state_dict=True, cpu_offload=True)

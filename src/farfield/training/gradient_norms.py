@@ -43,7 +43,10 @@ class GradientNorms(Callback):
 
 
 def stages_of(network: ActionNet) -> list[str]:
-    """List the stages whose gradient norms are logged: "stem", "res2", ..., "top" (if it has blocks) and "head"."""
+    """List the stages whose gradient norms are logged: "stem", "res2", ... and "head".
+
+    If blocks are inserted after the last stage, they form a stage "top" before "head".
+    """
     backbone = network.backbone
     return [
         *(backbone.depth_names or ["stem"]),
@@ -53,7 +56,10 @@ def stages_of(network: ActionNet) -> list[str]:
 
 
 def gradient_norms(network: ActionNet) -> dict[str, float]:
-    """Compute the L2 norm of the gradients of "stem", "res2", ... and "head". A stage includes its inserted blocks."""
+    """Compute the L2 norm of each stage's gradients, by the stages' names (see `stages_of`).
+
+    A stage includes the blocks inserted into it. Stages without gradients are left out.
+    """
     trunk = "backbone.trunk."
     gradients = {name: p.grad for name, p in network.named_parameters() if p.grad is not None}
     places = network.backbone.places([name.removeprefix(trunk) for name in gradients if name.startswith(trunk)])

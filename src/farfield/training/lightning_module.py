@@ -64,8 +64,9 @@ class TrainingModule(LightningModule):
         distillation: the teacher, and the weight of its probabilities; None for no teacher.
 
     Raises:
-        FarfieldError: if `loss` has a weight for an unknown class, has weights for another task, or needs counts that
-            are missing.
+        FarfieldError: if `loss` has a weight for an unknown class; if the network's task does not support
+            `loss.class_weights` or `loss.pos_weight`, but it is set; if `class_counts` or `num_training_videos` is
+            needed but missing.
     """
 
     def __init__(
@@ -289,7 +290,8 @@ def build_training_module(
             scores the same seconds and regions of the videos, at its own input size. It must have every class of the
             student.
         teacher_scores: stored scores of the training videos to distil instead: scores.npz of `farfield test`, or
-            predictions.jsonl of `farfield predict --out FOLDER --top_k N` with N classes.
+            predictions.jsonl of `farfield predict --out FOLDER --top_k N`, where N is the number of the teacher's
+            classes.
         teacher_weight: weight w of the teacher's probabilities in the loss, 0 to 1; the weight of the labels is 1 - w.
         temperature: divisor of both networks' scores before they are compared; above 1, less probable classes count
             more.
@@ -310,7 +312,11 @@ def build_training_module(
 
 
 def _check_loss(loss: LossSettings, network: ActionNet) -> None:
-    """Raise `FarfieldError` if the loss has `class_weights` or `pos_weight`, but the network has another task."""
+    """Check that the network's task supports the weights that are set.
+
+    Raises:
+        FarfieldError: for `class_weights` unless the task is `single_label`, or `pos_weight` unless it is `multilabel`.
+    """
     if network.task != "single_label" and loss.class_weights is not None:
         raise FarfieldError(
             f"loss.class_weights is for networks of task 'single_label', but the network's task is '{network.task}'. "

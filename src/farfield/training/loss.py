@@ -136,9 +136,10 @@ def classification_loss(
 ) -> Float[Tensor, ""]:
     """Compute the mean loss of a batch. If two clips were mixed by MixUp or CutMix, both labels count in proportion.
 
-    The mean is the sum over the clips divided by their number. torch's `cross_entropy(reduction="mean")` divides by the
-    sum of the clips' weights, so that a clip counts more in a batch of small weights. Over all training videos, the two
-    means are equal if the mean weight is 1.
+    The clips' losses, multiplied by their class weights, are summed and divided by the number of clips. torch's
+    `cross_entropy(reduction="mean")` divides by the sum of the clips' class weights instead, so that a clip counts more
+    in a batch whose class weights are small. Over all training videos, the two means are equal if the mean class weight
+    is 1.
 
     Args:
         logits: output of the network.

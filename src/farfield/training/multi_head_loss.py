@@ -22,7 +22,7 @@ def multi_head_loss(
 ) -> Float[Tensor, ""]:
     """Compute each head's cross entropy (with `focal_gamma`, its focal loss), averaged over clips and heads.
 
-    With one head, this is torch's `cross_entropy` with the same arguments.
+    With one head, no `focal_gamma` and no `clip_weights`, this is torch's `cross_entropy`.
 
     Args:
         log_probabilities: output of the network.

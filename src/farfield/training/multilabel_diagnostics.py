@@ -96,7 +96,11 @@ class MultilabelDiagnostics:
         }
 
     def most_confidently_wrong(self, count: int) -> list[tuple[int, str]]:
-        """Return the videos with the highest probability of a class that they lack, and a caption for each."""
+        """Find the `count` videos with the highest probability of a class that they lack.
+
+        Returns:
+            (row of the video in `probabilities`, caption), the highest probability first.
+        """
         lacking = self.probabilities.masked_fill(self.targets, -1)
         chances, classes = lacking.max(1)
         found = chances.topk(min(count, int((chances >= 0).sum()))).indices.tolist()
@@ -106,7 +110,7 @@ class MultilabelDiagnostics:
         ]
 
     def caption(self, place: int) -> str:
-        """Return a caption with a video's true labels and its predicted classes."""
+        """Return a caption with true labels and predicted classes, for the video in row `place` of `probabilities`."""
         chosen = self.decisions[place].nonzero()[:, 0].tolist()
         if chosen:
             predicted = ", ".join(f"{self.labels[c]} ({float(self.probabilities[place, c]):.0%})" for c in chosen)

@@ -122,13 +122,16 @@ def first_non_finite_layer(network: nn.Module, clips: Tensor) -> str | None:
     names = {module: name for name, module in network.named_modules()}
 
     def check_weights(module: nn.Module, inputs: tuple[Any, ...]) -> None:
-        """Check a module's own weights before the module runs, and so before the weights of its submodules."""
+        """Forward pre-hook: record the module if it is the first whose own weights have a NaN or infinite value."""
         weights = [name for name, p in module.named_parameters(recurse=False) if not is_finite(p)]
         if weights and not found:
             found.append(f"The first layer with NaN or infinite weights is {names[module]} (in its {weights[0]}).")
 
     def check_output(module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
-        """Check a module's output after the module has run, and so after the outputs of its submodules."""
+        """Forward hook: record the module if it is the first with a finite input and a NaN or infinite output.
+
+        The hooks of submodules run first, so that the innermost such module is recorded.
+        """
         given, returned = _tensors(inputs), _tensors(output)
         if found or all(map(is_finite, returned)) or not all(map(is_finite, given)):
             return

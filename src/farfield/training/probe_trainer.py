@@ -44,10 +44,10 @@ def _these(options: list[str]) -> str:
 
 
 def probe_trainer(given: Any) -> Trainer:
-    """Create a Lightning trainer that sets only the device and the precision.
+    """Create the Lightning trainer that runs the frozen network, on one device.
 
     Args:
-        given: options of Lightning's Trainer.
+        given: options of Lightning's Trainer. Only `accelerator` and `precision` are used.
 
     Raises:
         FarfieldError: for an accelerator or a precision that cannot be used.

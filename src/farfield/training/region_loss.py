@@ -33,7 +33,10 @@ def supervises_regions(network: ActionNet) -> bool:
 
 @contextmanager
 def region_logits(network: ActionNet) -> Iterator[list[Float[Tensor, "b classes t h w"]]]:
-    """Collect the region logits of the supervised blocks during forward passes within the `with` block."""
+    """Yield a list, to which each forward pass within the `with` block appends the region logits.
+
+    There is one entry per block that the region loss supervises, in the order in which the blocks run.
+    """
     logits: list[Tensor] = []
     hooks = [
         block.regions.register_forward_hook(lambda module, inputs, output: logits.append(output))

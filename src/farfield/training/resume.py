@@ -21,14 +21,15 @@ FIXED_SETTINGS = ("optimizer", "freeze_through", "freeze_batch_norm", "layer_dec
 
 
 def prepare_resume(checkpoint: Path, model: TrainingModule) -> int:
-    """Check that a run can resume from a checkpoint, and set the module's `previous_schedule` from it.
+    """Check that a run can resume from a checkpoint, and set `model.previous_schedule` from it.
 
     Returns:
         The number of optimiser steps already done.
 
     Raises:
-        FarfieldError: if the checkpoint is of a different network, was trained with different `FIXED_SETTINGS`, or has
-            averaged weights although `ema_decay` is not set.
+        FarfieldError: if the checkpoint is of a different network; if it was trained with a different teacher or with
+            different values of the `FIXED_SETTINGS` (such as `optimizer` and `freeze_through`); if it has averaged
+            weights, but `ema_decay` is not set.
     """
     content = read_checkpoint(checkpoint)
     found, wanted = content["farfield"]["model"], checkpoint_metadata(model.network)["model"]
@@ -66,7 +67,16 @@ def prepare_resume(checkpoint: Path, model: TrainingModule) -> int:
 
 
 def _check_teacher(checkpoint: Path, before: dict[str, Any], now: dict[str, Any]) -> None:
-    """Raise `FarfieldError` if the teacher's content has changed, since the loss curve would then change abruptly."""
+    """Check that the teacher is the same, since the loss curve would otherwise change abruptly.
+
+    Args:
+        checkpoint: path, for the message.
+        before: path and content hash of the checkpoint's teacher; empty for no teacher.
+        now: the same of the current teacher.
+
+    Raises:
+        FarfieldError: if the content hashes differ.
+    """
     if before.get("teacher_hash") == now.get("teacher_hash"):
         return
     shown = [f"{each['teacher']} ({each['teacher_hash']})" if each else "no teacher" for each in (before, now)]

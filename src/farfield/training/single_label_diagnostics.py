@@ -70,7 +70,10 @@ class SingleLabelDiagnostics:
         return Table(["class", "videos", "accuracy", "most often taken for"], sorted(rows, key=lambda row: row[2]))
 
     def confusion_table(self) -> Table | None:
-        """Tabulate the most frequently confused pairs of classes; None if the plot shows all class names."""
+        """Tabulate the most frequently confused pairs of classes.
+
+        Returns None if there are so few classes that the plot of the confusion matrix shows all their names.
+        """
         if len(self.labels) <= NAMED_CLASSES:
             return None
         pairs = confused_pairs(self.metrics.confusion, self.labels)
@@ -85,12 +88,16 @@ class SingleLabelDiagnostics:
         }
 
     def most_confidently_wrong(self, count: int) -> list[tuple[int, str]]:
-        """Return the videos with the most probable wrong predictions, and a caption for each."""
+        """Find the `count` videos with the most probable wrong predictions.
+
+        Returns:
+            (row of the video in `probabilities`, caption), the most probable first.
+        """
         is_wrong = self.guesses != self.targets
         places = self.chances.masked_fill(~is_wrong, -1).topk(min(count, int(is_wrong.sum()))).indices
         return [(place, self.caption(place)) for place in places.tolist()]
 
     def caption(self, place: int) -> str:
-        """Return a caption with a video's true class and its predicted class."""
+        """Return a caption with true and predicted class, for the video in row `place` of `probabilities`."""
         truth, guess = self.labels[int(self.targets[place])], self.labels[int(self.guesses[place])]
         return f"{truth}, predicted as {guess} ({float(self.chances[place]):.0%})"

@@ -35,7 +35,10 @@ class Teacher(Protocol):
         """Path and content hash of the teacher, to store in the student's checkpoint."""
 
     def scores(self, batch: Batch) -> tuple[Float[Tensor, "b classes"], Float[Tensor, " b"] | None]:
-        """Return the scores of a batch's clips, and each clip's weight in the loss (None for weights of 1)."""
+        """Return the scores of a batch's clips, and each clip's weight in the loss.
+
+        The weight is 0 for a clip without scores, otherwise 1. None stands for weights of 1.
+        """
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Teacher: ...
 

@@ -35,12 +35,13 @@ SAME = 1e-3
 
 
 class StoredScores(NamedTuple):
-    """Class probabilities of videos.
+    """A teacher's class probabilities of videos.
 
     Attributes:
-        labels: class names.
-        task: task of the network.
-        probabilities: class probabilities of each video or segment; None for a video that could not be read.
+        labels: class names of the teacher.
+        task: task of the teacher.
+        probabilities: class probabilities of each video or segment, by `segment_key`; None for a video that the teacher
+            could not read.
     """
 
     labels: list[str]
@@ -51,8 +52,9 @@ class StoredScores(NamedTuple):
 class StoredTeacher:
     """Teacher with stored scores of the training videos. Call `find_videos` before the first batch.
 
-    All clips of a video have the same scores, adapted to the augmentation: a mirrored clip has the scores of the
-    mirrored classes, and a mixed clip has the mean of both videos' probabilities, weighted by their shares.
+    All clips of a video have the same scores, adapted to the augmentation. If a clip is mirrored, probabilities move to
+    the classes that it then shows, for example from "turn left" to "turn right". A mixed clip has the mean of both
+    videos' probabilities, weighted by their shares.
 
     Args:
         path: scores.npz or predictions.jsonl.
@@ -119,7 +121,11 @@ class StoredTeacher:
         return logits_of(p, self._task), known.float()
 
     def _of_mirrored(self, p: Float[Tensor, "b classes"]) -> Float[Tensor, "b classes"]:
-        """Convert probabilities of clips to those of the mirrored clips. Several classes may map to the same class."""
+        """Move each probability to the class that a mirrored clip shows (see `mirrored_classes`).
+
+        If several classes are mirrored to the same class, it gets the sum of their probabilities; for `multilabel`, it
+        gets the largest one.
+        """
         places = self._mirrored.to(p.device).expand_as(p)
         return torch.zeros_like(p).scatter_reduce(1, places, p, "amax" if self._task == "multilabel" else "sum")
 
@@ -193,9 +199,9 @@ def _read_predictions(path: Path) -> StoredScores:
             labels, task = sorted(chances), of_video
         if sorted(chances) != labels:
             raise FarfieldError(
-                f"{path} has different classes for {describe(key)} (number: {len(chances)}) than for earlier videos "
-                f"(number: {len(labels)}). Run farfield predict --out with --top_k set to the number of the teacher's "
-                "classes."
+                f"{path} does not have the same classes for every video (number of classes of {describe(key)}: "
+                f"{len(chances)}; of the videos before it: {len(labels)}). Run farfield predict --out with --top_k set "
+                "to the number of the teacher's classes."
             )
         _add(found, key, np.array([chances[label] for label in labels], dtype=np.float32), path)
     whole = {"single_label": 1, "multilabel": 0, "multi_head": len({each.partition(":")[0] for each in labels})}[task]

@@ -62,7 +62,7 @@ def video_stream(container: InputContainer) -> VideoStream | None:
 
 
 def independent_source(source: Source) -> Source:
-    """Return a second source of the same content, at its beginning; its read position is independent of `source`."""
+    """Return another source with the same content. Reading it, from its beginning, does not move `source`."""
     if isinstance(source, Path):
         return source
     if isinstance(source, io.BytesIO):

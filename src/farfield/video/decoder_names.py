@@ -1,4 +1,4 @@
-"""Names of the video decoders. This module imports neither decoder."""
+"""Names of the video decoders PyAV and decord, without importing them."""
 
 from typing import Literal
 

@@ -66,7 +66,8 @@ class OpenVideo:
 
     Attributes:
         times: display time of each frame, in seconds after the first frame, ascending.
-        decoder: name of the decoder that reads the file; "pyav" for a folder of pictures, which Pillow reads.
+        decoder: "decord" if decord reads the file, otherwise "pyav", also for animated WebP and folders of pictures,
+            which Pillow reads.
         fallback_reason: why PyAV reads the file although decord was requested; None if the requested decoder reads it.
     """
 

@@ -19,8 +19,9 @@ class DecordVideo:
     """A video opened with decord, with the interface of `decoders.Video`; `close` it after use.
 
     Raises:
-        DecordInexact: if decord cannot open the file, or would not return exactly the requested frames.
-        av.FFmpegError, ValueError: if FFmpeg cannot open the file.
+        DecordInexact: if decord would not return exactly the requested frames, or cannot open a file that PyAV opens.
+        av.FFmpegError, ValueError: if PyAV cannot open the file. PyAV reads the packet index that decord's frames are
+            checked against.
     """
 
     def __init__(self, path: Path) -> None:

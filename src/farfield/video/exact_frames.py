@@ -4,10 +4,10 @@ Decoding begins at the latest keyframe that is shown no later than the requested
 other frame refers (most B-frames) are dropped before they are decoded. Timestamps ensure that a wrong frame is never
 returned, wherever the container's seeking lands.
 
-AVI and raw streams store no timestamps, and the demuxer generates them. Generated timestamps ascend in decoding order,
-which differs from display order if there are B-frames. Therefore, if timestamps ascend in decoding order although the
-decoder may reorder frames, no frame is dropped, and the order of the decoder's output is compared with the timestamps.
-As soon as the two differ, frames are identified by counting from the first frame instead.
+AVI and raw streams store no timestamps, and the demuxer generates them. Generated timestamps ascend in decoding order.
+If there are B-frames, display order differs, and the generated timestamps are wrong. Therefore, if timestamps ascend in
+decoding order although the codec may reorder frames, no frame is dropped, and the timestamps of the decoder's output
+are checked. If they do not ascend, frames are identified by counting from the first frame instead.
 """
 
 from __future__ import annotations
@@ -65,7 +65,11 @@ class ExactFrames:
     # --- only needed frames ---------------------------------------------------------------------------------------
 
     def _decode_needed(self, left: deque[int], jump: bool) -> Iterator[tuple[int, VideoFrame]]:
-        """Yield (place, frame) for places in `left`; decode few other frames. Stop when a timestamp may be wrong."""
+        """Yield (place, frame) for places in `left`, and remove these places; decode few other frames.
+
+        Stop early when a timestamp may be wrong; the places that are not decoded stay in `left`. `jump` is that of
+        `decode`.
+        """
         index = self._reader.index
         if index.by_number:
             return
@@ -198,9 +202,12 @@ class ExactFrames:
         yield from held
 
     def _is_certain(self, held: deque[tuple[int, VideoFrame]], begin: int, released: int) -> bool:
-        """Return whether the first frame in `held` is certainly the frame at place `released` + 1.
+        """Return whether the first frame in `held` is certainly the next one in display order, and can be yielded.
 
-        `begin` is the place at which decoding began.
+        Args:
+            held: (place, frame) of the decoded frames that are not yielded yet, with ascending places.
+            begin: place at which decoding began.
+            released: place of the last frame that was yielded; `begin` - 1 if there is none.
         """
         place = held[0][0]
         if place == begin and begin > 0 and not self._reader.is_order_known:

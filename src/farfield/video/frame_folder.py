@@ -127,9 +127,10 @@ def list_pictures(folder: Path) -> list[str]:
 
 
 def _uninterrupted(names: Sequence[str]) -> dict[str, None]:
-    """Return as many picture names as in `names`, numbered without gaps from their lowest number.
+    """Return the names that the pictures would have, in order, if their numbers had no gap.
 
-    The result is empty if the lowest number is not 0 or 1.
+    The names are the keys of the dict. It has as many names as `names`, and begins with the first of them. It is empty
+    if the first number is not 0 or 1.
     """
     first = min(names, key=lambda name: (len(name), name), default="")
     parts = _NUMBERED.fullmatch(first)

@@ -63,14 +63,23 @@ def without_clock_jumps(times: Float[np.ndarray, " frames"], time_base: float) -
 
 
 def browser_times(delays: Int[np.ndarray, " frames"], time_base: float) -> Int[np.ndarray, " frames"]:
-    """Return the time at which browsers show each frame of an animated image.
+    """Return the time at which browsers show each frame of an animated image, counted from the first frame.
 
-    `delays` and the result are in units of `time_base`, which is in seconds.
+    Args:
+        delays: how long the file says to show each frame, in units of `time_base`; for the times that browsers use
+            instead, see `browser_delays`.
+        time_base: unit of `delays` and of the result, in seconds.
     """
     seconds = browser_delays(delays * time_base)
     return np.round(np.concatenate([[0.0], np.cumsum(seconds[:-1])]) / time_base).astype(np.int64)
 
 
 def browser_delays(seconds: Float[np.ndarray, " frames"]) -> Float[np.ndarray, " frames"]:
-    """Return how long browsers show each frame of an animated image, in seconds; `seconds` are the file's delays."""
+    """Return how long browsers show each frame of an animated image, in seconds.
+
+    If the file gives a frame less than 15 ms, browsers show it for 100 ms.
+
+    Args:
+        seconds: how long the file says to show each frame.
+    """
     return np.where(seconds < _TOO_SHORT_SECONDS, _USUAL_DELAY_SECONDS, seconds)

@@ -82,7 +82,8 @@ class PacketIndex(NamedTuple):
             that no packet may be skipped.
         leading: stamps of frames that are decoded after the first keyframe but shown before it. They are not in
             `stamps`, since only decoding shows whether they refer to frames that are missing from the file.
-        is_counted: whether the numbers of frames and packets may differ, so that only decoding can count the frames.
+        is_counted: whether the frames have to be counted by decoding the stream, since their number may differ from the
+            number of packets.
     """
 
     stamps: Int[np.ndarray, " frames"]

@@ -168,7 +168,7 @@ class PyAVVideo:
                 yield place, frame
 
     def _confirm_size(self, frame: VideoFrame) -> None:
-        """Replace the container's frame size by the first frame's size if `frame` shows that the former is wrong."""
+        """If `frame` has another size than the container states, use the size of the video's first frame instead."""
         if self._is_size_confirmed or (frame.width, frame.height) == self._size:
             return
         self._is_size_confirmed = True

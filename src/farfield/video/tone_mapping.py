@@ -68,9 +68,9 @@ def _nits(signal: Float[np.ndarray, "*places 3"], transfer: int) -> Float[np.nda
 
 
 def _signal_709(nits: Float[np.ndarray, "*places 3"]) -> Float[np.ndarray, "*places 3"]:
-    """Return the BT.709 signal in [0, 1] that a BT.1886 display shows as the light `nits`, with `WHITE_NITS` as white.
+    """Convert linear light to a BT.709 signal in [0, 1], for a display with the gamma of BT.1886, 2.4.
 
     Args:
-        nits: linear light in cd/m2; light above `WHITE_NITS` is clipped.
+        nits: linear light in cd/m2. `WHITE_NITS` becomes a signal of 1; brighter light is clipped.
     """
     return np.clip(nits / WHITE_NITS, 0, 1) ** (1 / 2.4)
