@@ -139,10 +139,10 @@ def test_mistakes_are_one_line(
         ([run, tmp_path / "text.npz"], f"{tmp_path / 'text.npz'} is not a scores file written by `farfield test`"),
         (
             [run, tmp_path / "renamed.npz"],
-            "different classes: salute, wave are in one of them only. ",
+            "different classes (in one run only: salute, wave). ",
             "restrict_labels set to true",
         ),
-        ([run, tmp_path / "more.npz"], "the runs have different classes: yawn is in one of them only. Test both with"),
+        ([run, tmp_path / "more.npz"], "the runs have different classes (in one run only: yawn). Test both runs"),
         (
             [run, tmp_path / "elsewhere.npz"],
             "in common. For example, the first has videos/0 é.mp4, and the second has elsewhere/videos/0 é.mp4. Test",

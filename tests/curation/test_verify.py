@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -205,8 +206,11 @@ def test_mistakes_are_clear(tmp_path: Path, figures: Path) -> None:
         verify([figures / "val.csv", figures / "val.csv"], tmp_path)
     with pytest.raises(FarfieldError, match="holds no videos"):
         verify([tmp_path], tmp_path / "out")
-    with pytest.raises(FarfieldError, match=r"val.csv in the report folder would overwrite"):
+    with pytest.raises(FarfieldError, match=r"val.csv in the report folder would overwrite .*val.csv. Give another"):
         verify([figures / "val.csv"], figures)
+    shutil.copy(figures / "val.csv", tmp_path / "quarantine.csv")
+    with pytest.raises(FarfieldError, match=r"has the name of the report's list of undecodable .* Rename .*ne.csv\.$"):
+        verify([tmp_path / "quarantine.csv"], tmp_path / "out", root=figures)
     (tmp_path / "file").write_text("")
     with pytest.raises(FarfieldError, match="cannot be created: Not a directory"):
         verify([figures / "val.csv"], tmp_path / "file/out")

@@ -38,7 +38,7 @@ def test_empty_columns_are_left_out(tmp_path: Path) -> None:
         ("path,label\n,a\n", "line 2: the path is empty"),
         ("path,label\na,b\n , c\n", "line 3: the path is empty"),
         ('path,label\na,b\n\n" ","a"\n', "line 4: the path is empty"),
-        ('path,label,label\n"a",b,c\n', "has a column twice: its first line is 'path,label,label'"),
+        ('path,label,label\n"a",b,c\n', "has the column 'label' twice: its first line is 'path,label,label'"),
         ("path,label,fps\na,b,25\na,b,-1\n", "line 3: fps is '-1'; it must be a number"),
         ("path,label,fps\na,b,\na,b,nan\n", "line 3: fps is 'nan'; it must be a number"),
         ("path,label,width\na,b,inf\n", "line 2: width is 'inf'; it must be a number"),

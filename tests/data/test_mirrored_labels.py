@@ -53,7 +53,7 @@ def test_nothing_is_looked_for_without_flips_or_where_the_direction_is_kept(capl
     with caplog.at_level(logging.INFO, "farfield"):
         half = flipped_labels(["run left", "run right"], Augmentation(keep_direction=("run left",)), None)
     assert half == {"run right": "run left"}
-    assert "swap the labels 'run right' and 'run left'" in caplog.text
+    assert "swap the labels 'run right' and 'run left'. To keep the labels" in caplog.text
 
 
 def test_a_direction_without_its_opposite_is_named(caplog: pytest.LogCaptureFixture) -> None:

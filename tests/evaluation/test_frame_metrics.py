@@ -81,7 +81,7 @@ def test_frames_at_a_rate() -> None:
     assert found.macro.value == pytest.approx(fine.macro.value)
     coarse = frame_map(videos, truth, sampling=FrameSampling(frames_per_second=2))
     assert coarse.macro.value != pytest.approx(fine.macro.value)
-    with pytest.raises(ValueError, match="one of the two must be None"):
+    with pytest.raises(ValueError, match="at most one of the two may be given"):
         FrameSampling(25, 2.0)
     with pytest.raises(ValueError, match="positive"):
         FrameSampling(0)

@@ -152,7 +152,8 @@ def test_mistakes_are_refused(runs: tuple[Scores, Scores, Path, Path], tmp_path:
     was = a.label_texts()[20]
     single = replace(a, task="single_label", targets=torch.zeros(47, dtype=torch.int64))
     empty = replace(a, targets=torch.zeros_like(a.targets))
-    for name, scores in {"wrong": replace(a, targets=wrong), "single": single, "empty": empty}.items():
+    heads = replace(a, task="multi_head", labels=["v:bow", "v:climb", "v:dive", "n:jump", "n:run"])
+    for name, scores in {"wrong": replace(a, targets=wrong), "single": single, "heads": heads, "empty": empty}.items():
         write_scores(scores, tmp_path / f"{name}.npz")
     for pair, message in (
         (
@@ -160,7 +161,14 @@ def test_mistakes_are_refused(runs: tuple[Scores, Scores, Path, Path], tmp_path:
             f"videos/20 é.mp4 has the label '{was}' in one run and 'bow|climb' in the other",
         ),
         ((run, tmp_path / "single.npz"), r"has the task 'multilabel', and .*single\.npz has 'single_label'"),
-        ((tmp_path / "single.npz", tmp_path / "single.npz"), "has scores of a 'single_label' network"),
+        (
+            (tmp_path / "single.npz", tmp_path / "single.npz"),
+            r"has scores of a 'single_label' network, .* Compare single-label networks with compare_runs\.",
+        ),
+        (
+            (tmp_path / "heads.npz", tmp_path / "heads.npz"),
+            r"has scores of a 'multi_head' network, .* Compare the report folders of one head",
+        ),
         ((tmp_path / "empty.npz", tmp_path / "empty.npz"), r"videos that both runs scored \(47 in all\) has a label"),
     ):
         with pytest.raises(FarfieldError, match=message.replace("|", r"\|")):

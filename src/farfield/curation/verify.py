@@ -42,15 +42,16 @@ class VerificationReport:
             (wrong number of frames, or a segment without frames).
         same_file: groups of paths whose files have the same content.
         look_alike: pairs of paths of near-duplicates: different files that look the same.
-        leaks: (path, split, path, split, why) of each pair of related videos in different splits: the same file,
-            near-duplicates, clips of one YouTube video, or videos of one group.
+        leaks: (path, split, path, split, why) of related videos in different splits: the same file, near-duplicates,
+            clips of one YouTube video, or videos of one group. If more than two videos are related, only pairs with the
+            first of them are listed.
         other_labels: (path, label, path, label) of two rows with the same content and segment but different labels.
         repeated_rows: (split, path, count) of rows that a manifest has more than once.
         classes_without_videos: (split, label) of each class without a decodable video in the split.
-        decord: number of sampled videos by the result of comparing decord with PyAV: "agrees", "differs", "cannot read
-            it", or "not compared" for a video that farfield always reads with PyAV.
-        not_compared: number of the sample's videos that were not compared, by reason.
-        decord_differs_on: paths of videos on which decord's frames differ from PyAV's.
+        decord: number of videos for each result of comparing decord's frames with PyAV's on a sample of the videos:
+            "agrees", "differs", "cannot read it", or "not compared" (farfield always reads the video with PyAV).
+        not_compared: number of videos that `decord` counts as "not compared", for each reason.
+        decord_differs_on: paths of the videos that `decord` counts as "differs".
         durations: percentiles (0, 5, 25, 50, 75, 95, 100%) of the durations in seconds.
         resolutions: number of videos of each "width x height".
         hours: total duration of the videos.
@@ -120,8 +121,9 @@ def verify(
     """Decode every video of a collection completely, and find duplicates, leaks between splits and missing classes.
 
     Each video is decoded in a child process with a time limit, so that a hang or a crash of the decoder affects only
-    that video. The folder `out` gets a report, plots, quarantine.csv (the undecodable videos), and for each split a
-    manifest of the decodable videos with a label. The exit status of the command is 0 if no problem was found, else 1.
+    that video. The folder `out` gets a report, plots, quarantine.csv (the undecodable videos), and for each split with
+    labels a manifest of its decodable videos. The exit status of `farfield data verify` is 0 if no problem was found,
+    else 1.
 
     Args:
         sources: manifest of each split, for example train.csv val.csv test.csv; or a folder of videos for each split.
@@ -129,7 +131,7 @@ def verify(
         root: folder that the manifests' paths are relative to; None for the folder of each manifest.
         group: how to find the group of a video, such as its person, as in `data split`; a group in two splits is a
             leak. Either a column of the manifests, or a regular expression for the file names, such as '^([a-z]+)_' for
-            the person in daria_walk.avi. null for the column `group`.
+            the person in daria_walk.avi. None for the column `group`.
         class_file: file with the class names that every split should have, one per line; None for every class that
             occurs in any split.
         num_workers: number of processes; None for one per core of this machine, or of the Ray cluster.
@@ -137,7 +139,8 @@ def verify(
         sample: number of videos on which to compare decord's frames with PyAV's; 0 for no comparison.
         engine: local for processes on this machine; ray for the Ray cluster at RAY_ADDRESS, whose workers must see the
             same files.
-        list_left_out: list every file that is skipped in a folder, with the reason.
+        list_left_out: list every file that is skipped in a folder, with the reason. `farfield data verify` prints the
+            list; in Python, see `VerificationReport.skipped`.
         progress: show a progress bar on standard error.
         decoder: decoder of the videos. With "decord", PyAV still decodes the files on which decord is not exact.
             decord reports less damage than PyAV.
@@ -160,10 +163,13 @@ def verify(
         )
     folder = Path(out)
     for source, split in zip(sources, splits, strict=True):
-        if Path(source).resolve() == (folder / f"{split.name}.csv").resolve() or split.name == "quarantine":
+        if split.name == "quarantine":
             raise FarfieldError(
-                f"{split.name}.csv in the report folder would overwrite {source} or the report's quarantine.csv. "
-                f"Rename {source}, or give another output folder (out)."
+                f"{source} has the name of the report's list of undecodable videos, quarantine.csv. Rename {source}."
+            )
+        if Path(source).resolve() == (folder / f"{split.name}.csv").resolve():
+            raise FarfieldError(
+                f"{split.name}.csv in the report folder would overwrite {source}. Give another output folder (out)."
             )
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -211,7 +217,17 @@ def _inspect_all(
     progress: bool,
     decoder: Decoder,
 ) -> None:
-    """Inspect each video once; store the result for each row of the video, in `inspected` or `reasons` of the split."""
+    """Inspect each video once, and fill `InspectedSplit.inspected` and `reasons` for all rows of the video.
+
+    Args:
+        splits: splits to fill. A video may have rows in several of them.
+        sample: number of videos on which to compare decord with PyAV.
+        num_workers: number of processes, see `verify`.
+        seconds: time limit for one video.
+        engine: see `verify`.
+        progress: show a progress bar.
+        decoder: decoder of the videos.
+    """
     rows: dict[tuple[Path, float | None], list[tuple[InspectedSplit, int]]] = defaultdict(list)
     for split in splits:
         for i, record in enumerate(split.records):
@@ -317,8 +333,11 @@ def _near_duplicates(
 ) -> Iterator[list[tuple[InspectedSplit, int]]]:
     """Yield each pair of near-duplicates, as (split, row) of both videos.
 
-    Of several exact copies, only one is compared: hashes already find copies, and the time grows with the square of the
-    number of videos.
+    Of several files with the same content, only one is compared, to save time: `_diagnose` finds these files by their
+    hashes.
+
+    Args:
+        whole: (split, row, properties) of each video that could be decoded.
     """
     single = list({seen.sha256: (split, i, seen) for split, i, seen in whole}.values())
     if single:
@@ -329,7 +348,12 @@ def _near_duplicates(
 
 
 def _leaks(group: Sequence[tuple[InspectedSplit, int]], why: str) -> list[tuple[str, str, str, str, str]]:
-    """Return a row of `leaks` for each video in `group` that is in another split than the group's first video."""
+    """Return an entry of `VerificationReport.leaks` for each video in another split than the first video.
+
+    Args:
+        group: (split, row) of each of several related videos.
+        why: how the videos are related.
+    """
     first, row = group[0]
     return [
         (str(first.paths[row]), first.name, str(split.paths[i]), split.name, why)

@@ -36,12 +36,12 @@ def find_records(
         listed: lines to read for "-". If None, standard input is read.
         out: output folder. Files inside it are ignored when folders and patterns are searched. If None, no
             file is ignored.
-        skipped: record to which skipped files are added.
+        skipped: object to which the skipped files are added; None if the caller does not need them.
         frame_folders: list folders of numbered pictures as videos.
 
     Returns:
-        Records without labels, with paths relative to the working directory or absolute. Records of a manifest have the
-        segment of their row and, for a folder of pictures, its frame rate.
+        The videos, with paths relative to the working directory or absolute, and without labels. A video of a manifest
+        has the segment of its row and, if it is a folder of pictures, the row's frame rate.
 
     Raises:
         FarfieldError: for a folder without videos, or a manifest that cannot be read.

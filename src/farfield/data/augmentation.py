@@ -19,12 +19,15 @@ from farfield.errors import FarfieldError
 
 
 class Mix(NamedTuple):
-    """Random numbers of MixUp or CutMix. A mixed label is `share` x own label + (1 - `share`) x partner's label."""
+    """Random numbers of MixUp or CutMix, which mix each clip with a clip of the same batch, its partner.
+
+    The target of the mixed clip is `share` x the clip's target + (1 - `share`) x the partner's target.
+    """
 
     partner: Int[Tensor, " b"]
     """Index in the batch of each clip's partner."""
     share: Float[Tensor, " b"]
-    """Weight of the clip's own label, from 0.5 to 1."""
+    """Weight of each clip's own target, from 0.5 to 1."""
     box: Int[Tensor, "b 4"]
     """Top, left, height, width in pixels of the box that CutMix takes from the partner; zeros for MixUp."""
 
@@ -144,7 +147,11 @@ class Augmentation:
 
 
 def _box_to_erase(side_px: int, rng: np.random.Generator) -> tuple[int, int, int, int]:
-    """Draw a box of 1/50 to 1/3 of the area, with an aspect ratio of 0.3 to 3.3."""
+    """Draw a box of 1/50 to 1/3 of the area, with an aspect ratio of 0.3 to 3.3.
+
+    Returns:
+        Top, left, height and width of the box in pixels.
+    """
     area = side_px**2 * rng.uniform(0.02, 1 / 3)
     ratio = float(np.exp(rng.uniform(np.log(0.3), np.log(1 / 0.3))))
     height, width = (min(max(round(float(np.sqrt(v))), 1), side_px) for v in (area * ratio, area / ratio))

@@ -15,8 +15,8 @@ def batch_loader(dataset: Dataset[Batch], batches: Sampler, num_workers: int) ->
     """Create a loader for a dataset whose items are whole batches.
 
     Args:
-        dataset: dataset that takes a list of keys and returns a batch.
-        batches: sampler of lists of keys.
+        dataset: dataset whose `__getitem__` takes the keys of all samples of a batch, and returns the batch.
+        batches: sampler that yields the list of keys of each batch, see `samplers`.
         num_workers: number of worker processes; 0 loads in the main process.
     """
     return _BatchLoader(
@@ -43,9 +43,10 @@ class _BatchLoader(DataLoader[Batch]):
 
 
 def _encode(part: Any) -> Any:
-    """Encode a batch for the main process: tensors in shared buffers become messages; small tensors become arrays.
+    """Encode a batch, or a part of it, for sending it from a worker to the main process.
 
-    Tuples are encoded element by element.
+    A tensor in a shared buffer becomes a message that names the buffer, see `as_message`. Any other tensor of at most
+    1000 elements becomes a NumPy array, see `_BatchLoader`. Tuples are encoded element by element.
     """
     if isinstance(part, torch.Tensor):
         message = as_message(part)

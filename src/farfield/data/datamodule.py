@@ -73,8 +73,8 @@ class VideoDataModule(LightningDataModule):
             replace up to half of the clips of segments, and up to half of the clips outside of segments.
         unlabelled: CSV file whose column `path` lists videos without label. A student network learns its teacher's
             predictions on these videos (see `model.teacher`). Labels in the file are ignored.
-        unlabelled_share: fraction of an epoch's videos that are unlabelled; null for every unlabelled video once. In
-            both cases, an epoch has every labelled video once.
+        unlabelled_share: fraction of an epoch's videos that are unlabelled; null for every unlabelled video once. The
+            labelled videos of an epoch do not depend on it.
         clip: input format of the network.
         teacher_clip: input format of the teacher, whose clips show the same times and regions; None for no teacher.
         task: task of the network: `single_label`, `multilabel` or `multi_head`.
@@ -245,17 +245,19 @@ class VideoDataModule(LightningDataModule):
 
     @property
     def training_videos(self) -> TrainingVideos:
-        """Training videos, in row order; `Batch.indices` are row numbers."""
+        """Rows of the training manifest, then rows of the list of unlabelled videos; `Batch.indices` counts both."""
         return TrainingVideos(self.train_manifest, self.unlabelled)
 
     def training_paths(self, rows: Sequence[int]) -> list[str]:
-        """Return the paths of the training videos in the given rows of the manifest."""
+        """Return the paths of training videos, given their indices in `training_videos`."""
         return [str(self.training_videos.path(row)) for row in rows]
 
     def validation_batch(self, rows: Sequence[int]) -> Batch:
-        """Load the validation videos in the given rows, one central view each, as network input on the CPU.
+        """Load one central view of each given validation video, as network input on the CPU.
 
-        With `untrimmed`, `rows` are window numbers.
+        Args:
+            rows: rows of the validation manifest. With the option `untrimmed`, numbers of windows, each of which is
+                loaded instead of a video, see `ValidationWindows`.
         """
         assert self.val_manifest is not None
         if self.untrimmed_options.untrimmed:

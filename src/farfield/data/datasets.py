@@ -244,9 +244,15 @@ class TrainingClips(Dataset[Batch]):
         )
 
     def _name_empty_class(self, failures: list[Failure], begin: int, wanted: int, taken: int) -> None:
-        """Set `empty_class` in `failures[begin:]` if the loaded row `taken` has another class than the row `wanted`.
+        """If a video had to be replaced by one of another class, set `Failure.empty_class` to the wanted class.
 
-        `empty_class` stays None for multilabel and multi_head tasks.
+        It is set for all failures of videos of the wanted class. For multilabel and multi_head tasks, it stays None.
+
+        Args:
+            failures: failures of the batch so far.
+            begin: index of the first failure that occurred when this video was loaded.
+            wanted: row of the video that the sampler drew.
+            taken: row of the video that was loaded.
         """
         target = self.targets[wanted]
         if self.targets.ndim == 1 and self._is_labelled[wanted] and not self._same_target(wanted)[taken]:

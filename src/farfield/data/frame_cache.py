@@ -37,9 +37,9 @@ class FrameCache:
 
     Frames are the same as without a cache. The first request for a video decodes the requested frames only. Later
     requests also decode and cache the frames between the missing ones, because the decoder passes these frames anyway,
-    and later clips may need them. If that exceeds `SPREAD` frames per missing frame, only the missing frames are
-    decoded. Frames that do not fit into the cache are decoded each time. Nothing is evicted, since an epoch uses each
-    video once.
+    and later clips may need them. They decode only the missing frames if more than `SPREAD` frames would have to be
+    decoded for each missing frame. Frames that do not fit into the cache are decoded each time. Nothing is evicted,
+    since an epoch uses each video once.
 
     Args:
         num_bytes: capacity for frames, in bytes.
@@ -89,7 +89,11 @@ class FrameCache:
         return np.stack([cached.frames[key] for key in wanted])
 
     def _decode(self, path: Path, cached: _CachedVideo, missing: list[int], short_side_px: int | None) -> bool:
-        """Decode and cache the missing frames, and the frames between them if they fit; return False on failure."""
+        """Decode and cache the missing frames and, if they fit into the cache, the frames between them.
+
+        Returns:
+            Whether the missing frames are in the cache now. They are not if they do not fit, or if decoding fails.
+        """
         known = next((each for (side, _), each in cached.frames.items() if side == short_side_px), None)
         each_bytes = self._frame_bytes if known is None else known.nbytes
         if len(missing) * each_bytes > self.bytes_left:

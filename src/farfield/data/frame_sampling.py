@@ -133,8 +133,8 @@ def resampled_frames(
     """Resample a clip to `num_frames` frames in the same span of time. Return the frames as indices into `times`.
 
     The frames are spread evenly from the clip's first frame to its last. With an equal number of frames, the result
-    equals the clip. If the clip loops a short video, it jumps back to the start. Between the two frames at a jump, the
-    nearer one is used.
+    equals the clip. If the clip loops a short video, it jumps back to the start. A new frame that falls between the
+    frame before such a jump and the frame after it is equal to the nearer of the two.
 
     Args:
         times: start time of each frame of the video.

@@ -31,10 +31,10 @@ from farfield.errors import FarfieldError, nearest
 
 @dataclass(frozen=True)
 class VideoRecord:
-    """One row of a manifest. Times are in seconds; None for an empty value.
+    """One row of a manifest; the manifest's columns are explained in `farfield.data.manifest`.
 
-    `label` holds several labels separated by `|`, or none. `group` names the person, camera or source video that the
-    video shares with others.
+    `label` is one label, several labels separated by `|`, or "" for none. Any other value that the row leaves empty is
+    None.
     """
 
     path: str
@@ -213,7 +213,8 @@ def read_manifest(
     Args:
         path: CSV file.
         root: folder that the paths in the file are relative to; None for the folder of the manifest.
-        group_column: column that holds the group of each video. If it is not "group", unknown columns are ignored.
+        group_column: column that holds the group of each video. An unknown column is an error, but if the group is in
+            a column other than "group", all unknown columns are ignored.
         needs_labels: whether the column `label` must be there.
 
     Raises:
@@ -254,9 +255,10 @@ def record_file(manifest: str | Path) -> Path:
 
 
 def _count_missing(manifest: Path, digest: object) -> int | None:
-    """Return how many chosen videos were missing when the subset was made; None if unknown.
+    """Return how many videos `data subset` chose for a manifest but did not find; None if unknown.
 
-    `digest` is the manifest's content hash. A record with another hash is ignored.
+    `data subset` writes this number, and the manifest's content hash, to a JSON file beside the manifest. If the hash
+    in the file is not `digest`, the manifest has changed since, and the number is unknown.
     """
     try:
         about = json.loads(record_file(manifest).read_text())
@@ -307,7 +309,10 @@ def _blocks(
                 "of column names, at least `path,label`. `farfield data index` reads other formats."
             )
     if len(set(header)) < len(header):
-        raise FarfieldError(f"{path} has a column twice: its first line is {','.join(header)!r}. Remove one of them.")
+        name = next(name for name in header if header.count(name) > 1)
+        raise FarfieldError(
+            f"{path} has the column {name!r} twice: its first line is {','.join(header)!r}. Remove one of the two."
+        )
     line = 2
     while lines := list(islice(file, _BLOCK)):
         text = "".join(lines).replace("\r\n", "\n")

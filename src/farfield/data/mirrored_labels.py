@@ -114,7 +114,7 @@ def _found(labels: Sequence[str], augmentation: Augmentation) -> dict[str, str]:
     if swapped:
         # Of a pair of which one class keeps its direction, only clips of the other are mirrored.
         pairs = ", ".join(f"{a!r} and {b!r}" for a, b in swapped.items() if a < b or b not in swapped)
-        log.info("flipped clips swap the labels %s; data.flip_labels '{}' turns this off.", pairs)
+        log.info("flipped clips swap the labels %s. To keep the labels, set data.flip_labels to {}.", pairs)
     if alone:
         log.warning(
             "flipped clips of %s keep their labels, since there is no class for the opposite direction. If the "

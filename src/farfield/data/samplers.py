@@ -17,14 +17,19 @@ from farfield.errors import FarfieldError
 
 
 class SampleKey(NamedTuple):
-    """Key of a sample of one epoch: all that a worker needs to load the sample, so that workers keep no state."""
+    """Key of a training sample. Workers load a sample from its key alone, and keep no state.
+
+    Attributes:
+        epoch: number of the epoch.
+        row: row of the video in the manifest.
+        repeat: number that distinguishes the samples of one row in one epoch: 0, 1, ...
+        scale: height and width of the clip, relative to the network's input; equal within a batch.
+    """
 
     epoch: int
     row: int
     repeat: int = 0
-    """Number that distinguishes the samples of one row in one epoch: 0, 1, ..."""
     scale: float = 1.0
-    """Height and width of the clip, relative to the network's input; equal within a batch."""
 
 
 DrawEpoch = Callable[[np.random.Generator], tuple[Int[np.ndarray, " samples"], Int[np.ndarray, " samples"]]]
@@ -38,8 +43,8 @@ class EpochBatchSampler(Sampler[list[SampleKey]]):
     """Training batches in a random order that depends only on seed and epoch; an incomplete last batch is dropped.
 
     Args:
-        num_samples: number of rows of the manifest.
-        batch_size: number of videos in a batch of one process.
+        num_samples: number of samples in an epoch; equal to the number of rows of the manifest unless `epoch` is given.
+        batch_size: number of samples in a batch of one process.
         seed: seed of the run.
         position: function that is called at the start of an epoch and returns (epoch, number of batches already trained
             in this epoch), as counted by the trainer. Batches that were prefetched but not trained on before a run
@@ -47,9 +52,10 @@ class EpochBatchSampler(Sampler[list[SampleKey]]):
         rank: rank of this process; the processes get disjoint, equally large shares of the samples.
         world_size: number of processes that train together.
         classes: class of each row, to draw all classes equally often; None draws each video once an epoch.
-        epoch: function that draws the samples of an epoch: it returns `num_samples` rows, and `SampleKey.repeat` for
-            each. None draws them as described for `classes`.
-        short_cycle: vary batch size and clip size as in `SHORT_CYCLE`; `batch_size` then applies to the largest clips.
+        epoch: function that draws the samples of an epoch. It returns the row of each sample, and the number that
+            distinguishes the samples of one row (`SampleKey.repeat`). None draws them as described for `classes`.
+        short_cycle: cycle through the batch sizes and clip sizes in `SHORT_CYCLE`: the larger the batch, the smaller
+            its clips. `batch_size` is the size of the batches with the largest clips.
 
     Raises:
         FarfieldError: if there are fewer samples than processes, or too few samples for one short cycle.
@@ -100,7 +106,7 @@ class EpochBatchSampler(Sampler[list[SampleKey]]):
         return max(1, rounds * len(self.cycle) + int((ends <= left).sum()))
 
     def _batch_slice(self, batch: int) -> tuple[slice, float]:
-        """Return the slice of this process's samples that form a batch, and the scale of the batch's clips."""
+        """Return the slice of this process's samples that form a batch, and the batch's `SampleKey.scale`."""
         rounds, phase = divmod(batch, len(self.cycle))
         times = [times for times, _ in self.cycle]
         start = self.batch_size * (rounds * sum(times) + sum(times[:phase]))
@@ -134,7 +140,8 @@ def class_balanced_order(
     them, chosen at random for each epoch.
 
     Returns:
-        Rows in random order, and `SampleKey.repeat` for each.
+        Row of each sample, in random order; and for each sample, the number that distinguishes it from other samples of
+        its row: 0, 1, ... (`SampleKey.repeat`).
     """
     present, counts = np.unique(classes, return_counts=True)
     share, rest = divmod(len(classes), len(present))

@@ -1,7 +1,8 @@
 """Segment sampling: divide a video into T parts and take one frame of each. Pure functions, as in `frame_sampling`.
 
-`ClipSpec.segment_offsets` chooses which frame of a part is taken. Below, L is the number of frames in the stream, T the
-number of frames in a clip, i = 0 .. T-1 a part, and v = 0 .. V-1 one of V test clips.
+`ClipSpec.segment_offsets` chooses which frame of a part is taken. Below, L is the number of frames in the stream (the
+frames of the video, or of the video resampled to `target_fps`), T the number of frames in a clip, i = 0 .. T-1 a part,
+and v = 0 .. V-1 one of V test clips.
 
 even (Wang et al., "Temporal Segment Networks", ECCV 2016; the default)
     Part i is [i L/T, (i+1) L/T). Training takes a random frame of each part; test clip v takes the frame at

@@ -17,7 +17,9 @@ log = logging.getLogger("farfield")
 
 
 def read_unlabelled(path: str, *, root: str | None) -> Manifest:
-    """Read a list of videos without labels: a manifest that needs no column `label`. Log that labels are ignored.
+    """Read a list of videos without labels: a manifest that needs no column `label`.
+
+    If the list has labels, log that they are ignored.
 
     Raises:
         FarfieldError: see `read_manifest`.
@@ -31,10 +33,21 @@ def read_unlabelled(path: str, *, root: str | None) -> Manifest:
 def unlabelled_videos(
     path: str | None, share: float | None, *, root: str | None, untrimmed: bool, option: str = "data.unlabelled"
 ) -> Manifest | None:
-    """Read the unlabelled videos of a run, see `VideoDataModule`; return None if there are none.
+    """Check the options for unlabelled videos, and read the list of these videos.
+
+    Args:
+        path: CSV file that lists the videos; None for no unlabelled videos.
+        share: fraction of an epoch's videos that are unlabelled; None for every unlabelled video once.
+        root: folder that the paths in the list are relative to; None for the folder of the list.
+        untrimmed: whether the run trains on untrimmed videos, which cannot be combined with unlabelled videos.
+        option: name of the option that gives `path`, for messages.
+
+    Returns:
+        The unlabelled videos; None if `path` is None.
 
     Raises:
-        FarfieldError: for options that are out of range or incompatible, or a list that cannot be read.
+        FarfieldError: if `share` is out of range or set without `path`, if `path` and `untrimmed` are both set, or if
+            the list cannot be read.
     """
     if path is None:
         if share is not None:
@@ -89,9 +102,9 @@ class MixedEpoch:
     Attributes:
         num_labelled: number of labelled videos.
         num_unlabelled: number of unlabelled videos, whose rows follow those of the labelled videos.
-        share: fraction of an epoch's videos that are unlabelled; None draws each unlabelled video once. An epoch has
-            every labelled video once. If there are more unlabelled videos than an epoch needs, each epoch draws
-            different ones; if there are fewer, they are repeated.
+        share: fraction of an epoch's videos that are unlabelled; None draws each unlabelled video once. If there are
+            more unlabelled videos than an epoch needs, each epoch draws some at random; if there are fewer, they are
+            repeated.
         classes: class of each labelled video, to draw all classes equally often; None for each video once.
     """
 
@@ -111,7 +124,12 @@ class MixedEpoch:
         return max(1, round(self.num_labelled * self.share / (1 - self.share)))
 
     def draw(self, rng: np.random.Generator) -> tuple[Int[np.ndarray, " samples"], Int[np.ndarray, " samples"]]:
-        """Draw the samples of an epoch: rows in random order, and `SampleKey.repeat` for each."""
+        """Draw the samples of an epoch.
+
+        Returns:
+            Row of each sample, in random order; and for each sample, the number that distinguishes it from other
+            samples of its row: 0, 1, ... (`SampleKey.repeat`).
+        """
         if self.classes is None:
             rows, repeats = np.arange(self.num_labelled), np.zeros(self.num_labelled, dtype=np.int64)
         else:

@@ -35,13 +35,14 @@ HARD_REPEATS = 2
 
 
 class Kind(IntEnum):
-    """Kind of a source of clips (see `UntrimmedVideos.sources`)."""
+    """Kinds of places in untrimmed videos from which training clips are drawn."""
 
     SEGMENT = 0
     """A labelled segment; its clips overlap it, but may begin before it or end after it."""
     FREE_TIME = 1
     """Time outside of all segments of a video."""
     HARD_WINDOW = 2
+    """A window that a network scored wrongly (see `HardWindow`)."""
 
 
 @dataclass(frozen=True)
@@ -50,11 +51,11 @@ class UntrimmedVideos:
 
     Attributes:
         sources: a row for each labelled segment, for the free time of each video (outside of its segments), and for
-            each hard window. Only the rows of segments have labels.
+            each hard window (a window that a network scored wrongly). Only the rows of segments have labels.
         kinds: kind of each source.
         weights: expected number of clips of each source, relative to other sources of its kind.
-        video: video of each source, as an index into `targets`.
-        targets: labelled segments of each video.
+        video: video of each source, as an index into the videos of `targets`.
+        targets: labelled segments of each video, from which the targets of clips are computed.
         labelled: for each source, whether a labelled segment overlaps it.
         negative_share: share of the clips of an epoch that are outside of all segments.
         hard_repeats: largest number of clips of a hard window in an epoch.
@@ -188,9 +189,11 @@ class UntrimmedVideos:
         return self.targets.shares(int(self.video[row]), start, end)
 
     def check_free_time(self, tried: set[int]) -> None:
-        """Raise `NoFreeTime` if no clip fits outside of segments in any video.
+        """Raise `NoFreeTime` if no clip fits into the free time of any video.
 
-        `tried` are the sources into which no clip fits.
+        Args:
+            tried: sources of the kind `Kind.FREE_TIME` (as indices into `sources`) that were tried, and into which no
+                clip fits. The error is raised if these are all sources of this kind.
         """
         if tried.issuperset(np.flatnonzero(self.kinds == Kind.FREE_TIME).tolist()):
             raise NoFreeTime(
@@ -200,10 +203,11 @@ class UntrimmedVideos:
 
 
 def free_seconds(videos: Manifest, targets: ClipTargets) -> Float[np.ndarray, " videos"]:
-    """Return, for each video, the seconds outside of its labelled segments, from the manifest's durations.
+    """Return, for each video, the time outside of its labelled segments, in seconds.
 
-    A video of unknown duration gets the mean of the other videos, or 1 if no duration is known. No duration is
-    needed if one segment begins at 0, and the same or another segment has no end.
+    The manifest gives the durations of the videos. A video of unknown duration gets the mean of the other videos, or 1
+    if no duration is known. The duration is not needed if a segment begins at 0 and a segment has no end: there is no
+    free time after the start of the segment without end.
     """
     free = np.full(len(videos), np.nan)
     for row, record in enumerate(videos):
@@ -233,7 +237,13 @@ def _covered(bounds: Float[np.ndarray, "segments 2"]) -> float:
 
 
 def _record_of(window: HardWindow, videos: Manifest, number: dict[str, int]) -> VideoRecord:
-    """Return the row of a hard window's video, with the window as its segment and without label."""
+    """Return the row of a hard window's video, with the window as its segment and without label.
+
+    Args:
+        window: hard window.
+        videos: manifest with one row for each video.
+        number: row in `videos` of each path.
+    """
     if window.path not in number:
         raise FarfieldError(
             f"data.hard_negatives names {window.path!r}, which {videos.source} does not list. "

@@ -1,7 +1,8 @@
 """Choose where training clips of untrimmed videos start: at a segment, outside of all segments, or in a hard window.
 
-Pure functions of times, segments and a random generator. A clip's place is the position at which it begins in
-the video's stream of frames (see `frame_sampling.py`).
+A hard window is a window that a network scored wrongly (see `hard_negatives.py`). The functions are pure functions of
+times, segments and a random generator. A clip's place is the position at which it begins in the video's stream of
+frames (see `frame_sampling.py`).
 """
 
 from __future__ import annotations
@@ -43,7 +44,14 @@ def clip_bounds(
 def place_in_segment(bounds: Float[np.ndarray, "places 2"], start: float, end: float, rng: np.random.Generator) -> int:
     """Draw the start position of a clip that overlaps the segment [start, end): inside it, or across its borders.
 
-    All positions with enough overlap, see `MIN_OVERLAP`, are equally likely.
+    All clips whose overlap is at least `MIN_OVERLAP` (a fraction of the clip or the segment, whichever is shorter) are
+    equally likely. If there is no such clip, the clip with the largest overlap is used.
+
+    Args:
+        bounds: start and end in seconds of the clip at each position, from `clip_bounds`.
+        start: start of the segment in seconds.
+        end: end of the segment in seconds.
+        rng: random generator.
     """
     overlap = np.minimum(bounds[:, 1], end) - np.maximum(bounds[:, 0], start)
     wanted = MIN_OVERLAP * np.minimum(bounds[:, 1] - bounds[:, 0], end - start)
@@ -56,7 +64,12 @@ def place_outside(
 ) -> int:
     """Draw the start position of a clip outside of all segments.
 
-    With probability `NEAR_BORDER_SHARE`, the clip is close to a segment.
+    With probability `NEAR_BORDER_SHARE`, the clip is at most one clip length from a segment, if there is such a clip.
+
+    Args:
+        bounds: start and end in seconds of the clip at each position, from `clip_bounds`.
+        segments: start and end of each segment of the video in seconds.
+        rng: random generator.
 
     Raises:
         NoFreeTime: if every clip overlaps a segment.
@@ -80,6 +93,13 @@ def place_in_window(
     """Draw the start position of a clip whose middle lies in the middle half of the window [start, end).
 
     If the window overlaps no segment, clips that overlap no segment are preferred.
+
+    Args:
+        bounds: start and end in seconds of the clip at each position, from `clip_bounds`.
+        start: start of the window in seconds.
+        end: end of the window in seconds.
+        segments: start and end of each segment of the video in seconds.
+        rng: random generator.
     """
     middles = bounds.mean(axis=1)
     inside = np.abs(middles - (start + end) / 2) <= (end - start) / 4
@@ -93,7 +113,12 @@ def place_in_window(
 def overlapping(
     bounds: Float[np.ndarray, "places 2"], segments: Float[np.ndarray, "segments 2"]
 ) -> Bool[np.ndarray, " places"]:
-    """Return, for each clip, whether it overlaps any segment. Both columns of `bounds` must ascend."""
+    """Return, for each clip, whether it overlaps any segment.
+
+    Args:
+        bounds: start and end of each clip in seconds; both columns must ascend.
+        segments: start and end of each segment in seconds, in any order.
+    """
     found = np.zeros(len(bounds), dtype=bool)
     first = np.searchsorted(bounds[:, 1], segments[:, 0] + SEGMENT_TOLERANCE_SECONDS, side="right")
     stop = np.searchsorted(bounds[:, 0], segments[:, 1] - SEGMENT_TOLERANCE_SECONDS, side="left")

@@ -5,8 +5,9 @@ measures tests in which a video has one class (one-hot targets), and tests in wh
 torchmetrics computes the values, except the sample-wise mean, because torchmetrics'
 `multilabel_ranking_average_precision` gives no value for each video.
 
-Each class is a binary question: is the video of this class? Precision, recall and F1 depend on the yes-or-no decisions.
-Average precision and the area under the ROC curve (ROC-AUC) depend only on the order of the scores.
+Each class is a binary question: is the video of this class? If it is, the video is a positive of the class, else a
+negative. Precision, recall and F1 depend on the yes-or-no decisions. Average precision and the area under the ROC curve
+(ROC-AUC) depend only on the order of the scores.
 
 - macro: mean over the classes. The macro average precision is the mAP, MMAction2's `mean_average_precision`.
 - micro: all pairs of a video and a class pooled. If every video has one class and gets one decision, micro precision,
@@ -14,21 +15,19 @@ Average precision and the area under the ROC curve (ROC-AUC) depend only on the 
 - sample-wise: average precision of each video over the classes, and the mean over videos: MMAction2's
   `mmit_mean_average_precision` (mmaction/evaluation/functional/accuracy.py at 5174d7d), used for Multi-Moments in Time.
 
-A class without positives has no recall, average precision or area: all its metrics are NaN and left out of the macro
-average. torchmetrics 1.9 returns 0 for such a class, and its macro averages include it. Without negatives, the area is
-NaN, too. The precision of a class that is never predicted is 0 / 0: it is NaN and left out of the macro average, as
-with scikit-learn's `zero_division=nan`; torchmetrics returns 0. The F1 of such a class is 0 if it has positives. Micro
-precision is NaN if no class is ever predicted. Videos without a class are left out of the sample-wise mean;
-torchmetrics counts them as 1.
+All metrics of a class without positives are NaN and left out of the macro average. torchmetrics 1.9 returns 0 for such
+a class, and its macro averages include it. The ROC-AUC of a class without negatives is NaN, too. The precision of a
+class that is never predicted is 0 / 0: it is NaN and left out of the macro average, as with scikit-learn's
+`zero_division=nan`; torchmetrics returns 0. The F1 of such a class is 0 if it has positives. Micro precision is NaN if
+no class is ever predicted. Videos without a class are left out of the sample-wise mean; torchmetrics counts them as 1.
 
-Intervals are percentiles of a bootstrap over videos, or over groups if the videos have them: see `resampling`. The
-percentiles are shifted so that the mean of the resamples equals the measured value. Resamples have a higher average
-precision, because a positive that is drawn twice raises the precision at both copies. This bias is small for one class
-but has the same sign for all classes. Without the shift, the macro average of many rare classes would lie below its own
-interval. A class whose positives are all in one unit (video or group) has no interval, because resampling cannot show
-how other positives would be scored. With few positives, an interval is too narrow; at a value of 0 or 1 it may have no
-width.
-There are no intervals at all with fewer than `resampling.MIN_UNITS` units.
+Intervals are percentiles of a bootstrap over units: groups, or single videos if they have no groups, see `resampling`.
+The percentiles are shifted so that the mean over the resamples equals the measured value. The average precision of a
+resample is usually higher than the measured one, because a positive that is drawn twice raises the precision at both
+copies. This bias is small for one class but has the same sign for all classes. Without the shift, the macro average of
+many rare classes would lie below its own interval. A class whose positives are all in one unit has no interval, because
+resampling cannot show how other positives would be scored. With few positives, an interval is too narrow; at a value of
+0 or 1, it may have no width. With fewer than `resampling.MIN_UNITS` units, there are no intervals at all.
 """
 
 from __future__ import annotations
@@ -123,8 +122,8 @@ class Resampling:
     """Settings of the bootstrap that confidence intervals are computed with.
 
     Args:
-        units: unit of each video (its group, or the video itself), as `sampling_units` numbers them. The videos of a
-            unit are drawn together.
+        units: for each video, the index of its unit, from `sampling_units`. A unit is a group, or a video without a
+            group. The videos of a unit are drawn together.
         draws: number of resamples; 0 for no intervals.
         seed: random seed.
     """
@@ -302,7 +301,13 @@ def _pooled(metric: Callable[..., Tensor], given: Tensor, targets: Tensor) -> fl
 def _pooled_decision_metrics(
     decisions: Bool[Tensor, "n classes"], targets: Bool[Tensor, "n classes"], weights: Float[Tensor, "n draws"]
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Compute precision, recall and F1 of all pairs of a video and a class, for each resample."""
+    """Compute precision, recall and F1 of all pairs of a video and a class pooled, for each resample.
+
+    Args:
+        decisions: True where the class is predicted for the video.
+        targets: True where the video has the class.
+        weights: how often each resample contains each video.
+    """
     counts = torch.stack([(decisions & targets).sum(1), decisions.sum(1), targets.sum(1)], dim=1).double()
     hits, decided, positives = (weights.T.double() @ counts).unbind(1)
     f1 = 2 * hits / (decided + positives).clamp_min(1)
@@ -326,9 +331,10 @@ def averaged(
 
     Args:
         values: value of each class; NaN if it has none.
-        micro: value of all classes pooled.
-        drawn: values of the resamples in blocks, (draws, classes); empty for no intervals.
-        drawn_micro: pooled value of each resample, in blocks.
+        micro: micro average (value over all pairs of a video and a class).
+        drawn: blocks of resamples, each with the value of each class on each resample, (draws, classes); empty for no
+            intervals.
+        drawn_micro: the same blocks, each with the micro average on each resample, (draws,).
         has_interval: whether each class has an interval, see `in_several_units`.
     """
     samples = _joined(drawn)

@@ -116,7 +116,7 @@ def evaluate(
         root: folder that the paths in `manifest` and `calibrate_on` are relative to; None for each manifest's own
             folder.
         num_clips: clips spread over each video; None for the network's test setting.
-        num_crops: crops of each clip. None for the network's test setting; with a timeline, for 1 crop.
+        num_crops: crops of each clip. None for the network's test setting or, with a timeline, 1.
         views_aggregation: how the class probabilities of a video's views are aggregated: "mean", or "max" as PySlowFast
             does for Charades. None for the network's test setting.
         whole_videos: join the rows of each video: the whole video is tested, with the labels of all its rows (the
@@ -131,7 +131,7 @@ def evaluate(
         precision: precision of Lightning's Trainer: 32-true, bf16-mixed or 16-mixed.
         batch_size: videos per batch.
         num_workers: decoding processes; None for one per CPU core, at most 8. 0 decodes in the main process.
-        view_batch_size: views per forward pass; bounds memory. With None, all views of a batch; with a timeline, 16.
+        view_batch_size: views per forward pass, to limit memory. None for all views of a batch or, with a timeline, 16.
         restrict_labels: predict only the manifest's classes, which must be a subset of the network's classes.
         calibrate_on: manifest of validation videos, on which a temperature for the probabilities is fitted (Guo et
             al., ICML 2017). The temperature does not change the ranking of the classes. None for no temperature.
@@ -153,7 +153,7 @@ def evaluate(
 
     Example:
         result = farfield.evaluate("best.ckpt", "test.csv", num_clips=10, num_crops=3)
-        print(result.metrics().top1)  # 74.0% [72.1, 75.8]; of a multilabel network, see `multilabel_metrics`
+        print(result.metrics().top1)  # 74.0% [72.1, 75.8]; for a multilabel network, use multilabel_metrics()
         result = farfield.evaluate("best.ckpt", "untrimmed.csv", timeline=True)
         print(result.average_precision().mean)  # over tIoU 0.5 to 0.95
     """

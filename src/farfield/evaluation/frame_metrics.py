@@ -1,13 +1,14 @@
 """Frame-wise metrics of timelines: mean average precision over moments, and accuracy over time.
 
-Each moment of a video is measured like a video in `class_metrics`. The score of a moment is the class's probability in
-the timeline's cell (short time interval) that contains the moment. A moment is a positive if a true segment of the
-class contains it. Segments are half-open, [start, end). Average precision is not interpolated, and equal scores count
-together, as in scikit-learn.
+The metrics are those of `class_metrics`, but of moments instead of videos. The score of a moment for a class is the
+class's probability in the timeline's cell (short time interval) that contains the moment. A moment is a positive if a
+true segment of the class contains it. Segments are half-open, [start, end). Average precision is not interpolated, and
+equal scores count together, as in scikit-learn.
 
 Published evaluations measure different moments:
 - MultiTHUMOS (Piergiovanni and Ryoo, "Learning Latent Super-Events to Detect Multiple Activities in Videos", CVPR 2018,
-  github.com/piergiaj/super-events-cvpr18): all feature frames, at a fixed rate, of all videos together.
+  github.com/piergiaj/super-events-cvpr18): the times of the extracted features, at a fixed rate, of all videos
+  together.
 - Charades (`Charades_v1_localize.m`): 25 moments of each video, at j / 25 of its length for j = 0, ..., 24.
 
 Here, all moments count by default, weighted by time: every part of a video between neighbouring bounds of cells or true
@@ -59,8 +60,10 @@ class FrameSampling:
     """Moments at which a video is measured; all moments, weighted by time, if neither option is given.
 
     Args:
-        frames_per_video: number of moments of each video, at equal distances from its start on; 25 for Charades.
-        frames_per_second: number of moments per second, from the video's start on.
+        frames_per_video: number n of moments of each video, at j / n of its length for j = 0, ..., n - 1; 25 for
+            Charades.
+        frames_per_second: number of moments per second. The first moment is the start of the video; the end is
+            not a moment.
 
     Raises:
         ValueError: if both options are set, or one is not positive.
@@ -73,8 +76,8 @@ class FrameSampling:
         given = [each for each in (self.frames_per_video, self.frames_per_second) if each is not None]
         if len(given) > 1 or not all(each > 0 for each in given):
             raise ValueError(
-                f"frames_per_video is {self.frames_per_video} and frames_per_second is {self.frames_per_second}; a "
-                "value must be positive, and one of the two must be None. Give at most one of the two."
+                f"frames_per_video is {self.frames_per_video} and frames_per_second is {self.frames_per_second}; at "
+                "most one of the two may be given, and it must be positive. Set the other to None."
             )
 
 

@@ -1,8 +1,9 @@
 """Compare two tested multilabel networks, class by class, with the paired bootstrap.
 
 Both networks are measured on the same resamples of the videos, or of the groups of videos if the manifest had them.
-Resampling raises the average precision of both networks about equally (see `class_metrics`). The resampled differences
-are shifted so that their mean is the measured difference, which removes the rest of this bias.
+Resampling raises the average precision of both networks about equally (see `class_metrics`), so that most of this bias
+cancels in the difference. The resampled differences are shifted so that their mean is the measured difference, which
+removes the rest of the bias.
 """
 
 from __future__ import annotations
@@ -30,6 +31,11 @@ from farfield.evaluation.scored_run import ScoredRun
 from farfield.evaluation.scores_file import Scores
 from farfield.evaluation.significance import Difference, difference_of_draws
 from farfield.progress import ProgressBar
+
+_HOW_TO_COMPARE = {
+    "single_label": "Compare single-label networks with compare_runs.",
+    "multi_head": "Compare the report folders of one head, such as RUN/test/verb, with compare_runs.",
+}
 
 
 @dataclass(frozen=True)
@@ -109,8 +115,8 @@ def compare_multilabel_runs(
     a, b, left_out = paired_scores(scored_a, scored_b)
     if a.task != "multilabel":
         raise FarfieldError(
-            f"{scored_a.name} has scores of a '{a.task}' network, but a 'multilabel' network is needed. Compare "
-            "single-label networks with compare_runs."
+            f"{scored_a.name} has scores of a '{a.task}' network, but a 'multilabel' network is needed. "
+            + _HOW_TO_COMPARE[a.task]
         )
     targets = a.target_matrix()
     if not targets.any():
@@ -150,7 +156,7 @@ def compare_multilabel_runs(
 
 
 def _groups(run: ScoredRun, shared: Scores) -> list[str | None] | None:
-    """Return the groups of the videos that both runs scored."""
+    """Return the group of each video in `shared` (the videos that both runs scored); None if the run has no groups."""
     if run.groups is None:
         return None
     group_of = dict(zip(run.scores.names, run.groups, strict=True))
