@@ -164,8 +164,8 @@ def check_segment_clips(segment_offsets: str, num_clips: int) -> None:
     most = MAX_SEGMENT_CLIPS.get(segment_offsets)
     if most is not None and num_clips > most:
         raise FarfieldError(
-            f"num_clips is {num_clips}, but with segment_offsets {segment_offsets!r} a video has {most} test "
-            f"{'clip' if most == 1 else 'clips'}. Set num_clips to {'1' if most == 1 else f'1 or {most}'}."
+            f"num_clips is {num_clips}; it must be {'1' if most == 1 else f'1 or {most}'} with segment_offsets "
+            f"{segment_offsets!r}, since all further test clips would have the same frames."
         )
 
 

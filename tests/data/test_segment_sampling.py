@@ -83,8 +83,11 @@ def test_the_choices_differ_where_the_published_accuracies_depend_on_them() -> N
     ("changes", "message"),
     [
         ({"sampling": "clip"}, "segment_offsets is 'pyslowfast', but clip.sampling is 'clip', which has no segments"),
-        ({"num_clips": 10}, r"num_clips is 10, .* 'pyslowfast' a video has 1 test clip\. Set num_clips to 1\."),
-        ({"segment_offsets": "videomae", "num_clips": 3}, r"a video has 2 test clips\. Set num_clips to 1 or 2\."),
+        ({"num_clips": 10}, r"num_clips is 10; it must be 1 with segment_offsets 'pyslowfast'"),
+        (
+            {"segment_offsets": "videomae", "num_clips": 3},
+            r"num_clips is 3; it must be 1 or 2 with segment_offsets 'videomae'",
+        ),
         ({"segment_offsets": "videomea"}, "clip.segment_offsets is 'videomea'.*Did you mean 'videomae'"),
     ],
 )

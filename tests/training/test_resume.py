@@ -359,6 +359,7 @@ def test_extending_a_stopped_run_keeps_its_schedule(
     now, longer = (0.01 * (1 + math.cos(math.pi * 6 / steps)) for steps in (12, 16))
     error = capfd.readouterr().err
     assert "the run was to end after epoch 3, and now ends after epoch 4. The schedule is kept" in error
-    assert f"the learning rate is {now:.4g}; with 'extend' it would be {longer:.4g}." in error
+    extended = f"if --model.optimisation.schedule_length were 'extend', it would be {longer:.4g}."
+    assert f"the learning rate is {now:.4g}; {extended}" in error
     assert losses(run_dir)[:12] == pytest.approx(uninterrupted[0], rel=1e-4)
     assert losses(run_dir, column="lr")[12:] == [0.0] * 4

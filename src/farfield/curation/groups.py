@@ -44,8 +44,8 @@ def read_with_groups(source: str | Path, group: str | None, root: str | Path | N
 
     Args:
         source: manifest.
-        group: name of the manifest's column that holds the groups, or a regular expression. The expression is searched
-            in the file name, or in the path if it contains a slash; the group is what its parentheses match, or the
+        group: name of the manifest's column that holds the groups, or a regular expression. An expression with a
+            slash is searched in the path, any other in the file name; the group is what its parentheses match, or the
             whole match. None for the column named group, which may be missing.
         root: folder of the videos; None for the manifest's folder.
 
@@ -53,9 +53,9 @@ def read_with_groups(source: str | Path, group: str | None, root: str | Path | N
         The manifest's rows. The field `group` of a row is None if its video has no group.
 
     Raises:
-        FarfieldError: for an invalid manifest; an expression that is invalid or finds nothing in a path; the argument
-            "group" if the column of this name is missing or empty; or the argument None if the manifest has a column
-            that is not one of a manifest's, since it may hold the groups.
+        FarfieldError: if the manifest is invalid; if the expression is invalid, or matches nothing in a video's path;
+            if `group` is "group", and the column group is missing or empty; or if `group` is None, and the file has a
+            column that farfield does not know. That column may hold the groups, so its name has to be given.
     """
     source = Path(source)
     extra = sorted(_extra_columns(source))

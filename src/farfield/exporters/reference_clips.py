@@ -111,6 +111,7 @@ def decode_reference_clips(
             log.warning("left out: %s", error)
     if videos and not clips:
         raise FarfieldError(
-            f"none of the videos to compare on can be read ({len(videos)} in all). The log says why. Give other videos."
+            f"none of the {len(videos)} videos on which to compare the exported network with the original can be read. "
+            "The log says why. Give other videos."
         )
     return clips

@@ -200,7 +200,11 @@ class _Strip:
         self.num_lanes = max(self.lanes, default=0) + 1
 
     def pitch(self, line: int) -> int:
-        """Return the height of a lane in pixels, including the gap below it; `line` is the height of a line of text."""
+        """Return the height of a row of segments in pixels, including the gap below it.
+
+        Args:
+            line: height of a line of text, in pixels.
+        """
         return line if self.num_lanes == 1 else max(min(line // 2, STRIP_PX // self.num_lanes), 2)
 
     def draw(self, draw: ImageDraw.ImageDraw, width: int, top: int, line: int) -> None:

@@ -37,13 +37,12 @@ class BlockExplanation:
     """Attention of one block: the map of the chosen position, and averages over positions of the clip.
 
     Attributes:
-        shown: attention map of the chosen position.
-        after_passes: attention map after all passes of criss-cross attention; None for other blocks, and if there is
-            only one pass.
+        shown: attention map of the chosen position, of one pass of the block.
+        after_passes: the same map after all passes, for criss-cross attention with several passes; None otherwise.
         connections: strongest connections of the chosen position.
-        query: entropy and mean distances of the chosen position's attention.
-        mean: entropy and mean distances, averaged over a grid of positions.
-        uniform: entropy and mean distances of uniform attention, averaged over the same grid.
+        query: entropy of the chosen position's attention, and its mean distances in time and space.
+        mean: the same, averaged over a grid of positions.
+        uniform: the same for uniform attention, averaged over that grid.
     """
 
     shown: AttentionMap

@@ -127,7 +127,8 @@ def resolve_placement(backbone: Backbone, where: str | Placement) -> Placement:
         given = f"insert={preset!r} places blocks at {dict(where)}; "
     if not isinstance(where, Mapping):
         raise FarfieldError(
-            f"insert is {where!r}; give a preset or {{stage: indices}}, e.g. {{res3: [1]}} or {{top: 1}}."
+            f"insert is {where!r}; give a preset ({', '.join(PRESETS)}), the indices of residual blocks by stage, e.g. "
+            "{res3: [1]}, or a number of blocks after the last stage, e.g. {top: 1}."
         )
     for stage, indices in where.items():
         if stage in backbone.tops:

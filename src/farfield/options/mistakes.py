@@ -1,4 +1,4 @@
-"""Explain a parser's error messages, and name the nearest option."""
+"""Explain errors of the command line's parser, and suggest the option most similar to a misspelt one."""
 
 from __future__ import annotations
 

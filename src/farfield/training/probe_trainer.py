@@ -1,4 +1,7 @@
-"""Check the options of a probe, and create the trainer that sets the device and precision of the frozen network."""
+"""Check the options of a probe, and create its Lightning Trainer.
+
+The Trainer trains nothing: it chooses the device and the precision in which the frozen network computes features.
+"""
 
 from __future__ import annotations
 

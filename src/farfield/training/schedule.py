@@ -130,8 +130,8 @@ def resumed_total_steps(
     name = "--model.optimisation.schedule_length"
     if settings.schedule_length == "extend":
         log.warning(
-            "%s. The schedule is stretched to the new length (%s extend): at step %d, where the run continues, the "
-            "learning rate changes from %.4g to %.4g.",
+            "%s. The schedule is stretched to the new length, since %s is 'extend': at step %d, where the run "
+            "continues, the learning rate changes from %.4g to %.4g.",
             change, name, previous.step, old, stretched,
         )  # fmt: skip
         return total_steps
@@ -144,8 +144,8 @@ def resumed_total_steps(
         )
     after = f" After step {kept} the rate stays at 0, and nothing more is learned." if kept < total_steps else ""
     log.warning(
-        "%s. The schedule is kept (%s keep): at step %d, where the run continues, the learning rate is %.4g; with "
-        "'extend' it would be %.4g.%s",
-        change, name, previous.step, rate(kept), stretched, after,
+        "%s. The schedule is kept: at step %d, where the run continues, the learning rate is %.4g; if %s were "
+        "'extend', it would be %.4g.%s",
+        change, previous.step, rate(kept), name, stretched, after,
     )  # fmt: skip
     return kept

@@ -99,7 +99,7 @@ def _rows(source: AnnotationSource, video: str, items: list[dict[str, Any]], whe
 
 
 def _ranges(support: Any, where: str) -> list[tuple[int, int]]:
-    """Return the first and last frame of each range of an event's support."""
+    """Return the first and last frame of each range in an event's field `support`, the frames of the event."""
     ranges = checked(support, dict, f"{where}: support").get("ranges")
     if isinstance(ranges, str):
         texts = [re.fullmatch(r"\s*(\d+)(?:-(\d+))?\s*", part) for part in ranges.split(",")]
