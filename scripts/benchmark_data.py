@@ -42,8 +42,9 @@ from farfield.data.augmentation import Augmentation
 from farfield.data.batch_loader import batch_loader
 from farfield.data.clips import training_clips
 from farfield.data.datasets import TrainingClips
-from farfield.data.manifest import Manifest, VideoRecord
+from farfield.data.manifest import Manifest
 from farfield.data.samplers import EpochBatchSampler
+from farfield.data.video_record import VideoRecord
 from farfield.synthetic.synthesize import synthesize
 from farfield.video.decoder_names import Decoder
 from farfield.video.decoders import DECODERS, open_video

@@ -28,7 +28,8 @@ from runs import fit_and_test, read_report
 from torchmetrics.functional.classification import binary_average_precision, binary_recall_at_fixed_precision
 from tqdm import tqdm
 
-from farfield.data.manifest import VideoRecord, read_manifest, write_manifest
+from farfield.data.manifest import read_manifest, write_manifest
+from farfield.data.video_record import VideoRecord
 from farfield.errors import FarfieldError, nearest
 from farfield.evaluation import scores_file
 from farfield.synthetic import figures

@@ -22,7 +22,7 @@ from tqdm import tqdm
 from farfield.clip_spec import ClipSpec
 from farfield.data.augmentation import Augmentation
 from farfield.data.clips import training_clips, video_views
-from farfield.data.manifest import VideoRecord
+from farfield.data.video_record import VideoRecord
 from farfield.errors import VideoError
 from farfield.video.decoders import open_video
 

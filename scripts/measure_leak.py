@@ -23,7 +23,8 @@ from tqdm import tqdm
 
 from farfield import evaluate, train
 from farfield.curation.split import split
-from farfield.data.manifest import VideoRecord, write_manifest
+from farfield.data.manifest import write_manifest
+from farfield.data.video_record import VideoRecord
 from farfield.errors import FarfieldError
 from farfield.synthetic.figures import FPS, LABELS, Scene, render_in
 from farfield.video.writer import write_video

@@ -17,7 +17,8 @@ from scipy.stats import t as student
 
 from farfield.cli import main
 from farfield.curation.groups import read_with_groups
-from farfield.data.manifest import Manifest, VideoRecord
+from farfield.data.manifest import Manifest
+from farfield.data.video_record import VideoRecord
 from farfield.errors import FarfieldError
 from farfield.evaluation.metrics import Estimate, wilson
 from farfield.parallel import end_with_parent, worker_context

@@ -13,7 +13,8 @@ import av
 import numpy as np
 import pytest
 
-from farfield.data.manifest import VideoRecord, read_manifest
+from farfield.data.manifest import read_manifest
+from farfield.data.video_record import VideoRecord
 from farfield.recipes import find_recipe
 
 DOCS = Path(__file__).parents[1] / "docs" / "guides" / "three_splits.md"

@@ -14,8 +14,8 @@ from farfield.checkpoints.checkpoint import load_network
 from farfield.checkpoints.hugging_face_clip import preprocessing, sampling
 from farfield.clip_spec import ClipSpec
 from farfield.data.clips import video_views
-from farfield.data.manifest import VideoRecord
 from farfield.data.transforms import network_input
+from farfield.data.video_record import VideoRecord
 from farfield.errors import FarfieldError
 from farfield.models.backbones.hugging_face import FAMILIES
 from farfield.video.writer import write_video

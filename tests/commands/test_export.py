@@ -128,7 +128,8 @@ def test_eight_bits_with_a_manifest(
     run_farfield: Run,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    from farfield.data.manifest import VideoRecord, write_manifest
+    from farfield.data.manifest import write_manifest
+    from farfield.data.video_record import VideoRecord
 
     rows = [VideoRecord(str(make_video(30)), "bow"), VideoRecord(str(make_video(40)), "wave")]
     write_manifest(tmp_path / "some.csv", rows)

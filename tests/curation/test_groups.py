@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from farfield.curation.groups import find_groups, find_siblings
-from farfield.data.manifest import VideoRecord
+from farfield.data.video_record import VideoRecord
 
 
 def records(names: list[str], label: str = "a") -> list[VideoRecord]:

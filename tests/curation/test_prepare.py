@@ -21,7 +21,8 @@ from conftest import number_of
 from failing_jobs import misbehave
 from farfield.curation.encoding import Encoding
 from farfield.curation.prepare import prepare
-from farfield.data.manifest import VideoRecord, read_manifest, write_manifest
+from farfield.data.manifest import read_manifest, write_manifest
+from farfield.data.video_record import VideoRecord
 from farfield.errors import FarfieldError
 from farfield.parallel import for_each
 from farfield.video.decoders import open_video

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from farfield.curation.group_assignment import assign
 from farfield.curation.split import split
-from farfield.data.manifest import VideoRecord, read_manifest, write_manifest
+from farfield.data.manifest import read_manifest, write_manifest
+from farfield.data.video_record import VideoRecord
 from farfield.errors import FarfieldError
 
 PARTS = ("train", "val", "test")

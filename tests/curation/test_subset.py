@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from farfield.curation.subset import Selection, choose, write_subset
-from farfield.data.manifest import VideoRecord, read_manifest, write_manifest
+from farfield.data.manifest import read_manifest, write_manifest
+from farfield.data.video_record import VideoRecord
 from farfield.errors import FarfieldError
 
 CLASSES = ["archery", "bowling", "swimming backstroke", "swimming breast stroke", "yoga"]

@@ -11,7 +11,8 @@ import pytest
 from conftest import number_of
 from farfield.curation.encoding import Encoding
 from farfield.curation.prepare import prepare
-from farfield.data.manifest import VideoRecord, write_manifest
+from farfield.data.manifest import write_manifest
+from farfield.data.video_record import VideoRecord
 from farfield.errors import FarfieldError
 from farfield.video.decoders import open_video
 from video.encoding import encode

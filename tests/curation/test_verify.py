@@ -18,7 +18,8 @@ from farfield.curation.encoding import Encoding
 from farfield.curation.inspection import InspectionJob, compare_decoders, inspect
 from farfield.curation.transcode import transcode
 from farfield.curation.verify import verify
-from farfield.data.manifest import VideoRecord, read_manifest, write_manifest
+from farfield.data.manifest import read_manifest, write_manifest
+from farfield.data.video_record import VideoRecord
 from farfield.errors import FarfieldError
 from farfield.synthetic.synthesize import synthesize
 from farfield.video.decord_decoder import DecordVideo

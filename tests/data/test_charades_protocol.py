@@ -15,9 +15,10 @@ from farfield.data.augmentation import Augmentation
 from farfield.data.clips import video_views
 from farfield.data.datasets import TrainingClips
 from farfield.data.frame_sampling import random_clip, uniform_views
-from farfield.data.manifest import Manifest, VideoRecord
+from farfield.data.manifest import Manifest
 from farfield.data.samplers import SampleKey
 from farfield.data.targets import WholeVideos
+from farfield.data.video_record import VideoRecord
 from farfield.evaluation.class_metrics import mean_average_precision
 from farfield.scoring.aggregation import aggregate_views
 from reference import pyslowfast_charades as rules

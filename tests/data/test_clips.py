@@ -15,7 +15,7 @@ from farfield.data import clips, crops
 from farfield.data.augmentation import Augmentation
 from farfield.data.clips import training_clips, video_views
 from farfield.data.crops import crop_and_resize, random_resized_box, resize_short_side, spread_crops
-from farfield.data.manifest import VideoRecord
+from farfield.data.video_record import VideoRecord
 from farfield.errors import FarfieldError, VideoError
 
 RECORD = VideoRecord("a", "b")

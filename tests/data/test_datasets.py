@@ -12,8 +12,9 @@ from farfield.data.augmentation import Augmentation
 from farfield.data.batch_loader import batch_loader
 from farfield.data.datamodule import VideoDataModule
 from farfield.data.datasets import Batch, EvaluationViews, TrainingClips
-from farfield.data.manifest import Manifest, VideoRecord, read_manifest
+from farfield.data.manifest import Manifest, read_manifest
 from farfield.data.samplers import EpochBatchSampler, SampleKey
+from farfield.data.video_record import VideoRecord
 from farfield.errors import FarfieldError
 
 SPEC = ClipSpec(num_frames=4, crop_px=24, frame_stride=5)

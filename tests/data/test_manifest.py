@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 import farfield.data.manifest as manifest_module
-from farfield.data.manifest import Manifest, VideoRecord, read_manifest, write_manifest
+from farfield.data.manifest import Manifest, read_manifest, write_manifest
+from farfield.data.video_record import VideoRecord
 from farfield.errors import FarfieldError
 
 

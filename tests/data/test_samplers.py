@@ -16,8 +16,9 @@ from farfield.data.augmentation import Augmentation
 from farfield.data.batch_loader import batch_loader
 from farfield.data.datamodule import VideoDataModule
 from farfield.data.datasets import Batch, TrainingClips
-from farfield.data.manifest import Manifest, VideoRecord
+from farfield.data.manifest import Manifest
 from farfield.data.samplers import EpochBatchSampler, EvaluationBatches, SampleKey, class_balanced_order
+from farfield.data.video_record import VideoRecord
 from farfield.errors import FarfieldError
 
 SPEC = ClipSpec(num_frames=2, crop_px=48, frame_stride=3)

@@ -13,10 +13,11 @@ from farfield.clip_spec import ClipSpec
 from farfield.data.augmentation import Augmentation
 from farfield.data.datamodule import VideoDataModule
 from farfield.data.datasets import EvaluationViews, TrainingClips
-from farfield.data.manifest import Manifest, VideoRecord, write_manifest
+from farfield.data.manifest import Manifest, write_manifest
 from farfield.data.mirrored_labels import check_heads, flipped_labels
 from farfield.data.samplers import SampleKey
 from farfield.data.targets import WholeVideos, count_videos, row_targets, whole_videos_of
+from farfield.data.video_record import VideoRecord
 from farfield.errors import FarfieldError
 
 LABELS = ["sit", "stand", "turn left", "turn right"]

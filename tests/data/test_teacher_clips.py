@@ -16,9 +16,10 @@ from farfield.data.batch_loader import batch_loader
 from farfield.data.datasets import Batch, TrainingClips
 from farfield.data.evaluation_datamodule import to_network_input
 from farfield.data.frame_sampling import resampled_frames
-from farfield.data.manifest import Manifest, VideoRecord
+from farfield.data.manifest import Manifest
 from farfield.data.samplers import EpochBatchSampler, SampleKey
 from farfield.data.transforms import scaled_draw
+from farfield.data.video_record import VideoRecord
 from farfield.video.writer import write_video
 
 FRAMES = 61

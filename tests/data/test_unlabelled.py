@@ -12,9 +12,10 @@ from farfield.clip_spec import ClipSpec
 from farfield.data.augmentation import Augmentation
 from farfield.data.datamodule import VideoDataModule
 from farfield.data.datasets import TrainingClips
-from farfield.data.manifest import Manifest, VideoRecord, read_manifest
+from farfield.data.manifest import Manifest, read_manifest
 from farfield.data.samplers import EpochBatchSampler, SampleKey
 from farfield.data.unlabelled import MixedEpoch, TrainingVideos, read_unlabelled
+from farfield.data.video_record import VideoRecord
 from farfield.errors import FarfieldError
 from farfield.task import Task
 

@@ -19,11 +19,12 @@ from farfield.data.datamodule import VideoDataModule
 from farfield.data.datasets import Batch, TrainingClips
 from farfield.data.frame_sampling import shown_seconds, stream_frames
 from farfield.data.hard_negatives import HardWindow
-from farfield.data.manifest import Manifest, VideoRecord, write_manifest
+from farfield.data.manifest import Manifest, write_manifest
 from farfield.data.samplers import EpochBatchSampler, SampleKey
 from farfield.data.targets import WholeVideos
 from farfield.data.untrimmed import Kind, UntrimmedVideos
 from farfield.data.untrimmed_sampling import NEAR_BORDER_SHARE, clip_bounds
+from farfield.data.video_record import VideoRecord
 from farfield.errors import FarfieldError
 from farfield.video.writer import write_video
 

@@ -13,8 +13,9 @@ from farfield.clip_spec import ClipSpec
 from farfield.data import clips
 from farfield.data.augmentation import Augmentation
 from farfield.data.datamodule import VideoDataModule
-from farfield.data.manifest import Manifest, VideoRecord, write_manifest
+from farfield.data.manifest import Manifest, write_manifest
 from farfield.data.untrimmed_validation import ValidationWindows
+from farfield.data.video_record import VideoRecord
 from farfield.errors import FarfieldError
 from farfield.timelines.sliding_windows import sliding_windows
 

@@ -12,7 +12,8 @@ import numpy as np
 from docs.bash_blocks import write_client
 from farfield import evaluate, train
 from farfield.curation.index import index_videos
-from farfield.data.manifest import VideoRecord, read_manifest, write_manifest
+from farfield.data.manifest import read_manifest, write_manifest
+from farfield.data.video_record import VideoRecord
 from farfield.synthetic import untrimmed
 from farfield.synthetic.figures import render
 from farfield.synthetic.synthesize import synthesize

@@ -12,7 +12,7 @@ import pytest
 from docs.markdown_blocks import REPOSITORY
 from docs.test_code_blocks import shared_files  # noqa: F401  # a fixture
 from farfield.clip_spec import ClipSpec
-from farfield.data.manifest import COLUMNS
+from farfield.data.video_record import COLUMNS
 from farfield.models.backbones import BACKBONES
 from farfield.models.head_kinds import HeadKind
 from farfield.models.insertion import BLOCKS, PRESETS

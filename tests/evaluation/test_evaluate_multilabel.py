@@ -12,7 +12,8 @@ import torch
 from sklearn.metrics import average_precision_score
 
 from farfield import FarfieldError, build_model, evaluate, load_model, save_model
-from farfield.data.manifest import VideoRecord, read_manifest, write_manifest
+from farfield.data.manifest import read_manifest, write_manifest
+from farfield.data.video_record import VideoRecord
 from farfield.evaluation.multilabel_calibration import fit_pair_temperature
 
 pytestmark = pytest.mark.slow

@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from farfield import build_model, evaluate, save_model
-from farfield.data.manifest import VideoRecord, write_manifest
+from farfield.data.manifest import write_manifest
+from farfield.data.video_record import VideoRecord
 from farfield.errors import FarfieldError
 from farfield.evaluation.multi_head_metrics import measure_jointly, scores_of_heads
 from farfield.evaluation.scores_file import Scores, read_scores

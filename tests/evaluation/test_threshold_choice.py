@@ -15,7 +15,8 @@ from evaluation.test_resampling import scored
 from farfield import build_model, save_model
 from farfield.checkpoints.checkpoint import checkpoint_metadata, load_network, save_operating_point
 from farfield.commands.test_summary import thresholds_line
-from farfield.data.manifest import Manifest, VideoRecord
+from farfield.data.manifest import Manifest
+from farfield.data.video_record import VideoRecord
 from farfield.errors import FarfieldError
 from farfield.evaluation.threshold_choice import (
     ThresholdRule,

@@ -16,8 +16,8 @@ import torch
 
 from exporters.exported_once import exported_once
 from exporters.networks import awake, without_branches, without_repeats
-from farfield.data.manifest import VideoRecord
 from farfield.data.transforms import network_input
+from farfield.data.video_record import VideoRecord
 from farfield.errors import FarfieldError
 from farfield.exporters import export_file
 from farfield.exporters.export_file import ExportOptions, ExportReport, export_model

@@ -12,8 +12,8 @@ import torch
 
 from farfield import Prediction, build_model, load_model, predict, save_model
 from farfield.data.clips import video_views
-from farfield.data.manifest import VideoRecord
 from farfield.data.transforms import network_input
+from farfield.data.video_record import VideoRecord
 from farfield.timelines.joint_labels import joint_cells, rank_labels_jointly
 
 LABELS = ["noun:cup", "noun:door", "noun:tap", "verb:close", "verb:open"]

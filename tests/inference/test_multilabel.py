@@ -19,7 +19,7 @@ from farfield import predict
 from farfield.checkpoints.checkpoint import save_model
 from farfield.clip_spec import ViewsAggregation
 from farfield.data.clips import video_views
-from farfield.data.manifest import VideoRecord
+from farfield.data.video_record import VideoRecord
 from farfield.errors import FarfieldError
 from farfield.inference.labelled_video import (
     BACKGROUND,

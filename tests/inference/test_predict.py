@@ -13,7 +13,7 @@ from farfield import build_model, predict
 from farfield.checkpoints.checkpoint import save_model
 from farfield.clip_spec import ClipOptions
 from farfield.curation.video_inputs import find_videos
-from farfield.data.manifest import VideoRecord
+from farfield.data.video_record import VideoRecord
 from farfield.errors import FarfieldError
 from farfield.inference.predict import PredictOptions, predict_file
 from farfield.inference.prediction_schema import Prediction, RankedLabel

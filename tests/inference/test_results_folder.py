@@ -18,7 +18,8 @@ from safetensors.numpy import load_file
 
 from farfield import build_model
 from farfield.checkpoints.checkpoint import load_network, save_model
-from farfield.data.manifest import VideoRecord, read_manifest
+from farfield.data.manifest import read_manifest
+from farfield.data.video_record import VideoRecord
 from farfield.errors import VideoError
 from farfield.inference import predict_videos, results_folder
 from farfield.inference.labelled_video import labelled, with_timeline, write_labelled_video

@@ -12,7 +12,8 @@ import torch
 
 from farfield.clip_spec import ClipSpec
 from farfield.data.datamodule import VideoDataModule
-from farfield.data.manifest import VideoRecord, read_manifest, write_manifest
+from farfield.data.manifest import read_manifest, write_manifest
+from farfield.data.video_record import VideoRecord
 from farfield.errors import FarfieldError
 from farfield.probing.checks import check_probe, check_readable
 from farfield.probing.options import ProbeSettings

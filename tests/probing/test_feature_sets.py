@@ -16,7 +16,8 @@ from farfield.build import build_model
 from farfield.clip_spec import ClipSpec
 from farfield.data.augmentation import Augmentation
 from farfield.data.datamodule import VideoDataModule
-from farfield.data.manifest import VideoRecord, read_manifest, write_manifest
+from farfield.data.manifest import read_manifest, write_manifest
+from farfield.data.video_record import VideoRecord
 from farfield.models.network import ActionNet
 from farfield.probing import scoring
 from farfield.probing.extraction import VECTORS, Extractor, weights_hash

@@ -20,7 +20,8 @@ from conftest import write_pictures
 from farfield.build import build_model
 from farfield.checkpoints.checkpoint import load_network, save_model
 from farfield.data import samplers
-from farfield.data.manifest import Manifest, VideoRecord, read_manifest, write_manifest
+from farfield.data.manifest import Manifest, read_manifest, write_manifest
+from farfield.data.video_record import VideoRecord
 from farfield.errors import FarfieldError
 from farfield.evaluation.evaluate import evaluate
 from farfield.probing import feature_cache, training_set

@@ -10,7 +10,8 @@ import benchmark_untrimmed
 import pytest
 
 from docs.page_folder import make_untrimmed
-from farfield.data.manifest import VideoRecord, read_manifest, write_manifest
+from farfield.data.manifest import read_manifest, write_manifest
+from farfield.data.video_record import VideoRecord
 from farfield.synthetic.synthesize import RECORD, VERSION
 from scripts.conftest import run_commands_here
 

@@ -22,7 +22,8 @@ from PIL import Image
 from scipy import stats
 
 from farfield.curation.split import split
-from farfield.data.manifest import VideoRecord, read_manifest, write_manifest
+from farfield.data.manifest import read_manifest, write_manifest
+from farfield.data.video_record import VideoRecord
 from farfield.evaluation.metrics import wilson
 from farfield.evaluation.scores_file import Scores, write_scores
 from scripts.conftest import run_commands_here

@@ -25,7 +25,8 @@ from farfield.clip_spec import ClipSpec
 from farfield.data.augmentation import Draw, Mix
 from farfield.data.datamodule import VideoDataModule
 from farfield.data.datasets import Batch
-from farfield.data.manifest import VideoRecord, read_manifest, write_manifest
+from farfield.data.manifest import read_manifest, write_manifest
+from farfield.data.video_record import VideoRecord
 from farfield.errors import FarfieldError
 from farfield.models.network import ActionNet
 from farfield.scoring.load import load_model

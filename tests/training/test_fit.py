@@ -18,7 +18,8 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from farfield.checkpoints.checkpoint import load_network
-from farfield.data.manifest import VideoRecord, read_manifest, write_manifest
+from farfield.data.manifest import read_manifest, write_manifest
+from farfield.data.video_record import VideoRecord
 from farfield.training import run_folder
 from farfield.training.run_folder import RunFiles
 

@@ -15,8 +15,9 @@ from torch.nn import functional as F
 from farfield.build import build_model
 from farfield.checkpoints.checkpoint import load_network
 from farfield.data.augmentation import Draw, Mix
-from farfield.data.manifest import Manifest, VideoRecord, read_manifest, write_manifest
+from farfield.data.manifest import Manifest, read_manifest, write_manifest
 from farfield.data.targets import row_targets
+from farfield.data.video_record import VideoRecord
 from farfield.errors import FarfieldError
 from farfield.task import class_probabilities, split_heads
 from farfield.training.config import make_run

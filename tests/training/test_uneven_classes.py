@@ -14,7 +14,8 @@ import yaml
 from lightning.pytorch import Callback
 from torchmetrics.functional.classification import multiclass_accuracy
 
-from farfield.data.manifest import VideoRecord, read_manifest, write_manifest
+from farfield.data.manifest import read_manifest, write_manifest
+from farfield.data.video_record import VideoRecord
 from farfield.training.config import make_run
 from farfield.training.loss import LossSettings
 from farfield.training.train import train_run

@@ -14,9 +14,10 @@ from torch.nn import functional as F
 
 from farfield.clip_spec import ClipSpec
 from farfield.data.datamodule import VideoDataModule
-from farfield.data.manifest import VideoRecord, write_manifest
+from farfield.data.manifest import write_manifest
 from farfield.data.targets import WholeVideos
 from farfield.data.untrimmed_options import UntrimmedOptions
+from farfield.data.video_record import VideoRecord
 from farfield.errors import FarfieldError
 from farfield.training.config import make_run
 from farfield.training.train import train_run

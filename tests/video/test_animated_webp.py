@@ -11,7 +11,7 @@ from PIL import Image
 from conftest import number_of, numbered_frame
 from farfield.curation.inspection import InspectionJob, inspect
 from farfield.curation.transcode import Encoding, transcode
-from farfield.data.manifest import VideoRecord
+from farfield.data.video_record import VideoRecord
 from farfield.video.decoders import DecodeError, open_video
 
 

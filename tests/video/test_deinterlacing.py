@@ -13,7 +13,7 @@ from farfield.curation.transcode import Encoding, transcode
 from farfield.data.augmentation import Augmentation
 from farfield.data.clips import training_clips, video_views
 from farfield.data.frame_cache import FrameCache
-from farfield.data.manifest import VideoRecord
+from farfield.data.video_record import VideoRecord
 from farfield.timelines.sliding_windows import sliding_windows
 from farfield.video.decoders import open_video
 from streams import live_windows

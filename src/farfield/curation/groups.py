@@ -10,7 +10,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
 from farfield.curation.formats.folders import SPLITS
-from farfield.data.manifest import COLUMNS, Manifest, VideoRecord, read_manifest
+from farfield.data.manifest import Manifest, read_manifest
+from farfield.data.video_record import COLUMNS, VideoRecord
 from farfield.errors import FarfieldError
 
 

@@ -15,7 +15,8 @@ from farfield.curation.formats.ava import refuse_ava, refuse_boxes
 from farfield.curation.formats.registry import FORMATS, FormatName
 from farfield.curation.frame_rate_option import check_fps
 from farfield.curation.manifest_output import make_parent_folder, path_in_manifest, refuse_to_replace_other_files
-from farfield.data.manifest import VideoRecord, write_manifest
+from farfield.data.manifest import write_manifest
+from farfield.data.video_record import VideoRecord
 from farfield.errors import FarfieldError, nearest
 from farfield.parallel import for_each
 from farfield.progress import ProgressBar

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from farfield.curation.inspection import Inspected
-from farfield.data.manifest import VideoRecord
+from farfield.data.video_record import VideoRecord
 
 
 @dataclass

@@ -17,7 +17,7 @@ from PIL import Image
 
 from farfield.curation.transcode import frame_rate
 from farfield.data.frame_sampling import ClipTooShort, stream_frames
-from farfield.data.manifest import VideoRecord
+from farfield.data.video_record import VideoRecord
 from farfield.video.container import NotAVideo
 from farfield.video.decoder_names import Decoder
 from farfield.video.decoders import DecodeError, open_video

@@ -20,7 +20,8 @@ from farfield.curation.frame_rate_option import check_fps
 from farfield.curation.store import check_store_folder, open_store, remove_partial_files
 from farfield.curation.transcode import Transcoded, probe, source_size, transcode
 from farfield.curation.transcode_jobs import TranscodeJob, list_jobs
-from farfield.data.manifest import VideoRecord, write_manifest
+from farfield.data.manifest import write_manifest
+from farfield.data.video_record import VideoRecord
 from farfield.errors import FarfieldError
 from farfield.parallel import Engine, for_each
 from farfield.progress import ProgressBar

@@ -14,7 +14,8 @@ from farfield.atomic_write import atomic_write
 from farfield.curation.group_assignment import assign
 from farfield.curation.groups import Siblings, find_siblings, read_with_groups
 from farfield.curation.manifest_output import path_in_manifest
-from farfield.data.manifest import Manifest, VideoRecord, read_manifest, write_manifest
+from farfield.data.manifest import Manifest, read_manifest, write_manifest
+from farfield.data.video_record import VideoRecord
 from farfield.errors import FarfieldError
 
 RECORD = "split.json"

@@ -22,7 +22,8 @@ from farfield.curation.folder_scan import SkippedFiles
 from farfield.curation.formats.annotation_source import AnnotationSource
 from farfield.curation.formats.kinetics import read_kinetics, read_rows
 from farfield.curation.manifest_output import make_parent_folder, path_in_manifest
-from farfield.data.manifest import Manifest, VideoRecord, read_manifest, record_file, write_manifest
+from farfield.data.manifest import Manifest, read_manifest, record_file, write_manifest
+from farfield.data.video_record import VideoRecord
 from farfield.errors import FarfieldError, nearest
 
 Row = TypeVar("Row")

@@ -14,7 +14,8 @@ from farfield.curation.folder_scan import Reason, SkippedFiles, has_video_suffix
 from farfield.curation.formats.folders import classes_of_folder, videos_of_folder
 from farfield.curation.formats.kinetics import ClipKey, label_of_clip
 from farfield.curation.frame_rate_option import fill_fps
-from farfield.data.manifest import VideoRecord, read_manifest
+from farfield.data.manifest import read_manifest
+from farfield.data.video_record import VideoRecord
 from farfield.errors import FarfieldError
 
 TAR_SUFFIXES = (".tar", ".tar.gz", ".tgz")

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from farfield.curation.folder_scan import Reason, SkippedFiles, scan_folder
-from farfield.data.manifest import VideoRecord, read_manifest
+from farfield.data.manifest import read_manifest
+from farfield.data.video_record import VideoRecord
 from farfield.errors import FarfieldError
 from farfield.video.frame_folder import looks_like_frames
 

@@ -27,7 +27,7 @@ from farfield.data.frame_sampling import (
     stream_frames,
     uniform_views,
 )
-from farfield.data.manifest import VideoRecord
+from farfield.data.video_record import VideoRecord
 from farfield.errors import VideoError
 from farfield.video.decoder_names import Decoder
 from farfield.video.decoders import Video, open_video

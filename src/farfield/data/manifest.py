@@ -16,52 +16,17 @@ import csv
 import hashlib
 import json
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
-from itertools import chain, islice
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from farfield.atomic_write import atomic_write
+from farfield.data.manifest_csv import read_blocks
 from farfield.data.string_array import StringArray
+from farfield.data.video_record import COLUMNS, NUMBERS, WHOLE_NUMBERS, VideoRecord, split_labels
 from farfield.errors import FarfieldError, nearest
-
-
-@dataclass(frozen=True)
-class VideoRecord:
-    """One row of a manifest; the manifest's columns are explained in `farfield.data.manifest`.
-
-    `label` is one label, several labels separated by `|`, or "" for none. Any other value that the row leaves empty is
-    None.
-    """
-
-    path: str
-    label: str
-    start_seconds: float | None = None
-    end_seconds: float | None = None
-    num_frames: int | None = None
-    fps: float | None = None
-    width: int | None = None
-    height: int | None = None
-    duration_seconds: float | None = None
-    group: str | None = None
-
-    @property
-    def labels(self) -> tuple[str, ...]:
-        """Labels of the row; empty if it has none of the classes."""
-        return split_labels(self.label)
-
-
-def split_labels(text: str) -> tuple[str, ...]:
-    """Split a manifest's label at `|`."""
-    return tuple(label for each in text.split("|") if (label := each.strip()))
-
-
-COLUMNS = tuple(field.name for field in fields(VideoRecord))
-_NUMBERS = COLUMNS[2:-1]
-_WHOLE_NUMBERS = ("num_frames", "width", "height")
 
 
 class Manifest(Sequence[VideoRecord]):
@@ -76,7 +41,7 @@ class Manifest(Sequence[VideoRecord]):
     def __init__(self, records: Iterable[VideoRecord], *, root: str | Path, source: str = "manifest") -> None:
         rows = list(records)
         columns: dict[str, Sequence[Any]] = {name: [getattr(row, name) for row in rows] for name in COLUMNS}
-        for name in _NUMBERS:
+        for name in NUMBERS:
             columns[name] = [math.nan if value is None else value for value in columns[name]]
         columns["group"] = [value or "" for value in columns["group"]]
         self._set_columns([columns] if rows else [], Path(root), source)
@@ -97,7 +62,7 @@ class Manifest(Sequence[VideoRecord]):
         self._paths = StringArray()
         met: dict[str, int] = {}
         ids: list[np.ndarray] = []
-        numbers: dict[str, list[np.ndarray]] = {name: [] for name in _NUMBERS}
+        numbers: dict[str, list[np.ndarray]] = {name: [] for name in NUMBERS}
         groups = StringArray()
         for block in blocks:
             self._paths.add(block["path"])
@@ -138,7 +103,7 @@ class Manifest(Sequence[VideoRecord]):
         value = math.nan if column is None else float(column[index])
         if math.isnan(value):
             return None
-        return int(value) if name in _WHOLE_NUMBERS else value
+        return int(value) if name in WHOLE_NUMBERS else value
 
     def path(self, index: int) -> Path:
         """Return the path of a row's video file."""
@@ -231,7 +196,7 @@ def read_manifest(
         with path.open(newline="", encoding="utf-8-sig", errors="surrogateescape") as file:
             folder = path.parent if root is None else Path(root)
             manifest = Manifest.of_columns(
-                _blocks(file, path, group_column, needs_labels=needs_labels), root=folder, source=str(path)
+                read_blocks(file, path, group_column, needs_labels=needs_labels), root=folder, source=str(path)
             )
     except csv.Error as error:
         raise FarfieldError(
@@ -287,117 +252,3 @@ def write_manifest(path: str | Path, records: Sequence[VideoRecord]) -> None:
 def _sort_labels(labels: set[str]) -> list[str]:
     numbers = all(label.isdecimal() for label in labels)
     return sorted(labels, key=lambda label: (int(label) if numbers else 0, label))
-
-
-def _blocks(
-    file: Iterator[str], path: Path, group_column: str, *, needs_labels: bool
-) -> Iterator[dict[str, Sequence[Any]]]:
-    """Yield blocks of checked rows, each a dict of column name to values. Blocks limit the memory needed."""
-    header = [name.strip() for name in next(csv.reader(file), [])]
-    ignored: set[str] = set()
-    if group_column != "group" and group_column in header:
-        ignored = {name for name in header if name not in COLUMNS[:-1]} - {group_column}
-    if any(not name.isprintable() for name in header):
-        raise csv.Error("its first line is not text")
-    for name in header:
-        if name not in {*COLUMNS, group_column, *ignored}:
-            raise FarfieldError(f"{path} has an unknown column {name!r}. {nearest(name, COLUMNS)}")
-    for name in COLUMNS[: 2 if needs_labels else 1]:
-        if name not in header:
-            raise FarfieldError(
-                f"{path} has no column {name!r}; its first line is {','.join(header)!r}. A manifest starts with a line "
-                "of column names, at least `path,label`. `farfield data index` reads other formats."
-            )
-    if len(set(header)) < len(header):
-        name = next(name for name in header if header.count(name) > 1)
-        raise FarfieldError(
-            f"{path} has the column {name!r} twice: its first line is {','.join(header)!r}. Remove one of the two."
-        )
-    line = 2
-    while lines := list(islice(file, _BLOCK)):
-        text = "".join(lines).replace("\r\n", "\n")
-        plain = '"' not in text and "\r" not in text
-        if plain and {each.count(",") for each in lines} == {len(header) - 1}:
-            # Fast path without quotes: split at commas and line ends; column i is every len(header)-th field.
-            cells = text.removesuffix("\n").replace("\n", ",").split(",")
-            columns: list[Sequence[str]] = [cells[i :: len(header)] for i in range(len(header))]
-            numbers: Sequence[int] = range(line, line + len(lines))
-        else:
-            # A quoted field may continue in the next block.
-            rows = csv.reader(chain(lines, file) if '"' in text else lines)
-            numbered = [(number, row) for number, row in enumerate(rows, start=line) if row]
-            for number, row in numbered:
-                if len(row) != len(header):
-                    raise FarfieldError(
-                        f"{path}, line {number}: the row has more or fewer values than the header ({len(row)} instead "
-                        f"of {len(header)}). Give one value for each column, and put values that contain commas in "
-                        "double quotes."
-                    )
-            columns = [[row[i] for _, row in numbered] for i in range(len(header))]
-            numbers = [number for number, _ in numbered]
-        texts = {
-            "group" if name == group_column else name: [text.strip() for text in column]
-            for name, column in zip(header, columns, strict=True)
-            if name not in ignored
-        }
-        texts.setdefault("label", [""] * len(numbers))
-        yield _checked(texts, path, numbers)
-        line += len(lines)
-
-
-_BLOCK = 10_000
-"""Rows in a block."""
-
-
-def _checked(texts: Mapping[str, Sequence[str]], path: Path, lines: Sequence[int]) -> dict[str, Sequence[Any]]:
-    """Check the columns of a block, and convert numbers.
-
-    Args:
-        texts: columns of strings.
-        path: file, for messages.
-        lines: line number of each row in the file.
-
-    Raises:
-        FarfieldError: for an invalid value; the message names the line.
-    """
-    columns: dict[str, Any] = {name: texts[name] for name in COLUMNS[:2]}
-    if not all(texts["path"]):
-        raise FarfieldError(
-            f"{path}, line {lines[texts['path'].index('')]}: the path is empty. Every row needs a path."
-        )
-    for name in _NUMBERS:
-        if name not in texts or not any(texts[name]):
-            continue
-        numbers = np.fromiter(map(_number, texts[name]), np.float64, len(lines))
-        if (numbers == _INVALID).any():
-            row = int(np.argmax(numbers == _INVALID))
-            raise FarfieldError(
-                f"{path}, line {lines[row]}: {name} is {texts[name][row]!r}; it must be a number >= 0, or empty."
-            )
-        columns[name] = np.floor(numbers) if name in _WHOLE_NUMBERS else numbers
-    if "group" in texts:
-        columns["group"] = texts["group"]
-    if "end_seconds" in columns:
-        ends = columns["end_seconds"]
-        starts = np.nan_to_num(columns.get("start_seconds", ends * 0))
-        if (ends <= starts).any():
-            row = int(np.argmax(ends <= starts))
-            raise FarfieldError(
-                f"{path}, line {lines[row]}: the segment [{starts[row]}, {ends[row]}) is empty. Raise end_seconds "
-                "above start_seconds."
-            )
-    return columns
-
-
-_INVALID = -1.0
-
-
-def _number(text: str) -> float:
-    """Parse a number of at least 0; NaN for an empty string, `_INVALID` for anything else."""
-    if not text:
-        return math.nan
-    try:
-        number = float(text)
-    except ValueError:
-        return _INVALID
-    return number if 0 <= number < math.inf else _INVALID

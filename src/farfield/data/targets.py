@@ -11,7 +11,8 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from farfield.data.frame_sampling import SEGMENT_TOLERANCE_SECONDS
-from farfield.data.manifest import Manifest, VideoRecord
+from farfield.data.manifest import Manifest
+from farfield.data.video_record import VideoRecord
 from farfield.errors import FarfieldError
 from farfield.task import Task, head_columns
 

@@ -9,8 +9,9 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Int
 
-from farfield.data.manifest import Manifest, VideoRecord, read_manifest
+from farfield.data.manifest import Manifest, read_manifest
 from farfield.data.samplers import class_balanced_order
+from farfield.data.video_record import VideoRecord
 from farfield.errors import FarfieldError
 
 log = logging.getLogger("farfield")

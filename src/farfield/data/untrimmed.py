@@ -16,7 +16,7 @@ from jaxtyping import Bool, Float, Int
 from farfield.clip_spec import ClipSpec
 from farfield.data.frame_sampling import random_clip, stream_frames
 from farfield.data.hard_negatives import HardWindow
-from farfield.data.manifest import Manifest, VideoRecord
+from farfield.data.manifest import Manifest
 from farfield.data.targets import ClipTargets, WholeVideos
 from farfield.data.untrimmed_sampling import (
     NoFreeTime,
@@ -26,6 +26,7 @@ from farfield.data.untrimmed_sampling import (
     place_in_window,
     place_outside,
 )
+from farfield.data.video_record import VideoRecord
 from farfield.errors import FarfieldError, nearest
 
 NEGATIVE_SHARE = 0.3

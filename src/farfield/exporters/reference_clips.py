@@ -15,8 +15,9 @@ from farfield.clip_spec import ClipSpec
 from farfield.curation.folder_scan import SkippedFiles
 from farfield.curation.video_inputs import find_videos
 from farfield.data.clips import video_views
-from farfield.data.manifest import VideoRecord, read_manifest
+from farfield.data.manifest import read_manifest
 from farfield.data.targets import row_targets
+from farfield.data.video_record import VideoRecord
 from farfield.errors import FarfieldError, VideoError
 from farfield.progress import ProgressBar
 from farfield.task import DEFAULT_TASK, Task

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from farfield.data.clips import views_of
-from farfield.data.manifest import VideoRecord
+from farfield.data.video_record import VideoRecord
 from farfield.errors import FarfieldError
 from farfield.inference.prediction_schema import Prediction, any_reaches_threshold, rank, rank_heads
 from farfield.progress import ProgressBar, bar_to, progress_bars

@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 
 from farfield.allocator import keep_freed_memory
-from farfield.data.manifest import VideoRecord
+from farfield.data.video_record import VideoRecord
 from farfield.errors import FarfieldError, VideoError
 from farfield.inference.predict import OnProgress, PredictOptions, predict_file
 from farfield.inference.prediction_schema import Prediction

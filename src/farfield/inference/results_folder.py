@@ -20,7 +20,7 @@ from typing import Any, Literal, get_args
 from filelock import FileLock, Timeout
 
 from farfield.atomic_write import write_text_atomically
-from farfield.data.manifest import VideoRecord
+from farfield.data.video_record import VideoRecord
 from farfield.errors import FarfieldError, VideoError, nearest
 from farfield.inference.embeddings import join_features, write_features
 from farfield.inference.labelled_video import write_labelled_video

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from farfield.clip_spec import ViewsAggregation
 from farfield.data.clips import video_views
-from farfield.data.manifest import VideoRecord
+from farfield.data.video_record import VideoRecord
 from farfield.errors import FarfieldError
 from farfield.models.network import ActionNet
 from farfield.scoring.aggregation import aggregate_views, view_probabilities

@@ -18,8 +18,8 @@ import numpy as np
 import torch
 
 from farfield.data.clips import views_of
-from farfield.data.manifest import VideoRecord
 from farfield.data.transforms import network_input
+from farfield.data.video_record import VideoRecord
 from farfield.errors import FarfieldError, VideoError
 from farfield.inference.predict import PredictOptions, predict_video
 from farfield.inference.prediction_schema import Prediction

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 from jaxtyping import UInt8
 
-from farfield.data.manifest import split_labels
+from farfield.data.video_record import split_labels
 from farfield.synthetic.figures import FORWARD_ACTIONS, NUM_FRAMES, STANDING, WIDTH, Action, Scene
 
 LABELS = sorted(FORWARD_ACTIONS)

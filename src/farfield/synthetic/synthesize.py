@@ -14,8 +14,9 @@ from typing import Literal
 import numpy as np
 from jaxtyping import UInt8
 
-from farfield.data.manifest import VideoRecord, write_manifest
+from farfield.data.manifest import write_manifest
 from farfield.data.randomness import Purpose, generator
+from farfield.data.video_record import VideoRecord
 from farfield.errors import FarfieldError
 from farfield.parallel import end_with_parent, usable_cores, worker_context
 from farfield.progress import ProgressBar

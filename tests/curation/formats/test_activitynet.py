@@ -11,7 +11,8 @@ import pytest
 from farfield.curation.folder_scan import SkippedFiles
 from farfield.curation.formats.activitynet import read_activitynet
 from farfield.curation.formats.annotation_source import AnnotationSource
-from farfield.data.manifest import VideoRecord, read_manifest
+from farfield.data.manifest import read_manifest
+from farfield.data.video_record import VideoRecord
 from farfield.errors import FarfieldError
 
 DATABASE = {

@@ -7,7 +7,7 @@ import pytest
 
 from farfield.curation.formats.annotation_source import AnnotationSource
 from farfield.curation.formats.eaf import read_eaf
-from farfield.data.manifest import VideoRecord
+from farfield.data.video_record import VideoRecord
 from farfield.errors import FarfieldError
 
 MEDIA = '<MEDIA_DESCRIPTOR MEDIA_URL="file:///C:/shots/a.mp4" MIME_TYPE="video/mp4" RELATIVE_MEDIA_URL="./a.mp4"/>'

@@ -10,7 +10,7 @@ import pytest
 
 from farfield.curation.formats.annotation_source import AnnotationSource
 from farfield.curation.formats.fiftyone import read_fiftyone
-from farfield.data.manifest import VideoRecord
+from farfield.data.video_record import VideoRecord
 from farfield.errors import FarfieldError
 
 

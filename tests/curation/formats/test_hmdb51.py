@@ -6,7 +6,7 @@ import pytest
 
 from farfield.curation.formats.annotation_source import AnnotationSource
 from farfield.curation.formats.hmdb51 import film_of, read_hmdb51
-from farfield.data.manifest import VideoRecord
+from farfield.data.video_record import VideoRecord
 from farfield.errors import FarfieldError
 
 FLY = """\

@@ -11,7 +11,8 @@ from farfield.curation.formats.annotation_source import AnnotationSource
 from farfield.curation.formats.kinetics import read_kinetics
 from farfield.curation.index import index_videos
 from farfield.curation.subset import write_subset
-from farfield.data.manifest import VideoRecord, read_manifest
+from farfield.data.manifest import read_manifest
+from farfield.data.video_record import VideoRecord
 from farfield.errors import FarfieldError
 
 

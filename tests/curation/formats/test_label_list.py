@@ -9,7 +9,8 @@ from farfield.curation.formats.annotation_source import AnnotationSource
 from farfield.curation.formats.mmaction2 import read_mmaction2
 from farfield.curation.formats.pyslowfast import read_pyslowfast
 from farfield.curation.index import index_videos
-from farfield.data.manifest import VideoRecord, read_manifest
+from farfield.data.manifest import read_manifest
+from farfield.data.video_record import VideoRecord
 from farfield.errors import FarfieldError
 
 Reader = Callable[[AnnotationSource], Iterator[VideoRecord]]

@@ -8,7 +8,8 @@ import pytest
 
 from farfield.curation.formats.annotation_source import AnnotationSource
 from farfield.curation.formats.table import read_table
-from farfield.data.manifest import VideoRecord, read_manifest
+from farfield.data.manifest import read_manifest
+from farfield.data.video_record import VideoRecord
 from farfield.errors import FarfieldError
 
 COLUMNS = {"path": "file", "label": "action", "start": "begin", "end": "finish", "group": "person"}

@@ -9,7 +9,8 @@ import pytest
 from farfield.curation.folder_scan import SkippedFiles
 from farfield.curation.formats.annotation_source import AnnotationSource
 from farfield.curation.formats.thumos14 import read_thumos14
-from farfield.data.manifest import VideoRecord, read_manifest
+from farfield.data.manifest import read_manifest
+from farfield.data.video_record import VideoRecord
 from farfield.errors import FarfieldError
 
 CHECK, PROBE, MIXED = "video_validation_0000017", "video_test_0000023", "video_test_0000031"

@@ -9,7 +9,8 @@ import pytest
 from farfield.curation.formats.annotation_source import AnnotationSource
 from farfield.curation.formats.ucf101 import read_ucf101
 from farfield.curation.index import index_videos
-from farfield.data.manifest import VideoRecord, read_manifest
+from farfield.data.manifest import read_manifest
+from farfield.data.video_record import VideoRecord
 from farfield.errors import FarfieldError
 
 CLASSES = "1 FlyKites\r\n2 HandstandPushups\r\n"

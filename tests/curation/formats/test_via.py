@@ -11,7 +11,8 @@ import pytest
 from farfield.curation.formats.annotation_source import AnnotationSource
 from farfield.curation.formats.via import read_via
 from farfield.curation.index import index_videos
-from farfield.data.manifest import VideoRecord, read_manifest
+from farfield.data.manifest import read_manifest
+from farfield.data.video_record import VideoRecord
 from farfield.errors import FarfieldError
 
 ATTRIBUTES = {

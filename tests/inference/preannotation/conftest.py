@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from farfield.data.manifest import VideoRecord
+from farfield.data.video_record import VideoRecord
 from farfield.inference.prediction_schema import Prediction, RankedLabel
 from farfield.inference.results_folder import open_results
 from farfield.timelines.segments import Segment

@@ -24,7 +24,7 @@ from typing import Any
 from farfield.curation.formats.annotation_source import NO_LABEL, AnnotationSource
 from farfield.curation.formats.json_files import read_json
 from farfield.curation.formats.segments import clip_segment, parse_seconds, parse_segment
-from farfield.data.manifest import VideoRecord
+from farfield.data.video_record import VideoRecord
 from farfield.errors import FarfieldError, nearest
 
 NEEDED = "Give ActivityNet's JSON, for example activity_net.v1-3.min.json."

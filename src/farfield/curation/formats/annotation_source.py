@@ -9,7 +9,7 @@ from functools import cached_property
 from pathlib import Path
 
 from farfield.curation.folder_scan import Reason, SkippedFiles, has_video_suffix, scan_folder
-from farfield.data.manifest import VideoRecord
+from farfield.data.video_record import VideoRecord
 
 NO_LABEL = "it has no label"
 """Reason for leaving out a video or a row; published lists of test videos, for example, have no labels."""

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from farfield.curation.formats.annotation_source import AnnotationSource
-from farfield.data.manifest import VideoRecord
+from farfield.data.video_record import VideoRecord
 from farfield.errors import FarfieldError
 
 _LINES = 20

@@ -20,7 +20,7 @@ from pathlib import Path
 from farfield.curation.formats.annotation_source import AnnotationSource
 from farfield.curation.formats.segments import clip_segment, parse_seconds, parse_segment
 from farfield.curation.text_files import read_csv, read_text
-from farfield.data.manifest import VideoRecord
+from farfield.data.video_record import VideoRecord
 from farfield.errors import FarfieldError
 
 COLUMNS = ("id", "subject", "actions", "length")

@@ -38,7 +38,7 @@ from xml.etree import ElementTree
 from farfield.curation.formats.annotation_source import AnnotationSource
 from farfield.curation.formats.tool_export import find_videos, join_labels, own_frame_rate
 from farfield.curation.formats.xml_files import read_xml
-from farfield.data.manifest import VideoRecord
+from farfield.data.video_record import VideoRecord
 from farfield.errors import FarfieldError, nearest
 
 NEEDED = "Give annotations.xml of a CVAT export, unpacked, or a folder of such files."

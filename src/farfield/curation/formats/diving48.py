@@ -16,7 +16,7 @@ from pathlib import Path
 
 from farfield.curation.formats.annotation_source import NO_LABEL, AnnotationSource
 from farfield.curation.formats.json_files import read_json
-from farfield.data.manifest import VideoRecord
+from farfield.data.video_record import VideoRecord
 from farfield.errors import FarfieldError
 
 _NEEDED = "Give a list of Diving48, for example Diving48_V2_train.json."

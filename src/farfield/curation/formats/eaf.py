@@ -32,7 +32,7 @@ from farfield.curation.folder_scan import has_video_suffix
 from farfield.curation.formats.annotation_source import AnnotationSource
 from farfield.curation.formats.tool_export import choose, find_videos, join_labels
 from farfield.curation.formats.xml_files import read_xml
-from farfield.data.manifest import VideoRecord
+from farfield.data.video_record import VideoRecord
 from farfield.errors import FarfieldError
 
 NEEDED = "Give a file that ELAN has saved (.eaf), or a folder of such files."

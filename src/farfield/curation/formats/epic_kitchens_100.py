@@ -17,7 +17,7 @@ from pathlib import Path
 
 from farfield.curation.formats.annotation_source import NO_LABEL, AnnotationSource
 from farfield.curation.text_files import read_csv
-from farfield.data.manifest import VideoRecord
+from farfield.data.video_record import VideoRecord
 from farfield.errors import FarfieldError
 
 COLUMNS = ("participant_id", "video_id", "start_timestamp", "stop_timestamp")

@@ -41,7 +41,7 @@ from farfield.curation.formats.tool_export import (
     join_labels,
     own_frame_rate,
 )
-from farfield.data.manifest import VideoRecord
+from farfield.data.video_record import VideoRecord
 from farfield.errors import FarfieldError
 
 NEEDED = (

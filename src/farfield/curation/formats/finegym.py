@@ -26,7 +26,7 @@ from typing import Any
 from farfield.curation.formats.annotation_source import AnnotationSource
 from farfield.curation.formats.json_files import read_json
 from farfield.curation.text_files import read_text
-from farfield.data.manifest import VideoRecord
+from farfield.data.video_record import VideoRecord
 from farfield.errors import FarfieldError
 
 _ELEMENT = re.compile(r"((.{11})_(E_\d+_\d+)_(A_\d+_\d+))\s+(\d+)")

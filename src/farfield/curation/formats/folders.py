@@ -11,7 +11,7 @@ from pathlib import Path, PurePosixPath
 
 from farfield.curation.folder_scan import Reason, SkippedFiles, hidden_reason, scan_folder
 from farfield.curation.formats.annotation_source import AnnotationSource
-from farfield.data.manifest import VideoRecord
+from farfield.data.video_record import VideoRecord
 from farfield.errors import FarfieldError
 
 SPLITS = {"train", "training", "val", "valid", "validation", "test", "testing"}

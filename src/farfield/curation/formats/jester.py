@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 from farfield.curation.formats.annotation_source import NO_LABEL, AnnotationSource
 from farfield.curation.formats.id_label_csv import find_frames_or_video, read_id_label_csv
-from farfield.data.manifest import VideoRecord
+from farfield.data.video_record import VideoRecord
 
 
 def read_jester(source: AnnotationSource) -> Iterator[VideoRecord]:

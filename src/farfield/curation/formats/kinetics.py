@@ -18,7 +18,7 @@ from pathlib import Path
 from farfield.curation.folder_scan import Reason, scan_folder
 from farfield.curation.formats.annotation_source import NO_LABEL, AnnotationSource
 from farfield.curation.text_files import read_text
-from farfield.data.manifest import VideoRecord
+from farfield.data.video_record import VideoRecord
 from farfield.errors import FarfieldError
 
 CLIP_COLUMNS = {"youtube_id", "time_start"}

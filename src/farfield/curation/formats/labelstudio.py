@@ -42,7 +42,7 @@ from farfield.curation.formats.tool_export import (
     frames_to_seconds,
     join_labels,
 )
-from farfield.data.manifest import VideoRecord
+from farfield.data.video_record import VideoRecord
 from farfield.errors import FarfieldError, nearest
 
 NEEDED = "Give Label Studio's export in the format JSON."

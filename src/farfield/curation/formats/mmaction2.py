@@ -17,7 +17,7 @@ from pathlib import Path
 from farfield.curation.folder_scan import has_video_suffix
 from farfield.curation.formats.annotation_source import NO_LABEL, AnnotationSource
 from farfield.curation.formats.label_list import ListLine, name_labels, read_list
-from farfield.data.manifest import VideoRecord
+from farfield.data.video_record import VideoRecord
 
 IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png"}
 

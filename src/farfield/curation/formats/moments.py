@@ -20,7 +20,7 @@ from pathlib import Path, PurePosixPath
 from farfield.curation.formats.annotation_source import NO_LABEL, AnnotationSource
 from farfield.curation.formats.video_paths import locate_video
 from farfield.curation.text_files import read_text
-from farfield.data.manifest import VideoRecord
+from farfield.data.video_record import VideoRecord
 from farfield.errors import FarfieldError, nearest
 
 

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from farfield.curation.formats.annotation_source import NO_LABEL, AnnotationSource
 from farfield.curation.formats.label_list import name_labels, read_list
 from farfield.curation.text_files import read_text
-from farfield.data.manifest import VideoRecord
+from farfield.data.video_record import VideoRecord
 from farfield.errors import FarfieldError
 
 FRAME_LIST = "original_vido_id"

@@ -22,7 +22,7 @@ from farfield.curation.formats.annotation_source import NO_LABEL, AnnotationSour
 from farfield.curation.formats.id_label_csv import find_frames_or_video, read_id_label_csv
 from farfield.curation.formats.json_files import parse_json
 from farfield.curation.text_files import read_text
-from farfield.data.manifest import VideoRecord
+from farfield.data.video_record import VideoRecord
 from farfield.errors import FarfieldError, nearest
 
 _NEEDED = "Give a list of Something-Something, for example train.json."

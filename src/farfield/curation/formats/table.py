@@ -20,7 +20,7 @@ from farfield.curation.folder_scan import has_video_suffix
 from farfield.curation.formats.annotation_source import NO_LABEL, AnnotationSource
 from farfield.curation.formats.segments import parse_seconds
 from farfield.curation.text_files import read_text
-from farfield.data.manifest import VideoRecord, split_labels
+from farfield.data.video_record import VideoRecord, split_labels
 from farfield.errors import FarfieldError, nearest
 
 FIELDS = {"path": "path", "label": "label", "start": "start_seconds", "end": "end_seconds", "group": "group"}

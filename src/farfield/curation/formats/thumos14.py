@@ -26,7 +26,7 @@ from pathlib import Path
 from farfield.curation.formats.annotation_source import AnnotationSource
 from farfield.curation.formats.segments import clip_segment, parse_segment
 from farfield.curation.text_files import read_text
-from farfield.data.manifest import VideoRecord
+from farfield.data.video_record import VideoRecord
 from farfield.errors import FarfieldError
 
 AMBIGUOUS = "Ambiguous"

@@ -15,7 +15,7 @@ from farfield.curation.class_names import read_class_list
 from farfield.curation.formats.annotation_source import AnnotationSource
 from farfield.curation.formats.video_paths import locate_video
 from farfield.curation.text_files import read_text
-from farfield.data.manifest import VideoRecord
+from farfield.data.video_record import VideoRecord
 from farfield.errors import FarfieldError, nearest
 
 LINE = re.compile(r"(?P<path>(?P<label>[^/\s]+)/v_[^/\s]+_(?P<group>g\d+)_c\d+\.avi)(?:\s+(?P<number>\d+))?")

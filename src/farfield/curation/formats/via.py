@@ -28,7 +28,7 @@ from urllib.parse import unquote, urlsplit
 from farfield.curation.formats.annotation_source import NO_LABEL, AnnotationSource
 from farfield.curation.formats.json_files import read_json
 from farfield.curation.formats.tool_export import checked, choose, find_videos, join_labels
-from farfield.data.manifest import VideoRecord
+from farfield.data.video_record import VideoRecord
 from farfield.errors import FarfieldError
 
 NEEDED = "Give the JSON file of a VIA 3 project."
