@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-import farfield.data.manifest as manifest_module
+from farfield.data import manifest_csv
 from farfield.data.manifest import Manifest, read_manifest, write_manifest
 from farfield.data.video_record import VideoRecord
 from farfield.errors import FarfieldError
@@ -99,7 +99,7 @@ def test_blanks_around_a_value_are_stripped(quote: str, tmp_path: Path) -> None:
 
 
 def test_many_rows_are_read_in_blocks_and_named_by_their_lines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(manifest_module, "_BLOCK", 7)
+    monkeypatch.setattr(manifest_csv, "_BLOCK", 7)
     lines = ["path,label,num_frames"] + [f"vidéo_{i}.mp4,{i % 3},{i}" for i in range(50)]
     quoted = [*lines[:20], '"with ""quotes"",\nand a line end",1,5', *lines[20:]]
     for content in (lines, quoted):
