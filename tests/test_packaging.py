@@ -19,6 +19,7 @@ import pytest
 import yaml
 
 from farfield.recipes import list_recipes
+from test_startup import NEEDED, output_and_imports
 
 pytestmark = [pytest.mark.slow, pytest.mark.dependency]
 REPOSITORY = Path(__file__).parents[1]
@@ -146,5 +147,8 @@ print(json.dumps([farfield.__file__, html_environment().list_templates(), note_h
         assert Path(each["path"]).read_text() == (REPOSITORY / "configs" / f"{each['name']}.yaml").read_text()
     assert Path(config) == next(Path(each["path"]) for each in listed if each["name"] == "figures_tiny_nl2")
     if how == "sdist":  # what can lack most; fit imports for seconds
-        values = yaml.safe_load(run("farfield", "fit", "--config", "figures_tiny_nl2", "--print_config"))
-        assert values["model"]["insert"] == {"res3": [1], "res4": [1]}
+        words = ("fit", "--config", "figures_tiny_nl2", "--print_config")
+        python = environment / "bin/python"
+        shown, imported = output_and_imports(*words, python=python, cwd=elsewhere, env=_clean())
+        assert yaml.safe_load(shown)["model"]["insert"] == {"res3": [1], "res4": [1]}
+        assert imported <= NEEDED["fit"]  # more than its help imports, in a new process
