@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import runpy
+import subprocess
 import sys
 from multiprocessing import forkserver
 from multiprocessing.connection import Connection
@@ -23,11 +24,11 @@ class ForkedScript:
     """A fork that runs a script, in place of `subprocess.Popen` with pipes of text to and from it."""
 
     def __init__(self, command: list[str], **_: Any) -> None:
-        assert command[:3] == [sys.executable, "-W", "ignore"]
+        words = command[3:] if command[1] == "-W" else command[1:]
         context = worker_context()
         script_reads, we_write = context.Pipe(duplex=False)
         we_read, script_writes = context.Pipe(duplex=False)
-        self.process = context.Process(target=run_script, args=(command[3:], script_reads, script_writes))
+        self.process = context.Process(target=run_script, args=(words, script_reads, script_writes))
         self.process.start()
         self.stdin = os.fdopen(os.dup(we_write.fileno()), "w", buffering=1)
         self.stdout = os.fdopen(os.dup(we_read.fileno()))
@@ -38,6 +39,14 @@ class ForkedScript:
         self.stdout.close()
         self.process.join()
         return self.process.exitcode
+
+
+def run_forked(command: list[str], **options: Any) -> subprocess.CompletedProcess[str]:
+    """Run a script in place of `subprocess.run`; what it prints to its standard error is shown, not returned."""
+    script = ForkedScript(command)
+    script.stdin.close()
+    printed = script.stdout.read()
+    return subprocess.CompletedProcess(command, script.wait() or 0, printed, "")
 
 
 def run_script(words: list[str], reads: Connection, writes: Connection) -> None:
