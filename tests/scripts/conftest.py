@@ -41,7 +41,7 @@ def copy_figures(figures: Path) -> Callable[..., Path]:
     def copy(task: str, folder: str | Path, **counts: Any) -> Path:
         found = {f"num_{split}": len(read_manifest(figures / f"{split}.csv")) for split in ("train", "val", "test")}
         assert (task, {name: counts[name] for name in found}) == ("figures", found)
-        return shutil.copytree(figures, folder)
+        return Path(shutil.copytree(figures, folder))
 
     return copy
 
