@@ -29,7 +29,6 @@ import copy
 import gc
 import json
 import logging
-import multiprocessing
 import os
 import statistics
 import time
@@ -52,6 +51,7 @@ from farfield.allocator import keep_freed_memory
 from farfield.data.datasets import Batch
 from farfield.errors import FarfieldError
 from farfield.models.network import ActionNet
+from farfield.parallel import worker_context
 from farfield.training.lightning_module import TrainingModule
 from farfield.training.nan_guard import NaNGuard
 from farfield.training.optimisation import Optimisation
@@ -150,7 +150,7 @@ class ElsewhereBase:
     """PyTorchVideo's loop in another process, with the default memory allocator."""
 
     def __init__(self, options: argparse.Namespace) -> None:
-        context = multiprocessing.get_context("spawn")
+        context = worker_context("compared_networks")
         self.pipe, theirs = context.Pipe()
         self.process = context.Process(target=serve_base, args=(options, theirs), daemon=True)
         self.process.start()

@@ -76,7 +76,7 @@ def main() -> int:
     options = parser.parse_args()
     with TemporaryDirectory() as folder:
         data = Path(folder, "data")
-        synthesize("figures", data, num_train=options.num_train, num_val=16, num_test=options.num_test)
+        synthesize("figures", data, num_train=options.num_train, num_val=10, num_test=options.num_test)
         found = {
             name: curve(data, Path(folder, f"run{number}"), words, options)
             for number, (name, words) in enumerate(RUNS.items())

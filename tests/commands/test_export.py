@@ -5,14 +5,17 @@ from __future__ import annotations
 import json
 import re
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
 import torch
 import yaml
 
+from exporters.exported_once import exported_once
 from exporters.networks import awake
+from farfield.checkpoints import checkpoint as checkpoint_file
 from farfield.checkpoints.checkpoint import NETWORK_PREFIX, checkpoint_metadata, load_network, save_model
 from farfield.checkpoints.content_hash import network_hash
 from farfield.reports.model_card import model_card
@@ -20,6 +23,14 @@ from farfield.reports.model_card import model_card
 Run = Callable[..., int]
 LABELS = ["lie_down", "get_up", "bow", "wave", "sit_down"]
 HOSTILE = "a | b <script>alert(1)</script> `x` [y](http://z.com) **c** __d__ # www.e.com"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _exported_once() -> Iterator[None]:
+    """Read each checkpoint once, so that its network is traced once for all formats."""
+    with exported_once(), pytest.MonkeyPatch.context() as patch:
+        patch.setattr(checkpoint_file, "plain_network", cache(checkpoint_file.plain_network))
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -77,6 +88,8 @@ def test_an_exported_file_predicts_by_itself(
     assert f"farfield: left out: {folder / 'bad.mp4'}: " in said.err
     report = json.loads(said.out)
     assert report["input"] == "float32 b 3 t 32 32"
+    assert "different_decisions" not in report  # of multilabel networks
+    assert set(report["compared"][0]) == {"clips", "frames", "probabilities", "logits"}
     assert report["bytes"] == (tmp_path / "new" / "a.onnx").stat().st_size
     assert report["compared"][-1]["clips"] == str(video)
     assert report["largest_difference"]["logits"] == max(each["logits"] for each in report["compared"]) < 1e-4

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import gc
 import logging
-from collections.abc import Iterator, Sequence
+import shutil
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,14 @@ import pytest
 import runs
 
 from farfield.cli import main
+from farfield.data.manifest import read_manifest
+from scripts.forks import start_fork_server
+
+
+@pytest.fixture(scope="module")
+def forks() -> None:
+    """Let processes that scripts start be forks of one that has imported what they need."""
+    start_fork_server("pytorchvideo.models.hub", "farfield.training.config")
 
 
 @pytest.fixture
@@ -23,6 +32,18 @@ def runs_here(monkeypatch: pytest.MonkeyPatch) -> None:
     test_training_scripts.py (an ablation goes on) and test_runs.py.
     """
     monkeypatch.setattr(runs, "run_commands", run_commands_here)
+
+
+@pytest.fixture
+def copy_figures(figures: Path) -> Callable[..., Path]:
+    """Copies the *figures* videos of all tests, for a script that would `synthesize` as many of its own."""
+
+    def copy(task: str, folder: str | Path, **counts: Any) -> Path:
+        found = {f"num_{split}": len(read_manifest(figures / f"{split}.csv")) for split in ("train", "val", "test")}
+        assert (task, {name: counts[name] for name in found}) == ("figures", found)
+        return Path(shutil.copytree(figures, folder))
+
+    return copy
 
 
 @pytest.fixture

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 
 import pytest
+import real_sizes
 import torch
 from benchmark_layers import COMPARISONS, Measured, carry_on, exponent, main
 from PIL import Image
@@ -45,6 +47,7 @@ def test_measures_every_layer_and_draws(
 def test_real_sizes_compare_every_block(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    monkeypatch.setattr(real_sizes, "matrix_rate", partial(real_sizes.matrix_rate, side=64))
     small = ["--sizes", "16:2x4x4", "--batches", "1", "2", "--rounds", "2", "--json", str(tmp_path / "cells.json")]
     monkeypatch.setattr("sys.argv", [str(SCRIPT), "--real_sizes", *small])
     main()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import experiment_distillation as experiment
@@ -37,7 +38,10 @@ def test_means_and_paired_gains() -> None:
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("runs_here")
-def test_an_experiment_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:
+def test_an_experiment_runs(
+    copy_figures: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    monkeypatch.setattr(experiment, "synthesize", copy_figures)
     monkeypatch.setattr(experiment, "VIDEOS", {"num_train": 20, "num_val": 10, "num_test": 10})
     monkeypatch.setattr(experiment, "BATCH", 10)
     monkeypatch.setattr(experiment, "OPTIONS", experiment.OPTIONS | {"data.batch_size": 10})

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import statistics
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import ablate
@@ -27,6 +28,7 @@ from farfield.data.video_record import VideoRecord
 from farfield.evaluation.metrics import wilson
 from farfield.evaluation.scores_file import Scores, write_scores
 from scripts.conftest import run_commands_here
+from scripts.forks import ForkedScript
 
 SMALL = (
     *("--model.backbone=tiny", "--model.clip={num_frames: 4, crop_px: 24, num_clips: 1, num_crops: 1}"),
@@ -58,6 +60,7 @@ def test_the_networks_of_the_tables_are_what_they_are_called() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("forks")
 def test_an_ablation_goes_on_where_it_was(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -132,11 +135,13 @@ def test_folds_of_data_split_are_run_and_pooled(
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("forks")
 def test_the_benchmark_of_training_runs_networks_that_compute_the_same(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """That they do, the script itself makes sure of before it times anything."""
     words = ["--num_frames=4", "--side_px=32", "--batch_size=1", "--steps=1", "--json"]
+    monkeypatch.setattr(benchmark_training, "WARM_UP", 0)
     monkeypatch.setattr(sys, "argv", ["benchmark_training.py", *words])
     benchmark_training.main()
     about = json.loads(capsys.readouterr().out)
@@ -146,9 +151,12 @@ def test_the_benchmark_of_training_runs_networks_that_compute_the_same(
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("forks")
 def test_the_benchmark_of_memory_trains_the_same_network_on_every_side(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    monkeypatch.setattr(training_memory.subprocess, "Popen", ForkedScript)
+    monkeypatch.setattr(training_memory, "WARM_UP", 0)
     words = ["--memory", "--only", "x3d_m", "--clip", "8", "32", "--steps", "1", "--sums", "1"]
     monkeypatch.setattr(sys, "argv", ["benchmark_training.py", *words, "--json"])
     benchmark_training.main()
@@ -175,20 +183,21 @@ def test_slowfast_is_compared_with_the_same_network() -> None:
 def test_the_benchmark_of_recomputation_finds_that_more_of_it_holds_less(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    words = ["--num_frames=4", "--side_px=32", "--batch_size=2", "--steps=1"]
+    words = ["--backbone=x3d_xs", "--insert=nl1", "--num_frames=4", "--side_px=32", "--steps=1"]
     monkeypatch.setattr(sys, "argv", ["benchmark_recomputation.py", *words])
     benchmark_recomputation.main()
     rows = [line.split(" | ") for line in capsys.readouterr().out.splitlines()[2:]]
     memory = [float(row[1]) for row in rows]
     assert memory[0] == 1
-    assert memory == sorted(memory, reverse=True)
+    assert memory == sorted(set(memory), reverse=True)
 
 
 @pytest.mark.slow
 def test_recomputation_is_checked_on_the_quickstarts_network(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    copy_figures: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    words = ["--steps", "2", "--num_train", "16", "--num_test", "10", "--json"]
+    monkeypatch.setattr(check_recomputation, "synthesize", copy_figures)
+    words = ["--steps", "2", "--num_train", "20", "--num_test", "10", "--json"]
     monkeypatch.setattr(sys, "argv", ["check_recomputation.py", *words])
     assert check_recomputation.main() == 0
     rows = json.loads(capsys.readouterr().out)
@@ -222,15 +231,19 @@ def test_the_rare_class_is_measured_by_its_own_probability(tmp_path: Path) -> No
 @pytest.mark.slow
 @pytest.mark.usefixtures("runs_here")
 def test_losses_are_compared_on_a_rare_class(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    copy_figures: Callable[..., Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
+    monkeypatch.setattr(benchmark_imbalance, "synthesize", copy_figures)
     small = {"model.clip": {"num_frames": 4, "crop_px": 24, "num_clips": 1, "num_crops": 1}}
     monkeypatch.setattr(benchmark_imbalance, "OPTIONS", benchmark_imbalance.OPTIONS | small)
-    words = ["benchmark_imbalance.py", "--out", str(tmp_path), "--num_train", "20", "--num_test", "20"]
+    words = ["benchmark_imbalance.py", "--out", str(tmp_path), "--num_train", "20", "--num_test", "10"]
     monkeypatch.setattr(sys, "argv", [*words, "--epochs", "1", "--seeds", "0", "--jobs=1", "--json"])
     assert benchmark_imbalance.main() == 0
     about = json.loads(capsys.readouterr().out)
-    assert about["videos"] == {"train": {"others": 18, "rare": 1}, "test": {"others": 18, "rare": 1}}
+    assert about["videos"] == {"train": {"others": 18, "rare": 1}, "test": {"others": 9, "rare": 1}}
     assert list(about["losses"]) == ["plain", "class weights", "focal"]
     for name, row in about["losses"].items():
         assert 0 < row["average_precision"]["mean"] <= 1, name
