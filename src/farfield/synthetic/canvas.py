@@ -30,8 +30,7 @@ class Canvas:
         """
         (x0, y0), (x1, y1) = start, end
         rows, columns = self._around(min(x0, x1), min(y0, y1), max(x0, x1), max(y0, y1), radius)
-        y, x = self._y[rows], self._x[:, columns]
-        x, y = x - x0, y - y0
+        x, y = self._x[:, columns] - x0, self._y[rows] - y0
         dx, dy = x1 - x0, y1 - y0
         along = _clip((x * dx + y * dy) / max(dx * dx + dy * dy, 1e-12))
         distance = np.sqrt((x - along * dx) ** 2 + (y - along * dy) ** 2)
