@@ -176,20 +176,21 @@ def _windows(path: Path, numbers: list, case: Case, decoder: Decoder, _fresh: in
 
 def _nearest(square: np.ndarray, case: Case) -> int:
     """Find the frame whose central square is most similar: a window is cropped, so its barcode is not complete."""
-    return int(np.abs(_central_squares(case) - square.mean(2, dtype=np.float32)).mean((1, 2)).argmin())
-
-
-@cache
-def _central_squares(case: Case) -> np.ndarray:
     sizes = case.join or (case.size,)
     if case.shown_as[0] % 2:
         sizes = tuple((height, width) for width, height in sizes)
+    squares = _central_squares(sizes, case.pixel_aspect)
+    return int(np.abs(squares - square.mean(2, dtype=np.float32)).mean((1, 2)).argmin())
+
+
+@cache
+def _central_squares(sizes: tuple[tuple[int, int], ...], pixel_aspect: float) -> np.ndarray:
     width, height = sizes[0]
-    canvas_size = round(width * case.pixel_aspect), height
+    canvas_size = round(width * pixel_aspect), height
     squares = []
     for number in range(NUM_FRAMES):
         own_width, own_height = sizes[number * len(sizes) // NUM_FRAMES]
-        picture = Image.fromarray(barcode(number, round(own_width * case.pixel_aspect), own_height))
+        picture = Image.fromarray(barcode(number, round(own_width * pixel_aspect), own_height))
         fitted = ImageOps.pad(picture, canvas_size)  # a frame of another size than the first, between black bars
         squares.append(np.asarray(ImageOps.fit(fitted, (WINDOW.crop_px, WINDOW.crop_px))).mean(2, dtype=np.float32))
     return np.stack(squares)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from itertools import chain, product
 from pathlib import Path
 
@@ -56,13 +57,16 @@ class Case:
     encode_next: tuple[str, ...] = ()
 
 
+@cache
 def barcode(number: int, width: int, height: int) -> np.ndarray:
     """Draw a frame whose cells are the bits of `number` and their complements. Returns uint8 (h w 3)."""
     bits = [number >> place & 1 for place in range(BITS - 1, -1, -1)]
     cells = np.array(bits + [1 - bit for bit in bits]).reshape(ROWS, COLUMNS)
     rows = np.arange(height) * ROWS // height
     columns = np.arange(width) * COLUMNS // width
-    return np.array([DARK, LIGHT], np.uint8)[cells][rows[:, None], columns[None]]
+    frame = np.array([DARK, LIGHT], np.uint8)[cells][rows[:, None], columns[None]]
+    frame.flags.writeable = False  # whoever asks again is given the same
+    return frame
 
 
 def read_barcode(frame: np.ndarray) -> int | None:

@@ -54,6 +54,13 @@ def stream(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_levels(tmp_path_factory.mktemp("stream") / "a.ts", LEVELS, bf="2", g="10")
 
 
+@pytest.fixture(scope="module")
+def short_stream(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A second dark, two bright, two dark."""
+    levels = [25] * 25 + [230] * 50 + [25] * 50
+    return write_levels(tmp_path_factory.mktemp("short") / "a.ts", levels, bf="2", g="10")
+
+
 def events_of(found: list[LivePrediction | AlarmEvent]) -> list[AlarmEvent]:
     return [each for each in found if isinstance(each, AlarmEvent)]
 
@@ -178,10 +185,12 @@ def test_a_clip_that_cannot_be_written_is_told_and_nothing_stops(
 
 
 @pytest.mark.slow
-def test_the_command_prints_lines_and_ends_cleanly_on_ctrl_c(checkpoint: Path, stream: Path, tmp_path: Path) -> None:
+def test_the_command_prints_lines_and_ends_cleanly_on_ctrl_c(
+    checkpoint: Path, short_stream: Path, tmp_path: Path
+) -> None:
     """Two cameras, of which one stays bright: Ctrl-C ends its alarm, and finishes the clip."""
-    bright = write_levels(tmp_path / "bright.ts", [230] * 1000)
-    servers = [Broadcast([(stream.read_bytes(), 8.0)]), Broadcast([(bright.read_bytes(), 40.0)])]
+    bright = write_levels(tmp_path / "bright.ts", [230] * 500)
+    servers = [Broadcast([(short_stream.read_bytes(), 5.0)]), Broadcast([(bright.read_bytes(), 20.0)])]
     command = [sys.executable, "-m", "farfield", "predict", "--live", f"a={servers[0].url}", f"b={servers[1].url}"]
     command += ["--checkpoint", str(checkpoint), "--json", "--hop_seconds", "0.2", "--alarm_gap_seconds", "3"]
     command += ["--alarms", str(tmp_path / "alarms.jsonl"), "--alarm_labels", "[bright]"]
@@ -194,7 +203,7 @@ def test_the_command_prints_lines_and_ends_cleanly_on_ctrl_c(checkpoint: Path, s
         lines = []
         for line in process.stdout:
             lines.append(json.loads(line))
-            if lines[-1]["source"] == "a" and lines[-1]["end_seconds"] > 7.5:
+            if lines[-1]["source"] == "a" and lines[-1]["end_seconds"] > 4.5:
                 break
         process.send_signal(signal.SIGINT)
         rest, errors = process.communicate(timeout=20)
@@ -215,19 +224,19 @@ def test_the_command_prints_lines_and_ends_cleanly_on_ctrl_c(checkpoint: Path, s
 
 @pytest.mark.slow
 def test_alarms_alone_are_printed(
-    checkpoint: Path, stream: Path, run_farfield: Callable[..., int], capsys: pytest.CaptureFixture[str]
+    checkpoint: Path, short_stream: Path, run_farfield: Callable[..., int], capsys: pytest.CaptureFixture[str]
 ) -> None:
     command = ["predict", "--live", "--checkpoint", checkpoint, "--reconnect", "never", "--hop_seconds", 0.2]
     before = signal.getsignal(signal.SIGINT)
-    url = Broadcast([(stream.read_bytes(), 8.0)]).url
+    url = Broadcast([(short_stream.read_bytes(), 5.0)]).url
     assert run_farfield(*command, url, "--alarms", "-", "--threshold", 0.6, "--alarm_labels", "[bright]") == 0
     lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert [line["event"] for line in lines] == ["start", "end"]
     assert [line["source"] for line in lines] == [url, url]
     assert signal.getsignal(signal.SIGINT) == before
-    assert run_farfield("predict", stream, "--checkpoint", checkpoint, "--alarms", "-") == 2
+    assert run_farfield("predict", short_stream, "--checkpoint", checkpoint, "--alarms", "-") == 2
     assert "--alarms and --clips only apply with --live." in capsys.readouterr().err
-    assert run_farfield(*command, stream, "--alarms", stream.parent) == 2
+    assert run_farfield(*command, short_stream, "--alarms", short_stream.parent) == 2
     assert "cannot be written: Is a directory. Give another path." in capsys.readouterr().err
 
 

@@ -165,29 +165,32 @@ def run_here(settings: ServerSettings, names: frozenset[str] = frozenset()) -> I
     assert not app.folder.path.exists(), "the server's folder outlived it"
 
 
+NARROW = Limits(
+    num_workers=1,
+    max_waiting=0,
+    job_seconds=30,
+    upload_bytes=2**20,
+    kept_bytes=2 * 2**20 + 2**18,
+    upload_seconds=2,
+    timeline_windows=10**6,
+)
+"""One worker, no queue, half a minute for a request and two seconds for its body of at most 1 MiB."""
+
+
 @pytest.fixture(scope="session")
 def narrow(checkpoint: Path) -> Iterator[Served]:
-    """One worker, no queue, ten seconds for a request and two for its body of at most 1 MiB; very short windows."""
-    limits = Limits(
-        num_workers=1,
-        max_waiting=0,
-        job_seconds=10,
-        upload_bytes=2**20,
-        kept_bytes=2 * 2**20 + 2**18,
-        upload_seconds=2,
-        timeline_windows=10**6,
-    )
-    settings = ServerSettings(str(checkpoint), limits, window_seconds=0.02)
+    """A server of limits `NARROW`, with very short windows."""
+    settings = ServerSettings(str(checkpoint), NARROW, window_seconds=0.02)
     with run_here(settings, names=frozenset(["video.example.org"])) as served:
         yield served
 
 
 @pytest.fixture(scope="session")
 def long_video(make_video: Callable[..., Path]) -> Path:
-    """A small video whose timeline, of 12,000 windows in `narrow`, takes far more than ten seconds."""
+    """A small video whose timeline, of 6,000 windows in `narrow`, takes far more than four seconds."""
     from conftest import numbered_frame
     from farfield.video.writer import write_video
 
     path = make_video(1).with_name("long.mp4")
-    write_video(path, (numbered_frame(i % 1000, height=32) for i in range(12000)), fps=100, crf=45)
+    write_video(path, (numbered_frame(i % 1000, height=32) for i in range(6000)), fps=100, crf=45)
     return path

@@ -18,7 +18,7 @@ import requests
 import farfield
 from farfield.checkpoints.checkpoint import load_network
 from farfield.server import http_api, idle_connections, middleware
-from server.conftest import LABELS, Served
+from server.conftest import LABELS, NARROW, Served
 
 pytestmark = pytest.mark.slow
 
@@ -306,16 +306,18 @@ def test_a_client_that_disconnects_leaves_no_file(narrow: Served) -> None:
 
 
 def test_a_slow_request_is_ended_and_others_are_refused_as_busy(
-    narrow: Served, long_video: Path, make_video: Callable[..., Path]
+    narrow: Served, long_video: Path, make_video: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asking, answers = _ask_meanwhile(narrow, long_video)
-    second = narrow.ask(make_video(30).read_bytes())
+    with monkeypatch.context() as patch:
+        patch.setitem(vars(NARROW), "job_seconds", 4)
+        asking, answers = _ask_meanwhile(narrow, long_video)
+        second = narrow.ask(make_video(30).read_bytes())
+        asking.join(30)
     assert (second.status_code, second.json()["reason"]) == (503, "busy"), second.text
     assert int(second.headers["Retry-After"]) > 0
-    asking.join(30)
     (first,) = answers
     assert (first.status_code, first.json()["reason"]) == (504, "time_limit"), first.text
-    assert first.json()["error"] == "long.mp4: it took longer than 10 s. Send a shorter or smaller video."
+    assert first.json()["error"] == "long.mp4: it took longer than 4 s. Send a shorter or smaller video."
     assert narrow.ask(make_video(30).read_bytes()).status_code == 200
 
 

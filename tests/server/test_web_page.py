@@ -1,24 +1,36 @@
-"""The page in a real browser: headless Chromium, driven by Playwright."""
+"""The whole server: its page in a real browser (headless Chromium, driven by Playwright), Gradio's routes, bad uploads.
+
+All in one file, so that one process starts the server for all of them.
+
+Gradio's routes: only the page's own files are served or read, and no address is fetched. The guard is for requests that
+name other files of the machine. Marker files stand for these: no answer may hold their text.
+"""
 
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
+from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import requests
 import torch
 
 from farfield import predict
 from farfield.checkpoints.checkpoint import save_model
+from farfield.models.network import ActionNet
 from farfield.server.gradio_compat import HIDDEN_STATUS, TRIM_BUTTON
 from farfield.timelines.options import TimelineOptions
+from farfield.untrusted_json import MAX_LEVELS
 from multilabel import brightness_network, write_stripes
+from server import bad_uploads
 from server.conftest import LABELS, Served, run_command
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
@@ -30,18 +42,18 @@ ARGUMENTS = [
     "--disable-background-networking",
     "--disable-component-update",
     "--disable-sync",
-    "--use-fake-device-for-media-stream",
+    "--use-fake-device-for-media-stream=fps=10",
     "--use-fake-ui-for-media-stream",
     "--host-resolver-rules=MAP video.example.org 127.0.0.1",
 ]
 SOON = 60_000
 """Milliseconds that a page may take on a busy machine."""
 
-pytestmark = [pytest.mark.slow, pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium on this machine")]
-
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
+    if CHROMIUM is None:
+        pytest.skip("there is no Chromium on this machine")
     playwright = pytest.importorskip(
         "playwright.sync_api", reason="playwright is not installed: pip install farfield[dev]"
     )
@@ -85,6 +97,7 @@ def drop(page: Any, name: str, content: bytes) -> None:
     page.set_input_files("#video input[type=file]", {"name": name, "mimeType": "video/mp4", "buffer": content})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("width", "height"), [(1280, 900), (390, 844)], ids=["desktop", "phone"])
 def test_a_video_is_recognised_and_a_click_shows_attention(
     open_page: Callable[..., Any],
@@ -148,29 +161,32 @@ def test_a_video_is_recognised_and_a_click_shows_attention(
     page.wait_for_selector("#answer :text('The video has been deleted. Upload it again.')")
 
 
+def reluctant_network() -> ActionNet:
+    """Return the brightness network, which finds no class in light grey, and picture only in what is brighter."""
+    network = brightness_network(views_aggregation="max")
+    with torch.no_grad():
+        weight, bias = network.head.fc.weight, network.head.fc.bias
+        bias -= 2
+        weight[2], bias[2] = weight[0], bias[0] + 1
+    return network
+
+
 @pytest.fixture(scope="module")
-def multilabel(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Served, Served]]:
-    """Servers of a multilabel network, and of one that never finds a class."""
-    with ExitStack() as servers:
-        served = []
-        for name, shift in (("several", 0), ("none", 30)):
-            model = brightness_network(views_aggregation="max")
-            with torch.no_grad():
-                model.head.fc.bias -= shift
-            folder = tmp_path_factory.mktemp(name)
-            save_model(model, folder / "a.ckpt")
-            words = ["--checkpoint", str(folder / "a.ckpt"), "--port", "0", "--threads", "1"]
-            served.append(servers.enter_context(run_command(words, folder)))
-        yield served[0], served[1]
+def multilabel(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    """A server of a multilabel network."""
+    folder = tmp_path_factory.mktemp("multilabel")
+    save_model(reluctant_network(), folder / "a.ckpt")
+    words = ["--checkpoint", str(folder / "a.ckpt"), "--port", "0", "--threads", "1", "--limits.num_workers", "1"]
+    with run_command(words, folder) as served:
+        yield served
 
 
-def test_several_labels_at_once_are_shown(
-    multilabel: tuple[Served, Served], open_page: Callable[..., Any], tmp_path: Path
-) -> None:
+@pytest.mark.slow
+def test_several_labels_at_once_are_shown(multilabel: Served, open_page: Callable[..., Any], tmp_path: Path) -> None:
     """The answers are those of `predict`; the bars of labels that overlap lie below each other."""
-    model, served = brightness_network(views_aggregation="max"), multilabel[0]
+    model = reluctant_network()
     stripes = write_stripes(tmp_path / "stripes.mp4")
-    answer = served.ask(stripes.read_bytes(), "a.mp4").json()
+    answer = multilabel.ask(stripes.read_bytes(), "a.mp4").json()
     line = predict(stripes, model, timeline=TimelineOptions(hop_seconds=model.clip.span / 20 / 2)).to_dict()
     for name, whole in (("ranking", predict(stripes, model).to_dict()), ("segments", line)):
         assert len(answer[name]) >= 3
@@ -178,7 +194,7 @@ def test_several_labels_at_once_are_shown(
             assert found == pytest.approx(other, abs=1e-5)
     assert answer["task"] == "multilabel"
 
-    page = open_page(served.url, viewport={"width": 1280, "height": 900})
+    page = open_page(multilabel.url, viewport={"width": 1280, "height": 900})
     drop(page, "stripes.mp4", stripes.read_bytes())
     page.wait_for_selector(".ff-ranking")
     above = [each["label"] for each in answer["ranking"] if each["above_threshold"]]
@@ -188,6 +204,7 @@ def test_several_labels_at_once_are_shown(
     bars = page.locator(".ff-bar button")
     assert bars.all_inner_texts() == [each["label"] for each in answer["segments"]]
     boxes = [each.bounding_box() for each in bars.all()]
+    assert len({each["y"] for each in boxes}) > 1
     for i, one in enumerate(boxes):
         for other in boxes[:i]:
             beside = one["x"] >= other["x"] + other["width"] - 1
@@ -196,11 +213,12 @@ def test_several_labels_at_once_are_shown(
     assert "one of the classes" not in page.inner_text("body")
 
 
+@pytest.mark.slow
 def test_a_video_of_none_of_the_classes_is_shown_as_such(
-    multilabel: tuple[Served, Served], open_page: Callable[..., Any], tmp_path: Path
+    multilabel: Served, open_page: Callable[..., Any], tmp_path: Path
 ) -> None:
-    page = open_page(multilabel[1].url, viewport={"width": 390, "height": 844})
-    drop(page, "dark.mp4", write_stripes(tmp_path / "dark.mp4", [25] * 30).read_bytes())
+    page = open_page(multilabel.url, viewport={"width": 390, "height": 844})
+    drop(page, "grey.mp4", write_stripes(tmp_path / "grey.mp4", [180] * 30).read_bytes())
     page.wait_for_selector(".ff-ranking")
     assert page.inner_text(".ff-above").strip() == "None of the classes"
     assert "None of the classes at any time." in page.inner_text("#labels")
@@ -208,6 +226,7 @@ def test_a_video_of_none_of_the_classes_is_shown_as_such(
     page.screenshot(path=tmp_path / "none.png", full_page=True)
 
 
+@pytest.mark.slow
 def test_the_page_works_under_the_name_of_a_proxy(
     open_page: Callable[..., Any], make_video: Callable[..., Path], server: Served
 ) -> None:
@@ -216,6 +235,7 @@ def test_the_page_works_under_the_name_of_a_proxy(
     page.wait_for_selector(".ff-ranking")
 
 
+@pytest.mark.slow
 def test_a_segment_moves_the_player(open_page: Callable[..., Any], make_video: Callable[..., Path]) -> None:
     page = open_page()
     drop(page, "a.mp4", make_video(60).read_bytes())
@@ -230,6 +250,7 @@ def test_a_segment_moves_the_player(open_page: Callable[..., Any], make_video: C
     page.wait_for_function("parseFloat(document.querySelector('.ff-playhead').style.left) < 1")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("last", ["player", "server"])
 def test_a_file_that_is_not_a_video_is_reported_and_the_page_still_works(
     open_page: Callable[..., Any], make_video: Callable[..., Path], server: Served, last: str
@@ -258,6 +279,7 @@ def test_a_file_that_is_not_a_video_is_reported_and_the_page_still_works(
     page.wait_for_selector(".ff-ranking")
 
 
+@pytest.mark.slow
 def test_a_video_can_be_recorded(open_page: Callable[..., Any]) -> None:
     page = open_page(color_scheme="dark")
     page.click("#video button[aria-label='Capture from camera']")
@@ -273,3 +295,197 @@ def test_a_video_can_be_recorded(open_page: Callable[..., Any]) -> None:
     )
     background, text = (np.mean([int(part) for part in re.findall(r"\d+", each)[:3]]) for each in colours)
     assert text - background > 120, "dark mode cannot be read"
+
+
+# --- Gradio's routes -------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def marker(tmp_path: Path) -> Path:
+    """A file outside of the server's folder."""
+    path = tmp_path / "marker.mp4"
+    path.write_text("text of the marker")
+    return path
+
+
+def test_only_the_pages_files_are_served(server: Served, marker: Path, checkpoint: Path) -> None:
+    held = server.folder / "incoming" / "a.mp4"
+    held.write_bytes(b"text of the marker")
+    way = os.path.relpath(marker, server.folder)
+    paths = [
+        str(marker),
+        str(checkpoint),
+        way,
+        way.replace("/", "%2f"),
+        f"{server.folder}/{way}",
+        f"{server.folder}/../log",
+        f"{server.folder}/page/../../log",
+        str(held),
+        "pyproject.toml",
+        "http://127.0.0.1:1/a",
+        "https://example.com/a",
+        f"file://{marker}",
+    ]
+    try:
+        for path in paths:
+            session = requests.Session()
+            request = requests.Request("GET", server.url).prepare()
+            request.url = f"{server.url}/gradio_api/file={path}"  # set here because requests would resolve the dots
+            answer = session.send(request, timeout=10)
+            assert answer.status_code == 404, path
+            assert "text of the marker" not in answer.text
+    finally:
+        held.unlink()
+
+
+def test_an_uploaded_file_is_served_back(server: Served) -> None:
+    sent = requests.post(f"{server.url}/gradio_api/upload", files={"files": ("a.mp4", b"12345")}, timeout=10)
+    (path,) = sent.json()
+    assert Path(path).is_relative_to(server.folder / "page")
+    assert requests.get(f"{server.url}/gradio_api/file={path}", timeout=10).content == b"12345"
+    for name in ("../../../a.mp4", "/folder/a.mp4"):
+        sent = requests.post(f"{server.url}/gradio_api/upload", files={"files": (name, b"1")}, timeout=10)
+        assert all(Path(each).is_relative_to(server.folder / "page") for each in sent.json())
+        assert not any(".." in each for each in sent.json())
+
+
+def test_the_pages_uploads_are_limited(server: Served) -> None:
+    answer = requests.post(
+        f"{server.url}/gradio_api/upload", files={"files": ("a.mp4", b"1" * (4 * 2**20))}, timeout=20
+    )
+    assert (answer.status_code, answer.text) == (
+        413,
+        "The request is larger than the limit of 3 MiB. Send a smaller request.",
+    )
+
+
+def event(server: Served, value: Any) -> requests.Response:
+    body = {"data": [value], "fn_index": 0, "session_hash": "abc"}
+    return requests.post(f"{server.url}/gradio_api/queue/join", json=body, timeout=10)
+
+
+def test_an_event_may_name_uploaded_files_only(server: Served, marker: Path) -> None:
+    before = server.health()
+    kind = {"_type": "gradio.FileData"}
+    for path in (
+        str(marker),
+        os.path.relpath(marker),
+        f"{server.folder}/{os.path.relpath(marker, server.folder)}",
+        "http://127.0.0.1:1/a.mp4",
+        f"{server.folder}/../log",
+        7,
+    ):
+        for value in ({"path": path, "meta": kind}, {"video": {"path": path, "meta": kind, "is_stream": True}}):
+            answer = event(server, value)
+            assert answer.status_code == 403, path
+            assert answer.text == "The event refers to a file that was not uploaded to this server."
+    too_deep = "[" * (MAX_LEVELS + 1) + "]" * (MAX_LEVELS + 1)
+    assert event(server, too_deep).status_code == 200  # as a text, it is allowed
+    cases = ((too_deep, "it is nested more than 100 levels deep"), ("{", "it is not JSON (line 1, column 2)"))
+    for body, reason in cases:
+        answer = requests.post(f"{server.url}/gradio_api/queue/join", data=body, timeout=10)
+        assert (answer.status_code, answer.text) == (400, f"The event is malformed: {reason}.")
+    assert event(server, "x" * 300_000).status_code == 413
+    assert [path for path in server.folder.rglob("*") if path.name.startswith("marker")] == []
+    assert server.health()["status"] == before["status"]
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "proxy=https://example.com",
+        "file/folder/marker.mp4",
+        "custom_component/1/a/b/c",
+        "deep_link",
+        "runs",
+        "vibe-code",
+        "call/x",
+    ],
+)
+def test_unused_routes_are_closed(server: Served, path: str) -> None:
+    assert requests.get(f"{server.url}/gradio_api/{path}", timeout=10).status_code == 404
+    assert requests.post(f"{server.url}/gradio_api/{path}", json={}, timeout=10).status_code == 404
+
+
+@pytest.mark.parametrize(
+    "path", ["process_recording", "component_server", "vibe-edit", "run/look", "api/look", "call/look"]
+)
+def test_unused_routes_accept_no_data(server: Served, path: str) -> None:
+    answer = requests.post(f"{server.url}/gradio_api/{path}", json={"data": [None]}, timeout=10)
+    assert answer.status_code == 404
+    assert answer.text.startswith("Not found.")
+
+
+# --- bad uploads -----------------------------------------------------------------------------------------------------
+
+
+def memory_mib(pid: int) -> float:
+    """Return the private memory of a process and its descendants."""
+    total = 0.0
+    for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
+        if line.startswith(("Private_Clean", "Private_Dirty")):
+            total += int(line.split()[1]) / 1024
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    for path in Path(f"/proc/{pid}/task").glob("*/children"):
+        children += path.read_text().split()
+    return total + sum(memory_mib(int(child)) for child in set(children))
+
+
+@pytest.mark.slow
+def test_each_bad_upload_gets_a_message_and_leaves_nothing_behind(
+    server: Served,
+    make_video: Callable[..., Path],
+    bad_files: dict[str, Path],
+    tmp_path: Path,
+) -> None:
+    video = make_video(40).read_bytes()
+    files = 2 * bad_uploads.all_files(video, bad_files)
+    assert len(files) >= 100
+    for _ in range(4):  # both processes have worked before their memory is measured
+        assert server.ask(video).status_code == 200
+    before = memory_mib(server.pid)
+    assert server.log is not None
+    logged = len(server.log.read_text())
+
+    def ask(file: tuple[str, bytes]) -> tuple[str, requests.Response]:
+        return file[0], server.ask(file[1], file[0])
+
+    with ThreadPoolExecutor(8) as pool:
+        answers = list(pool.map(ask, files))
+    after = memory_mib(server.pid)
+    statuses = Counter(answer.status_code for _, answer in answers)
+    print(f"{len(files)} files, {dict(statuses)}, {before:.0f} MiB before and {after:.0f} MiB after")
+    assert set(statuses) == {200, 400}, statuses
+    assert statuses[200] < 30, [name for name, answer in answers if answer.status_code == 200]
+    for name, answer in answers:
+        found = answer.json()
+        assert set(found) >= ({"ranking", "segments"} if answer.ok else {"error", "reason"}), name
+        assert str(server.folder) not in answer.text, name
+        assert str(tmp_path) not in answer.text, name
+        assert "Traceback" not in answer.text, name
+        assert "\n" not in (found.get("error") or ""), name
+    by_name = dict(answers)
+    for name in bad_uploads.texts():
+        assert by_name[f"{name}.mp4"].status_code == 400, name
+        assert "it is text, not a video" in by_name[f"{name}.mp4"].json()["error"], name
+    for name in ("picture.png", "picture.mp4", "clips.zip", "clip.mp4.gz"):
+        assert by_name[name].status_code == 400, name
+    assert server.health() == {**server.health(), "status": "ok", "busy": 0}
+    assert server.ask(video).status_code == 200
+    assert server.incoming() == []
+    assert after < before + 250, f"{before:.0f} MiB before, {after:.0f} MiB after"
+    assert "Traceback" not in server.log.read_text()[logged:]
+
+
+@pytest.mark.slow
+def test_a_video_beyond_a_limit_is_refused_with_the_limit(server: Served, make_video: Callable[..., Path]) -> None:
+    answer = server.ask(make_video(60, fps=1).read_bytes(), "slow.mp4")  # a minute in a few kilobytes
+    assert answer.status_code == 413, answer.text
+    error = "slow.mp4: it is 60 s long; the limit is 20 s. Cut the video."
+    assert answer.json() == {"error": error, "reason": "too_long"}
+    answer = server.ask(bad_uploads.gif(2, height=600, width=800), "large.gif")
+    assert answer.status_code == 413, answer.text
+    assert answer.json() == {
+        "error": "large.gif: its frames are 800 x 600; the limit is 0.4 million pixels. Scale the video down.",
+        "reason": "too_large",
+    }

@@ -23,6 +23,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_weights
 from torch.nn.utils.parametrize import is_parametrized
 from torch.overrides import TorchFunctionMode
 
+from farfield.layers.batch_norm import BatchNorm1d, BatchNorm2d, BatchNorm3d
 from farfield.layers.compiler_import import without_compiler
 from farfield.layers.frozen_batch_norm import FrozenBatchNorm3d
 from farfield.layers.meta_copy import meta_copy
@@ -31,6 +32,10 @@ from farfield.layers.sub_batch_norm import join_batch_norm
 
 BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm, FrozenBatchNorm3d)
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
+SHAPE_KEEPING = (
+    *(BatchNorm1d, BatchNorm2d, BatchNorm3d, nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, FrozenBatchNorm3d),
+    *(nn.ReLU, nn.ReLU6, nn.SiLU, nn.GELU, nn.Sigmoid),
+)
 
 
 @torch.no_grad()
@@ -57,7 +62,7 @@ def fold_batch_norm(
     network = join_batch_norm(network if in_place else copy.deepcopy(network)).eval()
     is_meta = any(tensor.is_meta for tensor in _tensors_in(example))
     with without_compiler() if is_meta else nullcontext():
-        traced = meta_copy(network) if is_meta else network
+        traced = _without_arithmetic(meta_copy(network)) if is_meta else network
         trace = _Trace(traced)
         with trace:
             output = forward(traced, example) if forward is not None else traced(example)
@@ -70,6 +75,17 @@ def fold_batch_norm(
         )
         folded.add(norm)
     return replace_modules(network, lambda module: nn.Identity() if module in folded else None)
+
+
+def _without_arithmetic(traced: nn.Module) -> nn.Module:
+    """Let the norms and activations of a network on the meta device return only a new tensor of their input's shape.
+
+    Computing their output's shape in PyTorch's way takes most of the time of a pass on the meta device.
+    """
+    for module in traced.modules():
+        if type(module) in SHAPE_KEEPING:  # a subclass might do more
+            module.forward = torch.empty_like
+    return traced
 
 
 class _Trace(TorchFunctionMode):
@@ -99,7 +115,7 @@ class _Trace(TorchFunctionMode):
             hook.remove()
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        tensors = list(_tensors_in((args, kwargs)))
+        tensors = _tensors_in((args, kwargs))
         self.alive += tensors
         result = func(*args, **(kwargs or {}))
         name = getattr(func, "__name__", "")
@@ -128,13 +144,16 @@ class _Trace(TorchFunctionMode):
                     yield conv, norm
 
 
-def _tensors_in(value: Any) -> Iterator[Tensor]:
-    """Yield the tensors in nested tuples, lists and dicts."""
-    if isinstance(value, Tensor):
-        yield value
-    elif isinstance(value, Mapping):
-        for each in value.values():
-            yield from _tensors_in(each)
-    elif isinstance(value, list | tuple):
-        for each in value:
-            yield from _tensors_in(each)
+def _tensors_in(value: Any) -> list[Tensor]:
+    """Return the tensors in nested tuples, lists and dicts."""
+    found: list[Tensor] = []
+    waiting = [value]
+    while waiting:
+        each = waiting.pop()
+        if isinstance(each, Tensor):
+            found.append(each)
+        elif isinstance(each, Mapping):
+            waiting.extend(each.values())
+        elif isinstance(each, list | tuple):
+            waiting.extend(each)
+    return found

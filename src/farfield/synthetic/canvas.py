@@ -20,6 +20,8 @@ class Canvas:
 
     def __init__(self, background: Float[np.ndarray, "h w 3"]) -> None:
         self.pixels = background.astype(np.float64)
+        height, width = self.pixels.shape[:2]
+        self._y, self._x = np.arange(height)[:, None], np.arange(width)[None, :]
 
     def capsule(self, start: Point, end: Point, radius: float, colour: Colour) -> None:
         """Draw a line with round ends: all points closer than `radius` to the line from `start` to `end`.
@@ -28,12 +30,11 @@ class Canvas:
         """
         (x0, y0), (x1, y1) = start, end
         rows, columns = self._around(min(x0, x1), min(y0, y1), max(x0, x1), max(y0, y1), radius)
-        y, x = np.ogrid[rows, columns]
+        x, y = self._x[:, columns] - x0, self._y[rows] - y0
         dx, dy = x1 - x0, y1 - y0
-        along = ((x - x0) * dx + (y - y0) * dy) / max(dx * dx + dy * dy, 1e-12)
-        along = np.clip(along, 0, 1)
-        distance = np.sqrt((x - x0 - along * dx) ** 2 + (y - y0 - along * dy) ** 2)
-        self._blend(rows, columns, np.clip(radius + 0.5 - distance, 0, 1), colour)
+        along = _clip((x * dx + y * dy) / max(dx * dx + dy * dy, 1e-12))
+        distance = np.sqrt((x - along * dx) ** 2 + (y - along * dy) ** 2)
+        self._blend(rows, columns, _clip(radius + 0.5 - distance), colour)
 
     def polygon(self, corners: list[Point], colour: Colour) -> None:
         """Fill a convex polygon.
@@ -42,12 +43,12 @@ class Canvas:
         """
         xs, ys = zip(*corners, strict=True)
         rows, columns = self._around(min(xs), min(ys), max(xs), max(ys), 0)
-        y, x = np.ogrid[rows, columns]
+        y, x = self._y[rows], self._x[:, columns]
         inside = np.full((y.shape[0], x.shape[1]), np.inf)
         for (x0, y0), (x1, y1) in zip(corners, corners[1:] + corners[:1], strict=True):
             length = max(((x1 - x0) ** 2 + (y1 - y0) ** 2) ** 0.5, 1e-12)
             inside = np.minimum(inside, ((x1 - x0) * (y - y0) - (y1 - y0) * (x - x0)) / length)
-        self._blend(rows, columns, np.clip(inside + 0.5, 0, 1), colour)
+        self._blend(rows, columns, _clip(inside + 0.5), colour)
 
     def frame(self) -> UInt8[np.ndarray, "h w 3"]:
         """Return the image as uint8."""
@@ -62,6 +63,11 @@ class Canvas:
     def _blend(self, rows: slice, columns: slice, cover: np.ndarray, colour: Colour) -> None:
         part = self.pixels[rows, columns]
         part += cover[..., None] * (np.array(colour) - part)
+
+
+def _clip(values: np.ndarray) -> np.ndarray:
+    """Clip to [0, 1]. For arrays as small as a limb, `np.clip` takes several times as long."""
+    return np.minimum(np.maximum(values, 0), 1)
 
 
 def textured_background(
