@@ -24,5 +24,7 @@ def shape_copy(module: M) -> M:
     Norms and activations do not change the shape, but would take most of the time on the meta device. The copy's
     modules have the same names as the original's.
     """
-    identities = {each: nn.Identity() for each in module.modules() if isinstance(each, SHAPE_KEEPING)}
+    identities: dict[nn.Module, nn.Module] = {
+        each: nn.Identity() for each in module.modules() if isinstance(each, SHAPE_KEEPING)
+    }
     return meta_copy(module, identities).eval()
