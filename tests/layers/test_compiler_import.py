@@ -32,6 +32,9 @@ try:
         raise KeyError
 except KeyError:
     assert not imported()
+# Half of what the compiler imports, once for all three forks.
+import sympy, torch.distributed.tensor, torch.fx.experimental.symbolic_shapes, triton
+assert not imported()
 for use in ("torch.compile(nn.ReLU())", "from torch._dynamo import config", "import torch._dynamo.utils"):
     if os.fork():
         assert os.wait()[1] == 0, use

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections import OrderedDict
+from collections.abc import Mapping
 from itertools import chain
 from typing import Any, TypeVar
 
@@ -13,13 +14,23 @@ from torch import nn
 M = TypeVar("M", bound=nn.Module)
 
 
-def meta_copy(module: M) -> M:
-    """Copy a module to the meta device. The copy has no values of parameters and buffers, and computes only shapes."""
-    memo: dict[int, Any] = {}
-    for tensor in chain(module.parameters(), module.buffers()):
-        shape = torch.empty_like(tensor, device="meta")
-        memo[id(tensor)] = nn.Parameter(shape, tensor.requires_grad) if isinstance(tensor, nn.Parameter) else shape
+def meta_copy(module: M, replaced: Mapping[nn.Module, nn.Module] | None = None) -> M:
+    """Copy a module to the meta device. The copy has no values of parameters and buffers, and computes only shapes.
+
+    Args:
+        module: module to copy, left unchanged.
+        replaced: modules in it that are not copied, and what the copy has in place of each.
+    """
+    replaced = replaced or {}
+    memo: dict[int, Any] = {id(each): new for each, new in replaced.items()}
     for each in module.modules():
+        if each in replaced:
+            continue
+        for tensor in chain(each.parameters(recurse=False), each.buffers(recurse=False)):
+            if id(tensor) not in memo:
+                shape = torch.empty_like(tensor, device="meta")
+                is_parameter = isinstance(tensor, nn.Parameter)
+                memo[id(tensor)] = nn.Parameter(shape, tensor.requires_grad) if is_parameter else shape
         for value in vars(each).values():
             if type(value) is OrderedDict and not value:  # a dozen empty tables of hooks, most of deepcopy's time
                 memo[id(value)] = OrderedDict()

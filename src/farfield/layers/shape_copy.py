@@ -8,7 +8,6 @@ from torch import nn
 
 from farfield.layers.fold_batch_norm import BATCH_NORMS
 from farfield.layers.meta_copy import meta_copy
-from farfield.layers.replace_modules import replace_modules
 
 SHAPE_KEEPING = (
     *BATCH_NORMS,
@@ -25,6 +24,7 @@ def shape_copy(module: M) -> M:
     Norms and activations do not change the shape, but would take most of the time on the meta device. The copy's
     modules have the same names as the original's.
     """
-    return replace_modules(  # type: ignore[return-value]  # the copy itself, unless it is a single norm or activation
-        meta_copy(module).eval(), lambda each: nn.Identity() if isinstance(each, SHAPE_KEEPING) else None
-    )
+    identities: dict[nn.Module, nn.Module] = {
+        each: nn.Identity() for each in module.modules() if isinstance(each, SHAPE_KEEPING)
+    }
+    return meta_copy(module, identities).eval()
