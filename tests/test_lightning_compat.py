@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-import subprocess
+import importlib
+import os
 import sys
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from lightning.fabric.utilities import rank_zero
 from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.strategies import ModelParallelStrategy
@@ -94,25 +97,22 @@ def test_log_every_n_steps_is_the_trainers(tmp_path: Path) -> None:
     assert lightning_compat.log_every_n_steps(trainer(tmp_path, log_every_n_steps=13)) == 13
 
 
-@pytest.mark.slow
-def test_process_rank_is_known_before_a_trainer_exists() -> None:
-    """In a process for each variable, forked after what takes longest to import and knows no rank."""
-    code = """
-import os, sys, torchmetrics.functional
+def exit_with_rank(environment: dict[str, str]) -> None:
+    """End this process with its rank as the exit status, which Lightning reads from the environment when imported."""
+    for name in ("RANK", "SLURM_PROCID", "LOCAL_RANK"):
+        os.environ.pop(name, None)
+    os.environ.update(environment)
+    del rank_zero.rank_zero_only.rank  # type: ignore[attr-defined]
+    importlib.reload(rank_zero)
+    sys.exit(lightning_compat.process_rank())
 
-assert "lightning" not in sys.modules
-for name in ("RANK", "SLURM_PROCID", "LOCAL_RANK"):
-    os.environ.pop(name, None)
-for given in ({"RANK": "3"}, {"SLURM_PROCID": "5"}, {}):
-    if os.fork() == 0:
-        os.environ.update(given)
-        from farfield.lightning_compat import process_rank
-        print(process_rank(), flush=True)
-        os._exit(0)
-    os.wait()
-"""
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.split() == ["3", "5", "0"], done.stderr
+
+@pytest.mark.parametrize(("environment", "rank"), [({"RANK": "3"}, 3), ({"SLURM_PROCID": "5"}, 5), ({}, 0)])
+def test_process_rank_is_known_before_a_trainer_exists(environment: dict[str, str], rank: int) -> None:
+    process = get_context("fork").Process(target=exit_with_rank, args=(environment,))
+    process.start()
+    process.join()
+    assert process.exitcode == rank
 
 
 @pytest.mark.parametrize("sync", [True, False])

@@ -23,7 +23,7 @@ from training.run_copies import copy_option
 
 pytestmark = pytest.mark.slow
 
-EPOCHS = 3
+EPOCHS = 2
 BATCHES = 4  # 18 videos kept of 20, in batches of 5
 
 
@@ -51,8 +51,8 @@ PLACES = (
     ("on_train_batch_start", 4),  # first batch of an epoch
     ("on_validation_start", 4),  # after the last batch of an epoch, before its validation
     ("on_validation_batch_end", 4),  # between two batches of a validation
-    ("on_validation_end", 8),  # after a validation, before the epoch's own checkpoint
-    ("on_train_epoch_start", 8),  # between epochs
+    ("on_validation_end", 4),  # after a validation, before the epoch's own checkpoint
+    ("on_train_epoch_start", 4),  # between epochs
 )
 
 
@@ -64,8 +64,8 @@ def options(figures: Path, run_dir: Path, *, workers: int = 0) -> list[str]:
     return [
         f"--run_dir={run_dir}",
         "--model.backbone=tiny",
-        "--model.backbone_options={width: 0.25}",
-        "--model.insert={res3: [1]}",
+        "--model.backbone_options={depth: 1, width: 0.25}",
+        "--model.insert={res3: [0]}",
         "--model.dropout=0.5",
         "--model.clip.crop_px=24",
         "--model.clip.num_frames=4",
@@ -197,13 +197,10 @@ def test_checkpoints_are_written_after_whole_steps_only(
 ) -> None:
     """With two batches a step; the resumed curve is the same."""
     more = ["--trainer.accumulate_grad_batches=2", "--data.batch_size=3", "--trainer.max_epochs=1", "--data.val=null"]
-    assert run_farfield("fit", *options(figures, tmp_path / "whole"), *more) == 0
-    arguments = [*options(figures, tmp_path / "stopped"), *more]
-    where = "{hook: on_train_batch_end, step: 2}"  # a step is 2 of 6 batches
-    stop = f"--trainer.callbacks=[{{class_path: training.test_resume.StopAt, init_args: {where}}}]"
-    with pytest.raises(Stopped):
-        run_farfield("fit", *arguments, stop)
-    assert run_farfield("fit", *arguments, "--resume=true") == 0
+    copy = copy_option(tmp_path / "whole", tmp_path, {"stopped": ("on_train_batch_end", 2)})  # a step is 2 of 6 batches
+    assert run_farfield("fit", *options(figures, tmp_path / "whole"), *more, copy) == 0
+    assert len(losses(tmp_path / "stopped")) == 1
+    assert run_farfield("fit", *options(figures, tmp_path / "stopped"), *more, "--resume=true") == 0
     assert losses(tmp_path / "stopped") == pytest.approx(losses(tmp_path / "whole"), rel=1e-4)
 
 
@@ -214,13 +211,10 @@ def test_random_augmentation_resumes_in_mid_epoch(
     more = ["--data.clips_per_video=2", "--data.class_balanced=true", "--data.batch_size=6", "--trainer.max_epochs=2"]
     settings = "{rand_augment: 2, erase: 0.5, mixup: 0.4, cutmix: 0.8, colour: 0.2, keep_direction: [bow]}"
     more += [f"--data.augmentation={settings}", "--data.val=null"]
-    assert run_farfield("fit", *options(figures, tmp_path / "whole", workers=2), *more) == 0
-    arguments = [*options(figures, tmp_path / "stopped", workers=2), *more]
-    stop = "--trainer.callbacks=[{class_path: training.test_resume.StopAt, "
-    stop += "init_args: {hook: on_train_batch_start, step: 8}}]"
-    with pytest.raises(Stopped):
-        run_farfield("fit", *arguments, stop)
-    assert run_farfield("fit", *arguments, "--resume=true") == 0
+    copy = copy_option(tmp_path / "whole", tmp_path, {"stopped": ("on_train_batch_start", 8)})
+    assert run_farfield("fit", *options(figures, tmp_path / "whole", workers=2), *more, copy) == 0
+    assert len(losses(tmp_path / "stopped")) == 8
+    assert run_farfield("fit", *options(figures, tmp_path / "stopped", workers=2), *more, "--resume=true") == 0
     assert len(losses(tmp_path / "whole")) == 12  # 18 of 20 videos in batches of 3, twice
     assert losses(tmp_path / "stopped") == pytest.approx(losses(tmp_path / "whole"), rel=1e-4)
 
@@ -303,16 +297,16 @@ def test_moved_run_keeps_its_best_checkpoint(
     state |= {"best_model_score": score, "kth_value": score, "best_k_models": {state["best_model_path"]: score}}
     torch.save(content, last)
     before = best.read_bytes()
-    for epochs in (2, 3):
-        assert (
-            run_farfield("fit", *options(figures, run_dir), *STEADY, f"--trainer.max_epochs={epochs}", "--resume=true")
-            == 0
-        )
-        assert torch.load(last, weights_only=True)["epoch"] == epochs - 1
-        assert best.read_bytes() == before
+    assert run_farfield("fit", *options(figures, run_dir), *STEADY, "--trainer.max_epochs=2", "--resume=true") == 0
+    content = torch.load(last, weights_only=True)
+    assert content["epoch"] == 1
+    assert [each["best_model_score"] for name, each in content["callbacks"].items() if "BestCheckpoint" in name] == [
+        1.5
+    ]
+    assert best.read_bytes() == before
     best.unlink()  # without it, there is nothing to beat
-    assert run_farfield("fit", *options(figures, run_dir), *STEADY, "--trainer.max_epochs=4", "--resume=true") == 0
-    assert torch.load(best, weights_only=True)["epoch"] == 3
+    assert run_farfield("fit", *options(figures, run_dir), *STEADY, "--trainer.max_epochs=3", "--resume=true") == 0
+    assert torch.load(best, weights_only=True)["epoch"] == 2
 
 
 def test_extending_an_ended_run_needs_a_choice(
@@ -354,12 +348,12 @@ def test_extending_a_stopped_run_keeps_its_schedule(
     capfd: pytest.CaptureFixture[str],
 ) -> None:
     run_dir = shutil.copytree(copies / name_of("on_train_batch_start", 6), tmp_path / "run")
-    arguments = [*options(figures, run_dir), "--data.val=null", "--resume=true", "--trainer.max_epochs=4"]
+    arguments = [*options(figures, run_dir), "--data.val=null", "--resume=true", "--trainer.max_epochs=3"]
     assert run_farfield("fit", *arguments) == 0
-    now, longer = (0.01 * (1 + math.cos(math.pi * 6 / steps)) for steps in (12, 16))
+    now, longer = (0.01 * (1 + math.cos(math.pi * 6 / steps)) for steps in (8, 12))
     error = capfd.readouterr().err
-    assert "the run was to end after epoch 3, and now ends after epoch 4. The schedule is kept" in error
+    assert "the run was to end after epoch 2, and now ends after epoch 3. The schedule is kept" in error
     extended = f"if --model.optimisation.schedule_length were 'extend', it would be {longer:.4g}."
     assert f"the learning rate is {now:.4g}; {extended}" in error
-    assert losses(run_dir)[:12] == pytest.approx(uninterrupted[0], rel=1e-4)
-    assert losses(run_dir, column="lr")[12:] == [0.0] * 4
+    assert losses(run_dir)[:8] == pytest.approx(uninterrupted[0], rel=1e-4)
+    assert losses(run_dir, column="lr")[8:] == [0.0] * 4

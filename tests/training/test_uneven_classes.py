@@ -87,10 +87,10 @@ def test_the_config_sets_the_weights(
 ) -> None:
     caplog.set_level("INFO", "farfield")
     mixed = ["--data.augmentation.mixup=0.4", "--model.optimisation.label_smoothing=0.1"]
-    run = make_run(arguments(uneven, tmp_path, f"--model.loss={loss}", *mixed))
+    run = make_run(arguments(uneven, tmp_path, f"--model.loss={loss}", "--trainer.limit_train_batches=1", *mixed))
     torch.testing.assert_close(run.model.class_weights, torch.tensor(weights))
     result = train_run(run)
-    assert result.steps == 2
+    assert result.steps == 1
     assert 0 < result.metrics["train/loss"] < 10
     told = f"class weights of the loss: 1 {weights[1]:.3g} (16 of 20 videos), 0 {weights[0]:.3g} (4 of 20 videos)"
     assert caplog.messages.count(told) == 1, caplog.messages
@@ -127,7 +127,7 @@ def test_mean_class_accuracy_is_torchmetrics_macro_accuracy(uneven: Path, tmp_pa
 
 @pytest.mark.parametrize(
     ("monitor", "epoch", "value"),
-    [(None, 3, 0.75), ("val/top1", 3, 0.75), ("val/mean_class_accuracy", 2, 0.625), ("val/loss", 1, 0.5)],
+    [(None, 3, 0.75), ("val/mean_class_accuracy", 2, 0.625), ("val/loss", 1, 0.5)],
 )
 def test_monitor_chooses_the_best_checkpoint(
     monitor: str | None, epoch: int, value: float, uneven: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture

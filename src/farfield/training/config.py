@@ -154,6 +154,7 @@ class TrainingRun(LightningCLI):
             raise SystemExit(0)
 
     def before_instantiate_classes(self) -> None:
+        self.config_dump: dict[str, Any] = {}  # Lightning dumps the config as hyperparameters, which no module saves
         self.run_dir = sweep_folder(Path(self.config.run_dir))
         self.last_checkpoint = self.run_dir / "checkpoints" / "last.ckpt"
         is_probe = self.config.probe is not False

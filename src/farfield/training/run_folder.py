@@ -131,8 +131,9 @@ def plot_curves(metrics_path: Path) -> Figure:
     """Plot loss and accuracy (for a multilabel task, mean average precision) over the epochs of a metrics.csv."""
     with metrics_path.open(newline="") as file:
         rows = list(csv.DictReader(file))
-    figure = Figure(figsize=(9, 3.4), layout="constrained")
+    figure = Figure(figsize=(9, 3.4))
     losses, accuracies = figure.subplots(1, 2)
+    figure.subplots_adjust(left=0.1, right=0.99, bottom=0.15, top=0.92)  # twice as fast as a layout engine
     is_multilabel = any(row.get("val/map") and not row["val/top1"] for row in rows)
     if is_multilabel:
         shown = {"val/map": "validation"}
