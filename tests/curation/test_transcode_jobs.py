@@ -107,7 +107,7 @@ def test_target_names_are_unique_and_inside_the_store(tmp_path: Path) -> None:
     ("source", "message"),
     [
         ("nothere", "there is no .*nothere"),
-        ("clip.mp4", "is a video. Give the folder"),
+        ("clip.mp4", "is a video. Give a manifest, a tar archive, or the folder"),
         ("m.csv", "the source is a manifest, which has its own labels"),
     ],
 )

@@ -97,7 +97,7 @@ def test_offsets_that_do_not_fit_are_refused(changes: dict, message: str) -> Non
 
 
 def test_more_views_than_there_are_different_ones_are_refused() -> None:
-    with pytest.raises(FarfieldError, match="num_clips is 3, but with segment_offsets 'videomae' a video has 2"):
+    with pytest.raises(FarfieldError, match="num_clips is 3; it must be 1 or 2 with segment_offsets 'videomae'"):
         uniform_views(45, spec("videomae"), 3)
 
 
