@@ -22,6 +22,7 @@ from PIL import Image
 
 from farfield.synthetic.synthesize import synthesize
 from farfield.video.writer import write_video
+from forks import start_fork_server
 
 LONGEST = (
     "docs/test_guide_blocks.py",
@@ -121,6 +122,7 @@ def make_video(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
 @pytest.fixture(scope="session")
 def figures(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A small *figures* data set: 20 training, 10 validation and 10 test videos."""
+    start_fork_server()
     folder = tmp_path_factory.mktemp("data") / "figures"
     with unchanged(synthesize("figures", str(folder), num_train=20, num_val=10, num_test=10)) as made:
         yield made

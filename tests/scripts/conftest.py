@@ -15,13 +15,13 @@ import runs
 
 from farfield.cli import main
 from farfield.data.manifest import read_manifest
-from scripts.forks import start_fork_server
+from forks import start_fork_server
 
 
 @pytest.fixture(scope="module")
 def forks() -> None:
     """Let processes that scripts start be forks of one that has imported what they need."""
-    start_fork_server("pytorchvideo.models.hub", "farfield.training.config")
+    start_fork_server()
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ import benchmark_shared_windows
 import pytest
 import torch
 
-from scripts.forks import run_forked, start_fork_server
+from forks import run_forked, start_fork_server
 
 SMALL = ["--num_frames", "4", "--side_px", "32", "--windows", "6", "--rounds", "1", "--threads", "1"]
 
@@ -24,7 +24,7 @@ def _threads() -> Iterator[None]:
 
 @pytest.mark.slow
 def test_measures_windows_that_share_work(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    start_fork_server("farfield.build", "farfield.timelines.window_scores", "farfield.models.inference_optimization")
+    start_fork_server()
     monkeypatch.setattr(benchmark_shared_windows.subprocess, "run", run_forked)
     monkeypatch.setattr(sys, "argv", ["benchmark", *SMALL, "--networks", "tiny_c2d", "--json"])
     benchmark_shared_windows.main()

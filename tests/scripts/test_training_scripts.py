@@ -27,8 +27,8 @@ from farfield.data.manifest import read_manifest, write_manifest
 from farfield.data.video_record import VideoRecord
 from farfield.evaluation.metrics import wilson
 from farfield.evaluation.scores_file import Scores, write_scores
+from forks import ForkedScript
 from scripts.conftest import run_commands_here
-from scripts.forks import ForkedScript
 
 SMALL = (
     *("--model.backbone=tiny", "--model.clip={num_frames: 4, crop_px: 24, num_clips: 1, num_crops: 1}"),

@@ -15,7 +15,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
-from multiprocessing import forkserver
 from pathlib import Path
 
 import pytest
@@ -24,8 +23,8 @@ import torch
 
 from farfield import build_model
 from farfield.checkpoints.checkpoint import save_model
-from farfield.parallel import worker_context
 from farfield.server.limits import Limits, ServerSettings
+from forks import start_fork_server
 
 collect_ignore_glob = [] if find_spec("gradio") else ["test_*.py"]  # the demo extra
 
@@ -129,22 +128,12 @@ def wait_for(url: str) -> None:
     raise AssertionError(f"{url} does not answer")
 
 
-def _start_fork_server() -> None:
-    """Start Python's fork server anew, so that it imports PyTorch once for all workers of the server.
-
-    Other tests start it with other modules, which it keeps. Its folder for temporary files outlives that of `run_here`.
-    """
-    forkserver._forkserver._stop()  # type: ignore[attr-defined]  # for tests: there is no public way
-    worker_context("farfield.server.worker_tasks", "torch.fx.experimental.symbolic_shapes")
-    forkserver.ensure_running()
-
-
 @contextmanager
 def run_here(settings: ServerSettings, names: frozenset[str] = frozenset()) -> Iterator[Served]:
     """Serve the HTTP API from a thread of this process."""
     from farfield.server.app import build_app, build_server, own_host_names
 
-    _start_fork_server()
+    start_fork_server()
     with socket.socket() as listening, tempfile.TemporaryDirectory() as parent:
         listening.bind(("127.0.0.1", 0))
         listening.listen()

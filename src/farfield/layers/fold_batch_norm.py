@@ -32,10 +32,11 @@ from farfield.layers.sub_batch_norm import join_batch_norm
 
 BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm, FrozenBatchNorm3d)
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
-SHAPE_KEEPING = (
+_ELEMENTWISE = (
     *(BatchNorm1d, BatchNorm2d, BatchNorm3d, nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, FrozenBatchNorm3d),
     *(nn.ReLU, nn.ReLU6, nn.SiLU, nn.GELU, nn.Sigmoid),
 )
+"""Modules that compute each value by itself in evaluation mode."""
 
 
 @torch.no_grad()
@@ -83,7 +84,7 @@ def _without_arithmetic(traced: nn.Module) -> nn.Module:
     Computing their output's shape in PyTorch's way takes most of the time of a pass on the meta device.
     """
     for module in traced.modules():
-        if type(module) in SHAPE_KEEPING:  # a subclass might do more
+        if type(module) in _ELEMENTWISE:  # a subclass might do more
             module.forward = torch.empty_like
     return traced
 

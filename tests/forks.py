@@ -1,4 +1,4 @@
-"""Start a script's own processes as forks of one that has imported PyTorch: a new interpreter takes seconds for it."""
+"""Start processes as forks of one that has imported PyTorch: a new interpreter takes seconds for it."""
 
 from __future__ import annotations
 
@@ -12,11 +12,18 @@ from typing import Any
 
 from farfield.parallel import worker_context
 
+PRELOADED = (
+    "pytorchvideo.models.hub",
+    "farfield.training.config",
+    "farfield.server.worker_tasks",
+    "torch.fx.experimental.symbolic_shapes",
+)
+"""What most processes of the tests need."""
 
-def start_fork_server(*modules: str) -> None:
-    """Start Python's fork server anew with modules imported: other tests start it with others, which it keeps."""
-    forkserver._forkserver._stop()  # type: ignore[attr-defined]  # for tests: there is no public way
-    worker_context(*modules)
+
+def start_fork_server() -> None:
+    """Start Python's fork server with `PRELOADED`, unless it runs already: it keeps the modules of its first user."""
+    worker_context(*PRELOADED)
     forkserver.ensure_running()
 
 
