@@ -20,3 +20,8 @@ def misbehave(job: str) -> str:
     if job == "defect":
         raise KeyError("a defect of ours")
     return job.upper()
+
+
+def end() -> None:
+    """Ends the process."""
+    os._exit(9)

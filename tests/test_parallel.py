@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from failing_jobs import misbehave
+from failing_jobs import end, misbehave
+from farfield import parallel
+from farfield.errors import FarfieldError
 from farfield.parallel import for_each
 
 
@@ -27,3 +29,11 @@ def test_jobs_are_generated_lazily() -> None:
     next(running)
     assert len(made) < 10
     running.close()
+
+
+def test_processes_that_end_at_their_start_are_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whenever they end: a job that pebble has not seen yet is not waited for."""
+    monkeypatch.setattr(parallel, "end_with_parent", end)
+    for _ in range(5):
+        with pytest.raises(FarfieldError, match="all worker processes ended before they began a job"):
+            list(for_each(misbehave, "abc", num_workers=1))

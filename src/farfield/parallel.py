@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, wait
+from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import connection, get_context, parent_process
 from typing import TYPE_CHECKING, Generic, Literal, TypeVar
 
@@ -54,7 +55,8 @@ def for_each(
         engine: "local" or "ray".
 
     Raises:
-        FarfieldError: if the engine is unknown or not installed, or a number is invalid.
+        FarfieldError: if the engine is unknown or not installed, a number is invalid, or all worker processes end
+            before they begin a job.
         Exception: any error of `function` that is not a `VideoError`.
     """
     if engine not in ENGINES:
@@ -93,6 +95,21 @@ def end_with_parent() -> None:
 def _end_after(sentinel: int) -> None:
     connection.wait([sentinel])
     os._exit(1)
+
+
+def first_done(pool: ProcessPool, futures: Iterable[Future]) -> set[Future]:
+    """Wait until at least one of a pool's futures is done, and return those that are.
+
+    Raises:
+        BrokenProcessPool: if all processes of the pool have ended. In pebble 5.2.3, a future that is scheduled at that
+            moment is never done.
+    """
+    while True:
+        done, _ = wait(futures, timeout=1, return_when=FIRST_COMPLETED)
+        if done:
+            return done
+        if not pool.active:
+            raise BrokenProcessPool("all worker processes ended")
 
 
 def _timeout_reason(seconds: float) -> str:
@@ -134,11 +151,16 @@ def _local(
         queue = _JobQueue(jobs)
         while running or not queue.exhausted:
             while len(running) < 2 * workers and (job := queue.take()) is not None:
+                if not pool.active:
+                    raise BrokenProcessPool("all worker processes ended")
                 running[pool.schedule(function, args=[job], timeout=seconds)] = job
-            done, _ = wait(running, return_when=FIRST_COMPLETED) if running else (set(), None)
-            for future in done:
+            for future in first_done(pool, running) if running else ():
                 yield running.pop(future), _outcome(future, seconds)
         queue.raise_error()
+    except BrokenProcessPool as error:
+        raise FarfieldError(
+            "all worker processes ended before they began a job, probably for lack of memory. Set a lower num_workers."
+        ) from error
     finally:
         pool.stop()  # also if the caller stops iterating
         pool.join()

@@ -13,7 +13,7 @@ from typing import Any
 from pebble import ProcessExpired, ProcessPool
 
 from farfield.errors import FarfieldError
-from farfield.parallel import worker_context
+from farfield.parallel import first_done, worker_context
 from farfield.server import worker_process
 from farfield.server.limits import Limits, ServerSettings
 from farfield.server.refusals import Refused
@@ -65,7 +65,9 @@ class WorkerPool:
             FarfieldError: if the network cannot be loaded, or a process ends while it loads.
         """
         try:
-            return self._pool.schedule(worker_process.call, args=["describe", ()]).result()
+            future = self._pool.schedule(worker_process.call, args=["describe", ()])
+            first_done(self._pool, [future])
+            return future.result()
         except (BrokenProcessPool, ProcessExpired) as error:
             raise FarfieldError(
                 f"one of {self.limits.num_workers} worker processes ended while it loaded the network, probably for "
@@ -78,6 +80,23 @@ class WorkerPool:
             self.stop()
             self._pool = self._start()
         return self._pool.schedule(worker_process.call, args=[function, arguments], timeout=self.limits.job_seconds)
+
+    async def _result(self, function: str, arguments: tuple[Any, ...]) -> Any:
+        """Run a task in a worker process and return its result.
+
+        Raises:
+            BrokenProcessPool: if all worker processes have ended, see `first_done`.
+            Exception: any exception of the task.
+        """
+        future = asyncio.wrap_future(self._schedule(function, arguments))
+        pool = self._pool
+        try:
+            while not (await asyncio.wait([future], timeout=1))[0]:
+                if not pool.active:
+                    raise BrokenProcessPool("all worker processes ended")
+            return future.result()
+        finally:
+            future.cancel()  # if the client has gone
 
     def check_capacity(self) -> None:
         """Raise `Refused` if the queue is full."""
@@ -117,9 +136,9 @@ class WorkerPool:
         async with self._free_workers:
             try:
                 try:
-                    return await asyncio.wrap_future(self._schedule(function, arguments))
+                    return await self._result(function, arguments)
                 except BrokenProcessPool:  # an idle process ended, and with it the pool and its scheduled tasks: retry
-                    return await asyncio.wrap_future(self._schedule(function, arguments))
+                    return await self._result(function, arguments)
             except Refused:
                 raise
             except BrokenProcessPool:
