@@ -44,7 +44,7 @@ LONGEST = (
     "test_packaging.py",
     "server/test_http_api.py",
 )
-"""Files of more than 25 seconds, the longest first. Next to each other are some that compute and some that wait."""
+"""Files of more than 25 seconds, roughly the longest first. Some that wait stand beside some that compute."""
 
 multiprocessing.util.get_temp_dir()  # the fork server's socket is in it: made before a test gives itself another folder
 BITS = 10
@@ -55,6 +55,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Run the longest files first: one that a process begins last would keep the other processes waiting."""
     here = Path(__file__).parent
     place = {here / name: i for i, name in enumerate(LONGEST)}
+    assert all(path.exists() for path in place)
     items.sort(key=lambda item: place.get(item.path, len(LONGEST)))
 
 

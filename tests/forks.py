@@ -44,7 +44,7 @@ class ForkedScript:
 
     def wait(self) -> int | None:
         self.stdout.close()
-        self.process.join()
+        self.process.join(300)
         return self.process.exitcode
 
 

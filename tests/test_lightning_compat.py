@@ -111,7 +111,7 @@ def exit_with_rank(environment: dict[str, str]) -> None:
 def test_process_rank_is_known_before_a_trainer_exists(environment: dict[str, str], rank: int) -> None:
     process = get_context("fork").Process(target=exit_with_rank, args=(environment,))
     process.start()
-    process.join()
+    process.join(100)
     assert process.exitcode == rank
 
 

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from concurrent.futures import Future
+from concurrent.futures.process import BrokenProcessPool
+
 import pytest
+from pebble import ProcessPool
 
 from failing_jobs import end, misbehave
 from farfield import parallel
 from farfield.errors import FarfieldError
-from farfield.parallel import for_each
+from farfield.parallel import first_done, for_each, schedule
 
 
 @pytest.mark.slow
@@ -32,8 +36,15 @@ def test_jobs_are_generated_lazily() -> None:
 
 
 def test_processes_that_end_at_their_start_are_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whenever they end: a job that pebble has not seen yet is not waited for."""
     monkeypatch.setattr(parallel, "end_with_parent", end)
-    for _ in range(5):
-        with pytest.raises(FarfieldError, match="all worker processes ended before they began a job"):
-            list(for_each(misbehave, "abc", num_workers=1))
+    with pytest.raises(FarfieldError, match=r"the worker processes failed .*Set a lower num_workers"):
+        list(for_each(misbehave, "abc", num_workers=1))
+
+
+def test_a_job_that_the_pool_forgot_is_not_waited_for() -> None:
+    pool = ProcessPool(max_workers=1)
+    pool.stop()
+    with pytest.raises(BrokenProcessPool):
+        first_done(pool, [Future()])
+    with pytest.raises(BrokenProcessPool):
+        schedule(pool, misbehave, ["a"])

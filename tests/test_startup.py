@@ -40,7 +40,7 @@ NEEDED = {
     },  # Lightning imports the others
     "data verify": {"matplotlib"},
 }
-"""Packages that a command's help imports at most."""
+"""Heavy packages that a command imports at most before it starts."""
 
 
 def output_and_imports(*words: object, python: Path | str = sys.executable, **options: Any) -> tuple[str, set[str]]:

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import connection, get_context, parent_process
-from typing import TYPE_CHECKING, Generic, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
 
 from pebble import ProcessExpired, ProcessPool
 
@@ -55,8 +55,8 @@ def for_each(
         engine: "local" or "ray".
 
     Raises:
-        FarfieldError: if the engine is unknown or not installed, a number is invalid, or all worker processes end
-            before they begin a job.
+        FarfieldError: if the engine is unknown or not installed, a number is invalid, or a worker process
+            ends while it runs no job.
         Exception: any error of `function` that is not a `VideoError`.
     """
     if engine not in ENGINES:
@@ -97,19 +97,40 @@ def _end_after(sentinel: int) -> None:
     os._exit(1)
 
 
+def schedule(
+    pool: ProcessPool, function: Callable[..., Result], arguments: list[Any], seconds: float | None = None
+) -> Future[Result]:
+    """Schedule a call of a function in a pool.
+
+    Args:
+        pool: pool of worker processes.
+        function: function that is importable by name.
+        arguments: its arguments.
+        seconds: time limit; None for none.
+
+    Raises:
+        BrokenProcessPool: if the pool is broken: a process has ended while the pool ran no job.
+    """
+    try:
+        return pool.schedule(function, args=arguments, timeout=seconds)
+    except RuntimeError as error:
+        raise BrokenProcessPool("a worker process ended while it ran no job") from error
+
+
 def first_done(pool: ProcessPool, futures: Iterable[Future]) -> set[Future]:
     """Wait until at least one of a pool's futures is done, and return those that are.
 
     Raises:
-        BrokenProcessPool: if all processes of the pool have ended. In pebble 5.2.3, a future that is scheduled at that
-            moment is never done.
+        BrokenProcessPool: if the pool is broken or stopped. In pebble 5.2.3, a future that is scheduled while a pool
+            breaks is never done.
     """
     while True:
+        active = pool.active  # before the wait: a pool that breaks still ends most futures, with the reason
         done, _ = wait(futures, timeout=1, return_when=FIRST_COMPLETED)
         if done:
             return done
-        if not pool.active:
-            raise BrokenProcessPool("all worker processes ended")
+        if not active:
+            raise BrokenProcessPool("a worker process ended while it ran no job")
 
 
 def _timeout_reason(seconds: float) -> str:
@@ -151,15 +172,13 @@ def _local(
         queue = _JobQueue(jobs)
         while running or not queue.exhausted:
             while len(running) < 2 * workers and (job := queue.take()) is not None:
-                if not pool.active:
-                    raise BrokenProcessPool("all worker processes ended")
-                running[pool.schedule(function, args=[job], timeout=seconds)] = job
+                running[schedule(pool, function, [job], seconds)] = job
             for future in first_done(pool, running) if running else ():
                 yield running.pop(future), _outcome(future, seconds)
         queue.raise_error()
     except BrokenProcessPool as error:
         raise FarfieldError(
-            "all worker processes ended before they began a job, probably for lack of memory. Set a lower num_workers."
+            f"the worker processes failed ({error}), probably for lack of memory. Set a lower num_workers."
         ) from error
     finally:
         pool.stop()  # also if the caller stops iterating

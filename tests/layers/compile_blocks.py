@@ -9,12 +9,7 @@ from torch import Tensor, nn
 
 from layers.blocks import BLOCKS, OTHERS, SIZES, awake
 
-TWINS = ("self_attention_2d", "dual_attention_2d", "criss_cross_2d", "coordinate_2d", "object_context_2d")
-"""Of one axis fewer: the code of the same name, with the layers of two axes that `non_local_2d` has, too."""
-
-LAYERS = {name: layer for name, layer in (BLOCKS | OTHERS).items() if name not in TWINS}
-
-
+LAYERS = BLOCKS | OTHERS
 BACKEND = "aot_eager_default_partitioner"
 """Traces forward and backward like "aot_eager", with a quicker way to cut the trace into the two."""
 

@@ -1,4 +1,4 @@
-"""Layers and networks compile to one graph each, whose outputs and gradients agree with eager."""
+"""Layers and networks compile to one graph each. Outputs agree with eager; those of layers with their gradients."""
 
 from __future__ import annotations
 

@@ -6,8 +6,10 @@ import asyncio
 import os
 import tempfile
 from collections.abc import Iterator
+from concurrent.futures import Future
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -66,3 +68,28 @@ def test_processes_that_always_end_are_reported_as_busy(tmp_path: Path, monkeypa
         with pytest.raises(Refused, match="The server's worker processes fail to start") as refused:
             asyncio.run(workers.run("a.mp4", "recognise"))
         assert refused.value.status == 503
+
+
+def test_a_task_that_the_pool_forgot_is_retried(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "before").touch()  # so that no process ends
+    with ending(1, tmp_path, monkeypatch) as workers:
+        right = workers._schedule
+
+        def forget(*task: Any) -> Future:
+            monkeypatch.setattr(workers, "_schedule", right)
+            workers._pool.stop()
+            return Future()
+
+        monkeypatch.setattr(workers, "_schedule", forget)
+        assert asyncio.run(workers.run("a.mp4", "recognise")) == "recognise"
+
+
+def test_no_process_starts_after_the_server_has_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "before").touch()
+    with ending(1, tmp_path, monkeypatch) as workers:
+        assert asyncio.run(workers.run("a.mp4", "recognise")) == "recognise"
+        workers.stop()
+        starts = len(list(tmp_path.iterdir()))
+        with pytest.raises(Refused, match="shutting down"):
+            asyncio.run(workers.run("a.mp4", "recognise"))
+        assert len(list(tmp_path.iterdir())) == starts

@@ -52,6 +52,7 @@ PLACES = (
     ("on_validation_start", 4),  # after the last batch of an epoch, before its validation
     ("on_validation_batch_end", 4),  # between two batches of a validation
     ("on_validation_end", 4),  # after a validation, before the epoch's own checkpoint
+    ("on_validation_end", 8),  # the same after the second validation, with a best.ckpt and a row of metrics.csv
     ("on_train_epoch_start", 4),  # between epochs
 )
 

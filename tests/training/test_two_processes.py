@@ -115,7 +115,7 @@ def two(manifests: dict[str, Path], tmp_path_factory: pytest.TempPathFactory, ru
     context = get_context("spawn" if torch.cuda.is_available() else "fork")
     process = context.Process(target=run_commands, args=(commands, lightning, folder))
     process.start()
-    process.join()
+    process.join(600)
     errors = (folder / "errors.txt").read_text()
     assert process.exitcode == 0, errors
     assert "sync_dist" not in errors  # Lightning's, of figures that are one process's alone

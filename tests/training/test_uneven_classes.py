@@ -127,7 +127,7 @@ def test_mean_class_accuracy_is_torchmetrics_macro_accuracy(uneven: Path, tmp_pa
 
 @pytest.mark.parametrize(
     ("monitor", "epoch", "value"),
-    [(None, 3, 0.75), ("val/mean_class_accuracy", 2, 0.625), ("val/loss", 1, 0.5)],
+    [(None, 3, 0.75), ("val/top1", 3, 0.75), ("val/mean_class_accuracy", 2, 0.625), ("val/loss", 1, 0.5)],
 )
 def test_monitor_chooses_the_best_checkpoint(
     monitor: str | None, epoch: int, value: float, uneven: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture

@@ -25,7 +25,7 @@ import numpy as np
 from farfield.atomic_write import atomic_write
 from farfield.data.manifest_csv import read_blocks
 from farfield.data.string_array import StringArray
-from farfield.data.video_record import COLUMNS, NUMBERS, WHOLE_NUMBERS, VideoRecord, split_labels
+from farfield.data.video_record import COLUMNS, NUMBER_COLUMNS, WHOLE_NUMBER_COLUMNS, VideoRecord, split_labels
 from farfield.errors import FarfieldError, nearest
 
 
@@ -41,7 +41,7 @@ class Manifest(Sequence[VideoRecord]):
     def __init__(self, records: Iterable[VideoRecord], *, root: str | Path, source: str = "manifest") -> None:
         rows = list(records)
         columns: dict[str, Sequence[Any]] = {name: [getattr(row, name) for row in rows] for name in COLUMNS}
-        for name in NUMBERS:
+        for name in NUMBER_COLUMNS:
             columns[name] = [math.nan if value is None else value for value in columns[name]]
         columns["group"] = [value or "" for value in columns["group"]]
         self._set_columns([columns] if rows else [], Path(root), source)
@@ -62,7 +62,7 @@ class Manifest(Sequence[VideoRecord]):
         self._paths = StringArray()
         met: dict[str, int] = {}
         ids: list[np.ndarray] = []
-        numbers: dict[str, list[np.ndarray]] = {name: [] for name in NUMBERS}
+        numbers: dict[str, list[np.ndarray]] = {name: [] for name in NUMBER_COLUMNS}
         groups = StringArray()
         for block in blocks:
             self._paths.add(block["path"])
@@ -103,7 +103,7 @@ class Manifest(Sequence[VideoRecord]):
         value = math.nan if column is None else float(column[index])
         if math.isnan(value):
             return None
-        return int(value) if name in WHOLE_NUMBERS else value
+        return int(value) if name in WHOLE_NUMBER_COLUMNS else value
 
     def path(self, index: int) -> Path:
         """Return the path of a row's video file."""

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from farfield.data.video_record import COLUMNS, NUMBERS, WHOLE_NUMBERS
+from farfield.data.video_record import COLUMNS, NUMBER_COLUMNS, WHOLE_NUMBER_COLUMNS
 from farfield.errors import FarfieldError, nearest
 
 
@@ -102,7 +102,7 @@ def _checked(texts: Mapping[str, Sequence[str]], path: Path, lines: Sequence[int
         raise FarfieldError(
             f"{path}, line {lines[texts['path'].index('')]}: the path is empty. Every row needs a path."
         )
-    for name in NUMBERS:
+    for name in NUMBER_COLUMNS:
         if name not in texts or not any(texts[name]):
             continue
         numbers = np.fromiter(map(_number, texts[name]), np.float64, len(lines))
@@ -111,7 +111,7 @@ def _checked(texts: Mapping[str, Sequence[str]], path: Path, lines: Sequence[int
             raise FarfieldError(
                 f"{path}, line {lines[row]}: {name} is {texts[name][row]!r}; it must be a number >= 0, or empty."
             )
-        columns[name] = np.floor(numbers) if name in WHOLE_NUMBERS else numbers
+        columns[name] = np.floor(numbers) if name in WHOLE_NUMBER_COLUMNS else numbers
     if "group" in texts:
         columns["group"] = texts["group"]
     if "end_seconds" in columns:

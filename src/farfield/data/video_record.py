@@ -36,5 +36,7 @@ def split_labels(text: str) -> tuple[str, ...]:
 
 
 COLUMNS = tuple(field.name for field in fields(VideoRecord))
-NUMBERS = COLUMNS[2:-1]
-WHOLE_NUMBERS = ("num_frames", "width", "height")
+"""Columns of a manifest."""
+
+NUMBER_COLUMNS = tuple(name for name in COLUMNS if name not in {"path", "label", "group"})
+WHOLE_NUMBER_COLUMNS = ("num_frames", "width", "height")

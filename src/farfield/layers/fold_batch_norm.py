@@ -32,11 +32,8 @@ from farfield.layers.sub_batch_norm import join_batch_norm
 
 BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm, FrozenBatchNorm3d)
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
-_ELEMENTWISE = (
-    *(BatchNorm1d, BatchNorm2d, BatchNorm3d, nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, FrozenBatchNorm3d),
-    *(nn.ReLU, nn.ReLU6, nn.SiLU, nn.GELU, nn.Sigmoid),
-)
-"""Modules that compute each value by itself in evaluation mode."""
+ACTIVATIONS = (nn.ReLU, nn.ReLU6, nn.SiLU, nn.GELU, nn.Sigmoid)
+_SHAPE_KEEPING = (*BATCH_NORMS, BatchNorm1d, BatchNorm2d, BatchNorm3d, *ACTIVATIONS)
 
 
 @torch.no_grad()
@@ -84,7 +81,7 @@ def _without_arithmetic(traced: nn.Module) -> nn.Module:
     Computing their output's shape in PyTorch's way takes most of the time of a pass on the meta device.
     """
     for module in traced.modules():
-        if type(module) in _ELEMENTWISE:  # a subclass might do more
+        if type(module) in _SHAPE_KEEPING:  # a subclass might do more
             module.forward = torch.empty_like
     return traced
 

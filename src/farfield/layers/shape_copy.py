@@ -6,13 +6,13 @@ from typing import TypeVar
 
 from torch import nn
 
-from farfield.layers.fold_batch_norm import BATCH_NORMS
+from farfield.layers.fold_batch_norm import ACTIVATIONS, BATCH_NORMS
 from farfield.layers.meta_copy import meta_copy
 
 SHAPE_KEEPING = (
     *BATCH_NORMS,
     *(nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d, nn.LayerNorm),
-    *(nn.ReLU, nn.ReLU6, nn.SiLU, nn.GELU, nn.Sigmoid),
+    *ACTIVATIONS,
 )
 
 M = TypeVar("M", bound=nn.Module)

@@ -13,7 +13,7 @@ from typing import Any
 from pebble import ProcessExpired, ProcessPool
 
 from farfield.errors import FarfieldError
-from farfield.parallel import first_done, worker_context
+from farfield.parallel import first_done, schedule, worker_context
 from farfield.server import worker_process
 from farfield.server.limits import Limits, ServerSettings
 from farfield.server.refusals import Refused
@@ -38,6 +38,7 @@ class WorkerPool:
         self.busy = 0
         """Number of requests that are waiting in the queue or being computed."""
         self._free_workers = asyncio.Semaphore(self.limits.num_workers)
+        self._is_stopped = False
         self._pool = self._start()
 
     def _start(self) -> ProcessPool:
@@ -65,7 +66,7 @@ class WorkerPool:
             FarfieldError: if the network cannot be loaded, or a process ends while it loads.
         """
         try:
-            future = self._pool.schedule(worker_process.call, args=["describe", ()])
+            future = schedule(self._pool, worker_process.call, ["describe", ()])
             first_done(self._pool, [future])
             return future.result()
         except (BrokenProcessPool, ProcessExpired) as error:
@@ -75,25 +76,30 @@ class WorkerPool:
             ) from error
 
     def _schedule(self, function: str, arguments: tuple[Any, ...]) -> Future:
+        if self._is_stopped:
+            raise Refused("The server is shutting down.", "busy", 60)
         if not self.alive:
             log.warning("an idle worker process ended; restarting the pool")
-            self.stop()
+            self._end_processes()
             self._pool = self._start()
-        return self._pool.schedule(worker_process.call, args=[function, arguments], timeout=self.limits.job_seconds)
+        return schedule(self._pool, worker_process.call, [function, arguments], self.limits.job_seconds)
 
     async def _result(self, function: str, arguments: tuple[Any, ...]) -> Any:
         """Run a task in a worker process and return its result.
 
         Raises:
-            BrokenProcessPool: if all worker processes have ended, see `first_done`.
+            BrokenProcessPool: if the pool is broken or stopped, see `first_done`.
+            Refused: if the pool was stopped before.
             Exception: any exception of the task.
         """
         future = asyncio.wrap_future(self._schedule(function, arguments))
         pool = self._pool
         try:
+            active = True
             while not (await asyncio.wait([future], timeout=1))[0]:
-                if not pool.active:
-                    raise BrokenProcessPool("all worker processes ended")
+                if not active:
+                    raise BrokenProcessPool("a worker process ended while it ran no job")
+                active = pool.active
             return future.result()
         finally:
             future.cancel()  # if the client has gone
@@ -156,6 +162,10 @@ class WorkerPool:
                 raise Refused(message, "internal") from error
 
     def stop(self) -> None:
-        """Kill the processes, even if they are computing."""
+        """Kill the processes, even if they are computing, and refuse further tasks."""
+        self._is_stopped = True
+        self._end_processes()
+
+    def _end_processes(self) -> None:
         self._pool.stop()
         self._pool.join()
