@@ -64,12 +64,7 @@ def read_blocks(
             rows = csv.reader(chain(lines, file) if '"' in text else lines)
             numbered = [(number, row) for number, row in enumerate(rows, start=line) if row]
             for number, row in numbered:
-                if len(row) != len(header):
-                    raise FarfieldError(
-                        f"{path}, line {number}: the row has more or fewer values than the header ({len(row)} instead "
-                        f"of {len(header)}). Give one value for each column, and put values that contain commas in "
-                        "double quotes."
-                    )
+                check_length(row, header, path, number)
             columns = [[row[i] for _, row in numbered] for i in range(len(header))]
             numbers = [number for number, _ in numbered]
         texts = {
@@ -80,6 +75,23 @@ def read_blocks(
         texts.setdefault("label", [""] * len(numbers))
         yield _checked(texts, path, numbers)
         line += len(lines)
+
+
+def check_length(row: Sequence[str], header: Sequence[str], path: Path, line: int) -> None:
+    """Raise `FarfieldError` unless a row of a table has a value for each column of its header.
+
+    Args:
+        row: values of the row.
+        header: names of the columns.
+        path: file, for the message.
+        line: line number of the row in the file, for the message.
+    """
+    if len(row) != len(header):
+        raise FarfieldError(
+            f"{path}, line {line}: the row has more or fewer values than the header ({len(row)} instead of "
+            f"{len(header)}). Give one value for each column, and put values that contain the separator in double "
+            "quotes."
+        )
 
 
 _BLOCK = 10_000

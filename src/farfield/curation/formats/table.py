@@ -20,6 +20,7 @@ from farfield.curation.folder_scan import has_video_suffix
 from farfield.curation.formats.annotation_source import NO_LABEL, AnnotationSource
 from farfield.curation.formats.segments import parse_seconds
 from farfield.curation.text_files import read_text
+from farfield.data.manifest_csv import check_length
 from farfield.data.video_record import VideoRecord, split_labels
 from farfield.errors import FarfieldError, nearest
 
@@ -137,12 +138,7 @@ def read_delimited(path: Path, delimiter: str) -> tuple[list[str], list[tuple[in
     if len(set(names)) < len(names):
         raise FarfieldError(f"{path} has a column twice: its columns are {', '.join(names)}. Rename one of them.")
     for line, row in rows:
-        if len(row) != len(names):
-            raise FarfieldError(
-                f"{path}, line {line}: the row has more or fewer values than the header ({len(row)} instead of "
-                f"{len(names)}). Give one value for each column, and put values that contain the separator in double "
-                "quotes."
-            )
+        check_length(row, names, path, line)
     return names, [(line, dict(zip(names, row, strict=True))) for line, row in rows]
 
 
