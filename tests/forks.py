@@ -6,10 +6,13 @@ import os
 import runpy
 import subprocess
 import sys
+from collections.abc import Mapping
 from multiprocessing import forkserver
 from multiprocessing.connection import Connection
+from pathlib import Path
 from typing import Any
 
+import farfield
 from farfield.parallel import worker_context
 
 PRELOADED = (
@@ -28,9 +31,14 @@ def start_fork_server() -> None:
 
 
 class ForkedScript:
-    """A fork that runs a script, in place of `subprocess.Popen` with pipes of text to and from it."""
+    """A fork that runs a script, in place of `subprocess.Popen` with pipes of text to and from it.
 
-    def __init__(self, command: list[str], **_: Any) -> None:
+    A fork has the farfield that the tests have imported, so a script cannot ask for another by PYTHONPATH.
+    """
+
+    def __init__(self, command: list[str], *, env: Mapping[str, str] | None = None, **_: Any) -> None:
+        if env is not None:
+            assert Path(farfield.__file__).is_relative_to(env["PYTHONPATH"])
         words = command[3:] if command[1] == "-W" else command[1:]
         context = worker_context()
         script_reads, we_write = context.Pipe(duplex=False)

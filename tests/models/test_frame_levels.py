@@ -63,8 +63,9 @@ def test_levels_end_where_frames_mix() -> None:
     assert [len(level) for level in unpooled] == [17]
 
 
-def test_folded_networks_have_the_same_levels() -> None:
-    made = network("c2d_r50", insert="nl5", width=8)
+@pytest.mark.parametrize("name", ["c2d_r50", "slow_r50"])
+def test_folded_networks_have_the_same_levels(name: str) -> None:
+    made = network(name, insert="nl5", width=8)
     for dtype in (torch.float32, torch.bfloat16):
         folded = optimize_for_inference(made, dtype)
         assert names(folded) == names(made)
