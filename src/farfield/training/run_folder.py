@@ -22,7 +22,7 @@ from farfield.training.validation_metrics import head_figures
 log = logging.getLogger("farfield")
 
 REDRAW_SECONDS = 10.0
-"""Minimum time before the first plots, and between plots. Drawing takes a third of a second."""
+"""Minimum time before the first plots, and between plots. Drawing takes tenths of a second."""
 
 
 class RunFiles(Callback):
