@@ -27,7 +27,8 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
 def write_text_atomically(path: Path, text: str) -> None:
     """Write text to a file atomically, as UTF-8 and with its line ends unchanged.
 
-    Bytes that are not valid UTF-8, and that Python represents by surrogates (in file names), are written as they were.
+    File names in the text may contain bytes that are not valid UTF-8, which Python represents by surrogates. These
+    bytes are written unchanged.
     """
     with atomic_write(path) as partial:
         partial.write_text(text, encoding="utf-8", errors="surrogateescape", newline="")

@@ -103,10 +103,15 @@ def build_model(
 
 
 def _with_pretrained_options(options: NetworkOptions, pretrained: PretrainedWeights) -> NetworkOptions:
-    """Return the options, with the pretrained network's values for all options that are not set.
+    """Return `options`, with values of the pretrained network for options that are not set.
+
+    These are the clip settings, the backbone options and the head with its options; the labels and the task, if the
+    number of classes fits; and the block options, if both networks have inserted blocks of the same type. If the
+    weights belong to another backbone, only `mean` and `std` of its clip settings are used.
 
     Raises:
-        FarfieldError: if an option is set to a value with which the pretrained weights would give other outputs.
+        FarfieldError: if a backbone option (except `dilated`) or a block option (except `num_regions`) is set to
+            another value than in the pretrained network, or if the weights do not fit the backbone.
     """
     config = pretrained.config
     if config is None:  # weights of an image network set no option
@@ -136,11 +141,16 @@ def _with_pretrained_options(options: NetworkOptions, pretrained: PretrainedWeig
 
 
 def _merge_backbone_options(config: Mapping[str, Any], given: Mapping[str, Any], name: str) -> dict[str, Any]:
-    """Return the pretrained network's backbone options, updated with the options in `given`.
+    """Return the pretrained network's backbone options, completed with the options in `given`.
+
+    Args:
+        config: fields of the pretrained network's `NetworkOptions`.
+        given: backbone options that are set.
+        name: path of the weights, for messages.
 
     Raises:
-        FarfieldError: if an option in `given`, except `dilated`, differs from the pretrained network's: the weights
-            would give other outputs. `dilated` may differ, because it only refines the feature map.
+        FarfieldError: if an option in `given` has another value in `config`, since the weights were trained with that
+            value. `dilated` may have another value and is then replaced, because it only refines the feature map.
     """
     trained = config.get("backbone_options", {})
     for option, value in given.items():
@@ -153,11 +163,20 @@ def _merge_backbone_options(config: Mapping[str, Any], given: Mapping[str, Any],
 
 
 def _merge_block_options(config: Mapping[str, Any], given: Mapping[str, Any], name: str) -> dict[str, Any]:
-    """Return the pretrained network's block options, updated with the options in `given`.
+    """Return the pretrained network's block options, completed with the options in `given`.
+
+    If the pretrained network has one region per class, its `num_regions` is left out: the new network then has one
+    region for each of its own classes.
+
+    Args:
+        config: fields of the pretrained network's `NetworkOptions`.
+        given: block options that are set.
+        name: path of the weights, for messages.
 
     Raises:
-        FarfieldError: if an option in `given`, except `num_regions`, differs from the pretrained network's: the weights
-            would give other outputs.
+        FarfieldError: if an option in `given` had another value in the pretrained network, since the weights were
+            trained with that value. `num_regions` is not checked here, but by the shapes of the weights when they are
+            loaded.
     """
     options = dict(config["block_options"])
     if options.get("num_regions") == len(config["labels"]):  # one region per class: follows the new classes

@@ -35,12 +35,13 @@ class ClipSpec:
             `num_frames` equal parts and takes one frame of each, so that a clip spans the video (Wang et al.,
             "Temporal Segment Networks", ECCV 2016); `frame_stride` then has no effect.
         segment_offsets: which frame of each part is taken if `sampling` is "segments", see `data/segment_sampling.py`.
-            "even" takes a random frame of each part in training. At test time, a clip takes the frame at one place of
-            every part, and the places of the clips are evenly spaced; there may be any number of clips.
+            "even" takes a random frame of each part in training. At test time, each clip takes its frames at a fixed
+            place of the parts, such as their middles; with several clips, these places are evenly spaced in a part.
+            There may be any number of clips.
             "pyslowfast" and "videomae" take the frames that these projects' loaders of Something-Something V2 take;
-            "pyslowfast" has 1 test clip, "videomae" at most 2. PySlowFast's networks need target_fps=30, because its
-            frames were extracted at 30 frames per second from videos at 12. VideoMAE's networks were trained on the
-            videos' own frames.
+            "pyslowfast" has 1 test clip, "videomae" at most 2. PySlowFast's networks need target_fps=30: they were
+            trained on frames extracted at 30 per second, although the videos have 12 frames per second. VideoMAE's
+            networks were trained on the videos' own frames.
         short_clip: treatment of a video shorter than a clip: "loop" repeats the video; "clamp" repeats its last frame,
             and in training also its first, so that the video begins at a random frame of the clip (as PySlowFast does
             for Charades); "refuse" raises an error.

@@ -69,7 +69,7 @@ def save_model(network: ActionNet, path: str | Path) -> None:
 
 
 def network_state_dict(network: ActionNet) -> dict[str, Tensor]:
-    """Return a network's state dict, with the weight names that checkpoints use."""
+    """Return a network's state dict, with the prefix "network." that weight names have in checkpoints."""
     return {NETWORK_PREFIX + name: value for name, value in network.state_dict().items()}
 
 

@@ -105,13 +105,15 @@ def build_network(
 
 
 def _check_classes(found: HuggingFaceCheckpoint, *, has_own_names: bool) -> None:
-    """Check that a checkpoint has enough classes, and that their names differ.
+    """Check that a checkpoint has enough classes for its task, and that its class names, if used, differ.
 
     Args:
-        has_own_names: True if the class names come from the checkpoint, False if the user gave them.
+        found: the checkpoint.
+        has_own_names: True if the class names of the checkpoint are used, False if the user gave others.
 
     Raises:
-        FarfieldError: if there are too few classes, or two classes have the same name.
+        FarfieldError: if a single-label network has fewer than two classes, or if `has_own_names` and two classes have
+            the same name.
     """
     path, labels = found.folder / CONFIG, found.options["labels"]
     if len(labels) < least_classes(found.options["task"]):

@@ -68,10 +68,10 @@ def preprocessing(folder: Path, kind: str, clip: ClipSpec) -> tuple[dict[str, An
 
 
 def sampling(kind: str, labels: Sequence[str]) -> dict[str, Any]:
-    """Return clip settings for Something-Something V2: the frame sampling that the model's paper uses for it.
+    """Return the clip settings by which the model's paper samples frames from Something-Something V2.
 
-    The result is empty if the labels are not those of Something-Something V2, or if the paper samples its videos in the
-    same way as those of Kinetics.
+    The result is empty if the labels are those of another data set, or if the paper samples frames from
+    Something-Something V2 in the same way as from Kinetics.
 
     Args:
         kind: `model_type` of the checkpoint's config.
@@ -147,7 +147,10 @@ def _edge(size: Any) -> int | None:
 
 
 def _is_squeezed(content: Mapping[str, Any]) -> bool:
-    """Return whether a processor resizes to a fixed height and width, or limits the longer side."""
+    """Return whether a processor's `size` fixes height and width, or limits the long side.
+
+    False if `size` is missing, or gives only the short side.
+    """
     size = content.get("size")
     if isinstance(size, Mapping):
         return "shortest_edge" not in size or size.get("longest_edge") is not None

@@ -121,7 +121,13 @@ def _of_hugging_face(weights: str | Path, backbone: str, options: Mapping[str, A
 
 @lru_cache(maxsize=1)
 def _read(name: str, _modified: int, options: str) -> PretrainedWeights:
-    """Read a weight file. The last result is cached, since weights and clip settings are read in separate calls."""
+    """Read a weight file. The last result is cached, since weights and clip settings are read in separate calls.
+
+    Args:
+        name: path of the file.
+        _modified: modification time of the file, so that a changed file is read again.
+        options: `ConversionOptions` as JSON, for a file of another project.
+    """
     path = Path(name)
     if is_farfield_checkpoint(path):
         content = read_checkpoint(path)
@@ -237,8 +243,8 @@ def _log_other_task(network: ActionNet, source: PretrainedWeights) -> None:
 def _match_classifier(given: dict[str, Tensor], old: Sequence[str], network: ActionNet, *, same_pooling: bool) -> str:
     """Reduce the classifier in `given` to the network's classes, or remove it if `old` lacks one of these classes.
 
-    The regions of an object-context block with one region per class are reduced or removed in the same way, unless the
-    network has as many regions as the weights.
+    If the weights have object-context blocks with one region per class, these regions are reduced or removed in the
+    same way. They are kept unchanged if the network has as many regions as the weights.
 
     Args:
         given: weights to load, by state-dict key; changed in place.

@@ -192,7 +192,7 @@ def _candidates(container: str, state: Mapping[str, Any], path: Any) -> list[_Ca
 
 
 def _choose(candidates: list[_Candidate], path: Any, take: str | None) -> _Candidate:
-    """Choose the network called `take`; see `find_network`, also for the choice if `take` is None.
+    """Choose one of the networks in `candidates`, as `find_network` describes for its argument `take`.
 
     Raises:
         FarfieldError: if no network is called `take`, or the choice is ambiguous.

@@ -31,8 +31,8 @@ def convert(
     Args:
         input: checkpoint to convert; for Hugging Face, a folder, or a name on huggingface.co.
         out: output file; it must not exist.
-        to: project that is to read the output: farfield, to convert another project's checkpoint; pytorchvideo or
-            slowfast (PySlowFast), to convert a farfield checkpoint of a network that this project has, too.
+        to: project that is to read the output. farfield converts a checkpoint of another project. pytorchvideo and
+            slowfast (PySlowFast) convert a farfield checkpoint, if that project has the same network.
         labels: file of class names, such as a text file with one name per line, in the order of the scores. null keeps
             the names in a Hugging Face folder. For other projects, null gives Charades' class codes to PySlowFast's
             networks of Charades, Kinetics-400's names to networks of 400 classes, and numbers otherwise.

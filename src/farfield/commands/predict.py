@@ -99,7 +99,8 @@ def predict(
         threshold: a moment belongs to no segment if the probability of its most probable class is below this. For a
             multi_head network, this is the probability of the most probable combination: the product over its classes.
             For a multilabel network, a moment belongs to every class whose probability reaches the threshold. 0 selects
-            the checkpoint's own thresholds, which were chosen on timelines or, for a multilabel network, on videos.
+            the checkpoint's own thresholds: those chosen on timelines or, if a multilabel network has none, those
+            chosen on videos.
         hysteresis: a segment (with --live, an alarm) starts at the threshold, and lasts while the probability stays at
             or above this share of the threshold. 1 for a single threshold; about 0.6 avoids fragmented segments.
         max_gap_seconds: gaps up to this length between two segments of a class are closed. One number, or a number for
@@ -136,12 +137,12 @@ def predict(
             attempt.
         max_reconnect_seconds: maximum waiting time between attempts.
         alarms: with --live, file to append the alarms to; "-" prints them instead of predictions. Each alarm gives
-            several lines, each a JSON object: one when its class reaches the threshold, one when the class has been
-            below the threshold for alarm_gap_seconds, and one when the clip of the alarm is finished
+            several lines, each a JSON object: one when it starts, one when it ends, and one when its clip is finished
             (docs/guides/untrimmed_cameras.md). A network that is not multilabel needs --threshold, or thresholds chosen
             on timelines.
         alarm_labels: classes that start alarms, e.g. '[falling, fighting]'; null for all.
-        alarm_gap_seconds: an alarm ends when its class has been below the threshold for longer than this.
+        alarm_gap_seconds: an alarm ends when the probability of its class has been below hysteresis x threshold for
+            longer than this.
         clips: folder for a clip of each alarm, cut from the stream without encoding it again; null for no clips.
         clip_seconds_before: seconds of video that a clip includes before the start of its alarm.
         clip_seconds_after: seconds of video that a clip includes after the end of its alarm.

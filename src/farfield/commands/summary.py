@@ -34,9 +34,10 @@ def summary(
     not run: only shapes are computed.
 
     Args:
-        network: name of a backbone; or a checkpoint (.ckpt, or a folder), for which other options must be left out; or
-            "all", for a table of all backbones with and without five non-local blocks (preset nl5).
-        num_classes: number of classes.
+        network: name of a backbone; or a checkpoint (.ckpt, or a folder); or "all", for a table of all backbones with
+            and without five non-local blocks (preset nl5). Only the name of a backbone can be combined with
+            backbone_options, insert, block, block_options and clip.
+        num_classes: number of classes; without effect for a checkpoint.
         backbone_options: the backbone's own options, e.g. {dilated: true}.
         insert: where to insert blocks: a preset, e.g. nl5, or {stage: indices of residual blocks, top: number of blocks
             after the last stage}.

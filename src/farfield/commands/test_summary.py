@@ -45,7 +45,10 @@ def test_summary(report: dict[str, Any], folder: Path) -> str:
 
 
 def thresholds_line(point: Mapping[str, Any], checkpoint: str) -> str:
-    """Format the file of the chosen thresholds, each class's number of detections, and the classes without a threshold.
+    """Format a summary of the thresholds that were chosen for the classes.
+
+    It states the file that holds them, the number of detections that they give on the validation videos (for the ten
+    classes with the fewest), and the classes that got no threshold.
 
     Args:
         point: entry `operating_point` of the report.
@@ -106,7 +109,13 @@ def failure_lines(report: dict[str, Any]) -> list[str]:
 
 
 def metric_row(name: str, estimate: Mapping[str, float | None]) -> str:
-    """Format a metric and its interval, or a dash if it is undefined (None)."""
+    """Format a metric and its interval in percent; a dash for an undefined metric.
+
+    Args:
+        name: name of the metric.
+        estimate: `value` (None if undefined), and the 95% interval `low` and `high` (None without an interval), as
+            fractions of 1.
+    """
     if estimate["value"] is None:
         return f"{name} {'-':>7}"
     row = f"{name} {100 * estimate['value']:6.2f}%"

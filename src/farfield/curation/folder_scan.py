@@ -215,7 +215,7 @@ def _entries(folder: str, skipped: SkippedFiles) -> Iterator[os.DirEntry[str]]:
 
 
 def _kind(entry: os.DirEntry[str], skipped: SkippedFiles) -> int | None:
-    """Return the `st_mode` of an entry, or only its file type bits; links are followed.
+    """Return the file type of an entry, as bits of `st_mode`; other bits may be set, too. Links are followed.
 
     An entry that cannot be read is recorded as skipped, and the result is None.
     """

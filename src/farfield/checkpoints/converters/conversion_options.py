@@ -26,8 +26,8 @@ class ConversionOptions:
             project uses.
         take: which network to convert, if the file holds several networks, or other weights beside the network. Give
             the name of the network's state dict, such as ema_state_dict, or the prefix of its weights' names, such as
-            model_ema. Default: the trained network, not an average of its weights over the training. If MMAction2 or
-            Lightning computed such an average, they store it as state_dict, and it is converted by default.
+            model_ema. Default: the trained weights, not their average over the training (such as an EMA). If MMAction2
+            or Lightning averaged the weights, the default is the average, because they store it as state_dict.
     """
 
     backbone: str | None = None

@@ -121,7 +121,10 @@ def take_rgb(found: SourceCheckpoint, stems: Iterable[str]) -> None:
 
 
 def _architecture(cfg: dict[str, Any] | None, path: Any) -> tuple[str | None, dict[str, Any]]:
-    """Return (family, backbone options) for the config's MODEL.ARCH; (None, {}) without a config."""
+    """Return (family, backbone options) for the config's MODEL.ARCH; (None, {}) without a config.
+
+    The family is c2d, i3d, slow, slowfast or x3d.
+    """
     if cfg is None:
         return None, {}
     name = setting(cfg, "MODEL.ARCH", None)
@@ -136,10 +139,10 @@ def _architecture(cfg: dict[str, Any] | None, path: Any) -> tuple[str | None, di
 def _x3d(
     shapes: dict, cfg: dict[str, Any] | None, options: ConversionOptions, found: SourceCheckpoint
 ) -> dict[str, Any]:
-    """Return X3D's backbone and backbone options.
+    """Return the fields `backbone` and `backbone_options` of `NetworkOptions` for an X3D.
 
-    If neither the user, the depth nor the config states which X3D it is, return x3d_s, and add a text that asks the
-    user for it to `found.questions`.
+    If neither the user, the depth nor the config states which X3D it is, the backbone is x3d_s, and `found.questions`
+    gets a text that asks the user for it.
     """
     by_clip = {4: "x3d_xs", 13: "x3d_s", 16: "x3d_m"}
     deep = any(name.startswith("res4.11.") for name in shapes)
@@ -206,7 +209,15 @@ def pyslowfast_block_options(
 def pyslowfast_clip_and_head(
     cfg: dict[str, Any] | None, loader: Loader | None, found: SourceCheckpoint
 ) -> dict[str, Any]:
-    """Return the config's clip settings, and the head with PySlowFast's window sizes, as `NetworkOptions` fields."""
+    """Return the fields `clip`, `head` and, if the config determines them, `head_windows` of `NetworkOptions`.
+
+    Without a config, `clip` has only the sizes of the model zoo's test crops, and a note is added to `found.notes`.
+
+    Args:
+        cfg: PySlowFast's config; None if the checkpoint has none.
+        loader: data loader for this config; None without a config.
+        found: the checkpoint, with `backbone` and `backbone_options` in `arguments`.
+    """
     head: dict[str, Any] = {"head": "window_softmax_mean"}
     x3d = found.arguments["backbone"].startswith("x3d")
     if cfg is None or loader is None:

@@ -40,8 +40,8 @@ class Loader(NamedTuple):
         segments: whether the loader takes one frame of each of NUM_FRAMES parts of the video, instead of frames at
             SAMPLING_RATE.
         bgr: whether the frames are BGR before REVERSE_INPUT_CHANNEL is applied.
-        list_fps: frame rate of the extracted frames whose files the loader reads from a list; None if the loader
-            decodes videos, at TARGET_FPS.
+        list_fps: frame rate of the extracted frames, for a loader that reads lists of image files. None for a loader
+            that decodes videos; the frame rate is then TARGET_FPS.
         short_clip: treatment of videos that are shorter than a clip, as in `ClipSpec`.
     """
 

@@ -42,9 +42,9 @@ def describe_pytorchvideo(
         state: weights by PyTorchVideo's names.
         options: conversion options that the user sets.
         path: path of the checkpoint, for messages.
-        softmax_inside: True if the head applies a softmax to each window of the feature map, whichever network it is,
-            as in PySlowFast's wrapper. False for PyTorchVideo's own heads, of which only those of the networks in
-            `SOFTMAX_INSIDE` do so.
+        softmax_inside: True if the head applies a softmax to each window of the feature map, as PySlowFast's wrapper
+            does for every network. False for PyTorchVideo's own heads: a softmax per window is then assumed only for
+            the networks in `SOFTMAX_INSIDE`.
     """
     last = max(int(match[1]) for match in (re.match(r"blocks\.([0-9]{1,2})\.", name) for name in state) if match)
     renamed = {_pytorchvideo_key(name, last): name for name in state}

@@ -30,7 +30,8 @@ def to_pytorchvideo(network: ActionNet) -> dict[str, Any]:
     """Convert a network to a checkpoint of PyTorchVideo's hub: `{"model_state": ...}`.
 
     Raises:
-        FarfieldError: if no hub builder of PyTorchVideo creates such a network, or its scores would differ.
+        FarfieldError: if no hub builder of PyTorchVideo creates such a network, or if the converted network would give
+            other scores than `network`.
     """
     config = network.config
     options = _changed_options(config)
@@ -63,7 +64,8 @@ def to_pyslowfast(network: ActionNet) -> dict[str, Any]:
     """Convert a network to a checkpoint of PySlowFast, with the part of PySlowFast's config that defines the network.
 
     Raises:
-        FarfieldError: if PySlowFast has no such network, or would score it differently.
+        FarfieldError: if PySlowFast has no such network, or if the converted network would give other scores than
+            `network`.
     """
     config = network.config
     family = config["backbone"].split("_")[0]
@@ -107,13 +109,13 @@ def _check_task(network: ActionNet, project: str) -> None:
 
 
 def _check_head(network: ActionNet, kind: str) -> None:
-    """Raise if the network's head is attentive, or its scores on test crops would change with the conversion.
+    """Raise if the network's head is attentive, or if a head of the kind `kind` gives other scores on test crops.
 
-    Other heads give different scores only if test crops have another size than training crops.
+    All kinds of heads except attentive give the same scores if test crops have the size of training crops.
 
     Args:
         network: network to convert.
-        kind: kind of head of the converted network.
+        kind: kind of head that the converted network will have.
     """
     if network.config["head"] == "attentive":
         raise FarfieldError(

@@ -34,7 +34,8 @@ class SourceCheckpoint:
         ignored: (name, reason) of each weight that is left out on purpose.
         unknown: names of weights that no network of that project has.
         notes: information for the user, such as assumptions about what the file does not state.
-        questions: settings that the file does not state, so that the user must give them; each names its option.
+        questions: one text for each setting that the user must give, because the file does not state it. The text
+            names the option for the setting.
     """
 
     origin: str
@@ -140,7 +141,10 @@ def resnet_arguments(shapes: Shapes, *, family: str | None, path: Any) -> dict[s
 
 
 def given_family(options: ConversionOptions) -> str | None:
-    """Return the family ("c2d", "i3d" or "slow") of the backbone in `options`; None for any other or no backbone."""
+    """Return the family ("c2d", "i3d" or "slow") of the backbone in `options`.
+
+    None if no backbone is set, or it is of another family.
+    """
     family = options.backbone.rsplit("_r", 1)[0] if options.backbone else None
     return family if family in FAMILIES else None
 

@@ -9,9 +9,9 @@ cvat/apps/dataset_manager/formats/cvat.py, cvat-ai/cvat@00598ab, and `abs_frame_
 cvat/apps/dataset_manager/bindings.py, cvat-ai/cvat@da71018):
 
 - Frame numbers are those of the video, from 0, even if a task takes every n-th frame (`frame_filter`) or starts later.
-- In the export of a project, frames are numbered on from task to task within a subset: to a task's frame numbers, CVAT
-  adds an offset, the sum of start + step x size of the subset's earlier tasks (`_init_task_frame_offsets`). The offset
-  is subtracted here.
+- In the export of a project, each subset has its own frame numbers, which continue from task to task. CVAT adds an
+  offset to the frame numbers of a task (`_init_task_frame_offsets`): each earlier task of the subset contributes
+  `start_frame` + step x `size` to it. The offset is subtracted here.
 - A shape with outside="1" marks the frame from which the object is not seen. The export also has the shapes between key
   frames.
 - "CVAT for video" contains no tags (cvat-ai/cvat#7198 and #2923; the documentation says otherwise). "CVAT for
@@ -49,15 +49,15 @@ Interval = tuple[int, int]
 
 @dataclass
 class _Video:
-    """A task of a CVAT file. All frame numbers are those of the video, from 0.
+    """The video of a CVAT task, and its labelled frames. All frame numbers are those of the video, from 0.
 
     Attributes:
         name: file name of the video.
         step: n for a task that takes every n-th frame of the video.
         subset: subset of the project to which the task belongs; "" if none.
         offset: number that the export of a project adds to the frame numbers; 0 in other exports.
-        end: frame after the task's last; infinite if the file is not the export of a project.
-        frames: intervals of frames that have a label, by label.
+        end: frame after the task's last, to check frame numbers in the export of a project; infinite in other exports.
+        frames: for each label, the intervals of frames that have it, as (first frame, frame after the last).
     """
 
     name: str

@@ -127,7 +127,8 @@ def _rows(source: AnnotationSource, document: _Document, wanted: str | None) -> 
     Args:
         source: input of the reader.
         document: .eaf file.
-        wanted: type of the wanted tiers, or the name of a single tier; None for no tier.
+        wanted: type of the wanted tiers, or the name of a single tier; None, and thus no rows, if there is no tier to
+            read.
     """
     everything = {key: (tier, each) for tier in document.tiers for key, each in tier.annotations.items()}
     rows = set()

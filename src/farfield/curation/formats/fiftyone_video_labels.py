@@ -99,7 +99,10 @@ def _rows(source: AnnotationSource, video: str, items: list[dict[str, Any]], whe
 
 
 def _ranges(support: Any, where: str) -> list[tuple[int, int]]:
-    """Return the first and last frame of each range in an event's field `support`, the frames of the event."""
+    """Return (first frame, last frame) of each range in an event's field `support`, which lists the event's frames.
+
+    Frames are counted from 1.
+    """
     ranges = checked(support, dict, f"{where}: support").get("ranges")
     if isinstance(ranges, str):
         texts = [re.fullmatch(r"\s*(\d+)(?:-(\d+))?\s*", part) for part in ranges.split(",")]

@@ -1,12 +1,16 @@
 """Read FineGym's lists (Gym99, Gym288), with lines `<YouTube id>_E_<start>_<end>_A_<start>_<end> <label>`.
 
 Published at https://sdolivia.github.io/FineGym (SDOlivia/FineGym on GitHub, read at commit 0331d05) as
-`gym99_train_element_v1.1.txt`, `gym99_val_element.txt`, and the same for gym288. Version 1.0 has 20,484 elements for
-training and 8,521 for validation in Gym99, 22,671 and 9,646 in Gym288; version 1.1 appends elements to the training
-lists, some of them from videos in the validation lists. After E come start and end of the event in the video; after A
-come start and end of the element in the event. The times are in seconds, truncated to whole numbers, so an element may
-begin and end in the same second. `finegym_annotation_info_v1.1.json` has the exact times. There, an element has one
-pair of times; a vault has three, one for each stage. Times count from the start of the event.
+`gym99_train_element_v1.1.txt`, `gym99_val_element.txt`, and the same for gym288.
+
+An event is one routine in a video, such as an exercise on the beam. An element is one movement of the routine, such as
+a salto. Each line of a list names an element. After E come start and end of the event in the video; after A come start
+and end of the element in the event. The times are in seconds, truncated to whole numbers, so an element may begin and
+end in the same second. `finegym_annotation_info_v1.1.json` has the exact times; those of an element count from the
+start of the event there, too. An element has one pair of times; a vault has three, one for each stage.
+
+Version 1.0 of Gym99 has 20,484 elements for training and 8,521 for validation; version 1.0 of Gym288 has 22,671 and
+9,646. Version 1.1 appends elements to the training lists, some of them from videos in the validation lists.
 
 `gym99_categories.txt` names the classes, counted from 0: `Clabel:  57; set: 33; Glabel: 289; (BB) salto backward tucked
 with 1 twist`. Names are not unique: a flight element of the beam and a dismount share a name once in Gym99 (Clabel 58
@@ -39,7 +43,7 @@ _NEEDED_TIMES = "Give finegym_annotation_info_v1.1.json."
 
 @dataclass
 class _Element:
-    """An element of a list.
+    """A gymnastic element (one movement of a routine) in a list of FineGym.
 
     Attributes:
         name: id of the element, `<video>_<event>_<action>`.
@@ -59,7 +63,7 @@ class _Element:
 
 
 def read_finegym(source: AnnotationSource) -> Iterator[VideoRecord]:
-    """Read a list of elements; yield a row for each element.
+    """Read a list of FineGym; yield a row for each gymnastic element (one movement of a routine).
 
     Videos are trimmed files `<id of the element>.mp4`, or whole videos `<YouTube id>.mp4`. Segments of whole videos
     come from `finegym_annotation_info*.json` in the folder of the list. `labels` is the file of FineGym's categories;
@@ -89,7 +93,7 @@ def read_finegym(source: AnnotationSource) -> Iterator[VideoRecord]:
 
 
 def _read_elements(path: Path) -> list[_Element]:
-    """Return the elements of a list in order; lines with the same id form one element."""
+    """Return the gymnastic elements in a list of FineGym, in order; lines with the same id form one element."""
     elements: dict[str, _Element] = {}
     for number, line in enumerate(read_text(path, _NEEDED).splitlines(), start=1):
         if not line.strip():
