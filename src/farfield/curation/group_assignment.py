@@ -34,14 +34,16 @@ def assign(
     several classes, the difference is kept small.
 
     Args:
-        counts: number of videos of each class in each group, such as counts["group ann"]["walk"].
+        counts: number of videos of each class in each group, by group and class: counts["group ann"]["walk"]. The key
+            of a group is described in `_hash`.
         shares: share of each part; they add up to 1.
         names: name of each part.
         seed: seed of the hashes.
-        fixed: name of the part for each group that is already assigned; None if no group is assigned yet.
+        fixed: name of the part for each group that is already assigned, by the same keys; None if no group is assigned
+            yet.
 
     Returns:
-        Index of the part of each group, by group.
+        Index of the part of each group, by the same keys.
 
     Raises:
         FarfieldError: if a class has fewer groups than there are parts, or if a part would get no group of a class.
@@ -172,6 +174,6 @@ def _hash(seed: int, purpose: str, key: str) -> float:
 
 
 def _named(number: float, shares: Sequence[float]) -> int:
-    """Divide [0, 1) into one interval for each part, as long as its share; return the part that `number` lies in."""
+    """Divide [0, 1) among the parts in proportion to `shares`; return the index of the part that gets `number`."""
     ends = [sum(shares[: part + 1]) for part in range(len(shares) - 1)]
     return sum(number >= end for end in ends)

@@ -243,7 +243,10 @@ class _Probed:
 
 
 def _probe(job: tuple[Path, Decoder, float | None]) -> _Probed:
-    """Open a video, in a worker process; return its number of frames, frame rate, size and duration."""
+    """Open a video, in a worker process; return its number of frames, frame rate, size and duration.
+
+    `job` is (path, decoder, frame rate of a folder of pictures); the rate is None if it is unknown.
+    """
     path, decoder, fps = job
     with open_video(path, decoder, fps=fps) as video:
         height, width = video.frames(np.array([0])).shape[1:3]

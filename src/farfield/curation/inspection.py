@@ -201,7 +201,10 @@ def _walk(video: FrameReader) -> Iterator[tuple[int, Callable[[], np.ndarray]]]:
 def _size_and_thumbnails(
     pictures: Iterable[tuple[int, Callable[[], np.ndarray]]], count: int
 ) -> tuple[tuple[int, int], np.ndarray]:
-    """Return (width, height) and thumbnails of a video, turned upright. `pictures` are its frames (see `_walk`)."""
+    """Return (width, height) and thumbnails of a video, turned upright.
+
+    `pictures` are the frames of the video (see `_walk`), and `count` is the number of frames.
+    """
     wanted = ((np.arange(THUMBNAILS) + 0.5) * count / THUMBNAILS).astype(int)
     thumbnails = np.zeros((THUMBNAILS, THUMBNAIL_PX, THUMBNAIL_PX), np.uint8)
     size = (0, 0)
@@ -220,9 +223,11 @@ def _thumbnail(picture: np.ndarray) -> np.ndarray:
 
 
 def compare_decoders(path: Path) -> tuple[DecordSays, str | None]:
-    """Decode up to five frames of a video with decord and with PyAV, and return whether the frames agree.
+    """Decode up to five frames of a video with decord and with PyAV, and compare them.
 
-    The second value is why they were not compared, if the first is "not compared", else None.
+    Returns:
+        Result: "agrees", "differs", "cannot read it" (decord fails), or "not compared" (decord is known to be inexact
+        on such a file); and for "not compared" the reason, else None.
     """
     from farfield.video.decord_decoder import DecordVideo  # on first use, see `decoders`
 

@@ -116,8 +116,8 @@ def prepare(
             read.
 
     Raises:
-        FarfieldError: for an unsupported source, a manifest or folder without videos, a store of another source or with
-            other settings, or a store that cannot be written.
+        FarfieldError: for an unsupported source, a manifest or folder without videos, an output folder that is a store
+            made from a different source or with different settings, or a store that cannot be written.
     """
     check_fps(fps)
     source, out = Path(source), Path(out)
@@ -153,7 +153,7 @@ def prepare(
 
 
 def _write_results(results: dict[Path, tuple[TranscodeJob, Transcoded]], prepared: Prepared) -> None:
-    """Add the results to `prepared`, and write manifest.csv and failures.json."""
+    """Add the results, given by stored file, to `prepared`; write manifest.csv and failures.json."""
     out = prepared.out
     prepared.source_bytes = sum({job.name: made.source_bytes for job, made in results.values()}.values())
     for target in sorted(results):

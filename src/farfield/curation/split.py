@@ -178,7 +178,11 @@ def _plan(fractions: list[float] | None, names: list[str] | None, folds: int | N
 def _check_output(
     folder: Path, files: Mapping[str, Path], options: dict[str, Any], source: Path, overwrite: bool
 ) -> None:
-    """Refuse to replace the source, files that are not an earlier split, or a split made with other options."""
+    """Refuse to replace the source, files that are not an earlier split, or a split made with other options.
+
+    `files` has the path of each manifest to write, by its name. `overwrite` allows replacing a split made with other
+    options.
+    """
     if any(path.resolve() == source.resolve() for path in files.values()):
         raise FarfieldError(f"{source} would be overwritten by one of the splits. Give another output folder (out).")
     there = [path for path in files.values() if path.exists()]

@@ -221,7 +221,11 @@ def _write_kinetics_csv(out: Path, header: list[str], rows: list[dict[str, str]]
 def _write_manifest(
     out: Path, chosen: list[VideoRecord], folder: Path, origin: dict[str, Any], skipped: SkippedFiles
 ) -> Subset:
-    """Write the manifest of the chosen videos that exist, and a record of the choice beside it."""
+    """Write the manifest of the chosen videos that exist, and a record of the choice beside it.
+
+    `folder` is the folder that the paths of `chosen` are relative to. `origin` says what was chosen from, and how; it
+    goes into the record.
+    """
     missing = [str(folder / record.path) for record in chosen if not (folder / record.path).exists()]
     present = [record for record in chosen if (folder / record.path).exists()]
     if not present:

@@ -245,7 +245,10 @@ class VideoDataModule(LightningDataModule):
 
     @property
     def training_videos(self) -> TrainingVideos:
-        """Rows of the training manifest, then rows of the list of unlabelled videos; `Batch.indices` counts both."""
+        """Training videos (with `untrimmed`, sources of clips), then unlabelled videos.
+
+        The `Batch.indices` of training batches are indices into this list.
+        """
         return TrainingVideos(self.train_manifest, self.unlabelled)
 
     def training_paths(self, rows: Sequence[int]) -> list[str]:

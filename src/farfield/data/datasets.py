@@ -244,13 +244,14 @@ class TrainingClips(Dataset[Batch]):
         )
 
     def _name_empty_class(self, failures: list[Failure], begin: int, wanted: int, taken: int) -> None:
-        """If a video had to be replaced by one of another class, set `Failure.empty_class` to the wanted class.
+        """Set `Failure.empty_class` if no video of the drawn video's class can be read.
 
-        It is set for all failures of videos of the wanted class. For multilabel and multi_head tasks, it stays None.
+        This is so if a video of another class replaced the drawn video. The field is set to the class of the drawn
+        video, in the failures of all videos of this class. For multilabel and multi_head tasks, it stays None.
 
         Args:
             failures: failures of the batch so far.
-            begin: index of the first failure that occurred when this video was loaded.
+            begin: index of the first failure since the drawn video was tried.
             wanted: row of the video that the sampler drew.
             taken: row of the video that was loaded.
         """

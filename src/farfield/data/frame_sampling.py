@@ -68,7 +68,7 @@ def random_clip(length: int, spec: ClipSpec, rng: np.random.Generator) -> Int[np
     its first frame fill the clip before it, and repeats of its last frame fill the clip after it.
 
     Args:
-        length: number of frames in the stream.
+        length: number of frames in the stream, see `stream_frames`.
         spec: number of frames, stride, sampling and treatment of short videos.
         rng: random generator.
 
@@ -90,7 +90,7 @@ def random_clip(length: int, spec: ClipSpec, rng: np.random.Generator) -> Int[np
 def uniform_views(length: int, spec: ClipSpec, num_clips: int) -> Int[np.ndarray, "num_clips num_frames"]:
     """Sample test clips spread evenly from the first frame to the last; a single clip is central.
 
-    With sampling="segments", see `segment_views`.
+    With sampling="segments", see `segment_views`. `length` is the number of frames in the stream, see `stream_frames`.
 
     Returns:
         Positions in the stream.
@@ -109,6 +109,8 @@ def uniform_views(length: int, spec: ClipSpec, num_clips: int) -> Int[np.ndarray
 
 def dense_views(length: int, spec: ClipSpec, hop: int) -> Int[np.ndarray, "views num_frames"]:
     """Sample clips that start every `hop` frames and together cover the stream; the last clip ends with the stream.
+
+    `length` is the number of frames in the stream, see `stream_frames`.
 
     Returns:
         Positions in the stream.
@@ -133,8 +135,8 @@ def resampled_frames(
     """Resample a clip to `num_frames` frames in the same span of time. Return the frames as indices into `times`.
 
     The frames are spread evenly from the clip's first frame to its last. With an equal number of frames, the result
-    equals the clip. If the clip loops a short video, it jumps back to the start. A new frame that falls between the
-    frame before such a jump and the frame after it is equal to the nearer of the two.
+    equals the clip. A clip that loops a short video jumps back to the start of the video. A new frame that falls into
+    such a jump is the last frame before it or the first frame after it, whichever is nearer.
 
     Args:
         times: start time of each frame of the video.

@@ -118,7 +118,7 @@ class Manifest(Sequence[VideoRecord]):
         return digest.hexdigest()[:16]
 
     def provenance(self) -> dict[str, Any]:
-        """Return source, content hash, numbers of videos and classes, and number of missing videos.
+        """Return a dict of manifest (its path), hash (of its content), and the numbers videos, classes and missing.
 
         Missing videos are those that `data subset` chose but did not find. For other manifests, their number is None.
         All values have plain types, so that checkpoints, reports and experiment trackers can store them.
@@ -178,8 +178,8 @@ def read_manifest(
     Args:
         path: CSV file.
         root: folder that the paths in the file are relative to; None for the folder of the manifest.
-        group_column: column that holds the group of each video. An unknown column is an error, but if the group is in
-            a column other than "group", all unknown columns are ignored.
+        group_column: column that holds the group of each video. Unknown columns are an error, unless the file has
+            this column and its name is not "group"; then they are ignored.
         needs_labels: whether the column `label` must be there.
 
     Raises:

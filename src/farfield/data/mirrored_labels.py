@@ -28,8 +28,9 @@ def flipped_labels(
     Args:
         labels: class names.
         augmentation: settings of the flip, and the classes that are never mirrored.
-        given: pairs of classes that swap labels, each in one or both directions; None to find the pairs whose names
-            differ in "left" and "right". These pairs are logged, as are classes that lack such a counterpart.
+        given: pairs of classes that swap labels, each in one or both directions. None to find the pairs: two classes
+            whose names become equal if "left" and "right" are swapped in one of them. The pairs found are logged, as
+            are mirrored classes with "left" or "right" in their names that are in no pair.
 
     Raises:
         FarfieldError: for a pair that has an unknown class or twice the same class; for a class that is in two pairs,
@@ -100,7 +101,10 @@ def _checked(labels: Sequence[str], augmentation: Augmentation, given: Mapping[s
 
 
 def _found(labels: Sequence[str], augmentation: Augmentation) -> dict[str, str]:
-    """Return the pairs of classes whose names differ in "left" and "right", and log them."""
+    """Find the pairs of classes as `flipped_labels` describes, log them, and return the label of mirrored clips.
+
+    The result has no entry for a class in `augmentation.keep_direction`, or without a pair.
+    """
     known, kept = set(labels), set(augmentation.keep_direction)
     swapped, alone = {}, []
     for label in labels:

@@ -31,14 +31,17 @@ from farfield.clip_spec import ClipSpec, check_segment_clips
 
 
 def random_segments(length: int, spec: ClipSpec, rng: np.random.Generator) -> Int[np.ndarray, " num_frames"]:
-    """Sample a training clip: a random frame of each part of a stream of `length` frames. Return the positions."""
+    """Sample a training clip: a random frame of each part of a stream of `length` frames (see `stream_frames`).
+
+    Return the positions of the frames in the stream.
+    """
     return OFFSETS[spec.segment_offsets].train(length, spec.num_frames, rng)
 
 
 def segment_views(length: int, spec: ClipSpec, num_clips: int) -> Int[np.ndarray, "num_clips num_frames"]:
     """Sample test clips, each with the frame at the same place in every part of a stream of `length` frames.
 
-    Return the positions.
+    Return the positions of the frames in the stream (see `stream_frames`).
 
     Raises:
         FarfieldError: for more clips than `spec.segment_offsets` allows.

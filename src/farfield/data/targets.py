@@ -57,7 +57,7 @@ class WholeVideos:
 
     Attributes:
         manifest: one row for each video, without a segment, with all labels of the video's rows.
-        segments: labelled segments of each row: start and end in seconds, and labels.
+        segments: for each row of this manifest, the (start, end, labels) of the video's segments, in seconds.
     """
 
     manifest: Manifest

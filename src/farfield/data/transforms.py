@@ -91,7 +91,7 @@ def mix_clips(x: Float[Tensor, "b v t h w c"], mix: Mix) -> Float[Tensor, "b v t
 
 
 def box_mask(boxes: Int[Tensor, "b 4"], height: int, width: int) -> Tensor:
-    """Return a mask of the pixels in each clip's box: bool, (b 1 1 h w 1)."""
+    """Return a mask of the pixels in each clip's box (top, left, height, width): bool, (b 1 1 h w 1)."""
     top, left, box_height, box_width = (_per_clip(boxes[:, i]) for i in range(4))
     rows = torch.arange(height, device=boxes.device)[:, None, None]
     columns = torch.arange(width, device=boxes.device)[:, None]

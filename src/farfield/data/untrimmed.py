@@ -207,8 +207,8 @@ def free_seconds(videos: Manifest, targets: ClipTargets) -> Float[np.ndarray, " 
     """Return, for each video, the time outside of its labelled segments, in seconds.
 
     The manifest gives the durations of the videos. A video of unknown duration gets the mean of the other videos, or 1
-    if no duration is known. The duration is not needed if a segment begins at 0 and a segment has no end: there is no
-    free time after the start of the segment without end.
+    if no duration is known. The duration is not needed if one segment begins at 0, and one (the same or another) has
+    no end, since no time is free after the start of the latter.
     """
     free = np.full(len(videos), np.nan)
     for row, record in enumerate(videos):

@@ -19,7 +19,8 @@ class UntrimmedOptions:
     """Options of training on untrimmed videos, see `VideoDataModule`.
 
     Raises:
-        FarfieldError: for a value out of range, or an option that has no effect.
+        FarfieldError: for a value out of range, or an option that is set without the option that it needs (`untrimmed`
+            or `hard_negatives`).
     """
 
     untrimmed: bool = False

@@ -285,7 +285,10 @@ def in_several_units(targets: Bool[Tensor, "n classes"], resampling: Resampling)
 def _per_class(
     metric: Callable[..., Tensor], given: Tensor, targets: Tensor, defined: Bool[Tensor, " classes"]
 ) -> Float[Tensor, " classes"]:
-    """Compute a torchmetrics metric for each class; NaN where `defined` is False."""
+    """Compute a torchmetrics metric for each class; NaN where `defined` is False.
+
+    `given` holds the scores or decisions, (videos, classes).
+    """
     values = torch.full((targets.shape[1],), torch.nan)
     columns, wanted = given.T.contiguous(), targets.T.long().contiguous()  # half the time of strided columns
     for c in defined.nonzero().flatten().tolist():
@@ -294,7 +297,10 @@ def _per_class(
 
 
 def _pooled(metric: Callable[..., Tensor], given: Tensor, targets: Tensor) -> float:
-    """Compute a torchmetrics metric over all pairs of a video and a class."""
+    """Compute a torchmetrics metric over all pairs of a video and a class.
+
+    `given` holds the scores or decisions, (videos, classes).
+    """
     return float(metric(given.flatten(), targets.flatten().long(), validate_args=False))
 
 

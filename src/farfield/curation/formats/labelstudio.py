@@ -8,7 +8,7 @@ According to Label Studio's own code:
 
 - Frames are counted from 1: the player shows frame n at time (n - 1)/fps (`goToFrame` in
   web/libs/editor/src/components/VideoCanvas/VideoCanvas.tsx, HumanSignal/label-studio@014c626; earlier versions showed
-  it at n/fps, up to one frame later), and a timeline's first frame is 1 (Frames.tsx@009832d).
+  it at n/fps), and a timeline's first frame is 1 (Frames.tsx@009832d).
 - `end` is the last frame of the range: a click on one frame gives start = end (`addTimelineRegion` in
   Video.js@025bce5), and Label Studio's own model labels the frames `start - 1` to `end - 1`, counted from 0
   (utils/converter.py of the YOLO example in HumanSignal/label-studio-ml-backend@5c12977; version 1aef349 counted
@@ -83,7 +83,7 @@ def read_labelstudio(source: AnnotationSource) -> Iterator[VideoRecord]:
 
     Raises:
         FarfieldError: for a file in another format, several labelling controls without `label_column`, or ranges
-            without `fps`.
+            whose frame rate neither the task's data nor the option `fps` gives.
     """
     by_video, groups, rates = _read_tasks(source)
     everything = [result for each in by_video.values() for one in each for result in one.results]
@@ -177,7 +177,7 @@ def _agreed(
         source: input of the reader.
         annotations: annotations of the video.
         control: name of the labelling control whose results count; None if the export has no results.
-        rate: frame rate of the timelines; None for the option `fps`.
+        rate: frame rate of the timelines; None to use the option `fps`.
     """
     counted = [each for each in annotations if not each.cancelled]
     if not counted:
@@ -216,8 +216,8 @@ def _paths_to_look_for(source: AnnotationSource, videos: list[str]) -> dict[str,
     """Return the paths to look for, for each video of the export.
 
     The first is the path as given. If its file name begins with the 8 hexadecimal digits and the hyphen that Label
-    Studio adds to uploaded files, more paths follow: a video under the root whose name Label Studio would store in this
-    form, if there is just one; and the file name without digits and hyphen.
+    Studio adds to uploaded files, more paths follow: the video under the root that Label Studio would store under the
+    rest of the file name, if there is exactly one; and the rest of the file name.
     """
     originals: dict[str, list[str]] = defaultdict(list)
     for files in source.files_by_stem.values():

@@ -1,8 +1,8 @@
 """Read MMAction2's lists, with one line for each video or folder of frames.
 
-    path label [label ...]                     videos; several labels with multi_class
+    path label [label ...]                     videos; several labels with MMAction2's option multi_class
     folder total label [label ...]             folders of `total` frames
-    folder offset total label [label ...]      frames [offset, offset + total) of a folder, with with_offset
+    folder offset total label [label ...]      frames [offset, offset + total) of a folder, with option with_offset
 
 (mmaction/datasets/video_dataset.py and rawframe_dataset.py, release 1.2.0.) A path that has a video suffix, or is a
 file, is a video; any other path is a folder. So `a.mp4 1 3` has the labels 1 and 3, and `a 1 3` has one frame and the
@@ -27,7 +27,7 @@ def read_mmaction2(source: AnnotationSource) -> Iterator[VideoRecord]:
     folder.
 
     Raises:
-        FarfieldError: for a malformed line, or a number without a class name.
+        FarfieldError: for a malformed line, or a label number without a class name.
     """
     lines = read_list(source, "`path label`")
     are_folders = [_is_folder(source.root, line) for line in lines]
@@ -66,9 +66,10 @@ def _labels_of_frames(numbers: tuple[int, ...], frames: int, may_have_offset: bo
     """Return the labels of a folder of frames, or the reason, as text, why the folder cannot be used.
 
     Args:
-        numbers: numbers after the path in the line.
+        numbers: numbers after the path in the folder's line.
         frames: number of frames in the folder.
-        may_have_offset: whether every line of a folder has at least three numbers, so that lines may contain an offset.
+        may_have_offset: whether lines may contain an offset, since each line about a folder has at least three
+            numbers.
     """
     if not may_have_offset or numbers[0] == frames:
         total, labels = numbers[0] if numbers else frames, numbers[1:]

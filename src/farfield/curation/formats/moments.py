@@ -25,10 +25,12 @@ from farfield.errors import FarfieldError, nearest
 
 
 def read_moments(source: AnnotationSource) -> Iterator[VideoRecord]:
-    """Read a CSV of Moments in Time; yield a row for each video. If `labels` is given, it must contain each label.
+    """Read a CSV of Moments in Time; yield a row for each video.
+
+    If `source.labels` (moments_categories.txt) is given, it must contain each label.
 
     Raises:
-        FarfieldError: for a missing file, a malformed row, or a label that is not in moments_categories.txt.
+        FarfieldError: for a missing file, a malformed row, or a label that is not in `source.labels`.
     """
     known = None if source.labels is None else _read_categories(source.labels)
     content = read_text(source.annotations, "Give trainingSet.csv or validationSet.csv.")

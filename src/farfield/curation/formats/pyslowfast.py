@@ -23,7 +23,7 @@ def read_pyslowfast(source: AnnotationSource) -> Iterator[VideoRecord]:
     """Read one of PySlowFast's lists of videos.
 
     Raises:
-        FarfieldError: for a list of frames, a malformed line, or a number without a class name.
+        FarfieldError: for a list of frames, a malformed line, or a label number without a class name.
     """
     if read_text(source.annotations, "Give a list with one line `path label` per video.").startswith(FRAME_LIST):
         raise FarfieldError(

@@ -30,10 +30,12 @@ _NEEDED_LABELS = "Give labels.json of Something-Something V2, or something-somet
 
 
 def read_something_something(source: AnnotationSource) -> Iterator[VideoRecord]:
-    """Read a list of version 1 or 2; yield a row for each video. If `labels` is given, it must contain each class.
+    """Read a list of version 1 or 2; yield a row for each video.
+
+    If `source.labels` is given, it must contain each class.
 
     Raises:
-        FarfieldError: for a missing file, a malformed entry, or a class that is not in `labels`.
+        FarfieldError: for a missing file, a malformed entry, or a class that is not in `source.labels`.
     """
     known = None if source.labels is None else _read_labels(source.labels)
     content = read_text(source.annotations, _NEEDED)

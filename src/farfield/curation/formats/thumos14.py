@@ -43,7 +43,8 @@ def read_thumos14(source: AnnotationSource) -> Iterator[VideoRecord]:
     segments, and segments that are empty or end before the video begins, are left out and reported.
 
     Raises:
-        FarfieldError: for a folder without such files, a malformed line, an unknown subset, or a subset without videos.
+        FarfieldError: for a folder without files <class>.txt, a malformed line, an unknown subset, or a subset without
+            videos.
     """
     if source.subset not in (None, *SUBSETS):
         raise FarfieldError(f"subset is {source.subset!r}; it must be validation or test.")

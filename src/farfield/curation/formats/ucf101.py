@@ -22,10 +22,13 @@ LINE = re.compile(r"(?P<path>(?P<label>[^/\s]+)/v_[^/\s]+_(?P<group>g\d+)_c\d+\.
 
 
 def read_ucf101(source: AnnotationSource) -> Iterator[VideoRecord]:
-    """Read a train or test list; yield a row for each video. If `labels` is given, check each class against it.
+    """Read a train or test list; yield a row for each video.
+
+    If `source.labels` (classInd.txt) is given, the names and numbers of the classes must be those of this file.
 
     Raises:
-        FarfieldError: for a missing file, a malformed line, or a class that does not fit classInd.txt.
+        FarfieldError: for a missing file, a malformed line, or a class whose name or number is not that of
+            `source.labels`.
     """
     numbers = None if source.labels is None else _read_class_numbers(source)
     content = read_text(source.annotations, "Give trainlist01.txt, testlist01.txt, or a list of another split.")
