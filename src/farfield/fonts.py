@@ -41,7 +41,7 @@ def drawable(text: str) -> str:
 
 
 def shown_name(label: str, number: int) -> str:
-    """Return the name of a class for pictures: its label, or "class NUMBER" if one of its characters is in no font.
+    """Return the name of a class for pictures: its label, or "class NUMBER" if a character is in no installed font.
 
     `number` is the index of the class, from 0.
     """

@@ -99,7 +99,11 @@ def operating_point_content(
 
 
 def _counts(labels: Sequence[str], counts: DecisionCounts) -> dict[str, Any]:
-    """Return the classes that are never predicted, and the counts of all classes together."""
+    """Return the entries `without_predictions` and `counts` of report.json.
+
+    `without_predictions` lists the classes that are never predicted. `counts` has the sum over all classes of each
+    field of `DecisionCounts`.
+    """
     return {
         "without_predictions": [label for label, count in zip(labels, counts.predicted, strict=True) if not count],
         "counts": {name: sum(each) for name, each in vars(counts).items()},
@@ -113,9 +117,10 @@ def _counts_of_class(counts: DecisionCounts, c: int) -> dict[str, int]:
 def per_class_csv(content: Mapping[str, Any]) -> str:
     """Return per_class.csv: a row for each class, with its metrics, their intervals and its threshold.
 
-    In a multilabel task, precision, recall and F1 are those at the threshold of the class. In a single-label task, they
-    are those of predicting the most probable class. If the class has a threshold, the columns `precision_at_threshold`,
-    ... have the metrics at the threshold.
+    In a multilabel task, precision, recall and F1 are measured at the threshold of the class. In a single-label task,
+    they are measured with the most probable class of each video as the prediction. If thresholds were chosen for a
+    single-label task, further columns, such as `precision_at_threshold`, have the metrics at the threshold. They are
+    empty for a class without a threshold.
 
     Args:
         content: content of report.json.

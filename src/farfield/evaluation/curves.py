@@ -22,16 +22,17 @@ NAMED_CURVES = 10
 
 @dataclass(frozen=True)
 class Curves:
-    """Curves of each class; NaN for a class whose curve is not defined.
+    """Precision-recall and ROC curve of each class on a grid; NaN for a class whose curve is not defined.
 
-    The grid consists of the midpoints of `POINTS` equal parts of [0, 1]. Therefore the mean of a row of `precision`
-    approximates the average precision, and the mean of a row of `true_positive_rate` approximates the area under the
-    ROC curve.
+    The grid consists of the midpoints of `POINTS` equal parts of [0, 1]. Therefore the mean of `precision[c]`
+    approximates the average precision of class c, and the mean of `true_positive_rate[c]` approximates the area under
+    its ROC curve.
 
     Attributes:
         grid: recalls at which `precision` is given, and false positive rates at which `true_positive_rate` is given.
-        precision: precision at the highest threshold with at least this recall.
-        true_positive_rate: recall at this false positive rate, interpolated linearly.
+        precision: for each class and recall in `grid`, the precision at the highest threshold with at least this
+            recall.
+        true_positive_rate: for each class and false positive rate in `grid`, the recall, interpolated linearly.
     """
 
     grid: Float[np.ndarray, " points"]
@@ -63,8 +64,7 @@ def measure_curves(scores: Float[Tensor, "n classes"], targets: Bool[Tensor, "n 
 def plot_precision_recall(curves: Curves, ranking: RankingMetrics, labels: Sequence[str]) -> Figure:
     """Plot precision against recall for each class, and their mean (bold).
 
-    With more than `NAMED_CURVES` classes, those with the lowest average precision are named, and the others are drawn
-    in grey.
+    At most `NAMED_CURVES` classes are named: those with the lowest average precision. The others are drawn in grey.
 
     Args:
         curves: curves to plot.
@@ -83,7 +83,8 @@ def plot_precision_recall(curves: Curves, ranking: RankingMetrics, labels: Seque
 def plot_roc(curves: Curves, ranking: RankingMetrics, labels: Sequence[str]) -> Figure:
     """Plot the true positive rate against the false positive rate for each class, and their mean (bold).
 
-    Arguments and named classes are those of `plot_precision_recall`.
+    At most `NAMED_CURVES` classes are named: those with the lowest average precision. The others are drawn in grey.
+    Arguments are those of `plot_precision_recall`.
     """
     figure, axes = _axes("false positive rate", "true positive rate (recall)")
     axes.plot([0, 1], [0, 1], color="0.6", lw=1, ls=":")

@@ -136,10 +136,10 @@ def evaluate(
         calibrate_on: manifest of validation videos, on which a temperature for the probabilities is fitted (Guo et
             al., ICML 2017). The temperature does not change the ranking of the classes. None for no temperature.
         choose_threshold: rule by which to choose a threshold for each class on the videos of `calibrate_on`: "f1",
-            "precision=0.95", "recall=0.9" or "false_alarms_per_hour=1", with any value, see `ThresholdRule`. The
+            "precision=P", "recall=R" or "false_alarms_per_hour=N", such as "recall=0.9"; see `ThresholdRule`. The
             thresholds are written into the checkpoint, whose hash thus changes; if `model` is a network, they are set
             as `model.operating_point`. With a timeline, they are chosen on the timelines of these videos, and set as
-            `timeline_operating_point`. With None, the model's own thresholds are used, if any.
+            `model.timeline_operating_point` instead. With None, the model's own thresholds are used, if any.
         decoder: "pyav" or "decord".
         progress: show a progress bar.
 

@@ -107,7 +107,7 @@ def frame_map(
         videos: cells of each video.
         truth: true segments.
         sampling: moments that are measured; None for all, weighted by time.
-        resampling: units of the videos and number of resamples, from `frame_resampling`; None for no intervals.
+        resampling: settings of the bootstrap, from `frame_resampling`; None for no intervals.
 
     Returns:
         Average precision of each class, NaN for a class without positives. `macro` is the frame-wise mAP; `micro` is
@@ -155,7 +155,7 @@ def frame_accuracy(
         predicted: predicted segments.
         durations: length of each video in seconds.
         classes: number of classes.
-        resampling: units of the videos and number of resamples; None for no intervals.
+        resampling: settings of the bootstrap; None for no intervals.
     """
     seconds = np.zeros((len(durations), 4))  # right, all, right in actions, all in actions
     of_truth, of_predicted = _by_video(truth, len(durations)), _by_video(predicted, len(durations))
@@ -172,7 +172,9 @@ def frame_accuracy(
 
 
 def frame_resampling(groups: Sequence[str | None] | None, videos: Sequence[ScoredCells], classes: int) -> Resampling:
-    """Choose the units and the number of resamples for `frame_map`. More cells give fewer resamples.
+    """Choose the settings of the bootstrap for `frame_map`: what is drawn, and the number of resamples.
+
+    Groups of videos are drawn, or single videos if they have no group. More cells give fewer resamples.
 
     Args:
         groups: group of each video (None for a video without a group), or None if no video has a group.

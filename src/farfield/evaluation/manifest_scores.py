@@ -94,7 +94,8 @@ def video_scores(
     Args:
         manifest: tested videos.
         rows: row of each video in the manifest.
-        targets: `Batch.labels` of each video.
+        targets: for a single-label task, the class index of each video; for other tasks, whether each video has each
+            class, 1 or 0.
         probabilities: class probabilities of each view of each video.
         labels: class names.
         views_aggregation: how the probabilities of the views are aggregated.

@@ -28,7 +28,7 @@ class JointMetrics:
 
 
 def measure_jointly(scores: Scores) -> JointMetrics:
-    """Measure the accuracy of combinations in the scores of a `multi_head` network."""
+    """Measure the accuracy of combinations of one class per head, such as (verb, noun), for a `multi_head` network."""
     check_numbers(scores)
     heads = scores_of_heads(scores).values()
     targets = torch.stack([each.targets for each in heads], 1)

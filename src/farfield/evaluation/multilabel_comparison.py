@@ -108,7 +108,7 @@ def compare_multilabel_runs(
 
     Raises:
         FarfieldError: if a run has no scores or is not of a multilabel network, the runs have no videos in common,
-            their classes or labels differ, no video has a class, or an option is out of range.
+            their classes or labels differ, no video has any class, or an option is out of range.
     """
     check_bootstrap(draws, seed)
     scored_a, scored_b = scored_run(run_a), scored_run(run_b)
@@ -166,7 +166,10 @@ def _groups(run: ScoredRun, shared: Scores) -> list[str | None] | None:
 def _resampled_differences(
     a: Scores, b: Scores, classes: list[int], units: Int[Tensor, " n"], draws: int, seed: int
 ) -> Float[np.ndarray, "draws some"]:
-    """Return the average precision of B minus that of A, for each resample and class; NaN without positives."""
+    """Return the average precision of B minus that of A, on each resample (row) for each of `classes` (column).
+
+    A value is NaN if the resample has no video of the class.
+    """
     scores, targets = (a.probabilities, b.probabilities), a.target_matrix()
     found = np.empty((draws, len(classes)))
     begin = 0

@@ -37,8 +37,9 @@ def plot_confusion(
 ) -> Figure:
     """Draw a confusion matrix, with each row divided by its sum.
 
-    The figure grows with the number of classes and the length of their names. If no installed font has all characters
-    of a name, "class NUMBER" is drawn instead. With more than `NAMED_CLASSES` classes, the axes show no names.
+    The figure grows with the number of classes and the length of their names. A name with a character that is in no
+    installed font is drawn as "class NUMBER", where NUMBER is the index of the class, from 0. With more than
+    `NAMED_CLASSES` classes, the axes show no names.
 
     Args:
         confusion: number of videos of each true class (row) for each predicted class (column).
@@ -100,9 +101,9 @@ def fit_figure(figure: Figure, places: Mapping[Axes, tuple[float, float, float, 
 def names_with_numbers(labels: Sequence[str]) -> dict[str, str]:
     """Map each label to its text in tables.
 
-    The text is the label. If no installed font has all of its characters, plots show "class NUMBER" instead, and the
-    text is "LABEL (class NUMBER)". With more than `NAMED_CLASSES` classes, plots show no names, and numbers are not
-    added.
+    The text is the label, except for a label with a character that is in no installed font. Plots show "class NUMBER"
+    for such a label, where NUMBER is the index of the class, from 0, and its text is "LABEL (class NUMBER)". With more
+    than `NAMED_CLASSES` classes, plots show no names, and every text is the label.
     """
     if len(labels) > NAMED_CLASSES:
         return {label: label for label in labels}

@@ -115,8 +115,9 @@ def weighted_ranking_metrics(
     Args:
         scores: scores of any range. A row is a video, or a moment of one.
         targets: True for positives; at least one is needed.
-        weights: weight of each row in each resample, at least 0: how often the resample contains the video, for moments
-            multiplied by their length in seconds.
+        weights: weight of each row in each resample, at least 0. For a video, it is how often the resample contains the
+            video. For a moment, it is how often the resample contains the moment's video, multiplied by the weight of
+            the moment, for example its length in seconds.
     """
     levels = scores[targets].unique()  # ascending
     count = len(levels)

@@ -96,7 +96,8 @@ class EvaluationResult:
     def metrics(self) -> Metrics:
         """Return top-1, top-5 and mean class accuracy with intervals, and the confusion matrix.
 
-        The metrics are computed without temperature scaling, which changes no ranking, except by rounding.
+        The metrics are computed without temperature scaling, which does not change the ranking of the classes for a
+        video, except by rounding.
 
         Raises:
             FarfieldError: unless the task is `single_label`.
@@ -216,13 +217,13 @@ class EvaluationResult:
         return measure_decisions(self.decisions(), self.target_matrix(), self.resampling)
 
     def ranking_metrics(self) -> RankingMetrics:
-        """Return average precision and ROC-AUC of each class and their averages, and sample-wise average precision.
+        """Return average precision and ROC-AUC of each class, their averages, and sample-wise average precision.
 
-        The metrics are computed without temperature scaling, which would change the order of the videos' scores for a
-        class.
+        The metrics are computed without temperature scaling. In a single-label task, scaling would change the ranking
+        of the videos for a class.
 
         Raises:
-            FarfieldError: if a probability is NaN.
+            FarfieldError: if the task is `multi_head`, or a probability is NaN.
         """
         self._check_one_set_of_classes("ranking_metrics")
         return self._ranking_metrics
@@ -239,7 +240,7 @@ class EvaluationResult:
         return measure_curves(self.scores.probabilities, self.target_matrix())
 
     def threshold_metrics(self) -> tuple[list[str], DecisionMetrics] | None:
-        """Return precision, recall and F1 at the thresholds of the operating point; None without an operating point.
+        """Return precision, recall and F1 at the thresholds of `operating_point`; None if no class has a threshold.
 
         Returns:
             The labels of the classes that have a threshold, and the metrics of these classes.

@@ -14,7 +14,8 @@ one to three times, and gives the same matches as the loops.
 Where public implementations differ, or leave the result open:
 - Equal scores. ActivityNet's evaluation sorts with NumPy's default sort, whose order of equal values depends on the
   processor; MMAction2 1.2.0 keeps the given order, and so does this code.
-- Two true segments with equal tIoU: the later one in the input is matched, as in a reversed stable sort.
+- Two true segments with equal tIoU: the later one in the input is matched. (To sort the tIoUs in ascending order with
+  a stable sort, and then reverse the order, gives the same.)
 - Precision of tIoU: float64, as ActivityNet's. MMAction2 1.2.0 rounds to float32, so that a tIoU of exactly 0.7 does
   not reach 0.7 there.
 - Two segments without length, whose tIoU is 0 / 0: no match here. In ActivityNet's evaluation and MMAction2 1.2.0, NaN

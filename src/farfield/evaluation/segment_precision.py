@@ -206,7 +206,7 @@ _NUMBERS_PER_TRUE = 30
 
 
 def _interpolated(matched: Bool[np.ndarray, "tious n"], positives: int) -> Float[np.ndarray, " tious"]:
-    """Compute the interpolated average precision of ranked predictions."""
+    """Compute the interpolated average precision of ranked predictions; `positives` is the number of true segments."""
     precision = np.cumsum(matched, axis=1) / np.arange(1, matched.shape[1] + 1)
     highest = np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1]
     return (highest * matched).sum(1) / positives
@@ -217,7 +217,8 @@ def _resampled(
 ) -> Float[np.ndarray, "draws tious"]:
     """Compute the interpolated average precision of the ranked predictions of one class on each resample.
 
-    To save time, predictions are counted once for all tIoUs, and only up to the ranks of true positives.
+    To save time, predictions are counted once for all tIoUs, and the cumulative counts are kept only at the ranks of
+    predictions that are true positives at any tIoU.
 
     Args:
         matched: whether each prediction is a true positive, at each tIoU.

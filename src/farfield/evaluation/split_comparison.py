@@ -47,10 +47,10 @@ class SplitsComparison:
 
 
 def splits_to_compare(run_a: str | Path, run_b: str | Path) -> tuple[list[Path], list[Path]] | None:
-    """Return the runs of two folders of splits, one run per split; None if both arguments are single runs.
+    """Return the runs of two folders from `average_splits`, one run per split; None if neither is such a folder.
 
     Raises:
-        FarfieldError: if only one of the two has splits, or their numbers of splits differ.
+        FarfieldError: if only one of the two is such a folder, or their numbers of splits differ.
     """
     a, b = runs_of_splits(run_a), runs_of_splits(run_b)
     if a is None and b is None:

@@ -10,9 +10,9 @@ accuracies of 0 and 1. The number of videos n in Wilson's interval of the mean o
     n = (d / t) S^2 / sum_s (1 / n_s)
 
 Here n_s is the number of tested videos of split s (for mean class accuracy n_eff, see `metrics`), d the number of
-different tested videos of all splits, and t the sum of the splits' numbers of tested videos. If the accuracy of split s
-has the variance p (1 - p) / n_s, then the mean over splits without common videos (d = t) has the variance
-p (1 - p) / n.
+different tested videos of all splits, and t the sum of the splits' numbers of tested videos. The reason: if all splits
+have the same expected accuracy p, the accuracy of split s has the variance p (1 - p) / n_s. Then the mean over splits
+without common videos (d = t) has the variance p (1 - p) / n.
 """
 
 from __future__ import annotations

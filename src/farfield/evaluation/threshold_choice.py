@@ -127,7 +127,7 @@ def choose_thresholds(
 
     Raises:
         ValueError: if `hours` is needed and missing.
-        FarfieldError: for scores that are NaN or infinite, or if no video has a class.
+        FarfieldError: for scores that are NaN or infinite, or if no video has any class.
     """
     if not scores.isfinite().all():
         raise FarfieldError("scores are NaN or infinite, so no threshold can be chosen. Check the network's weights.")
@@ -149,6 +149,9 @@ def choose_thresholds(
 
 def warn_of_few_detections(point: OperatingPoint, rule: ThresholdRule) -> None:
     """Log a warning that names the classes whose threshold was chosen on fewer than `MIN_DETECTIONS` detections.
+
+    A detection is a validation video that reaches the threshold of the class or, on timelines, a segment that is found
+    with this threshold.
 
     For the rule "precision=p", the warning also states how many detections n would confirm p, if n is above
     `MIN_DETECTIONS`. If all n detections of a class are correct, and p^n <= 0.05, the precision is at least p with 95%

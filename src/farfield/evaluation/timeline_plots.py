@@ -128,7 +128,16 @@ def _draw(
     colours: dict[str, Any],
     names: dict[str, str],
 ) -> None:
-    """Draw the bars of one video from the top down; y is in inches."""
+    """Draw the bars of one video from the top down.
+
+    Args:
+        axes: axes of the video; y will be in inches.
+        video: the video.
+        bars: its bars, from the top.
+        height: height of the axes in inches.
+        colours: colour of each coloured class, by label.
+        names: text to write for each class, by label.
+    """
     top, ticks = height, []
     scale = _WIDTH / max(video.duration_seconds, 1e-3)  # inches per second
     for bar in bars:

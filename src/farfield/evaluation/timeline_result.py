@@ -51,9 +51,9 @@ class TimelineResult:
         videos: timeline and labelled segments of each video, in the order of the manifest.
         failures: (path, reason) of every video that could not be read to its end. Metrics do not include these videos.
         options: options of the windows and segments.
-        thresholds: threshold of each class, in the order of `labels`.
-        operating_point: chosen thresholds of the tested network; None if none were chosen, or if the result is from
-            `rescore`. If `options.threshold` is set, it is used instead of them.
+        thresholds: threshold with which the segments of each class were found, in the order of `labels`.
+        operating_point: `timeline_operating_point` of the tested network, which is not used if `options.threshold` is
+            set. None if the network has none, or if the result is from `rescore`.
         about: what was tested and how: checkpoint, manifest, precision, ...
         groups: group of each video in the manifest (None for a video without a group), or None if no video has a group.
     """
@@ -97,12 +97,12 @@ class TimelineResult:
         return detection_resampling(self.groups, len(self.videos), self.truth, self.found)
 
     def average_precision(self, tious: Sequence[float] = ACTIVITYNET_TIOUS) -> DetectionMap:
-        """Return the average precision of the segments (mAP), by class and by tIoU threshold, with intervals.
+        """Return the average precision per class and the mAP per tIoU threshold of the found segments, with intervals.
 
         Args:
-            tious: tIoU thresholds, such as `ACTIVITYNET_TIOUS` (0.5 to 0.95) or `THUMOS_TIOUS` (0.3 to 0.7). A segment
-                counts as found if its temporal intersection over union (tIoU) with a labelled segment reaches the
-                threshold.
+            tious: tIoU thresholds, such as `ACTIVITYNET_TIOUS` (0.5 to 0.95) or `THUMOS_TIOUS` (0.3 to 0.7). To be
+                correct, a found segment must have at least this temporal intersection over union (tIoU) with a labelled
+                segment of its class.
         """
         return detection_map(self.truth, self.found, len(self.labels), tious, resampling=self.resampling)
 
@@ -114,8 +114,8 @@ class TimelineResult:
         """Return the frame-wise average precision of each class, and the averages.
 
         For each class, all moments of all videos are ranked by the probability of the class. A moment is a positive if
-        the class is labelled there. Time is not sampled: intervals are weighted by their length in seconds. The macro
-        average is the frame-wise mAP.
+        the class is labelled there. Time is not sampled: every part of a video is weighted by its length in seconds.
+        The macro average is the frame-wise mAP.
         """
         resampling = frame_resampling(self.groups, self.cells, len(self.labels))
         return frame_map(self.cells, self.truth, resampling=resampling)
@@ -129,7 +129,10 @@ class TimelineResult:
         return frame_accuracy(self.truth, self.found, durations, len(self.labels), resampling=self.resampling)
 
     def false_alarms(self) -> FalseAlarms:
-        """Return the number of found segments that overlap no labelled segment of the class, and the hours of video."""
+        """Return the number of false alarms of each class, and the hours of video.
+
+        A false alarm is a found segment that overlaps no labelled segment of its class.
+        """
         return false_alarms_per_hour(self.truth, self.found, len(self.labels), self.hours)
 
     def delays(self) -> DetectionDelays:

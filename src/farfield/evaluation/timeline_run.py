@@ -226,7 +226,13 @@ def _run_over(videos: WholeVideos, model: ActionNet, run: TimelineRun, *, name: 
 
 
 def _choose_thresholds(result: TimelineResult, rule: ThresholdRule, options: TimelineOptions) -> OperatingPoint:
-    """Choose thresholds on the windows of a result, for segments that are found with the given options."""
+    """Choose a threshold for each class on the timelines of validation videos.
+
+    Args:
+        result: timelines of the validation videos. Their found segments are not used.
+        rule: how to choose.
+        options: options for finding segments at each candidate threshold.
+    """
 
     def find(times: np.ndarray, cells: np.ndarray, labels: list[str], thresholds: np.ndarray) -> list[Segment]:
         return segments_at(times, cells, labels, thresholds, result.task, options)
@@ -239,7 +245,15 @@ def _choose_thresholds(result: TimelineResult, rule: ThresholdRule, options: Tim
 def _make_timeline(
     path: Path, fps: float | None, model: ActionNet, run: TimelineRun, on_progress: Callable[[int, int], object]
 ) -> Timeline:
-    """Open a video, and make its timeline."""
+    """Open a video, and make its timeline.
+
+    Args:
+        path: the video.
+        fps: frame rate of a folder of pictures; ignored for a file.
+        model: the network.
+        run: options.
+        on_progress: called with (number of windows done, total number of windows).
+    """
     clip, device = model.clip, model.device.type
     dtype = _DTYPES.get(run.precision)
     with (

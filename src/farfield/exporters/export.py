@@ -62,8 +62,8 @@ def export(
         tolerance: the largest accepted difference of a probability, and of a logit after division by the largest logit.
             For a multilabel network, the divisor is at least 1.
         decoder: "pyav" or "decord".
-        report: path of a report.json of `farfield test`, for a folder's model card. None uses <run>/test/report.json if
-            that report was measured on this checkpoint.
+        report: path of a report.json of `farfield test`, for a folder's model card. None uses test/report.json in the
+            checkpoint's run folder, if that report was measured on this checkpoint.
         progress: show progress bars.
 
     Raises:

@@ -124,9 +124,10 @@ def _never(*tensors: Tensor, width: int) -> bool:
 
 
 def _classify(forward: Callable[..., Tensor]) -> Callable[..., Tensor]:
-    """Wrap the forward pass of `Head` so that heads that pool to one vector create no axis of pooling windows.
+    """Wrap `Head.forward`: a head without pooling windows then computes vectors (b c), without an axis of windows.
 
-    That axis would have length 1. OpenVINO 2026.4 then squeezes the wrong axis if the classifier is quantised.
+    `Head.forward` computes vectors (b v c), where v, the number of windows, is 1 for such a head. OpenVINO 2026.4
+    squeezes the wrong axis of such a graph if the classifier is quantised.
     """
 
     def classify(head: Head, features: Any) -> Tensor:

@@ -44,7 +44,7 @@ class ParityDifference:
     decisions: int | None = None
 
     def within(self, tolerance: float) -> bool:
-        """Return whether both differences are within a tolerance; False for NaN."""
+        """Return whether the differences of probabilities and of logits are within a tolerance; False for NaN."""
         return self.probabilities <= tolerance and self.logits <= tolerance
 
 

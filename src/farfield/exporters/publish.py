@@ -38,8 +38,8 @@ def publish_folder(model: str | Path | ActionNet, out: Path, report: str | Path 
         model: a checkpoint, a folder that `publish_folder` wrote, or a network. The model card describes the training
             data only for a checkpoint, and has no test report if `model` is a network.
         out: the folder; it must not exist.
-        report: path of a report.json of `farfield test`. None uses <run>/test/report.json if that report was measured
-            on this checkpoint.
+        report: path of a report.json of `farfield test`. None uses test/report.json in the checkpoint's run folder, if
+            that report was measured on this checkpoint.
 
     Raises:
         FarfieldError: if the folder exists or cannot be written, the network's batch norms are folded into its

@@ -151,7 +151,7 @@ def _common_share(a: Bool[Tensor, "videos classes"], b: Bool[Tensor, "videos cla
 
 
 def _map(probabilities: Float[Tensor, "known classes"], targets: Tensor) -> float | None:
-    """Return the mean average precision; None if no video has a class."""
+    """Return the mean average precision; None if no video has any class."""
     from farfield.evaluation.class_metrics import mean_average_precision  # late: slow to import
 
     return mean_average_precision(probabilities, targets > 0) if targets.any() else None

@@ -60,7 +60,10 @@ class AlarmEvent:
     error: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """Convert to plain types for JSON. All fields of the schema are present; unknown values are None."""
+        """Convert the event to plain types for JSON, with `schema_version`. Times in UTC become ISO 8601 text.
+
+        All fields of `AlarmEvent` are present, also those that are None.
+        """
         content = {field.name: getattr(self, field.name) for field in fields(self)}
         times = {"start_utc": utc_text(self.start_utc), "end_utc": self.end_utc and utc_text(self.end_utc)}
         return {"schema_version": ALARM_SCHEMA_VERSION, **content, **times}
@@ -106,7 +109,7 @@ class CameraAlarms:
         yield from self._follow(self._tracker.update(start_seconds, end_seconds, only_best(probabilities, self._model)))
 
     def poll(self) -> Iterator[AlarmEvent]:
-        """Yield the events that do not come from a new window: finished clips, and alarms that end without one.
+        """Yield the events that do not come from a new window: finished clips, and ends of alarms.
 
         If the camera has ended, all alarms end. While the camera is disconnected, an alarm ends when its class was last
         seen more than `AlarmOptions.gap_seconds` ago.

@@ -4,9 +4,9 @@ The following is from FiftyOne's own code (`FiftyOneTemporalDetectionDatasetImpo
 fiftyone/utils/data/importers.py and `FiftyOneTemporalDetectionSampleParser` in parsers.py, both of version 1.22.1; see
 also `farfield.curation.formats.fiftyone`):
 
-- labels.json names videos without suffix. data.json maps names with suffix to paths; the importer removes the suffix.
-  The importer reads data.json only if called with data_path="data.json".
-- A video without actions has an empty list.
+- labels.json maps the name of each video, without suffix, to its actions; a video without actions has an empty list.
+- data.json maps the name of each video, with suffix, to its path. The importer removes the suffix from the name. It
+  reads data.json only if called with data_path="data.json".
 """
 
 from __future__ import annotations
