@@ -34,7 +34,7 @@ class LivePrediction:
             been interrupted, time continues by this machine's clock.
         end_seconds: time at which the display of the window's last frame ends.
         ranking: the most probable classes, best first. In a multilabel task, it also has all other classes that reach
-            their thresholds. With alarms, these are the alarms' thresholds.
+            their thresholds. The thresholds are those of the alarms if there are alarms, otherwise the network's.
         task: task of the network.
         source: name of the camera.
         start_utc: time of day of the window's first frame, in UTC.

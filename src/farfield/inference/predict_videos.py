@@ -104,6 +104,8 @@ def predict_videos(
 ) -> Iterator[tuple[VideoRecord, Prediction]]:
     """Predict videos and segments of videos, and yield each with its prediction in the order in which they finish.
 
+    If a video fails, its prediction has an empty ranking, and the reason in `error`.
+
     Args:
         records: videos and segments of videos, with paths that can be opened, as from `find_records`. A record's fps
             replaces `options.fps`.
@@ -114,7 +116,7 @@ def predict_videos(
         num_workers: number of worker processes, each with one thread. 0 predicts in this process, in the order of
             `records`; with "ray", 0 means one worker per core of the cluster.
         engine: "local" or "ray".
-        seconds_per_video: time limit for each video in a worker process.
+        seconds_per_video: time limit for each video in a worker process. A video that takes longer fails.
         on_progress: called with (windows done, all windows) or (views done, all views), see `predict_video`; not
             called by workers.
 

@@ -54,7 +54,7 @@ class Prediction:
         task: task of the network. In a multilabel task, the probabilities of the classes are independent: a video may
             have several classes or none, and segments of different classes may overlap.
         heads: the most probable classes of each head of a multi_head task, by the head's name; None for other tasks.
-        model: the network's backbone.
+        model: name of the network's backbone; None if unknown.
         duration_seconds: length of the whole video; None if unknown.
         start_seconds: time of the first frame that was scored.
         end_seconds: time of the last frame that was scored; with a timeline or hop, the end of the last window.
@@ -65,7 +65,8 @@ class Prediction:
             None for the video's start.
         requested_end_seconds: end of that part, excluded; None for the video's end.
         timeline: class probabilities over time; None without a timeline. Not in the JSON.
-        features: one row for the video, or one for each window of the timeline; None if not requested. Not in the JSON.
+        features: one row for each window of the timeline; without a timeline, one row for the video; None if not
+            requested. Not in the JSON.
         feature_seconds: start and end, in seconds, of the part of the video that each row of features covers; None if
             there are no features. Not in the JSON.
         reaches_threshold: whether any class reaches its threshold, even one that is not in the ranking; None without
@@ -97,7 +98,7 @@ class Prediction:
 
     @property
     def above_threshold(self) -> list[RankedLabel]:
-        """The classes that reach their thresholds, the most probable first."""
+        """The classes in `ranking` that reach their thresholds, the most probable first."""
         return [each for each in self.ranking if each.above_threshold]
 
     def to_dict(self) -> dict[str, Any]:
@@ -140,7 +141,10 @@ class Prediction:
 
 
 def segment_text(start_seconds: float | None, end_seconds: float | None) -> str:
-    """Format the start and end of a part of a video, to follow its path: " [1.5, 4) s"; "" for the whole video."""
+    """Format the start and end of a part of a video, to follow its path: " [1.5, 4) s".
+
+    A start of None is written as 0, and an end of None as "end". The result is "" if both are None.
+    """
     if start_seconds is None and end_seconds is None:
         return ""
     return f" [{start_seconds or 0:g}, {'end' if end_seconds is None else f'{end_seconds:g}'}) s"

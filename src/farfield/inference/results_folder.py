@@ -194,7 +194,7 @@ class Results:
             write_labelled_video(prediction, copy, fps=fps or self._fps)
 
     def _files_of(self, name: str) -> dict[str, str]:
-        """Return the names of the extra files of one video, by kind."""
+        """Return the names of a video's extra files, by kind. `name` is the base name of the video's files."""
         return {kind: f"{name}{end}" for kind, end in _SUFFIXES.items() if kind in self._extras}
 
     def _part(self, name: str) -> Path:
@@ -269,9 +269,9 @@ Key = tuple[str, float | None, float | None, float | None]
 
 
 def _key(entry: dict[str, Any]) -> Key:
-    """Return the key of a line of predictions.jsonl. Missing values are None.
+    """Return the key of a prediction, (path, start, end, fps), from its line of predictions.jsonl.
 
-    Lines by farfield versions that could not predict segments have only the path.
+    Lines by farfield versions that could not predict segments have only the path. The other values are then None.
     """
     return (
         entry["path"],

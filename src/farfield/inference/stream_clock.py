@@ -60,10 +60,11 @@ class PacketClock:
         self._lead: float | None = None
 
     def store(self, packet: Packet) -> Iterator[StoredPacket]:
-        """Take the next packet, and yield all packets whose times are known by now.
+        """Take the next packet, and yield it; or hold it back, and yield it later, when its time is known.
 
         Packets at the beginning of a stream may lack times (the first one of an RTSP stream, the first ones of a
-        Matroska stream with B-frames). Their times are counted back from the first packet with a time.
+        Matroska stream with B-frames). They are held back until the first packet with a time. Their times are counted
+        back from it, and they are yielded before it.
         """
         duration = packet.duration or round(self._step / packet.time_base)
         if packet.dts is None and self._last is None and len(self._untimed) < MAX_UNTIMED:

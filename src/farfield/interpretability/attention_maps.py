@@ -50,7 +50,7 @@ class AttentionMap:
     Attributes:
         block: residual block after which the block is inserted, for example "res4[1]".
         query: middle of the query position in the clip, (t, h, w), each in [0, 1).
-        weights: absolute weights of the keys, averaged over heads, with sum 1.
+        weights: weight of each key: the mean over heads of the absolute weights, scaled to sum 1.
         entropy: entropy of the weights in bits. Uniform attention over n keys has log2(n) bits.
         places: middles of the keys in the clip along t, h and w, in [0, 1); None for evenly spaced keys. Keys are not
             evenly spaced if pooling omits a border that does not fill a pooling window, or if they come from a slow

@@ -36,7 +36,7 @@ class Evidence:
     over each head.
 
     Attributes:
-        scores: logits y(t).
+        scores: the logits, with one row for each time step and one column for each class.
         middles: middle of each time step in the clip, in [0, 1).
     """
 

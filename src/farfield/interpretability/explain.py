@@ -48,10 +48,10 @@ def explain(
             current device.
         out: folder to write the files to; created if it does not exist. None writes nothing.
         time: time of the position whose attention is shown, in seconds from the start of the video. A view that
-            contains this time is explained. None explains the view with the highest probability of the class, and
-            chooses the time for each block, as for `point`.
+            contains this time is explained. None explains the view with the highest probability of the explained class,
+            and chooses, for each block, the time at which the block changes the score of this class the most.
         point: (y, x) of the position, in pixels of the crop that the network sees. None chooses, for each block, the
-            position at which the block changes the class's score the most.
+            point at which the block changes the score of the explained class the most.
         label: class to explain; None for the most probable class, whether or not it reaches its threshold. One call
             explains one class, even if a multilabel network predicts several.
         stage: stage whose features Grad-CAM uses, for example "res4"; None for the last stage, or the last stage of

@@ -37,12 +37,13 @@ class BlockExplanation:
     """Attention of one block: the map of the chosen position, and averages over positions of the clip.
 
     Attributes:
-        shown: attention map of the chosen position, of one pass of the block.
-        after_passes: the same map after all passes, for criss-cross attention with several passes; None otherwise.
-        connections: strongest connections of the chosen position.
-        query: entropy of the chosen position's attention, and its mean distances in time and space.
-        mean: the same, averaged over a grid of positions.
-        uniform: the same for uniform attention, averaged over that grid.
+        shown: attention map of the chosen position; if the block has several passes, in the last pass.
+        after_passes: attention map of the chosen position after all passes, for criss-cross attention with several
+            passes; None otherwise.
+        connections: strongest connections of the chosen position, from `shown`.
+        query: spread of the attention in `shown`: its entropy, and its mean distances in time and space.
+        mean: mean spread of the attention of all positions of a grid over the clip.
+        uniform: mean spread of the same positions if each attended uniformly to all keys that it can attend to.
     """
 
     shown: AttentionMap
@@ -67,7 +68,7 @@ class Explanation:
         seconds: time of each frame of the explained view, ascending.
         activations: recorded inputs of the inserted blocks, and the blocks' effects on the score of `label`.
         blocks: attention of each block that has attention maps over positions.
-        cams: Grad-CAM map of each requested stage.
+        cams: Grad-CAM map of the requested stage; if none was requested, of each stage in `default_stages`.
         evidence: class evidence over time, or a one-line reason why there is none.
         notes: one line for each part of the explanation that is missing or unusual.
         thresholds: threshold of each class of a multilabel network; None for other tasks.
@@ -105,7 +106,7 @@ class Explanation:
 
     @property
     def maps(self) -> list[AttentionMap]:
-        """Attention maps to draw, in the network's order of blocks."""
+        """Attention maps of all blocks, in the network's order: `shown` and, if there is one, `after_passes`."""
         return [m for block in self.blocks for m in (block.shown, block.after_passes) if m is not None]
 
     @property
@@ -236,7 +237,7 @@ def _check_request(
 
 
 def _notes(explanation: Explanation) -> list[str]:
-    """Return a line for each missing part of the explanation, and for each fact that is needed to interpret it."""
+    """Return a line for each missing part of the explanation, and for each fact that its readers need to know."""
     notes = []
     if explanation.thresholds is not None:
         notes.append("a video may have several of the classes or none: each class has a probability of its own.")

@@ -246,7 +246,9 @@ def _draw_arrows(
 
 
 def _bend(start: tuple[float, float], end: tuple[float, float], height: float) -> float:
-    """Return an arrow's curvature, so that it bends to the side with more room and stays within its row of frames.
+    """Return an arrow's curvature, as `rad` of Matplotlib's connection style "arc3".
+
+    The arrow bends to the side with more room, and stays within its row of frames.
 
     Args:
         start: (x, y) of the arrow's start. The unit of all lengths is the width of a frame, and y grows downwards.

@@ -8,10 +8,11 @@ kernels are:
     tiles       `tiled_attention`: like "fused", but in larger blocks, and with the products of `matrix_product`.
     explicit    Keeps the whole P for the backward pass.
 
-On a CPU the choice is usually "explicit" for m <= d + e, where P is no larger than queries and outputs together. (For a
-non-local block with C/2 inner channels, d + e = C.) A larger P is not kept, to bound memory. From about 2,000 keys on,
-reading P also takes longer than computing it again. `scripts/attention_crossover.py` measures for which n and m each
-kernel is the fastest.
+On a GPU the choice is "fused". On a CPU it is "explicit" for m <= d + e, where P is no larger than queries and outputs
+together. (For a non-local block with C/2 inner channels, d + e = C.) A larger P is not kept, to bound memory. From
+about 2,000 keys on, reading P also takes longer than computing it again. For a larger P, in half precision, and in
+compiled or traced code, the choice is "tiles" if d and e differ or oneDNN is faster (see `matrix_product.fast`), and
+"fused" otherwise. `scripts/attention_crossover.py` measures for which n and m each kernel is the fastest.
 
 In a non-local block, the queries are theta = W_theta x, projected from C to C' channels, and W_z projects from C' back
 to C channels. With one column per position in x (C n), phi and g (C' m), the orders are:

@@ -27,14 +27,18 @@ from farfield.layers.positions import check_input, check_sizes
 
 
 class CoordinateAttention(nn.Module):
-    """Coordinate attention: x + gamma (B(x) - x). gamma is learned from 0, so the block starts as the identity.
+    """Coordinate attention: multiply the features by one gate for each position axis.
+
+    For the paper's output B(x), the product of x and the gates, the block computes x + gamma (B(x) - x). gamma is
+    learned from 0, so the block starts as the identity.
 
     Args:
-        channels: C.
-        reduction: the reduced profiles have C / reduction channels (at least 8, as in the authors' code).
+        channels: number of channels C of the input and the output.
+        reduction: factor by which channels are reduced before the gates. C / reduction channels remain (at least 8, as
+            in the authors' code).
         ndim: number of position axes, 3 for b c t h w or 2 for b c h w.
-        identity_at_init: False for the paper's output B(x), without gamma and the residual. At initialisation B(x)
-            multiplies x by about 1/2 for each axis.
+        identity_at_init: False to return B(x), without gamma and the residual. At initialisation each gate is about
+            1/2.
 
     Raises:
         ValueError: if a number is out of range, or the input has the wrong axes or channels.

@@ -24,14 +24,17 @@ from farfield.layers.positions import check_input, check_sizes, flat_index, like
 
 
 class CrissCrossAttention(nn.Module):
-    """R passes of criss-cross attention with shared weights. gamma is learned from 0: the block starts as the identity.
+    """Criss-cross attention in R passes with shared weights. Each pass computes x + gamma y(x).
+
+    y(x) averages values, with attention weights, over the lines through each position along t, h and w. gamma is
+    learned from 0, so the block starts as the identity.
 
     Args:
-        channels: C.
+        channels: number of channels C of the input and the output.
         passes: number of passes R; None for one pass per axis, which is enough to connect all positions.
         reduction: query and key have C / reduction channels (at least 1).
         ndim: number of position axes, 3 for b c t h w or 2 for b c h w.
-        identity_at_init: learn gamma from 0; False for the paper's eq. 2, without gamma.
+        identity_at_init: learn gamma from 0; False for the paper's eq. 2, x + y(x).
 
     Raises:
         ValueError: if a number is out of range, or the input has the wrong axes or channels.

@@ -119,7 +119,10 @@ def can_be_dense(conv: nn.Module) -> TypeGuard[nn.Conv3d]:
 
 
 def is_stem(conv: nn.Module) -> TypeGuard[nn.Conv3d]:
-    """Return whether `conv` is like a network's first convolution, which `DenseConv3d` computes faster (with AMX)."""
+    """Return whether `DenseConv3d` can compute `conv`, and is faster on a CPU with AMX.
+
+    Usually, this is only a network's first convolution (stem), which has few input channels; see `pays_off`.
+    """
     return can_be_dense(conv) and pays_off(conv.in_channels, conv.stride)
 
 

@@ -23,14 +23,14 @@ from farfield.layers.self_attention import SelfAttention
 
 
 class DualAttention(nn.Module):
-    """Dual attention: x + gamma_p P(x) + gamma_c C(x).
+    """Dual attention: x + gamma_p P(x) + gamma_c C(x), with position attention P and channel attention C.
 
     Both gammas are learned from 0, so the block starts as the identity. The submodule `position` is a `SelfAttention`:
     it computes x + gamma_p P(x), and holds gamma_p.
 
     Args:
-        channels: C.
-        reduction: query and key have C / reduction channels (at least 1).
+        channels: number of channels of the input and the output.
+        reduction: query and key of the position attention have channels / reduction channels (at least 1).
         ndim: number of position axes, 3 for b c t h w or 2 for b c h w.
         identity_at_init: False for the paper's sum of two residuals, 2 x + gamma_p P(x) + gamma_c C(x).
 

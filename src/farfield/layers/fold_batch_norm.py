@@ -76,9 +76,10 @@ def fold_batch_norm(
 
 
 def _without_arithmetic(traced: nn.Module) -> nn.Module:
-    """Let the norms and activations of a network on the meta device return only a new tensor of their input's shape.
+    """Replace the forward pass of norms and activations by `torch.empty_like`, in place, and return the network.
 
-    Computing their output's shape in PyTorch's way takes most of the time of a pass on the meta device.
+    `traced` is on the meta device, so only shapes matter, and norms and activations keep the shape of their input.
+    Their own forward passes would take most of the time there.
     """
     for module in traced.modules():
         if type(module) in _SHAPE_KEEPING:  # a subclass might do more

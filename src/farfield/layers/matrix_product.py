@@ -80,8 +80,8 @@ def fast_samples(x: Tensor, *others: Tensor, width: int) -> bool:
     """Return whether oneDNN should compute the product of each sample of a batch with a matrix; see `fast`.
 
     Args:
-        x: batch (b ...).
-        others: other tensors of the product, if known, such as the matrix.
+        x: the batch, with samples along the first axis.
+        others: further tensors of the computation, such as the matrix. Their type, device and dtype are checked, too.
         width: number of columns of the matrix.
     """
     if is_recorded():  # the size of a batch would be a constant of the graph

@@ -59,7 +59,8 @@ class _NonLocalBlock(nn.Module):
 
     The block keeps the shape. It is exactly the identity at initialisation, so inserting it into a pretrained network
     does not change the network's output: the last norm's gamma starts at 0 (section 4.1), or W_z if there is no norm.
-    No n x n matrix is built that is larger than x; see `pairwise` and `attention_choice` for the methods and costs.
+    The matrix of all attention weights, queries x keys, is built only if it is small; see `pairwise` and
+    `attention_choice` for the methods and costs.
 
     Args:
         channels: C, the channels of input and output.
@@ -231,7 +232,9 @@ class _NonLocalBlock(nn.Module):
     def attention(
         self, x: Float[Tensor, "b c *positions"], queries: Int[Tensor, "q axes"]
     ) -> Float[Tensor, "b heads q *keys"]:
-        """Return the attention maps of chosen positions: the weights f / C of eq. 1, in O(n) per query.
+        """Return the attention maps of chosen positions: the weights f(x_i, x_j) / C(x) of the paper's eq. 1.
+
+        C(x) normalises the weights. For n positions, a map takes O(n).
 
         Args:
             x: the block's input.
@@ -380,7 +383,10 @@ def _ungroup(rows: Float[Tensor, "b2 n c"], size: Sequence[int], scope: str) -> 
 
 
 def _place(index: Int[Tensor, " q"], size: Sequence[int], scope: str) -> tuple[Int[Tensor, " q"], Int[Tensor, " q"]]:
-    """Return the index of each position's group in the result of `_group`, and its row in that group."""
+    """Return the group of each position among those that `_group` makes of its clip, and its row in that group.
+
+    `index` holds the positions' row numbers in `to_rows`. `size` is the size of a clip's features along t, h and w.
+    """
     if scope == "spacetime":
         return torch.zeros_like(index), index
     t, place = index // (size[1] * size[2]), index % (size[1] * size[2])

@@ -34,19 +34,24 @@ from farfield.layers.positions import check_input, check_sizes, flat_index, from
 
 
 class ObjectContext(nn.Module):
-    """Object-contextual attention: x + gamma (B(x) - x). gamma is learned from 0, so the block starts as the identity.
+    """Object-contextual attention: positions attend to K soft object regions instead of to all positions.
+
+    For the paper's output B(x), the block computes x + gamma (B(x) - x). gamma is learned from 0, so the block starts
+    as the identity.
 
     The submodule `regions` computes the region logits. `forward` returns them if return_regions is True; inside a
     network, a forward hook on `regions` can read them.
 
     Args:
-        channels: C.
-        num_regions: number of regions K; the number of classes if the regions are supervised in classification.
-        key_channels: channels of phi, psi and delta; None for C/2 (the paper: 256 of 512).
-        scale: divide the relation's affinities by the square root of key_channels, as in the authors' code. The
-            paper has no scale.
+        channels: number of channels C of the input and the output.
+        num_regions: number of regions K. If an auxiliary loss classifies the clip from the region logits, give the
+            number of classes.
+        key_channels: number of channels of queries, keys and values (phi, psi and delta in the paper); None for C/2
+            (the paper: 256 of 512).
+        scale: divide the affinities of positions and regions by the square root of key_channels, as in the authors'
+            code. The paper has no scale.
         ndim: number of position axes, 3 for b c t h w or 2 for b c h w.
-        identity_at_init: False for the paper's output B(x), without gamma and the residual.
+        identity_at_init: False to return B(x), without gamma and the residual.
 
     Raises:
         ValueError: if a number is out of range, or the input has the wrong axes or channels.

@@ -137,13 +137,13 @@ def concatenation_weights(a: Float[Tensor, "*b q"], b: Float[Tensor, "*b m"]) ->
 
 
 class Above:
-    """Sums over the keys j with a_i + b_j > 0, for every query i.
+    """For every query i, sum rows over the keys j with a_i + b_j > 0, or count these keys.
 
-    The constructor sorts queries and keys. Each sum of e columns then takes O(n e).
+    The constructor sorts n queries and m keys. A sum of rows with e columns then takes O((n + m) e).
 
     Args:
-        a: values of the queries.
-        b: values of the keys.
+        a: one number a_i per query.
+        b: one number b_j per key.
     """
 
     def __init__(self, a: Float[Tensor, "*b n"], b: Float[Tensor, "*b m"]) -> None:

@@ -22,9 +22,9 @@ def to_rows(x: Float[Tensor, "b c *positions"]) -> Float[Tensor, "b n c"]:
 def from_rows(rows: Float[Tensor, "b n c"], size: Sequence[int]) -> Float[Tensor, "b c *positions"]:
     """Convert rows back to positions of `size` (t, h, w); the inverse of `to_rows`.
 
-    In a batch of one sample, PyTorch allows any stride for the batch axis. The result has the stride that larger
-    batches have there, because with another one PyTorch's batch norm on the CPU silently reads a contiguous gradient in
-    the wrong order (seen in torch 2.14).
+    In a batch of one sample, PyTorch allows any stride for the batch axis. The result has the stride that the axis has
+    in larger batches. With another stride, PyTorch's batch norm on the CPU silently reads a contiguous gradient in the
+    wrong order (seen in torch 2.14).
     """
     if by_columns(rows):
         return rows.transpose(1, 2).unflatten(2, tuple(size))

@@ -267,15 +267,15 @@ def _activation(function: Callable[..., Tensor], source: _Recomputed) -> _Recomp
 
 
 def _pooling(pool: PoolRecord, source: _Source, saved: _Saved | None) -> _Recomputed:
-    """Return a `_Recomputed` for the output of a max-pooling, and recompute the positions of its maxima, too.
+    """Return a `_Recomputed` for the output of a max-pooling, and free the saved positions of its maxima.
 
-    Computing the output also computes the positions, which are then kept until the pooling's own backward pass.
+    The pooling's own backward pass reads the positions. They are recomputed at that time or, if the output is
+    recomputed earlier, together with the output.
 
     Args:
         pool: settings of the pooling.
         source: source of the pooling's input.
-        saved: the positions, as autograd saved them. They are freed, and recomputed when they are read. None if
-            they are not known.
+        saved: the positions, as autograd saved them; None if they are not known.
     """
 
     def compute() -> Tensor:

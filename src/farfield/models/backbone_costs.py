@@ -39,7 +39,7 @@ class BackboneCosts:
         clip: clip settings that the backbone was designed for.
         plain: costs without blocks.
         nl5: costs with the non-local blocks of preset nl5; None if the backbone has no stages to insert blocks into.
-        published: published result without blocks; None if there is none.
+        published: published accuracy and costs of the backbone without blocks; None if nothing is published.
     """
 
     backbone: str

@@ -32,7 +32,8 @@ def labelstudio_files(videos: Sequence[AnnotatedVideo], labels: Sequence[str], f
     """Return the files to write, as {name: content}: tasks.json and config.xml.
 
     Args:
-        videos: videos with their actions or labels.
+        videos: predicted videos. `actions` of a video are its actions with start and end; if this is None, `labels` of
+            the whole video are written.
         labels: all classes of the network.
         folder: folder of the files; not used.
     """

@@ -36,7 +36,13 @@ class Stage:
 
     @classmethod
     def within(cls, container: str, channels: Sequence[int], first: int = 0) -> Stage:
-        """Create the `Stage` whose blocks are consecutive children of a container module, from index `first`."""
+        """Create a `Stage` whose blocks are consecutive children of a container module.
+
+        Args:
+            container: dotted path of the container in the trunk.
+            channels: number of output channels of each block. There are as many blocks as numbers.
+            first: index of the first block in the container.
+        """
         return cls(tuple(f"{container}.{first + i}" for i in range(len(channels))), tuple(channels))
 
 
