@@ -129,7 +129,8 @@ def make_head(
     Args:
         network: network from `pooled_network`.
         name: kind of head: "linear", "attentive" or "non_local".
-        vectors: average-pooled features of training clips.
+        vectors: average-pooled features of training clips. The head standardises its vectors by their mean and
+            deviation.
         map_shapes: for each pathway, size (c t h w) of the cached maps of training clips.
         head_options: options of the head "attentive" that differ from V-JEPA 2's.
         seed: seed of the random weights.
