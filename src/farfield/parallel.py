@@ -121,8 +121,8 @@ def first_done(pool: ProcessPool, futures: Iterable[Future]) -> set[Future]:
     """Wait until at least one of a pool's futures is done, and return those that are.
 
     Raises:
-        BrokenProcessPool: if the pool is broken or stopped. In pebble 5.2.3, a future that is scheduled while a pool
-            breaks is never done.
+        BrokenProcessPool: if the pool is broken or stopped while no future is done. The futures alone would not tell:
+            in pebble 5.2.3, a future that is scheduled while a pool breaks is never done.
     """
     while True:
         active = pool.active  # before the wait: a pool that breaks still ends most futures, with the reason

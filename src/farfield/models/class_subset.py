@@ -29,7 +29,7 @@ def classifier_rows(old: Sequence[str], new: Sequence[str]) -> list[int] | None:
 def restrict_labels(network: ActionNet, labels: Sequence[str]) -> ActionNet:
     """Build a copy of a network that scores only the given classes, with the same weights.
 
-    The copy of a multilabel network keeps the thresholds. Copies of other networks have no thresholds, since their
+    The copy of a multilabel network keeps the thresholds. In all other tasks, the copy has no thresholds, since its
     probabilities sum to 1 over fewer classes.
 
     Raises:

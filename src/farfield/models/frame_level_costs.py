@@ -60,7 +60,11 @@ class LevelCosts:
 
 
 def groups_of(frames: Int[np.ndarray, "windows t"], span: int) -> list[tuple[int, ...]]:
-    """Split the frame indices of each window into groups of `span` frames, and list the groups of all windows."""
+    """Split the frame indices of each window into groups of `span` frames, and list the groups of all windows.
+
+    A group that several windows share is listed for each of them. Frames at a window's end that do not fill a group are
+    left out.
+    """
     whole = frames.shape[1] // span * span
     return [tuple(group) for group in frames[:, :whole].reshape(-1, span).tolist()]
 

@@ -148,7 +148,7 @@ def _blocks(backbone: Backbone) -> list[nn.Module]:
 
 
 def _parts(module: nn.Module, is_inserted: bool = False) -> Iterator[_Part]:
-    """Yield the parts of a trunk, in the order in which they run."""
+    """Yield the parts of a trunk, or of a module in it, in the order in which they run."""
     if isinstance(module, WithBlock):
         yield from _parts(module.residual)
         yield _Part(module.inserted, True)

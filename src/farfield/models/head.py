@@ -7,8 +7,8 @@ head that it was measured with:
 - `gap_fc`: average-pool all positions, then classify (torchvision's ResNets, MMAction2).
 - `window_mean`: average-pool a sliding window of the training feature map's size (stride 1), classify each window, and
   average the logits (PyTorchVideo).
-- `window_softmax_mean`: like `window_mean`, but average the windows' probabilities (PySlowFast and the paper's Caffe2
-  code).
+- `window_softmax_mean`: like `window_mean`, but average the windows' probabilities (PySlowFast, and the Caffe2 code of
+  Wang et al., "Non-local Neural Networks", CVPR 2018).
 
 A fourth kind, `attentive`, replaces the average by a learned query that attends to all positions (V-JEPA 2's pooler,
 `farfield.layers.AttentivePool3d`).
@@ -45,14 +45,13 @@ class Head(nn.Module):
             map; None for "gap_fc" and "attentive".
         attention: for "attentive", the keyword arguments of `AttentivePool3d`.
         map_channels: for "attentive", the number of channels of each pathway's feature map.
-        task: how the scores become probabilities. In a "multi_head" task, the classes are divided into label groups
-            (called heads), such as verbs and nouns; the scores are the log-softmax over the classes of each group.
+        task: how the scores become probabilities. In a "multi_head" task, the classes are divided into label groups,
+            such as verbs and nouns; the scores are the log-softmax over the classes of each group.
         head_sizes: for "multi_head", the number of classes of each label group; None for other tasks.
         embedding: module between pooling and classifier, (b c ...) -> (b c2 ...); None for no such module.
 
     Raises:
-        FarfieldError: if the kind or an option of `attention` does not exist, or the windows or `attention` are invalid
-            or do not fit the kind.
+        FarfieldError: if the kind is unknown, or if `windows` or `attention` is invalid or does not fit the kind.
     """
 
     def __init__(

@@ -60,7 +60,7 @@ def inflate(state: dict[str, Tensor], backbone: Backbone, *, name: str, source: 
         source: origin of the weights, for messages.
 
     Raises:
-        FarfieldError: if the backbone cannot be inflated, or the image network has another depth or width.
+        FarfieldError: for any other backbone, or a backbone whose depth or width differs from the image network's.
     """
     is_resnet = is_image_resnet(state)
     known = RESNETS if is_resnet else (EFFICIENTNET_LITE,)

@@ -81,7 +81,7 @@ def nl5_r101(backbone: Backbone) -> Placement:
 
 
 def nl3_r101(backbone: Backbone) -> Placement:
-    """Place three blocks in res4 of a 101-layer network.
+    """Place three blocks in res4 of a 101-layer network, after every seventh residual block.
 
     As in SlowFast 16x8 R101 + NL (Feichtenhofer et al., ICCV 2019, table 2; PySlowFast's
     configs/Kinetics/c2/SLOWFAST_NLN_16x8_R101_50_50.yaml).
@@ -99,10 +99,11 @@ PRESETS: dict[str, Callable[[Backbone], Placement]] = {
 
 
 def is_place(name: Any, where: Any) -> bool:
-    """Check the form of one entry, {name: where}, of a `Placement`, the mapping that says where blocks are inserted.
+    """Return whether {name: where} has the form of an entry of `Placement`, which says where blocks are inserted.
 
-    The name is "top" or "fast_top", or `where` is a list of indices. `resolve_placement` checks the rest: whether the
-    stage and the residual blocks exist, and whether the value of "top" is a number.
+    The form is right if the name is "top" or "fast_top", or if the name is any other string and `where` is a list of
+    integers. `resolve_placement` checks the rest: whether the stage and the residual blocks exist, and whether the
+    value of "top" is a number.
     """
     if name in TOPS:
         return True

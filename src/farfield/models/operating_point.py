@@ -33,9 +33,9 @@ class OperatingPoint:
         thresholds: threshold of each class, by label. None if no threshold satisfies the rule, or the class had no
             validation video.
         validation_videos: number of videos that the thresholds were chosen on.
-        detections: for each class, by label, the number of validation videos that reach its threshold (on timelines,
-            of segments that are found with its threshold); None for a class without a threshold. `detections` itself
-            is None if it was read from a file of a version before 0.2.
+        detections: number of detections of each class at its threshold, right and wrong ones, by label; None for a
+            class without a threshold. A detection is a validation video that reaches the threshold; on timelines, a
+            predicted segment. `detections` itself is None if it was read from a file of a version before 0.2.
     """
 
     rule: str

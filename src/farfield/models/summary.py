@@ -127,11 +127,11 @@ def _observe(shapes: nn.Module, network: nn.Module) -> Iterator[dict[str, _Obser
     A layer is a module without children.
 
     Args:
-        shapes: the network's `shape_copy`, in which norms and activations are `nn.Identity`.
-        network: the network itself, whose layers have their original types.
+        shapes: copy of the network by `shape_copy`, with `nn.Identity` in place of norms and activations.
+        network: the original, which does not run. It only tells the original type of each layer.
 
     Yields:
-        What was recorded, by the layer's name.
+        The records, by the layer's name. They are complete when `shapes` has run.
     """
     original = dict(network.named_modules())
     seen: dict[str, _Observed] = {}
@@ -192,8 +192,8 @@ def _part(name: str, part_of: dict[str, str]) -> str:
 
     Args:
         name: name of the parameter or layer.
-        part_of: result of `_parts`. The longest of its keys that is `name`, or the name of a module around it, gives
-            the part.
+        part_of: result of `_parts`. If `name` is not one of its keys, the innermost module around `name` that is a
+            key gives the part.
     """
     while name:
         if name in part_of:

@@ -66,16 +66,17 @@ def _explain_in_group(group: str, message: str) -> str:
 
 
 def nearest_option(given: str, options: Sequence[str]) -> str:
-    """Suggest the known option that is nearest to `given`; "lr" finds "model.optimisation.lr".
+    """Return a hint that suggests the option nearest to `given`: for "lr", "model.optimisation.lr".
 
-    The last part of a name is the part after the last dot. The first of these groups that has options gives the
-    candidates:
+    Names are compared by the part after the last dot, and as a whole. The candidates are the options of group 1; those
+    of group 2 if group 1 is empty; or else those of group 3:
 
-    1. options whose last part is the most similar to the last part of `given`, if it is similar enough;
-    2. options whose last part contains the last part of `given`;
-    3. options whose full name is similar enough to `given`.
+    1. options whose last part is most similar to that of `given`, if the similarity is at least 0.6;
+    2. options whose last part contains that of `given`;
+    3. options whose whole name has a similarity of at least 0.6 to `given`.
 
-    The candidate with the most similar full name is suggested. If there are at most 30 options, all are listed, too.
+    The hint names the candidate whose whole name is most similar to `given`. If there are at most 30 options, it also
+    lists them all.
     """
 
     def likeness(one: str, other: str) -> float:

@@ -159,9 +159,9 @@ def _declaration(function: Callable[..., Any], hidden: set[str], *, drop_kwargs:
     Args:
         function: a command, or the library function that it runs.
         hidden: names of parameters that do not become options. Their types may be imported for type checkers only.
-        drop_kwargs: True if a `**kwargs` parameter stands for the options of the library function, which are declared
-            separately; it is left out. If False, a function with `**kwargs` is returned unchanged, because jsonargparse
-            finds the options behind `**kwargs` in the function's source code.
+        drop_kwargs: whether to leave out a `**kwargs` parameter. True for a command that runs a library function, whose
+            options are declared separately. If False, a function with `**kwargs` is returned unchanged, because
+            jsonargparse finds the options behind `**kwargs` in the function's source code.
     """
     signature = inspect.signature(function)
     kinds = {parameter.kind for parameter in signature.parameters.values()}

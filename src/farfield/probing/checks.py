@@ -80,10 +80,10 @@ def check_probe(data: VideoDataModule, settings: ProbeSettings) -> Manifest | No
 def check_readable(
     training: FeatureSet, validation: FeatureSet, test: FeatureSet | None, *, labels: Sequence[str], task: Task
 ) -> None:
-    """Check that enough videos could be read. Log a warning that names classes without a readable training video.
+    """Check the labels of the videos that could be read. Log a warning that names classes without training videos.
 
     Raises:
-        FarfieldError: for a multilabel task whose readable validation or test videos have no label.
+        FarfieldError: for a multilabel task, if none of the validation videos, or none of the test videos, has a label.
     """
     counts = count_videos(training.video_targets.numpy(), len(labels))
     if missing := [label for label, count in zip(labels, counts, strict=True) if not count]:

@@ -1,9 +1,9 @@
 """Successive halving: drop the worst configurations of a grid before they are trained to the end.
 
 Jamieson and Talwalkar, "Non-stochastic Best Arm Identification and Hyperparameter Optimization", AISTATS 2016. After
-each round, the best quarter of the configurations, rounded up, goes on. A round ends after four times as many steps as
-the round before it, so that all rounds cost about the same. The configurations of the last round are trained to the
-end. With 24 configurations:
+each round, the best quarter of the configurations, rounded up, goes on. Counted from the start of the training, a round
+ends after four times as many steps as the previous round, so that all rounds cost about the same. The configurations of
+the last round are trained to the end. With 24 configurations:
 
     until 1/16 of the steps     24 configurations
     until 1/4 of the steps       6 configurations

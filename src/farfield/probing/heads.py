@@ -31,8 +31,9 @@ Otherwise a channel that hardly varies would get a large weight, and fine-tuning
 class ProbeHead(nn.Module):
     """The part of a network that a probe trains: new blocks after the last stage, pooling and classifier.
 
-    The classifier sees standardised vectors, so that one grid of learning rates suits every network. `finish` folds
-    the standardisation into the classifier, which changes scores by rounding only. Dropout is not applied.
+    The classifier sees standardised vectors, so that one grid of learning rates suits every network. An "attentive"
+    head needs no standardisation, since its norms keep the vectors at a scale of about 1. `finish` folds the
+    standardisation into the classifier, which changes scores by rounding only. Dropout is not applied.
 
     Args:
         network: network that the head is a part of; the head shares its weights.
@@ -129,7 +130,8 @@ def make_head(
     Args:
         network: network from `pooled_network`.
         name: kind of head: "linear", "attentive" or "non_local".
-        vectors: average-pooled features of training clips.
+        vectors: average-pooled features of training clips. The classifier's input is standardised by their mean and
+            deviation, except in an "attentive" head.
         map_shapes: for each pathway, size (c t h w) of the cached maps of training clips.
         head_options: options of the head "attentive" that differ from V-JEPA 2's.
         seed: seed of the random weights.

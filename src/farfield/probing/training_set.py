@@ -78,7 +78,8 @@ def training_rows(
 ) -> Iterator[Int[np.ndarray, " b"]]:
     """Choose random training views: yield batches of their row indices in a `FeatureSet`, without end.
 
-    An epoch has each video once, in one view drawn at random. The views of a video are consecutive rows.
+    An epoch has as many rows as there are videos. Each row is a random view of its video. The views of a video are
+    consecutive rows.
 
     Args:
         videos: indices of the videos to train on.
@@ -86,7 +87,8 @@ def training_rows(
         rows_per_video: number of views of each video.
         seed: seed of the run.
         draw: second seed, for several trainings in a run; each value gives another order.
-        classes: class of each of `videos`, to draw all classes equally often; None to take each video once per epoch.
+        classes: class of each of `videos`. All classes are then drawn equally often, so an epoch may repeat a video
+            or leave it out. None: an epoch has each video once.
     """
     waiting = np.empty(0, dtype=np.int64)
     epoch = 0

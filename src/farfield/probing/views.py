@@ -32,7 +32,7 @@ class AugmentedViews(Dataset[Batch]):
     Args:
         manifest: training videos.
         spec: the network's clip settings.
-        augmentation: random variation of the clips, without MixUp and CutMix.
+        augmentation: random variation of the clips. MixUp and CutMix must be off in it.
         keep_direction: for each row of the manifest, True if its clips must not be mirrored.
         num_views: number of views of each video.
         seed: seed of the run.
@@ -104,7 +104,8 @@ class Batches(Sampler[list[int]]):
 def video_key(manifest: Manifest, row: int, *more: int) -> str:
     """Return the key under which the features of a video or segment are cached.
 
-    The key is a hash of the file's path, size and modification time, the segment, the frame rate and `more`.
+    The key is a hash of the file's path, size and modification time, of the segment and the frame rate that the
+    manifest gives, and of `more`.
 
     Args:
         manifest: manifest with the video.

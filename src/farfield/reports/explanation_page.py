@@ -59,8 +59,8 @@ def spread_rows(content: Mapping[str, Any]) -> list[list[str]]:
     """Tabulate how far attention reaches in each block, from the content of explanation.json.
 
     Returns:
-        Three rows of `SPREAD_COLUMNS` for each block: attention of the explained position, mean over all positions, and
-        uniform attention.
+        Three rows for each block, with the columns `SPREAD_COLUMNS`: for the explained position, for the mean over all
+        positions, and, as a comparison, for attention with equal weights.
     """
     rows = []
     for block in content["blocks"]:

@@ -123,7 +123,8 @@ def _test_settings(report: dict[str, Any], clip: ClipSpec) -> dict[str, Any]:
 def _test_command(report: dict[str, Any], clip: ClipSpec) -> str:
     """Rebuild the command of a test from its report, on one line.
 
-    Options that have their default value are left out; for --views_aggregation, this is the network's own (`clip`).
+    Most options are left out if they have their default value. The default of --views_aggregation is the method in
+    `clip`, the network's clip settings.
     """
     words = ["farfield", "test", "--checkpoint", report.get("checkpoint"), "--data.manifest", report.get("manifest")]
     words += ["--data.root", report["root"]] if "root" in report else []

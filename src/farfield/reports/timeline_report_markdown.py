@@ -14,7 +14,8 @@ def render_timeline_report(report: Mapping[str, Any], shown_names: Mapping[str, 
     Args:
         report: content of report.json.
         shown_names: name that the tables show for each label.
-        shown_videos: number of videos that the picture and the table show. The videos with the worst results are shown.
+        shown_videos: number of videos in the table of videos and in the picture timelines.png, which report.md embeds:
+            those with the worst results.
     """
     names = list(report)
     return render(
@@ -30,7 +31,10 @@ def render_timeline_report(report: Mapping[str, Any], shown_names: Mapping[str, 
 
 
 def headline(report: Mapping[str, Any]) -> dict[str, Mapping[str, float | None]]:
-    """Return the main metrics by display name, as fractions with intervals."""
+    """Return the main metrics by display name.
+
+    Each is a dict with "value", and the interval's "low" and "high", as fractions; None if undefined.
+    """
     detection, segments, frames = report["average_precision"], report["segments"], report["frames"]
     at = _by_tiou(report)
     return {
@@ -57,6 +61,10 @@ def alarm_lines(report: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _by_tiou(report: Mapping[str, Any]) -> dict[float, Mapping[str, float | None]]:
-    """Return the mAP at each tIoU threshold of ActivityNet and THUMOS14, in the order of the thresholds."""
+    """Return the mAP at each tIoU threshold that ActivityNet's or THUMOS14's metric uses, by threshold, ascending.
+
+    Each mAP is a dict with "value", and the interval's "low" and "high", as fractions, which are None if undefined. The
+    dict also has the threshold as "tiou".
+    """
     found = [each for protocol in report["average_precision"].values() for each in protocol["at_tiou"]]
     return {each["tiou"]: each for each in sorted(found, key=lambda each: each["tiou"])}

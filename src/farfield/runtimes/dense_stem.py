@@ -63,11 +63,11 @@ def _dense(node: Any) -> Any:
 
 
 def _frames_from(clips: Any, first: int, kernel: int, stride: int) -> Any:
-    """Return the input frames that one time step of a convolution's kernel is multiplied by.
+    """Return the frames that one time step of a convolution's kernel is multiplied by: one for each output frame.
 
     Args:
         clips: padded input of the convolution (b c t h w).
-        first: index of the time step of the kernel.
+        first: index of the time step in the kernel, which is also the index of the first of these frames.
         kernel: number of time steps of the kernel.
         stride: temporal stride of the convolution.
     """

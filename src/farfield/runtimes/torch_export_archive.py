@@ -171,12 +171,13 @@ def _strings(value: Any, key: str = "") -> Iterator[tuple[str, str]]:
 
 
 def _check_string(key: str, value: str, path: Path) -> None:
-    """Check one string of a graph's JSON. Its key says whether it can be an operator, a formula or a structure.
+    """Check one string of a graph's JSON. Its key tells whether it is an operator, a formula or a structure.
 
-    A structure is JSON that describes how inputs or outputs are nested in containers, such as tuples.
+    A structure is JSON that describes how inputs or outputs are nested in containers, such as tuples. Strings with
+    other keys are not checked.
 
     Raises:
-        FarfieldError: for an operator, a formula, or a container in a structure that is not allowed.
+        FarfieldError: if the operator, the formula, or a container in the structure is not allowed.
     """
     if key in ("target", "as_operator") and not OPERATORS.fullmatch(value):
         raise _refusal(path, f"its graph calls {value[:80]!r}")

@@ -19,8 +19,8 @@ def rank_jointly(
     their head, so only these classes are combined.
 
     Args:
-        heads: class probabilities of each head.
-        top_k: number of combinations to return; fewer if fewer exist.
+        heads: class probabilities of each head, for n videos.
+        top_k: number k of combinations to return for each video; fewer if fewer exist.
 
     Returns:
         Combinations, as the index of the class of each head, and the probability of each combination.

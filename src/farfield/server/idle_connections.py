@@ -26,7 +26,10 @@ class TimedConnection(HttpConnection):
     _timeout: asyncio.TimerHandle | None = None
 
     def wait_for_request(self) -> None:
-        """Restart the timeout. If more than `MAX_IDLE` connections are idle, close the longest idle connection."""
+        """Start the connection's time limit for the next request, and return at once.
+
+        If more than `MAX_IDLE` connections are idle, close the one that has been idle longest.
+        """
         self._idle_since = time.monotonic()
         if self._timeout is not None:
             self._timeout.cancel()

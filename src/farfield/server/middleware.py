@@ -37,11 +37,11 @@ class RequestFilter:
 
     Args:
         app: the application to protect.
-        folder: the private folder in which the paths of a client's events must lie.
+        folder: the server's private folder. Events that a client sends to Gradio may only name files in it.
         limits: limits on sizes and times.
-        hosts: host names that the server answers to; None for any. A server on the loopback interface needs this limit:
-            another name in the Host header is a sign of DNS rebinding, an attack in which a foreign web page reads from
-            a local server.
+        hosts: host names that the server answers to; None for any. They must be given for a server on the loopback
+            interface: another name in the Host header is a sign of DNS rebinding, an attack in which a foreign web page
+            reads from a local server.
         names: host names of a reverse proxy in front of the server. Requests to these names, and from pages that were
             loaded from these names, are accepted, too.
     """

@@ -88,8 +88,8 @@ class WorkerPool:
         """Run a task in a worker process and return its result.
 
         Raises:
-            BrokenProcessPool: if the pool is broken or stopped, see `first_done`.
-            Refused: if the pool was stopped before.
+            BrokenProcessPool: if the pool breaks or is stopped before the task has ended.
+            Refused: if the pool was stopped before this call.
             Exception: any exception of the task.
         """
         future = asyncio.wrap_future(self._schedule(function, arguments))

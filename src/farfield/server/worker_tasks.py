@@ -76,7 +76,10 @@ def _loaded() -> tuple[ServerSettings, InferenceModel]:
 
 
 def describe() -> dict[str, Any]:
-    """Describe the network: its name, labels, number of frames, device, and whether it has attention maps to show."""
+    """Describe the network: "network" (its name), "labels", "num_frames", "attends" and "device".
+
+    "attends" says whether the network has attention maps to show.
+    """
     settings, model = _loaded()
     config = getattr(model, "config", {})
     blocks = model.modules() if isinstance(model, ActionNet) else ()

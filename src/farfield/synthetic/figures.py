@@ -196,7 +196,10 @@ class Scene:
         canvas.capsule(p["elbow"], p["hand"], r, self.skin)
 
     def _joints(self, pose: Pose, sway: float) -> dict[str, Point]:
-        """Return the joints in pixels, relative to the ground below the body; x points forward, and y down."""
+        """Return the position of each joint by name, such as "hip" or "hand".
+
+        Positions are (x, y) in pixels from a point on the ground below the body; x points forward, and y down.
+        """
         torso, arms, thighs, shins = self.proportions * self.size
         up = 180 - pose.torso - pose.turn - sway
         hip: Point = (0.0, 0.0)

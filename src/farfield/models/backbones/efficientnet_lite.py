@@ -52,9 +52,9 @@ OUT_CHANNELS = 1280
 
 
 def c2d_efficientnet_lite0(*, dilated: bool = False) -> Backbone:
-    """Build EfficientNet-Lite0 over 8 frames at stride 8. No layer mixes frames; only inserted blocks or the head do.
+    """Build EfficientNet-Lite0 for 8 frames at stride 8. None of its layers mixes frames.
 
-    A stage has all blocks of one resolution. The first block, before the second stride, belongs to the stem.
+    Each stage, res2 .. res5, begins with a strided block. The block before res2 belongs to the stem.
 
     Args:
         dilated: dilate res4 and res5 instead of striding them.
@@ -102,8 +102,7 @@ class InvertedResidual(nn.Module):
         dilate: use stride 1 instead of `stride`; the kernels of the following blocks are dilated by `stride` instead.
 
     Attributes:
-        dilation: the argument `dilation` of the next block: `stride` times this block's if `dilate` is set, else equal
-            to this block's.
+        dilation: dilation that the next block must have: the argument `dilation`, times `stride` if `dilate` is set.
     """
 
     def __init__(

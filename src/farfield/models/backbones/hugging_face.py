@@ -34,10 +34,10 @@ class Family:
         side: name of the config's entry for the height and width of the input.
         layers: dotted path, in the encoder, of the list of transformer layers.
         has_class_token: whether a class token precedes the patch tokens.
-        takes: the clips that the encoder takes. "config": only the number of frames and the frame size in the config.
-            "larger": also another frame size, if its number of patches is a multiple of c, the number of patch columns
-            in a frame of the config's size. "longer": also another number of frames, if it is a multiple of the
-            number of frames in a patch.
+        takes: which clips the encoder takes. "config": only clips with the config's number of frames and frame size.
+            "larger": the number of frames is fixed. Frames of another size must have a multiple of c patches, where c
+            is the number of patches in a row of the config's frame. "longer": the frame size is fixed. The number of
+            frames must be a multiple of the number of frames in a patch.
         clip: function that returns the publication's clip settings for Kinetics, given the number of frames and the
             side in pixels.
     """
@@ -73,7 +73,7 @@ def _vivit_clip(frames: int, side: int) -> ClipSpec:
 
 
 def _vjepa2_clip(frames: int, side: int) -> ClipSpec:
-    """Return the clip settings of facebookresearch/vjepa2's probes: 16 frames at stride 4, 32 and 64 at stride 2."""
+    """Return the clip settings of facebookresearch/vjepa2's probes: 16 frames at stride 4; 32 or 64 at stride 2."""
     stride = 4 if frames <= 16 else 2
     short_side = int(side * 256 / 224)
     return ClipSpec(frames, side, frame_stride=stride, short_side_px=short_side, num_clips=2, num_crops=3, **IMAGENET)

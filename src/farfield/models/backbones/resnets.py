@@ -56,8 +56,8 @@ class ResNetOptions:
         temporal_pool: halve the number of frames after res2; None means True in C2D and I3D, and False in Slow.
         stem_temporal_strides: temporal strides of the first convolution and of the pooling after it. They are (2, 2) in
             MMAction2's I3D, which takes 32 frames at stride 2.
-        stem_pool_padding: pad the stem's pooling, as other PyTorch code does; the Caffe2 code of Wang et al., CVPR
-            2018, does not.
+        stem_pool_padding: pad the stem's pooling, as PyTorchVideo and PySlowFast do. False gives the pooling of the
+            Caffe2 code of Wang et al., CVPR 2018.
         dilated: dilate the last two stages instead of striding them. The feature map then has 1/8 of the input's height
             and width.
     """
@@ -129,7 +129,8 @@ def i3d_r101(**options: Any) -> Backbone:
 def slow_r50(**options: Any) -> Backbone:
     """Build the Slow pathway alone, for 8 frames at stride 8. Feichtenhofer et al., "SlowFast Networks", ICCV 2019.
 
-    The 4x16 variant is the same network on other clips: clip={"num_frames": 4, "frame_stride": 16}.
+    The 4x16 variant is the same network on other clips. For it, pass clip={"num_frames": 4, "frame_stride": 16} to
+    `farfield.build_model`.
     """
     return _resnet(SLOW, 50, ResNetOptions(**options))
 
@@ -155,7 +156,8 @@ def slowfast_r101(**options: Any) -> TwoPathwayBackbone:
 def slowfast_16x8_r101(**options: Any) -> TwoPathwayBackbone:
     """Build SlowFast 16x8, ResNet-101, 64 frames at stride 2. Feichtenhofer et al., "SlowFast Networks", ICCV 2019.
 
-    As in ResNet-50, only six blocks of res4 have temporal kernels longer than 1.
+    In res4, only the first 6 of the 23 blocks have temporal kernels longer than 1, as many as in SlowFast with
+    ResNet-50. The other stages have the kernels of `slowfast_r101`.
     """
     return _slowfast(101, SlowFastOptions(**SLOWFAST_DEFAULTS["slowfast_16x8_r101"] | options), num_frames=64)
 
