@@ -90,7 +90,7 @@ def _in_movement(movement: Movement, number: int, in_hand: bool) -> tuple[Pose, 
     Args:
         movement: what the person does.
         number: number of the frame, from `movement.start` to `movement.end`. In frame `movement.end`, which is the
-            frame after the movement, the person is in its last pose.
+            frame after the movement, the movement's last pose is reached.
         in_hand: whether the person holds the box before the movement.
     """
     progress = (number - movement.start + 1) / (movement.end - movement.start + 1)

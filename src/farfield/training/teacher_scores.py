@@ -216,7 +216,7 @@ def _read_predictions(path: Path) -> StoredScores:
 
 
 def _chances(entry: Mapping[str, Any]) -> dict[str, float]:
-    """Return each class's probability in an entry of predictions.jsonl; empty if the video could not be read."""
+    """Return the class probabilities in a line of predictions.jsonl; an empty dict if the video was unreadable."""
     if entry.get("heads"):
         pairs = ((f"{head}:{each['label']}", each) for head, ranking in entry["heads"].items() for each in ranking)
     else:
