@@ -37,7 +37,10 @@ def class_probabilities(logits: Float[Tensor, "*b classes"], task: Task) -> Floa
 
 
 def split_heads(labels: Sequence[str]) -> dict[str, list[str]]:
-    """Return each head's classes in a `multi_head` task, without the head's name, in the order of `labels`.
+    """Split the labels of a `multi_head` task, which have the form head:class.
+
+    Returns:
+        The classes of each head, by the head's name; both in the order of `labels`.
 
     Raises:
         FarfieldError: if a label does not have the form head:class, the labels of a head are not consecutive, a head

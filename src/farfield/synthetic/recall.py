@@ -4,10 +4,10 @@ A cue is a coloured shape that is shown briefly. The first cue is shown in one c
 second cue in the opposite corner at the end. Shapes are random and do not depend on the label. With
 `attribute="shape"`, the label compares the shapes, and the colours are random.
 
-Neither a single cue nor a sum of features over positions predicts the label. Let f be any feature of a cue, and let a
-and b be different colours. The sum of f over both cues is f(a) + f(a) in the class "same", and f(a) + f(b) in the class
-"different". The colours are drawn such that this sum has the same mean in both classes. Only an operation that combines
-both cues can solve the task.
+Neither a single cue nor a linear classifier on features that are summed over all positions and frames can solve the
+task. Let f be any feature of a cue, and let a and b be different colours. The sum of f over both cues is f(a) + f(a) in
+the class "same", and f(a) + f(b) in the class "different". The colours are drawn such that this sum has the same mean
+in both classes. Only a non-linear function of both cues together can solve the task.
 """
 
 from __future__ import annotations

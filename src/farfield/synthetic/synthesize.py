@@ -142,8 +142,8 @@ def synthesize(
     Args:
         task: "figures", "recall", "recall_shape", "crowd" or "untrimmed".
         out: output folder. If it already has a finished data set with the same arguments, nothing is written.
-        num_train: number of training videos. In `figures`, `recall` and `recall_shape`, every class has the same
-            number. None for 600, or 48 for `untrimmed`.
+        num_train: number of training videos; None for 600, or 48 for `untrimmed`. In all splits of `figures`, `recall`
+            and `recall_shape`, the numbers of videos of two classes differ by at most one.
         num_val: number of validation videos; None for 100, or 8 for `untrimmed`.
         num_test: number of test videos; None for 200, or 16 for `untrimmed`.
         seed: seed of all videos. Equal seeds give the same frames on every machine.
@@ -154,8 +154,8 @@ def synthesize(
         The output folder. Its synthesis.json has hashes of the frames.
 
     Raises:
-        FarfieldError: if the task is unknown, the seed is negative, the folder has a different data set or other files,
-            or a split has fewer videos than classes (`untrimmed`: fewer than two).
+        FarfieldError: if the task is unknown, the seed is negative, the folder has a different data set or files that
+            belong to no data set, or a split has fewer videos than classes (`untrimmed`: fewer than two).
     """
     if task not in TASKS:
         raise FarfieldError(f"task is {task!r}. Known tasks: {', '.join(TASKS)}.")
@@ -230,7 +230,7 @@ def _write_one(job: tuple[str, int, str, int, Path]) -> tuple[list[VideoRecord],
 
 
 class _Measured:
-    """Iterable that yields given frames one at a time, and records their number, size and hash."""
+    """Iterable that yields given frames, and records their number, height, width and one hash of them all."""
 
     def __init__(self, frames: Frames) -> None:
         self.frames = frames
@@ -249,7 +249,8 @@ def _is_finished(folder: Path, wanted: Mapping[str, object]) -> bool:
     """Return whether the folder has a finished data set that was made with the arguments `wanted`.
 
     Raises:
-        FarfieldError: if the folder has a data set that was made with other arguments, or other files.
+        FarfieldError: if the folder has a data set that was made with other arguments, or if it has files that belong
+            to no data set.
     """
     if (folder / RECORD).is_file():
         found = json.loads((folder / RECORD).read_text())

@@ -71,7 +71,7 @@ def render(schedule: Schedule, rng: np.random.Generator) -> Iterator[UInt8[np.nd
 
 
 def poses(part: Part, num_frames: int) -> Iterator[tuple[Pose, bool]]:
-    """Yield, for each frame, a person's pose and whether the box is in the hand."""
+    """Yield, for each frame, a person's pose and whether the person holds a box (it is on the floor otherwise)."""
     movements = list(part.movements)
     pose, in_hand = STANDING, False
     if part.before is not None:
@@ -85,10 +85,13 @@ def poses(part: Part, num_frames: int) -> Iterator[tuple[Pose, bool]]:
 
 
 def _in_movement(movement: Movement, number: int, in_hand: bool) -> tuple[Pose, bool]:
-    """Return a person's pose in frame `number`, which lies in [start, end] of the movement, and whether the box is
-    held.
+    """Return a person's pose in a frame of a movement, and whether the person holds a box.
 
-    `in_hand` says whether the person holds the box before the movement.
+    Args:
+        movement: what the person does.
+        number: number of the frame, from `movement.start` to `movement.end`. In frame `movement.end`, which is the
+            frame after the movement, the movement's last pose is reached.
+        in_hand: whether the person holds the box before the movement.
     """
     progress = (number - movement.start + 1) / (movement.end - movement.start + 1)
     if movement.name in FIDGETS:
@@ -116,7 +119,7 @@ class _Person:
         }
 
     def draw(self, canvas: Canvas, seconds: float, shift: Point) -> None:
-        """Draw the person in the next frame of the video.
+        """Draw the person in one frame. Call this once for each frame of the video, in order.
 
         Args:
             canvas: image to draw on.

@@ -41,7 +41,7 @@ class Movement:
         name: an action of the task `figures`, or a fidget.
         start: first frame.
         end: frame after the last.
-        times: number of times that a fidget is repeated.
+        times: number of times that a fidget is performed, at least 1.
     """
 
     name: str

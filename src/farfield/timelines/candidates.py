@@ -42,14 +42,14 @@ def find_candidates(
         cells: class probabilities of each cell.
         thresholds: minimum probability of each class.
         num_levels: n, the number of levels.
-        hysteresis: as in `find_segments_of_each_class`, but as a share of each level.
+        hysteresis: after a cell that reaches a level, the following cells need only this share of the level.
         min_seconds: minimum length of a candidate, a number for all classes or one for each class.
         max_gap_seconds: maximum length of a gap that is closed, the same at each level; a number for all classes or one
             for each class.
 
     Returns:
-        A row for each candidate: index of the class, first cell, and the cell after the last one. Rows are sorted. A
-        run that is found at several levels has several rows.
+        A row for each candidate: index of the class, first cell, and the cell after the last one. Rows are sorted by
+        these three numbers. A run that is found at several levels has several rows.
     """
     found = []
     for level in np.arange(1, num_levels + 1) / num_levels:

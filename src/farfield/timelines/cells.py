@@ -21,8 +21,9 @@ def to_cells(
 
     With "mean", a cell begins at the start of each window. Its probabilities are the average over all windows that
     overlap the cell, weighted by the length of the overlap. The last window is cut into cells whose length is the
-    median time between the starts of consecutive windows. With "nearest", there is one cell around the middle of each
-    window, with the window's probabilities.
+    median time between the starts of consecutive windows. With "nearest", there is one cell for each window, with the
+    window's probabilities. Two neighbouring cells meet halfway between the middles of their windows; the first cell
+    begins with the first window, and the last cell ends when all windows have ended.
 
     Args:
         starts: start of each window in seconds, ascending.

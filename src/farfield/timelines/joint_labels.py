@@ -66,6 +66,9 @@ def _split(probabilities: Float[np.ndarray, "n classes"], labels: Sequence[str])
 
 
 def _names(places: Int[np.ndarray, "k heads"], labels: Sequence[str]) -> list[str]:
-    """Return the label of each combination, as it is written in a manifest ("noun:door|verb:open")."""
+    """Return the label of each combination, as it is written in a manifest ("noun:door|verb:open").
+
+    A row of `places` is a combination: the index of its class within each head.
+    """
     heads = split_heads(labels)
     return ["|".join(f"{head}:{heads[head][i]}" for head, i in zip(heads, row, strict=True)) for row in places]

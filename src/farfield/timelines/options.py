@@ -41,8 +41,8 @@ class TimelineOptions:
             this share of its threshold. Unless the network is multilabel, the class must also remain the most probable
             class. With 1, a segment starts and ends at the same threshold.
         max_gap_seconds: two segments of a class are joined if the gap between them is at most this long; one number, or
-            a number for each label as for `min_seconds`. Unless the network is multilabel, only gaps without any class
-            are closed. Gaps are closed before short segments are merged or dropped.
+            a number for each label as for `min_seconds`. Unless the network is multilabel, a gap in which another class
+            is found stays open. Gaps are closed before short segments are merged or dropped.
         overlaps: "none" finds the segments of a class at its threshold only; segments of a class then do not overlap.
             "soft_nms" and "merge" need a multilabel network. They find candidates at several levels up to the
             threshold. The score of a candidate is its mean probability minus the mean probability just before and after
@@ -53,7 +53,8 @@ class TimelineOptions:
         min_score: minimum score of a segment, from 0 to 1. Segments below it are dropped.
 
     Raises:
-        FarfieldError: for values out of range, or options that `overlaps` does not use.
+        FarfieldError: for values out of range; if `num_levels` or `soft_nms_sigma` differs from its default, but the
+            chosen `overlaps` does not use it.
     """
 
     hop_seconds: float | None = None

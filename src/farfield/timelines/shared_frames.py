@@ -43,12 +43,12 @@ class SharedFrames:
         network: network to score with.
         split: the network, divided by `frame_levels` into layers that process groups of frames independently of other
             frames, and the remaining layers.
-        batch_size: views per forward pass.
+        batch_size: maximum number of views per forward pass. A view is one crop of a window.
         indices: indices of all windows' frames in the video.
 
     Attributes:
-        views_at_once: number of views to pass to a call of `score`. It may be larger than `batch_size`: many frames of
-            these views are already computed, and fewer calls have less overhead.
+        views_at_once: number of views to pass to a call of `score`. It may be larger than `batch_size`, since features
+            that the views have in common are computed once. Fewer calls have less overhead.
     """
 
     def __init__(
@@ -143,7 +143,8 @@ class _HeldMaps:
     """Feature maps of one level of the network (see `frame_levels`) that are kept in memory.
 
     Attributes:
-        rows: row of each map in the tensor of all maps, by the frames and the crop from which the map is computed.
+        rows: row of each map in the tensor that holds all maps. A key is the input that the map is computed from:
+            indices of frames, and number of the crop.
     """
 
     def __init__(self) -> None:
@@ -177,7 +178,10 @@ class _HeldMaps:
 
 
 def _frames_of_several_groups(indices: Int[np.ndarray, "windows t"], span: int) -> set[int]:
-    """Return the frames that occur in two or more different groups. Their maps can be reused.
+    """Return the frames that belong to at least two groups. Groups of the same frames in different windows are one.
+
+    The network's last level computes one feature map from each group. It needs the maps of the earlier levels again
+    only for these frames.
 
     Args:
         indices: indices of each window's frames in the video.

@@ -170,7 +170,11 @@ def windows_of(
 def span_and_hop(
     fps: float, spec: ClipSpec, *, hop_seconds: float | None, window_seconds: float | None
 ) -> tuple[int, int]:
-    """Convert the length and the hop of windows from seconds to frames at `fps`, each at least one frame."""
+    """Return the length and the hop of windows in frames at `fps`, each at least one frame.
+
+    Without `window_seconds`, a window is as long as a clip of the network. Without `hop_seconds`, the hop is half a
+    window.
+    """
     span = spec.span if window_seconds is None else max(round(window_seconds * fps), 1)
     hop = max(span // 2, 1) if hop_seconds is None else max(round(hop_seconds * fps), 1)
     return span, hop

@@ -56,9 +56,11 @@ class _Checkpointed(nn.Module):
 def keep_running_statistics(module: nn.Module) -> Iterator[None]:
     """Keep batch norms from updating their running statistics within a `with` block.
 
-    They still normalise by the statistics of the batch. Their momentum is set to 0. Setting `track_running_stats` to
-    False instead would select a different operation. In activation checkpointing, the forward pass is repeated inside
-    the block; that operation would save other tensors for the backward pass than the first forward pass did.
+    They still normalise by the statistics of the batch. Their momentum is set to 0.
+
+    Setting `track_running_stats` to False instead would make PyTorch use a different batch-norm operation. Activation
+    checkpointing runs the first forward pass outside this `with` block, and repeats it inside. The two operations would
+    save different tensors for the backward pass.
     """
     norms: list[Any] = [norm for norm in module.modules() if isinstance(norm, BATCH_NORMS) and norm.training]
     names = ("momentum", "running_mean", "running_var", "num_batches_tracked")

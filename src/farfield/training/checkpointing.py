@@ -30,7 +30,8 @@ def checkpoint_callbacks(
         folder: folder for the checkpoints.
         every_n_steps: number of optimiser steps between writes of last.ckpt within an epoch; with None, last.ckpt is
             written after each epoch only.
-        has_validation: whether the run has validation data. If so, best.ckpt holds the best epoch.
+        has_validation: whether the run has validation data. If so, best.ckpt holds the best epoch; otherwise it is not
+            written.
         monitor: metric that chooses best.ckpt.
     """
     fixed: dict[str, Any] = {"dirpath": folder, "enable_version_counter": False, "auto_insert_metric_name": False}

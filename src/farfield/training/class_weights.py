@@ -27,9 +27,10 @@ def compute_class_weights(
 ) -> Float[Tensor, " classes"] | None:
     """Compute and log the weight of each class, scaled so that the mean weight of the training videos is 1.
 
-    For a class with n training videos, the weight before the scaling is 1 / n with "inverse", and
-    (1 - beta) / (1 - beta^n) with "effective", where beta is `settings.effective_beta`. A class without training videos
-    gets 1; its weight only matters for label smoothing.
+    `settings.class_weights` is "inverse", "effective", or the weights of some classes by name. For a class with n
+    training videos, the weight before the scaling is 1 / n with "inverse", and (1 - beta) / (1 - beta^n) with
+    "effective", where beta is `settings.effective_beta`. A class without training videos has the weight 1 after the
+    scaling; it only matters for label smoothing.
 
     After the scaling, the weights of "inverse" equal scikit-learn's "balanced". "effective" is eq. 4 of Cui et al.,
     "Class-Balanced Loss Based on Effective Number of Samples", CVPR 2019; the authors scale the weights to a mean of 1

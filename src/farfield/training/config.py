@@ -283,7 +283,7 @@ def _task(given: Task | None) -> Task:
 
 
 def _several(given: Any) -> list[Any]:
-    """Return a list from a list, a single value or None."""
+    """Return `given` if it is a list, an empty list for None, and otherwise a list with `given` alone."""
     return given if isinstance(given, list) else [] if given is None else [given]
 
 

@@ -42,7 +42,7 @@ class Diagnostics:
         expected_calibration_error: the same error as a number in [0, 1].
         tables: other tables by name, for example "classes" and "batch_norms".
         pictures: plots by name, for example "reliability".
-        clips: two lists of clips with captions by name: "most_confidently_wrong" and "predicted_clips".
+        clips: two lists, by the names "most_confidently_wrong" and "predicted_clips". Each clip has a caption.
     """
 
     epoch: int

@@ -312,7 +312,7 @@ def build_training_module(
 
 
 def _check_loss(loss: LossSettings, network: ActionNet) -> None:
-    """Check that the network's task supports the weights that are set.
+    """Check that the network's task supports `loss.class_weights` and `loss.pos_weight`, if they are set.
 
     Raises:
         FarfieldError: for `class_weights` unless the task is `single_label`, or `pos_weight` unless it is `multilabel`.

@@ -1,4 +1,7 @@
-"""Run a probe that `make_run` has set up: train heads on features of a frozen network, with the usual losses."""
+"""Run a probe that `make_run` has set up: train heads on features of a frozen network.
+
+The loss is the training loss of the network's task.
+"""
 
 from __future__ import annotations
 

@@ -29,7 +29,7 @@ class ReportSettings:
         every_n_epochs: number of epochs between reports. The last epoch also has a report. Epochs without a validation
             have no report. 0 turns reports off.
         num_clips: number of clips in each of two lists: the most confident errors, and a selection of videos that is
-            the same in every report, with attention maps.
+            the same in every report. Only the selection is shown with attention maps.
     """
 
     every_n_epochs: int = 1

@@ -57,8 +57,8 @@ class PreviousSchedule:
         step: optimiser steps done.
         total_steps: step at which the schedule ends; None if unknown, or if the run has no end.
         steps_per_epoch: optimiser steps in an epoch; None if unknown, in which case it is assumed unchanged.
-        run_steps: step at which the run was to end. It differs from `total_steps` if an earlier resume changed the end
-            of the run and kept the schedule. None if unknown, or if the run has no end.
+        run_steps: step at which the run would have ended without this resume; None if unknown, or if the run has no
+            end. It differs from `total_steps` if an earlier resume changed the end of the run, but not of the schedule.
     """
 
     step: int

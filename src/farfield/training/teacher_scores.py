@@ -216,7 +216,7 @@ def _read_predictions(path: Path) -> StoredScores:
 
 
 def _chances(entry: Mapping[str, Any]) -> dict[str, float]:
-    """Return the probability of each class of a video; an empty dict if the video could not be read."""
+    """Return the class probabilities in a line of predictions.jsonl; an empty dict if the video was unreadable."""
     if entry.get("heads"):
         pairs = ((f"{head}:{each['label']}", each) for head, ranking in entry["heads"].items() for each in ranking)
     else:
@@ -228,7 +228,10 @@ def _chances(entry: Mapping[str, Any]) -> dict[str, float]:
 
 
 def _entries(path: Path) -> Iterator[tuple[Segment, Task, dict[str, float]]]:
-    """Yield each video's segment key, task and class probabilities (an empty dict if the video could not be read)."""
+    """Yield (segment key, task, class probabilities) for each video of a predictions.jsonl.
+
+    The probabilities are an empty dict if the video could not be read.
+    """
     try:
         with path.open(encoding="utf-8") as file:
             for line in file:

@@ -44,9 +44,11 @@ def validation_figures(
 def single_label_figures(
     probabilities: Float[Tensor, "n classes"], targets: Int[Tensor, " n"]
 ) -> tuple[dict[str, float], Metrics]:
-    """Compute loss, accuracies and mean average precision by name, and a `Metrics` with the confusion matrix.
+    """Compute the validation metrics of a single-label task.
 
-    The loss is the cross entropy, infinite if a probability is NaN.
+    Returns:
+        "val/top1", "val/top5", "val/mean_class_accuracy", "val/map" and "val/loss", by these names; and a `Metrics`
+        with the confusion matrix. The loss is the cross entropy, infinite if a probability is NaN.
     """
     metrics = measure(probabilities, targets)
     loss = F.nll_loss(probabilities.clamp_min(1e-12).log(), targets)
@@ -63,7 +65,7 @@ def single_label_figures(
 def multilabel_figures(
     probabilities: Float[Tensor, "n classes"], targets: Float[Tensor, "n classes"]
 ) -> dict[str, float]:
-    """Compute the loss and the mean average precision.
+    """Compute the mean average precision "val/map" and the loss "val/loss" of a multilabel task, by these names.
 
     The loss is the binary cross entropy, averaged over videos and classes, infinite if a probability is NaN.
     """
@@ -80,11 +82,14 @@ def head_figures(network: ActionNet) -> tuple[str, ...]:
 def multi_head_figures(
     probabilities: Float[Tensor, "n classes"], targets: Float[Tensor, "n classes"], heads: Mapping[str, Sequence[str]]
 ) -> dict[str, float]:
-    """Compute the loss, the accuracies of the combination of all heads, and top-1 of each head.
+    """Compute the validation metrics of a `multi_head` task.
 
-    The loss is the cross entropy, averaged over heads, infinite if a probability is NaN. A combination has one class of
-    each head. Combinations are ranked by the product of their classes' probabilities. A combination is correct if all
-    its classes are correct.
+    A combination has one class of each head. Combinations are ranked by the product of their classes' probabilities. A
+    combination is correct if all its classes are correct.
+
+    Returns:
+        By name: "val/top1" and "val/top5", the accuracies of the combinations; "val/top1_HEAD" for each head; and
+        "val/loss", the cross entropy, averaged over videos and heads, infinite if a probability is NaN.
     """
     sizes = [len(names) for names in heads.values()]
     of_heads, classes = probabilities.split(sizes, 1), [each.argmax(1) for each in targets.split(sizes, 1)]

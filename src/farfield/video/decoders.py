@@ -66,8 +66,8 @@ class OpenVideo:
 
     Attributes:
         times: display time of each frame, in seconds after the first frame, ascending.
-        decoder: "decord" if decord reads the file, otherwise "pyav", also for animated WebP and folders of pictures,
-            which Pillow reads.
+        decoder: "decord" if decord reads the video, otherwise "pyav". It is "pyav" also if Pillow reads the video
+            (animated WebP or a folder of pictures).
         fallback_reason: why PyAV reads the file although decord was requested; None if the requested decoder reads it.
     """
 

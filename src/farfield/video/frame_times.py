@@ -66,8 +66,8 @@ def browser_times(delays: Int[np.ndarray, " frames"], time_base: float) -> Int[n
     """Return the time at which browsers show each frame of an animated image, counted from the first frame.
 
     Args:
-        delays: how long the file says to show each frame, in units of `time_base`; for the times that browsers use
-            instead, see `browser_delays`.
+        delays: how long the file says to show each frame, in units of `time_base`. Browsers show a frame with a very
+            short delay for longer, see `browser_delays`.
         time_base: unit of `delays` and of the result, in seconds.
     """
     seconds = browser_delays(delays * time_base)

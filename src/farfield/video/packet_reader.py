@@ -74,7 +74,11 @@ class PacketReader:
 
     @property
     def is_order_known(self) -> bool:
-        """Whether timestamps give the display order: they show reordering, or the codec cannot reorder frames."""
+        """Whether the timestamps are certain to give the display order.
+
+        If the codec may reorder frames, but timestamps ascend in decoding order, the demuxer may have generated them.
+        They are certain if they do not ascend in decoding order, or if the codec cannot reorder frames.
+        """
         return self.index.is_reordered or not self.codec.has_b_frames
 
     def place_of(self, keyframe: int) -> int:
@@ -101,8 +105,9 @@ class PacketReader:
     def _attempts_to_reach(self, first: Keyframe) -> Iterator[Iterator[av.Packet]]:
         """Yield up to two sequences of packets in which to look for the keyframe `first`.
 
-        The first sequence begins where seeking lands; it is left out if the stream is not seekable. The last sequence
-        has all packets, in case seeking lands after the keyframe.
+        The first sequence begins where seeking lands. It is left out if the stream is not seekable, if no packet may be
+        skipped (`index.carries_state`), or if the packets are in memory. The last sequence has all packets, in case
+        seeking lands after the keyframe.
         """
         if self.index.packets is None and not self.index.carries_state:
             try:
@@ -132,10 +137,12 @@ class PacketReader:
             yield from self.codec.decode(packet)
 
     def reindex(self) -> None:
-        """Rebuild the index from all packets, after the container's index has turned out to be incomplete.
+        """Replace the index, which was read from the container's own index, by one from all packets.
+
+        Call this if decoding has failed: the new index also has what only the packets tell, such as `carries_state`.
 
         Raises:
-            ValueError: if the packets and the container's index give different frames.
+            ValueError: if the two indexes have different frames, because the file is cut off or its own index is wrong.
         """
         self._container.seek(self.index.keyframes[0].seek_stamp, stream=self.stream)
         index = from_packets(self._container, self.stream)
