@@ -244,6 +244,8 @@ def test_object_context_regions_follow_the_new_classes(tmp_path: Path) -> None:
     kept = build_model("tiny", labels=["clapping", "archery"], weights=tmp_path / "ocr.ckpt", **where)
     regions = old.backbone.blocks("res3")[1].inserted.regions.weight
     assert torch.equal(kept.backbone.blocks("res3")[1].inserted.regions.weight, regions[[3, 1]])
+    turned = build_model("tiny", labels=LABELS[::-1], weights=tmp_path / "ocr.ckpt", **where)
+    assert torch.equal(turned.backbone.blocks("res3")[1].inserted.regions.weight, regions.flip(0))
 
 
 @pytest.mark.slow

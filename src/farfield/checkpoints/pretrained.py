@@ -244,7 +244,8 @@ def _match_classifier(given: dict[str, Tensor], old: Sequence[str], network: Act
     """Reduce the classifier in `given` to the network's classes, or remove it if `old` lacks one of these classes.
 
     If the weights have object-context blocks with one region per class, these regions are reduced or removed in the
-    same way. They are kept unchanged if the network has as many regions as the weights.
+    same way, and follow another order of the same classes. Otherwise, they are kept unchanged if the network has as
+    many regions as the weights.
 
     Args:
         given: weights to load, by state-dict key; changed in place.
@@ -260,11 +261,9 @@ def _match_classifier(given: dict[str, Tensor], old: Sequence[str], network: Act
     sizes = {key.replace(".residual.", "."): len(value) for key, value in network.state_dict().items() if value.ndim}
     numbered = len(old) != len(new) and all(label.isdigit() for label in (*old, *new))  # placeholders, not names
     rows = None if numbered else classifier_rows(old, new)
-    regions = [
-        key
-        for key in given
-        if ".inserted.regions." in key and len(given[key]) == len(old) != len(new) and sizes.get(key) != len(old)
-    ]
+    of_classes = [key for key in given if ".inserted.regions." in key and len(given[key]) == len(old)]
+    same_number = len(old) == len(new)
+    regions = [key for key in of_classes if (rows is not None if same_number else sizes.get(key) != len(old))]
     classifier = ("head.fc.weight", "head.fc.bias")
     removed = [*classifier, *regions] if rows is None else [] if same_pooling else classifier
     for key in (*classifier, *regions):
