@@ -119,6 +119,10 @@ def test_summary_as_table_and_json(
     summary = json.loads(capsys.readouterr().out)
     assert summary["total"]["parameters"] == sum(p.numel() for p in load_network(tmp_path / "ours.ckpt").parameters())
     assert summary["clip"] == [8, 64, 64]
+    assert run_farfield("summary", tmp_path / "ours.ckpt", "--num_classes", "5") == 2
+    assert "ours.ckpt is a checkpoint, which has its own classes, but num_classes is 5" in capsys.readouterr().err
+    assert run_farfield("summary", tmp_path / "ours.ckpt", "--insert", "nl5") == 2
+    assert "only apply if it is the name of a backbone" in capsys.readouterr().err
     assert run_farfield("summary", "i3d_r5") == 2
     assert "neither a checkpoint nor a backbone" in capsys.readouterr().err
 

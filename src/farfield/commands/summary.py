@@ -15,11 +15,14 @@ if TYPE_CHECKING:
     from farfield.models.backbone_costs import BackboneCosts
     from farfield.models.summary import Summary
 
+_NUM_CLASSES = 400
+"""Those of Kinetics-400, for which most costs are published."""
+
 
 def summary(
     network: str,
     *,
-    num_classes: int = 400,
+    num_classes: int | None = None,
     backbone_options: dict[str, Any] | None = None,
     insert: str | dict[str, list[int] | int] | None = None,
     block: str = "non_local",
@@ -37,7 +40,7 @@ def summary(
         network: name of a backbone; or a checkpoint (.ckpt, or a folder); or "all", for a table of all backbones with
             and without five non-local blocks (preset nl5). Only the name of a backbone can be combined with
             backbone_options, insert, block, block_options and clip.
-        num_classes: number of classes; without effect for a checkpoint.
+        num_classes: number of classes of backbones, 400 by default. A checkpoint has its own.
         backbone_options: the backbone's own options, e.g. {dilated: true}.
         insert: where to insert blocks: a preset, e.g. nl5, or {stage: indices of residual blocks, top: number of blocks
             after the last stage}.
@@ -64,6 +67,11 @@ def summary(
             f"network is {network}, but backbone_options, insert, block, block_options and clip only apply if it "
             "is the name of a backbone. Leave these options out."
         )
+    if num_classes is not None and is_checkpoint and network not in BUILDERS:
+        raise FarfieldError(
+            f"{network} is a checkpoint, which has its own classes, but num_classes is {num_classes}. Leave it out."
+        )
+    num_classes = _NUM_CLASSES if num_classes is None else num_classes
     if network == "all":
         costs = backbone_costs(num_classes)
         content = [asdict(each) | {"clip": each.clip.to_dict()} for each in costs]
