@@ -147,7 +147,7 @@ def _blocks(backbone: Backbone) -> list[nn.Module]:
     return [block for blocks in backbone.stages.values() for block in blocks]
 
 
-def _parts(module: nn.Module, is_inserted: bool = False) -> Iterator[_Part]:
+def _parts(module: nn.Module) -> Iterator[_Part]:
     """Yield the parts of a trunk, or of a module in it, in the order in which they run."""
     if isinstance(module, WithBlock):
         yield from _parts(module.residual)
@@ -159,7 +159,7 @@ def _parts(module: nn.Module, is_inserted: bool = False) -> Iterator[_Part]:
         for child in children:
             yield from _parts(child)
     else:
-        yield _Part(module, is_inserted)
+        yield _Part(module, False)
 
 
 def _pytorchvideo_chain(module: nn.Module) -> Sequence[nn.Module]:
