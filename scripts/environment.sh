@@ -22,4 +22,6 @@ if ! grep -qxF "$wanted" "$stamp" 2>/dev/null; then
     .venv/bin/pip install --quiet --disable-pip-version-check --no-compile --editable ".$1"
     echo "$wanted" >>"$stamp"
 fi
+# Otherwise, every process would compile what it imports again, where the environment forbids to keep it.
+unset PYTHONDONTWRITEBYTECODE
 export PATH="$PWD/.venv/bin:$PATH"

@@ -19,5 +19,5 @@ uv pip install --quiet --no-deps --editable . pip  # a test runs pip
 python scripts/lowest_versions.py
 
 quick="not slow or dependency"  # without the slow tests, but for those of the extras and of W&B
-unset PYTHONDONTWRITEBYTECODE  # as in test.sh
+unset PYTHONDONTWRITEBYTECODE  # as in environment.sh
 OMP_NUM_THREADS=1 python -m pytest -n "$(($(getconf _NPROCESSORS_ONLN) + 1))" --dist loadfile -m "$quick" "$@"
