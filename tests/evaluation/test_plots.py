@@ -11,10 +11,23 @@ import pytest
 import torch
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
 from matplotlib.text import Text
 from PIL import Image
 
-from farfield.evaluation.plots import confused_pairs, plot_confusion
+from farfield.evaluation.accuracy_by_views import AccuracyAtViews
+from farfield.evaluation.calibration import Bin, Calibration
+from farfield.evaluation.metrics import Estimate
+from farfield.evaluation.multilabel_calibration import PairBin, PairCalibration
+from farfield.evaluation.plots import (
+    confused_pairs,
+    plot_confusion,
+    plot_pair_reliability,
+    plot_precision_by_views,
+    plot_reliability,
+    plot_views,
+)
+from farfield.evaluation.precision_by_views import PrecisionAtViews
 from farfield.evaluation.result import EvaluationResult
 from farfield.evaluation.scores_file import Scores
 from farfield.evaluation.test_report import write_report
@@ -35,9 +48,27 @@ def texts_of(axes: Axes) -> list[Text]:
     found = [axes.xaxis.label, axes.yaxis.label, *axes.texts]
     for axis in (axes.xaxis, axes.yaxis):
         low, high = sorted(axis.get_view_interval())
-        places = zip(axis.get_majorticklocs(), axis.get_majorticklabels(), strict=True)
-        found += [label for at, label in places if low <= at <= high and label.get_visible()]
+        ticks = zip(axis.get_majorticklocs(), axis.get_major_ticks(), strict=True)
+        labels = [label for at, tick in ticks if low <= at <= high for label in (tick.label1, tick.label2)]
+        found += [label for label in labels if label.get_visible()]
     return found
+
+
+def texts_inside(figure: Figure) -> set[str]:
+    """Return the texts of a figure, and check that all are inside the picture."""
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    every = [*figure.axes, *(inner for axes in figure.axes for inner in axes.child_axes)]
+    boxes = [
+        (text.get_text(), text.get_window_extent(canvas.get_renderer()))
+        for axes in every
+        for text in texts_of(axes)
+        if text.get_text()
+    ]
+    for text, box in boxes:
+        assert figure.bbox.x0 <= box.x0 < box.x1 <= figure.bbox.x1, text
+        assert figure.bbox.y0 <= box.y0 < box.y1 <= figure.bbox.y1, text
+    return {text for text, _ in boxes}
 
 
 @pytest.mark.slow
@@ -45,17 +76,9 @@ def texts_of(axes: Axes) -> list[Text]:
 def test_every_name_and_title_is_inside_the_picture_and_none_lies_on_another(classes: int) -> None:
     labels = [f"{name} {i}" for i, name in zip(range(classes), itertools.cycle(SOMETHING), strict=False)]
     figure = plot_confusion(torch.randint(1, 9, (classes, classes)), labels)
-    canvas = FigureCanvasAgg(figure)
-    canvas.draw()
-    renderer = canvas.get_renderer()
-    texts = [text for axes in figure.axes for text in texts_of(axes) if text.get_text()]
-    boxes = [(text.get_text(), text.get_window_extent(renderer)) for text in texts]
-    shown = {text for text, _ in boxes}
+    shown = texts_inside(figure)
     assert {"true", "predicted", "fraction of the class"} < shown
-    for text, box in boxes:
-        assert figure.bbox.x0 <= box.x0 < box.x1 <= figure.bbox.x1, text
-        assert figure.bbox.y0 <= box.y0 < box.y1 <= figure.bbox.y1, text
-    axes = figure.axes[0]
+    axes, renderer = figure.axes[0], FigureCanvasAgg(figure).get_renderer()
     if classes <= 40:
         assert " ".join(axes.get_yticklabels()[0].get_text().split()) == f"{SOMETHING[0]} 0"
         for ticks in (axes.get_xticklabels(), axes.get_yticklabels()):
@@ -66,6 +89,21 @@ def test_every_name_and_title_is_inside_the_picture_and_none_lies_on_another(cla
     box = axes.get_window_extent()
     assert box.width == pytest.approx(box.height, abs=1)
     assert max(figure.get_size_inches()) < 24
+
+
+@pytest.mark.parametrize("spread", [1, 1e-3])
+def test_titles_and_numbers_of_the_other_pictures_are_inside(spread: float) -> None:
+    """Also where the numbers of the ticks have many digits."""
+    bins = [(k / 10, (k + 1) / 10, 1 + int(k**8 * spread), k / 11, k / 10) for k in range(10)]
+    whole, pairs = Calibration([Bin(*each) for each in bins], 0.1, 0.2), [PairBin(*each) for each in bins]
+    assert "share of videos" in texts_inside(plot_reliability(whole, whole))
+    assert "share of pairs" in texts_inside(plot_pair_reliability(PairCalibration(pairs, 0.1, 0.2)))
+    top1 = [Estimate(*(1 - spread * k / n for n in (10, 9, 11))) for k in range(10)]
+    by_views = [AccuracyAtViews(k + 1, each) for k, each in enumerate(top1)]
+    precision = [PrecisionAtViews(k + 1, each.value) for k, each in enumerate(top1)]
+    for cost in (None, 0.0013, 1234.5):
+        for figure in (plot_views(by_views, cost), plot_precision_by_views(precision, cost)):
+            assert ("G multiply-adds per video" in texts_inside(figure)) == (cost is not None)
 
 
 def test_the_most_confused_pairs_by_hand() -> None:

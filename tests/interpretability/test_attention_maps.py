@@ -285,7 +285,7 @@ def test_a_position_reaches_the_keys_that_have_weight(block: str, options: dict[
 @pytest.mark.slow
 def test_the_most_effective_position_moves_the_score_the_most() -> None:
     """The oracle is the change of the score without a millionth of the block's contribution there, in float64."""
-    made, clip = network().double(), torch.randn(CLIP, dtype=torch.float64)
+    made, clip = network().double(), torch.randn(1, 3, 5, 24, 32, dtype=torch.float64)  # 5 x 3 x 4 positions in res3
     with torch.no_grad():
         for activation in record_activations(made, clip, class_index=1):
             whole = made(clip)[0, 1]

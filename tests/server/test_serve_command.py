@@ -1,19 +1,16 @@
-"""The serve command: its error messages and its end."""
+"""The serve command: its error messages, and the names to which it answers."""
 
 from __future__ import annotations
 
 import importlib.util
-import signal
 import socket
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-import requests
 
 from farfield.commands import serve as command
 from farfield.server.app import own_host_names
-from server.conftest import run_command
 
 pytestmark = pytest.mark.slow
 
@@ -84,14 +81,6 @@ def test_a_checkpoint_that_cannot_be_read_is_named(
     assert said.startswith(f"farfield serve: {path} cannot be read as a checkpoint")
     assert "Traceback" not in said
     assert list(tmp_path.glob("farfield-serve-*")) == []
-
-
-@pytest.mark.skipif(signal.getsignal(signal.SIGHUP) == signal.SIG_IGN, reason="nohup runs the tests")
-def test_the_folder_is_removed_on_sighup(checkpoint: Path, tmp_path: Path) -> None:
-    words = ["--checkpoint", str(checkpoint), "--port", "0", "--limits.num_workers", "1"]
-    with run_command(words, tmp_path, ended_by=signal.SIGHUP) as served:
-        sent = requests.post(f"{served.url}/gradio_api/upload", files={"files": ("a.mp4", b"12345")}, timeout=10)
-        assert Path(sent.json()[0]).is_file()
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ import json
 import os
 import re
 import shutil
+import signal
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -173,12 +174,15 @@ def reluctant_network() -> ActionNet:
 
 @pytest.fixture(scope="module")
 def multilabel(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    """A server of a multilabel network."""
+    """A server of a multilabel network. SIGHUP ends it, which removes its folder and all uploads, see `run_command`."""
     folder = tmp_path_factory.mktemp("multilabel")
     save_model(reluctant_network(), folder / "a.ckpt")
     words = ["--checkpoint", str(folder / "a.ckpt"), "--port", "0", "--threads", "1", "--limits.num_workers", "1"]
-    with run_command(words, folder) as served:
+    heeded = signal.getsignal(signal.SIGHUP) != signal.SIG_IGN  # unless nohup runs the tests
+    with run_command(words, folder, ended_by=signal.SIGHUP if heeded else signal.SIGTERM) as served:
         yield served
+        sent = requests.post(f"{served.url}/gradio_api/upload", files={"files": ("a.mp4", b"12345")}, timeout=10)
+        assert Path(sent.json()[0]).is_file()
 
 
 @pytest.mark.slow
