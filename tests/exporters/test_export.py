@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -25,6 +24,7 @@ from farfield.exporters.parity import ParityDifference, normalised, other_length
 from farfield.exporters.reference_clips import ReferenceClip, ReferenceVideo, decode_reference_clips, spread
 from farfield.models.network import ActionNet
 from farfield.runtimes.exported_network import ExportedNet, load_exported
+from forks import run_forked, start_fork_server
 
 SUFFIXES = (".onnx", ".xml", ".pt2")
 Exports = dict[str, tuple[Path, ExportReport]]
@@ -67,8 +67,9 @@ def clips_of(network: ActionNet, count: int, t: int) -> torch.Tensor:
 
 
 @pytest.mark.slow
-def test_signals_are_handled_after_networks_have_come_and_gone(exports: Exports) -> None:
-    """OpenVINO by itself leaves a process without a stack for signals."""
+def test_signals_are_handled_after_networks_have_come_and_gone(exports: Exports, tmp_path: Path) -> None:
+    """OpenVINO by itself leaves a process without a stack for signals. In a fork of a process without OpenVINO."""
+    start_fork_server()
     code = """
 import signal, sys
 from pathlib import Path
@@ -79,9 +80,10 @@ first, second = load_exported(Path(sys.argv[1])), load_exported(Path(sys.argv[1]
 del first, second  # in the order in which they came
 signal.raise_signal(signal.SIGUSR1)
 """
-    command = [sys.executable, "-c", code, str(exports[".xml"][0])]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stdout) == (0, "handled\n"), done.stderr
+    script = tmp_path / "signals.py"
+    script.write_text(code)
+    done = run_forked([sys.executable, str(script), str(exports[".xml"][0])])
+    assert (done.returncode, done.stdout) == (0, "handled\n")
 
 
 @pytest.mark.slow

@@ -25,6 +25,7 @@ from farfield.precision import Precision
 from farfield.scoring.load import load_model
 from farfield.scoring.score_views import score_views
 from farfield.timelines import sliding_windows
+from forks import run_forked, start_fork_server
 from held import Held
 
 
@@ -300,10 +301,8 @@ def test_dense_clips_cover_the_whole_video(
 
 @pytest.mark.slow
 def test_the_script_is_the_command(checkpoint: Path, make_video: Callable[..., Path]) -> None:
-    import subprocess
-    import sys
-
+    start_fork_server()
     script = Path(__file__).parents[2] / "scripts/infer_clip.py"
-    command = [sys.executable, str(script), str(make_video(60)), "--checkpoint", str(checkpoint), "--json"]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    done = run_forked([sys.executable, str(script), str(make_video(60)), "--checkpoint", str(checkpoint), "--json"])
+    assert done.returncode == 0
     assert len(json.loads(done.stdout)[0]["ranking"]) == 5
