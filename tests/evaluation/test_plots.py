@@ -14,7 +14,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.text import Text
 from PIL import Image
 
-from farfield.evaluation.plots import confused_pairs, plot_confusion
+from farfield.evaluation.plots import confused_pairs, plot_confusion, plot_reliability, plot_views
 from farfield.evaluation.result import EvaluationResult
 from farfield.evaluation.scores_file import Scores
 from farfield.evaluation.test_report import write_report
@@ -66,6 +66,17 @@ def test_every_name_and_title_is_inside_the_picture_and_none_lies_on_another(cla
     box = axes.get_window_extent()
     assert box.width == pytest.approx(box.height, abs=1)
     assert max(figure.get_size_inches()) < 24
+
+
+def test_titles_and_numbers_are_inside_pictures_with_fixed_margins() -> None:
+    targets = torch.arange(200) % 2
+    views = torch.rand(200, 7, 2) + torch.nn.functional.one_hot(targets)[:, None]
+    result = EvaluationResult(Scores(["a", "b"], list(map(str, range(200))), targets, views), [], temperature=2.0)
+    curve = result.accuracy_by_views()
+    for figure in (plot_reliability(*result.calibrations()), plot_views(curve), plot_views(curve, 12_345.6)):
+        box, (width, height) = figure.get_tightbbox(), figure.get_size_inches()
+        assert 0 < box.x0 < box.x1 < width
+        assert 0 < box.y0 < box.y1 < height
 
 
 def test_the_most_confused_pairs_by_hand() -> None:

@@ -193,8 +193,9 @@ def _plot_reliability(
         up: label of the vertical axis, which shows the share of true cases.
         counted: what the cases are, such as "videos".
     """
-    figure = Figure(figsize=(4.6, 5.2), layout="constrained")
+    figure = Figure(figsize=(4.6, 5.2))
     curve, shares = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
+    figure.subplots_adjust(left=0.15, right=0.97, bottom=0.09, top=0.98, hspace=0.06)  # faster than a layout engine
     curve.plot([0, 1], [0, 1], color="0.7", lw=1, label="perfectly calibrated")
     for (error, bins), name, colour in zip(
         calibrations, ("as trained", "with temperature"), ("C0", "C1"), strict=False
@@ -222,36 +223,36 @@ def plot_views(curve: Sequence[AccuracyAtViews], giga_multiply_adds: float | Non
         giga_multiply_adds: cost of one view in 10^9 multiply-adds. If given, an axis at the top shows the cost per
             video.
     """
-    figure = Figure(figsize=(5.6, 3.6), layout="constrained")
-    axes = figure.add_subplot()
+    figure, axes = _views_axes(giga_multiply_adds)
     views = [each.views for each in curve]
     axes.fill_between(
         views, [100 * each.top1.low for each in curve], [100 * each.top1.high for each in curve], alpha=0.2, lw=0
     )
     axes.plot(views, [100 * each.top1.value for each in curve], ".-")
-    axes.set_xlabel("views aggregated")
     axes.set_ylabel("top-1, %")
-    _finish_views(axes, giga_multiply_adds)
     return figure
 
 
 def plot_precision_by_views(curve: Sequence[PrecisionAtViews], giga_multiply_adds: float | None = None) -> Figure:
     """Plot the mean average precision against the number of views, see `plot_views`."""
-    figure = Figure(figsize=(5.6, 3.6), layout="constrained")
-    axes = figure.add_subplot()
+    figure, axes = _views_axes(giga_multiply_adds)
     axes.plot([each.views for each in curve], [100 * each.mean_average_precision for each in curve], ".-")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.set_xlabel("views aggregated")
     axes.set_ylabel("mean average precision, %")
-    _finish_views(axes, giga_multiply_adds)
     return figure
 
 
-def _finish_views(axes: Axes, giga_multiply_adds: float | None) -> None:
+def _views_axes(giga_multiply_adds: float | None) -> tuple[Figure, Axes]:
+    figure = Figure(figsize=(5.6, 3.6))
+    figure.subplots_adjust(left=0.16, right=0.95, bottom=0.14, top=0.96)  # faster than a layout engine
+    axes = figure.add_subplot()
+    axes.set_xlabel("views aggregated")
     axes.grid(alpha=0.3)
     if giga_multiply_adds is not None:
+        figure.subplots_adjust(top=0.84)
         conversions = _scale_and_inverse(giga_multiply_adds)
         axes.secondary_xaxis("top", functions=conversions).set_xlabel("G multiply-adds per video")
+    return figure, axes
 
 
 def _scale_and_inverse(factor: float) -> Any:
