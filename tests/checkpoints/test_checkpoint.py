@@ -108,6 +108,17 @@ def test_a_truncated_checkpoint_is_refused(tmp_path: Path) -> None:
         load_network(tmp_path / "a.ckpt")
 
 
+def test_a_wrong_checksum_is_refused(tmp_path: Path) -> None:
+    """Python's zip reader checks it, and torch.load does not."""
+    path = tmp_path / "changed.ckpt"
+    save_model(build_model("tiny", labels=["swim", "walk"]), path)
+    content = path.read_bytes()
+    assert content.count(b"swim") == 1
+    path.write_bytes(content.replace(b"swim", b"skim"))
+    with pytest.raises(FarfieldError, match=r"changed\.ckpt cannot be read as a checkpoint: it is damaged"):
+        load_network(path)
+
+
 def test_weights_of_another_network_are_refused(tmp_path: Path) -> None:
     save_model(build_model("tiny", num_classes=2), tmp_path / "a.ckpt")
     content = torch.load(tmp_path / "a.ckpt", weights_only=True)

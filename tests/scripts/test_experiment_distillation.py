@@ -44,6 +44,9 @@ def test_an_experiment_runs(
     monkeypatch.setattr(experiment, "synthesize", copy_figures)
     monkeypatch.setattr(experiment, "VIDEOS", {"num_train": 20, "num_val": 10, "num_test": 10})
     monkeypatch.setattr(experiment, "BATCH", 10)
+    for name, crop_px in (("TEACHER", 32), ("STUDENT", 24)):
+        clip = {"num_frames": 4, "crop_px": crop_px, "num_clips": 1, "num_crops": 1}
+        monkeypatch.setattr(experiment, name, getattr(experiment, name) | {"model.clip": clip})
     monkeypatch.setattr(experiment, "OPTIONS", experiment.OPTIONS | {"data.batch_size": 10})
     experiment.main(["--out", str(tmp_path), "--videos", "1", "--seeds", "0", "--epochs", "1"])
     result = json.loads((tmp_path / "distillation.json").read_text())

@@ -40,8 +40,7 @@ def check_file_safety(path: Path) -> None:
         with zipfile.ZipFile(path) as archive:
             for member in archive.namelist():
                 if member.endswith("data.pkl"):
-                    # Whole, as torch.load reads it: by small pieces from the archive, the check takes twice as long.
-                    _check_nesting(io.BytesIO(archive.read(member)), path)
+                    _check_nesting(io.BytesIO(_read(archive, member, path)), path)
         return
     if path.stat().st_size and tarfile.is_tarfile(path):  # torch would extract it to disk
         raise FarfieldError(
@@ -70,6 +69,13 @@ def _check_archive(path: Path) -> None:
     else:
         return
     raise FarfieldError(f"{path} cannot be read as a checkpoint: {what}.")
+
+
+def _read(archive: zipfile.ZipFile, member: str, path: Path) -> bytes:
+    try:
+        return archive.read(member)
+    except zipfile.BadZipFile as error:  # such as a wrong checksum, which torch.load does not check
+        raise FarfieldError(f"{path} cannot be read as a checkpoint: {why_unreadable(path, error)}") from error
 
 
 def _check_nesting(file: IO[bytes], path: Path) -> bool:

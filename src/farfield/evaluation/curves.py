@@ -13,11 +13,14 @@ from torch import Tensor
 from torchmetrics.functional.classification import binary_precision_recall_curve, binary_roc
 
 from farfield.evaluation.class_metrics import RankingMetrics
+from farfield.evaluation.plots import fit_figure
 from farfield.fonts import draw_text, shown_names
 
 POINTS = 512  # a power of two: the midpoints are no k / n of fewer than 1,024 videos, where a curve may be vertical
 NAMED_CURVES = 10
 """Maximum number of classes whose curves have a name and a colour; the others are grey."""
+PLACE = (0, 0, 5, 4)
+"""Left, bottom, width and height of the axes in inches. The legend stands beside them."""
 
 
 @dataclass(frozen=True)
@@ -77,6 +80,7 @@ def plot_precision_recall(curves: Curves, ranking: RankingMetrics, labels: Seque
     _draw(axes, curves.grid, curves.precision, values, labels, hardest=values)
     mean = f"mean of the classes: AP {100 * metric.macro.value:.1f}%"
     _draw_mean(axes, curves.grid, curves.precision, mean)
+    fit_figure(figure, {axes: PLACE})
     return figure
 
 
@@ -95,11 +99,12 @@ def plot_roc(curves: Curves, ranking: RankingMetrics, labels: Sequence[str]) -> 
     rates = np.pad(curves.true_positive_rate, ((0, 0), (1, 1)), constant_values=((0, 0), (0, 1)))  # from 0 to 1
     _draw(axes, grid, rates, values, labels, hardest=hardest)
     _draw_mean(axes, grid, rates, f"mean of the classes: area {100 * metric.macro.value:.1f}%")
+    fit_figure(figure, {axes: PLACE})
     return figure
 
 
 def _axes(across: str, up: str) -> tuple[Figure, Axes]:
-    figure = Figure(figsize=(8, 4.6), layout="constrained")  # which makes room for the legend
+    figure = Figure()
     axes = figure.add_subplot()
     axes.set(xlabel=across, ylabel=up, xlim=(0, 1), ylim=(0, 1.02))
     axes.grid(alpha=0.3)

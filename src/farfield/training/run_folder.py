@@ -166,7 +166,8 @@ def plot_gradient_norms(path: Path) -> Figure:
     """Plot the gradient norm of each stage over the steps of a gradient_norms.csv."""
     with path.open(newline="") as file:
         rows = list(csv.DictReader(file))
-    figure = Figure(figsize=(9, 3.0), layout="constrained")
+    figure = Figure(figsize=(9, 3.0))
+    figure.subplots_adjust(left=0.08, right=0.99, bottom=0.16, top=0.96)
     axes = figure.add_subplot()
     for stage in [name for name in (rows[0] if rows else {}) if name != "step"]:
         points = [(int(row["step"]), float(row[stage])) for row in rows if row[stage]]

@@ -52,7 +52,7 @@ def _lut(transfer: int, is_bt709: bool) -> ImageFilter.Color3DLUT:
     blue, green, red = np.meshgrid(steps, steps, steps, indexing="ij")  # red varies fastest
     signal = np.stack([red, green, blue], -1)
     nits = _nits(signal, transfer) @ (np.eye(3) if is_bt709 else BT709_OF_BT2020.T)
-    return ImageFilter.Color3DLUT(_LUT_SIDE, _signal_709(nits).ravel().tolist())
+    return ImageFilter.Color3DLUT(_LUT_SIDE, _signal_709(nits).ravel())
 
 
 def _nits(signal: Float[np.ndarray, "*places 3"], transfer: int) -> Float[np.ndarray, "*places 3"]:
