@@ -99,8 +99,8 @@ def _check_nesting(file: IO[bytes], path: Path) -> bool:
     except (ValueError, IndexError, KeyError, UnicodeError, OverflowError, MemoryError):
         return False  # the reader reports what is wrong
     raise FarfieldError(
-        f"{path} cannot be read as a checkpoint: it is nested more than {MAX_NESTING} levels deep. Copy or download "
-        "the file again, or give a checkpoint."
+        f"{path} cannot be read as a checkpoint: its data is nested more than {MAX_NESTING} levels deep. Copy or "
+        "download the file again, or give a checkpoint."
     )
 
 

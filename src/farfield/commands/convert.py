@@ -34,8 +34,9 @@ def convert(
         to: project that is to read the output. farfield converts a checkpoint of another project. pytorchvideo and
             slowfast (PySlowFast) convert a farfield checkpoint, if that project has the same network.
         labels: file of class names, such as a text file with one name per line, in the order of the scores. null keeps
-            the names in a Hugging Face folder. For other projects, null gives Charades' class codes to PySlowFast's
-            networks of Charades, Kinetics-400's names to networks of 400 classes, and numbers otherwise.
+            the names in a Hugging Face folder. Other checkpoints have no names: with null, PySlowFast's networks for
+            Charades get Charades' class codes, networks of 400 classes get Kinetics-400's names, and all others get
+            numbers.
         all_keys: print every weight with its new name and shape.
         json: print the full report as JSON.
         options: the fields of `ConversionOptions`, each of which is an option of the command.

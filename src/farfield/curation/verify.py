@@ -49,8 +49,9 @@ class VerificationReport:
         repeated_rows: (split, path, count) of rows that a manifest has more than once.
         classes_without_videos: (split, label) of each class without a decodable video in the split.
         decord: number of videos for each result of comparing decord's frames with PyAV's on a sample of the videos:
-            "agrees", "differs", "cannot read it", or "not compared" (farfield always reads the video with PyAV).
-        not_compared: number of videos that `decord` counts as "not compared", for each reason.
+            "agrees", "differs", "cannot read it", or "not compared". A video is not compared if farfield would read it
+            with PyAV even where decord was requested.
+        not_compared: number of videos that `decord` counts as "not compared", for each reason why PyAV would read them.
         decord_differs_on: paths of the videos that `decord` counts as "differs".
         durations: percentiles (0, 5, 25, 50, 75, 95, 100%) of the durations in seconds.
         resolutions: number of videos of each "width x height".

@@ -190,7 +190,7 @@ class UntrimmedVideos:
         return self.targets.shares(int(self.video[row]), start, end)
 
     def check_free_time(self, tried: set[int]) -> None:
-        """Raise `NoFreeTime` if no clip fits into the free time of any video.
+        """Raise `NoFreeTime` if no clip fits into the free time (the time outside all segments) of any video.
 
         Args:
             tried: sources of the kind `Kind.FREE_TIME` (as indices into `sources`) that were tried, and into which no

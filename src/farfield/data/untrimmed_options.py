@@ -83,7 +83,7 @@ class UntrimmedOptions:
         )
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the settings that must not change when a run is resumed; None for settings without effect."""
+        """Return the settings that must not change when a run is resumed. A setting without effect has the value None."""
         hard = None if self.hard_negatives is None else content_hash(self.hard_negatives)
         return {
             "untrimmed": self.untrimmed,

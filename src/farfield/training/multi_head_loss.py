@@ -26,7 +26,8 @@ def multi_head_loss(
 
     Args:
         log_probabilities: output of the network.
-        batch: targets, 1 for the clip's class of each head, and how the clips were mixed.
+        batch: clips with their targets, in which the clip's class of each head has the value 1. It also says how the
+            clips were mixed.
         head_sizes: number of classes of each head.
         label_smoothing: share of each head's target that is spread over the head's classes.
         focal_gamma: gamma; 0 for the cross entropy.
