@@ -83,7 +83,7 @@ class UntrimmedOptions:
         )
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the settings that must not change when a run is resumed. A setting without effect has the value None."""
+        """Return the settings that must not change when a run is resumed. The value of one without effect is None."""
         hard = None if self.hard_negatives is None else content_hash(self.hard_negatives)
         return {
             "untrimmed": self.untrimmed,
