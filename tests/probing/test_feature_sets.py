@@ -104,6 +104,22 @@ def test_features_of_other_weights_files_and_clips_are_not_used(figures: Path, t
     assert missing() == (2, 0)
 
 
+def test_coarse_maps_are_means_of_eight_positions(tmp_path: Path) -> None:
+    """Lengths of 1 and 2 stay, since keys of a non-local block are pooled by 2."""
+    maps = [torch.randn(2, 1, 3, 4, 6, 2), torch.randn(2, 1, 5, 1, 2, 8)]
+    cache = FeatureCache(tmp_path, "maps", {})
+    for row in range(2):
+        cache.add(str(row), {VECTORS: torch.zeros(1, 8), "map0": maps[0][row], "map1": maps[1][row]})
+    cache.flush()
+    whole = FeatureSet(cache.read(["0", "1"]), torch.zeros(2), torch.zeros(2), 1, [0, 1], 2, torch.device("cpu"))
+    first, second = whole.coarse().inputs(np.array([1, 0]), maps=True)
+    assert first.shape == (2, 1, 3, 2, 3, 2)
+    torch.testing.assert_close(first[0, 0, 2, 1, 2, 1], maps[0][1, 0, 2, 2:, 4:, 1].mean())
+    assert second.shape == (2, 1, 5, 1, 2, 4)
+    torch.testing.assert_close(second[1, 0, 4, 0, 1, 3], maps[1][0, 0, 4, 0, 1, 6:].mean())
+    assert torch.equal(whole.inputs(np.array([1]), maps=True)[0], maps[0][[1]])
+
+
 @pytest.mark.parametrize("num_views", [3, 70])
 def test_views_are_scored_in_pieces(tmp_path: Path, num_views: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Also if a video has more views than are scored at once."""

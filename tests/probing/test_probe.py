@@ -437,7 +437,7 @@ def test_command_line(
 
 
 @pytest.mark.slow
-def test_heads_on_maps_that_are_behind_are_dropped(figures: Path, weights: Path, tmp_path: Path) -> None:
+def test_a_search_chooses_the_head_on_maps_that_is_trained(figures: Path, weights: Path, tmp_path: Path) -> None:
     """With a learning rate of 1000 a head has a huge loss after two steps."""
     grid = {"heads": ["non_local"], "learning_rates": [1e3, 1e-3], "weight_decays": [0.0, 0.1]}
     settings = grid | {"min_steps": 8, "epochs": 1, "cache": str(tmp_path / "features")}
@@ -448,12 +448,11 @@ def test_heads_on_maps_that_are_behind_are_dropped(figures: Path, weights: Path,
     )
     assert halved is not None
     assert all_of_them is not None
-    assert [row["steps"] for row in all_of_them.configurations] == [8] * 4
-    dropped = [row for row in halved.configurations if row["steps"] == 2]
-    [last] = [row for row in halved.configurations if row["steps"] == 8]
-    assert len(dropped) == 3
+    assert [(row["steps"], row["coarse_maps"]) for row in all_of_them.configurations] == [(8, False)] * 4
+    dropped = [row for row in halved.configurations if row["coarse_maps"]]
+    [last] = [row for row in halved.configurations if not row["coarse_maps"]]
+    assert [row["steps"] for row in dropped] == [2] * 3
     assert last["lr"] == 1e-3
-    assert last["best"]
     [alone] = [
         row for row in all_of_them.configurations if all(row[key] == last[key] for key in ("lr", "weight_decay"))
     ]

@@ -1,27 +1,39 @@
-"""Successive halving: drop the worst configurations of a grid before they are trained to the end.
+"""Successive halving: choose a configuration of a grid by a short training on coarse maps.
 
-Jamieson and Talwalkar, "Non-stochastic Best Arm Identification and Hyperparameter Optimization", AISTATS 2016. After
-each round, the best quarter of the configurations, rounded up, goes on. Counted from the start of the training, a round
-ends after four times as many steps as the previous round, so that all rounds cost about the same. The configurations of
-the last round are trained to the end. With 24 configurations:
+Jamieson and Talwalkar, "Non-stochastic Best Arm Identification and Hyperparameter Optimization", AISTATS 2016. A search
+is a training of its own, with a quarter of the steps. After each of its rounds, the best quarter of the configurations,
+rounded up, goes on. Counted from the start, a round ends after four times as many steps as the previous round, so that
+all rounds cost about the same. The best configuration at the end of the search is then trained on whole maps with all
+steps, from the initial weights. With 24 configurations:
 
-    until 1/16 of the steps     24 configurations
-    until 1/4 of the steps       6 configurations
-    to the end                   2 configurations
+    search, until 1/16 of the steps     24 configurations, coarse maps
+    search, until 1/4 of the steps       6 configurations, coarse maps
+    training                             1 configuration, whole maps, all steps
 
-Together, these are 4.1 times the steps of one configuration.
+The search has 2.6 times the steps of the training, each on an eighth of the positions: coarse maps are average-pooled
+to half of their length, height and width.
 """
 
 from __future__ import annotations
 
 RATE = 4
-"""Factor by which each round reduces the number of configurations."""
+"""Factor by which each round reduces the number of configurations, and a search the number of steps."""
+
+
+def search_steps(num_steps: int) -> int:
+    """Return the number of steps of a search for a training of `num_steps` steps."""
+    return num_steps // RATE
 
 
 def rounds(num_configurations: int, num_steps: int) -> dict[int, int]:
-    """Return the end of each round except the last: {number of steps taken: number of configurations that go on}."""
+    """Return the end of each round of a search except the last: {step: number of configurations that go on}.
+
+    Args:
+        num_configurations: number of configurations at the start.
+        num_steps: number of steps of the search.
+    """
     count = 0
-    while RATE ** (count + 1) <= num_configurations:
+    while RATE ** (count + 2) <= num_configurations:
         count += 1
     ends = {num_steps // RATE ** (count - done): -(-num_configurations // RATE ** (done + 1)) for done in range(count)}
     return {step: keep for step, keep in ends.items() if step > 0}

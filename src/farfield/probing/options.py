@@ -37,10 +37,10 @@ class ProbeSettings:
         head_options: options of the "attentive" head, as in model.head_options. By default this head has 4 blocks, the
             last of which attends with the learned query. It has 16 attention heads, or fewer if the number of channels
             is not a multiple of 16.
-        halving: whether to train only the best configurations of "attentive" and "non_local" heads to the end
-            (successive halving). Of 24 configurations, the 6 best on the validation videos go on after 1/16 of the
-            steps, and the 2 best of these after 1/4. Together, all 24 then take about as long as 4 trained to the end.
-            "linear" heads are always trained to the end.
+        halving: whether to search for the best configuration of "attentive" and "non_local" heads by a short training
+            on coarse maps, with half the length, height and width (successive halving). Of 24 configurations, the 6
+            best on the validation videos go on after 1/16 of the steps, and the best of these after 1/4. Only this one
+            is trained on whole maps. false trains all configurations on whole maps; "linear" heads always are.
         train_views: number of augmented clips of each training video.
         epochs: number of times that a head sees each training video, each time in a view drawn at random.
         min_steps: minimum number of training steps. It applies to small data sets, on which `epochs` gives fewer.

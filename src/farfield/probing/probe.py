@@ -5,15 +5,13 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-import numpy as np
 import torch
-from torch import Tensor
 
 from farfield.checkpoints.checkpoint import checkpoint_metadata, network_state_dict, write_checkpoint
 from farfield.data.datamodule import VideoDataModule
@@ -25,43 +23,15 @@ from farfield.probing.checks import check_readable
 from farfield.probing.curve import CurvePoint, learning_curve, videos_per_class
 from farfield.probing.extraction import Extractor, weights_hash
 from farfield.probing.feature_sets import FeatureMaker
-from farfield.probing.grid import Grid, Loss
-from farfield.probing.halving import rounds
+from farfield.probing.grid import Grid
+from farfield.probing.head_training import HeadTraining, Measure
 from farfield.probing.heads import ProbeHead, check_heads, make_head, pooled_network
-from farfield.probing.options import Configuration, HeadName, ProbeSettings
+from farfield.probing.options import HeadName, ProbeSettings
 from farfield.probing.result import HeadResult, ProbeResult, headline
-from farfield.probing.scoring import aggregated, as_scores, score_head, score_videos
-from farfield.probing.training_set import FeatureSet, training_rows
+from farfield.probing.scoring import as_scores, score_head
+from farfield.probing.training_set import FeatureSet
 
 log = logging.getLogger("farfield")
-
-
-@dataclass(frozen=True)
-class Measure:
-    """Loss to train heads with, and metrics to compare them by: the same as for training the whole network.
-
-    Attributes:
-        loss: training loss.
-        figures: function that computes the validation metrics, by name, from class probabilities and targets.
-        monitor: name of the metric by which the best head and configuration are chosen.
-        mode: "max" if a higher value of `monitor` is better, "min" if a lower one is.
-        loss_figure: name of the validation loss, which breaks ties.
-        curve_figure: name of the metric in the curve that shows accuracy against training videos per class.
-    """
-
-    loss: Loss
-    figures: Callable[[Tensor, Tensor], dict[str, float]]
-    monitor: str
-    mode: Literal["min", "max"]
-    loss_figure: str
-    curve_figure: str
-
-    def rank(self, figures: Mapping[str, float]) -> tuple[float, float]:
-        """Return a sort key for validation metrics: higher for better metrics, lowest for a head that has diverged."""
-        if not math.isfinite(figures[self.loss_figure]):
-            return -math.inf, -math.inf
-        value = figures[self.monitor]
-        return (value if self.mode == "max" else -value), -figures[self.loss_figure]
 
 
 @dataclass(frozen=True)
@@ -201,57 +171,11 @@ def _head_maker(
 def _train_head(
     head: ProbeHead, sets: _Sets, settings: ProbeSettings, measure: Measure, data: VideoDataModule
 ) -> _TrainedHead:
-    """Train all configurations of a head, choose the best on the validation videos, and test it."""
-    grid = Grid(head, settings.configurations, measure.loss)
-    num_steps = settings.num_steps(len(sets.training))
-    ends = rounds(len(grid.configurations), num_steps) if head.takes_maps and settings.halving else {}
-    rows: dict[Configuration, dict[str, Any]] = {}
-
-    def measured(steps: int) -> list[dict[str, float]]:
-        figures = _figures(grid, sets.validation, measure)
-        for configuration, loss, each in zip(grid.configurations, grid.train_losses.tolist(), figures, strict=True):
-            about = {"head": head.name, **configuration._asdict(), "steps": steps}
-            rows[configuration] = {**about, "train/loss": loss, **each, "best": False}
-        return figures
-
-    def ranked(figures: list[dict[str, float]]) -> list[int]:
-        return sorted(range(len(figures)), key=lambda place: measure.rank(figures[place]), reverse=True)
-
-    def drop_those_behind(steps: int) -> list[int] | None:
-        return sorted(ranked(measured(steps))[: ends[steps]]) if steps in ends else None
-
-    grid.train(
-        _batches(sets.training, data, settings, maps=head.takes_maps),
-        num_steps,
-        after_step=drop_those_behind,
-        description=f"{head.name} heads ({len(grid.configurations)})",
-    )
-    figures = measured(num_steps)
-    best = ranked(figures)[0]
-    rows[grid.configurations[best]]["best"] = True
-    head = grid.take(best)
-    result = HeadResult(head.name, grid.configurations[best], figures[best], _test(head, sets, data))
-    return _TrainedHead(head, result, [rows[each] for each in settings.configurations])
-
-
-def _batches(
-    training: FeatureSet, data: VideoDataModule, settings: ProbeSettings, *, maps: bool
-) -> Iterator[tuple[tuple[Tensor, ...], Tensor]]:
-    """Yield batches of training clips without end, each as (inputs of a head, targets).
-
-    The inputs are feature maps if `maps` is True, else pooled vectors.
-    """
-    classes = training.video_targets.tolist() if data.class_balanced else None
-    videos = np.arange(len(training))
-    size = min(settings.batch_size, len(videos))
-    for rows in training_rows(videos, size, rows_per_video=training.rows_per_video, seed=data.seed, classes=classes):
-        inputs = tuple(each[:, 0] for each in training.inputs(rows, maps=maps))
-        yield inputs, training.targets_of(rows)
-
-
-def _figures(grid: Grid, videos: FeatureSet, measure: Measure) -> list[dict[str, float]]:
-    probabilities = aggregated(score_videos(grid, videos), grid.head.network[0])
-    return [measure.figures(each, videos.targets) for each in probabilities]
+    """Train a head with its best configuration on the validation videos, and test it."""
+    training = HeadTraining(head, sets.training, sets.validation, settings, measure, data)
+    trained, best = training.best()
+    result = HeadResult(trained.name, best, training.figures[best], _test(trained, sets, data))
+    return _TrainedHead(trained, result, training.rows(best))
 
 
 def _test(head: ProbeHead, sets: _Sets, data: VideoDataModule) -> EvaluationResult | None:
@@ -274,7 +198,7 @@ def _curve(
     videos = sets.validation if sets.test is None else sets.test
 
     def evaluate(grid: Grid) -> list[float]:
-        return [each[measure.curve_figure] for each in _figures(grid, videos, measure)]
+        return [each[measure.curve_figure] for each in measure.of(grid, videos)]
 
     points = learning_curve(
         lambda: make(best.name), best.configuration, sets.training, evaluate, settings, measure.loss, seed=data.seed

@@ -39,7 +39,8 @@ class ProbeResult:
         head: kind of the best head.
         heads: result of each head, by the head's name.
         configurations: a row for each configuration: head, lr, weight_decay, steps (number of training steps),
-            train/loss, the validation metrics, and best (whether it is the best of its head).
+            coarse_maps (whether it was only trained and measured on coarse maps, in a search), train/loss, the
+            validation metrics, and best (whether it is the best of its head).
         monitor: name of the validation metric by which the best head was chosen.
         curve: accuracy against training videos per class, for the best head and configuration; empty if not measured.
         curve_on: "test" or "validation": the videos on which the curve is measured.

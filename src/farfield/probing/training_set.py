@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
 import torch
-from jaxtyping import Int
+from jaxtyping import Float, Int
 from torch import Tensor
+from torch.nn import functional as F
 
 from farfield.data.randomness import Purpose, generator
 from farfield.data.samplers import class_balanced_order
@@ -31,6 +32,7 @@ class FeatureSet:
         num_maps: number of cached feature maps of a view, one for each pathway of the network; 0 if only pooled vectors
             are cached.
         device: device that heads run on.
+        is_coarse: whether `inputs` returns coarse maps.
     """
 
     features: CachedFeatures
@@ -40,6 +42,7 @@ class FeatureSet:
     manifest_rows: list[int]
     num_maps: int
     device: torch.device
+    is_coarse: bool = False
 
     def __len__(self) -> int:
         """Return the number of videos."""
@@ -58,13 +61,24 @@ class FeatureSet:
         if not maps:
             return (self.vectors[torch.from_numpy(rows).to(self.device)],)
         chosen = rows.tolist()
-        return tuple(
+        found = tuple(
             self.features.get(f"map{place}", chosen).to(self.device, torch.float32) for place in range(self.num_maps)
         )
+        return tuple(_coarse_map(each) for each in found) if self.is_coarse else found
+
+    def coarse(self) -> FeatureSet:
+        """Return the same features, with maps that are average-pooled to half of their length, height and width."""
+        return replace(self, is_coarse=True)
 
     def targets_of(self, rows: Int[np.ndarray, " b"]) -> Tensor:
         """Return the targets of the given rows, on the device."""
         return self.targets[torch.from_numpy(rows)].to(self.device)
+
+
+def _coarse_map(features: Float[Tensor, "b views c t h w"]) -> Tensor:
+    """Halve t, h and w, rounded up. Two positions stay two, because a non-local block pools its keys."""
+    size = [max(-(-length // 2), min(length, 2)) for length in features.shape[-3:]]
+    return F.adaptive_avg_pool3d(features.flatten(0, 1), size).unflatten(0, features.shape[:2])
 
 
 def training_rows(

@@ -13,8 +13,9 @@ from typing import Any
 from torch import Tensor
 
 from farfield.atomic_write import write_text_atomically
+from farfield.probing.head_training import Measure
 from farfield.probing.options import ProbeSettings
-from farfield.probing.probe import Measure, run_probe
+from farfield.probing.probe import run_probe
 from farfield.probing.report import write_probe_files
 from farfield.probing.result import ProbeResult
 from farfield.progress import progress_bars
