@@ -22,9 +22,9 @@ def test_rounds(configurations: int, steps: int, expected: dict[int, int]) -> No
     assert rounds(configurations, steps) == expected
 
 
-def test_a_search_among_24_configurations_takes_2_6_times_the_steps_of_a_training() -> None:
+def test_a_search_among_24_configurations_takes_2_1_times_the_steps_of_a_training() -> None:
     before, count, taken = 0, 24, 0
     for step, keep in [*rounds(24, search_steps(1600)).items(), (search_steps(1600), 0)]:
         taken += count * (step - before)
         before, count = step, keep
-    assert taken / 1600 == 24 / 16 + 6 * 3 / 16 == 2.625
+    assert taken / 1600 == pytest.approx(24 / 20 + 6 * 3 / 20)

@@ -440,7 +440,7 @@ def test_command_line(
 def test_a_search_chooses_the_head_on_maps_that_is_trained(figures: Path, weights: Path, tmp_path: Path) -> None:
     """With a learning rate of 1000 a head has a huge loss after two steps."""
     grid = {"heads": ["non_local"], "learning_rates": [1e3, 1e-3], "weight_decays": [0.0, 0.1]}
-    settings = grid | {"min_steps": 8, "epochs": 1, "cache": str(tmp_path / "features")}
+    settings = grid | {"min_steps": 10, "epochs": 1, "cache": str(tmp_path / "features")}
     lowest_loss = {"monitor": "val/loss"}
     halved, all_of_them = (
         probe(figures, weights, tmp_path / str(halving), lowest_loss, halving=halving, **settings).probe
@@ -448,7 +448,7 @@ def test_a_search_chooses_the_head_on_maps_that_is_trained(figures: Path, weight
     )
     assert halved is not None
     assert all_of_them is not None
-    assert [(row["steps"], row["coarse_maps"]) for row in all_of_them.configurations] == [(8, False)] * 4
+    assert [(row["steps"], row["coarse_maps"]) for row in all_of_them.configurations] == [(10, False)] * 4
     dropped = [row for row in halved.configurations if row["coarse_maps"]]
     [last] = [row for row in halved.configurations if not row["coarse_maps"]]
     assert [row["steps"] for row in dropped] == [2] * 3

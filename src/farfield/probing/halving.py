@@ -1,28 +1,30 @@
 """Successive halving: choose a configuration of a grid by a short training on coarse maps.
 
 Jamieson and Talwalkar, "Non-stochastic Best Arm Identification and Hyperparameter Optimization", AISTATS 2016. A search
-is a training of its own, with a quarter of the steps. After each of its rounds, the best quarter of the configurations,
+is a training of its own, with a fifth of the steps. After each of its rounds, the best quarter of the configurations,
 rounded up, goes on. Counted from the start, a round ends after four times as many steps as the previous round, so that
 all rounds cost about the same. The best configuration at the end of the search is then trained on whole maps with all
 steps, from the initial weights. With 24 configurations:
 
-    search, until 1/16 of the steps     24 configurations, coarse maps
-    search, until 1/4 of the steps       6 configurations, coarse maps
+    search, until 1/20 of the steps     24 configurations, coarse maps
+    search, until 1/5 of the steps       6 configurations, coarse maps
     training                             1 configuration, whole maps, all steps
 
-The search has 2.6 times the steps of the training, each on an eighth of the positions: coarse maps are average-pooled
+The search has 2.1 times the steps of the training, each on an eighth of the positions: coarse maps are average-pooled
 to half of their length, height and width.
 """
 
 from __future__ import annotations
 
 RATE = 4
-"""Factor by which each round reduces the number of configurations, and a search the number of steps."""
+"""Factor by which each round reduces the number of configurations."""
+SEARCH = 5
+"""Number of steps of a training for each step of its search."""
 
 
 def search_steps(num_steps: int) -> int:
     """Return the number of steps of a search for a training of `num_steps` steps."""
-    return num_steps // RATE
+    return num_steps // SEARCH
 
 
 def rounds(num_configurations: int, num_steps: int) -> dict[int, int]:

@@ -93,8 +93,8 @@ class HeadTraining:
         configurations = self.settings.configurations
         steps = self.settings.num_steps(len(self.training))
         if not (self.head.takes_maps and self.settings.halving and len(configurations) > 1 and search_steps(steps)):
-            grid, [best, *_] = self._train(configurations, steps)
-            return grid.take(best), grid.configurations[best]
+            grid, [first, *_] = self._train(configurations, steps)
+            return grid.take(first), grid.configurations[first]
         searched, order = self._train(configurations, search_steps(steps), is_search=True)
         for place in order:  # more than one only if training on whole maps diverges
             best = searched.configurations[place]

@@ -39,7 +39,7 @@ class ProbeSettings:
             is not a multiple of 16.
         halving: whether to search for the best configuration of "attentive" and "non_local" heads by a short training
             on coarse maps, with half the length, height and width (successive halving). Of 24 configurations, the 6
-            best on the validation videos go on after 1/16 of the steps, and the best of these after 1/4. Only this one
+            best on the validation videos go on after 1/20 of the steps, and the best of these after 1/5. Only this one
             is trained on whole maps. false trains all configurations on whole maps; "linear" heads always are.
         train_views: number of augmented clips of each training video.
         epochs: number of times that a head sees each training video, each time in a view drawn at random.

@@ -77,8 +77,8 @@ class FeatureSet:
 
 def _coarse_map(features: Float[Tensor, "b views c t h w"]) -> Tensor:
     """Halve t, h and w, rounded up. Two positions stay two, because a non-local block pools its keys."""
-    size = [max(-(-length // 2), min(length, 2)) for length in features.shape[-3:]]
-    return F.adaptive_avg_pool3d(features.flatten(0, 1), size).unflatten(0, features.shape[:2])
+    t, h, w = (max(-(-length // 2), min(length, 2)) for length in features.shape[-3:])
+    return F.adaptive_avg_pool3d(features.flatten(0, 1), (t, h, w)).unflatten(0, features.shape[:2])
 
 
 def training_rows(
