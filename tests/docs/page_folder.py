@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from docs.bash_blocks import write_client
-from farfield import train
+from farfield import evaluate, train
 from farfield.curation.index import index_videos
 from farfield.data.manifest import read_manifest, write_manifest
 from farfield.data.video_record import VideoRecord
@@ -74,6 +74,7 @@ def make_shared(folder: Path) -> Path:
             run = Path("runs", name)
             result = train("my.yaml", {"run_dir": run, "seed_everything": seed}, progress=False)
             assert result.best_checkpoint is not None
+            evaluate(result.best_checkpoint, "test.csv", num_workers=0, out=run / "test", progress=False)
             (run / PREPARED).touch()
         shutil.copy("runs/mine/checkpoints/best.ckpt", "best.ckpt")
     finally:
