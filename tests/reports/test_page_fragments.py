@@ -70,13 +70,18 @@ def test_labels_beyond_the_palette_share_a_colour() -> None:
     assert page.count(OTHER_COLOUR) == 4
 
 
-@pytest.mark.parametrize("length", [0.07, 0.5, 2.0, 9.9, 61.0, 3600.0])
+@pytest.mark.parametrize("length", [0.07, 0.5, 2.0, 9.9, 61.0, 3600.0, 30 * 86400.0])
 def test_a_scale_has_few_distinct_ticks_within_its_length(length: float) -> None:
     ticks = scale_ticks(length)
     assert 3 <= len(ticks) <= MAX_TICKS + 1
     assert len({text for _, text in ticks}) == len(ticks)
     assert all(0 <= seconds < length for seconds, _ in ticks)
     assert all(float(text.removesuffix(" s")) == pytest.approx(seconds) for seconds, text in ticks)
+
+
+@pytest.mark.parametrize(("length", "second"), [(0.3, "0.05"), (0.5, "0.1"), (5.0, "1"), (3.9, "0.5")])
+def test_ticks_have_as_many_digits_as_they_need(length: float, second: str) -> None:
+    assert scale_ticks(length)[1][1] == second
 
 
 def test_a_failure_is_said_in_words() -> None:

@@ -57,8 +57,8 @@ def scale_ticks(length: float) -> list[tuple[float, str]]:
     Returns:
         Position in seconds and text of each tick mark; the first text includes the unit.
     """
-    steps = [base * 10**power for power in range(-2, 5) for base in (1, 2, 5)]
-    step = next((each for each in steps if length / each <= MAX_TICKS), steps[-1])
+    steps = (base * 10**power for power in range(-2, 10) for base in (1, 2, 5))
+    step = next(each for each in steps if length / each <= MAX_TICKS)
     digits = max(0, 2 if step < 0.1 else 1 if step < 1 else 0)
     marks = [i * step for i in range(int(length / step + 1e-6) + 1) if i * step <= 0.97 * length]
     return [(at, f"{at:.{digits}f}{'' if i else ' s'}") for i, at in enumerate(marks)]
