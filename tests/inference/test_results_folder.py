@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -147,6 +148,22 @@ def test_one_run_at_a_time(
 
 
 RANKING = [RankedLabel("run", 0.75), RankedLabel("jump", 0.25)]
+
+
+def test_a_prediction_is_on_the_disk_before_the_next_begins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that a power failure costs one video at most."""
+    synced: list[int] = []
+    fsync = os.fsync
+
+    def watched(file: int) -> None:
+        fsync(file)
+        synced.append(os.fstat(file).st_ino)
+
+    monkeypatch.setattr(os, "fsync", watched)
+    with open_results(tmp_path, {"windows": {}}, []) as results:
+        for number, path in enumerate(("a.mp4", "b.mp4"), start=1):
+            results.add(Prediction(path, RANKING))
+            assert synced.count((tmp_path / results_folder.JOURNAL).stat().st_ino) == number
 
 
 def test_nothing_stays_of_an_answer_that_is_no_more(tmp_path: Path) -> None:

@@ -62,6 +62,10 @@ def test_attention_after_all_passes_is_the_product_of_the_passes() -> None:
     wrong_way = (matrices[0] @ matrices[1] @ matrices[2])[start].reshape(5, 3, 4)
     assert np.abs(wrong_way - expected).max() > 0.02
     assert not block.query._forward_pre_hooks
+    block.passes = 2
+    of_two = attention_after_all_passes(activation, shown)
+    assert of_two is not None
+    assert of_two.block == "res4[0], 2 passes"
     block.passes = 1
     assert attention_after_all_passes(activation, shown) is None
 

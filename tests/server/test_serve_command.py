@@ -63,7 +63,8 @@ def test_a_port_in_use_is_named(
         other.bind(("127.0.0.1", 0))
         other.listen()
         port = other.getsockname()[1]
-        assert run_farfield("serve", "--checkpoint", checkpoint, "--port", port) == 2
+        lowest = ("--top_k=1", "--num_clips=1", "--num_crops=1", "--threads=1")
+        assert run_farfield("serve", "--checkpoint", checkpoint, "--port", port, *lowest) == 2
     assert f"cannot listen on 127.0.0.1:{port}: " in capsys.readouterr().err
 
 

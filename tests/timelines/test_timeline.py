@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, ClassVar
@@ -23,8 +23,9 @@ from farfield.task import Task
 from farfield.timelines.cells import smooth, to_cells
 from farfield.timelines.options import TimelineOptions
 from farfield.timelines.segments import find_segments
-from farfield.timelines.sliding_windows import sliding_windows
+from farfield.timelines.sliding_windows import Window, sliding_windows
 from farfield.timelines.timeline import Timeline
+from farfield.timelines.window_scores import score_windows
 from farfield.video.writer import write_video
 from video.encoding import encode
 
@@ -109,6 +110,20 @@ def test_is_what_the_network_says_of_each_window(make_video: Callable[..., Path]
     np.testing.assert_allclose(found.probabilities, expected, atol=1e-5)
     assert found.features is not None
     np.testing.assert_allclose(found.features, torch.stack(rows).numpy(), atol=1e-5)
+
+
+def test_windows_are_scored_as_soon_as_a_batch_is_full() -> None:
+    taken: list[int] = []
+
+    def windows() -> Iterator[Window]:
+        for i in range(9):
+            taken.append(i)
+            yield Window(torch.full((2, 4, 16, 16, 3), 25 * i, dtype=torch.uint8), i, i + 1)
+
+    scores = score_windows(windows(), Brightness(), view_batch_size=6)
+    next(scores)
+    assert taken == [0, 1, 2]  # two crops of each
+    assert len(list(scores)) == 8
 
 
 def test_a_video_that_breaks_off_keeps_what_came_before(stripes: Path, tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 from check_decoding_matrix import check
@@ -102,6 +103,13 @@ def test_raw_streams_of_any_length_are_read(suffix: str, tmp_path: Path, monkeyp
     monkeypatch.setattr(packet_index, "HELD_BYTES", 100)  # as above 64 MiB
     assert numbers(path, 30, 2, 39) == [30, 2, 39]
     assert transcode(path, tmp_path / "stored.mp4", Encoding()).num_frames == NUM_FRAMES
+
+
+def test_frames_without_times_are_counted_from_the_first_keyframe(tmp_path: Path) -> None:
+    with av.open(make(ALL["h264_b2.h264"], tmp_path)) as container:
+        index = packet_index.from_packets(container, container.streams.video[0])
+    assert [each.stamp for each in index.keyframes] == [0]
+    assert index.stamps.tolist() == list(range(NUM_FRAMES))
 
 
 def test_raw_stream_keeps_its_frame_rate(tmp_path: Path) -> None:
