@@ -94,3 +94,18 @@ def test_other_commands_take_whole_floats(run_farfield: Callable[..., int], caps
     assert capsys.readouterr().out == whole
     assert run_farfield("summary", "tiny", "--num_classes=3.5") == 2
     assert "num_classes is 3.5; it must be a whole number" in capsys.readouterr().err
+
+
+def test_one_stays_whole_where_a_type_names_float_first() -> None:
+    """Python gives Union[int, float] in the order in which the process first made it: Lightning's options, too."""
+
+    def command(limit: float | int | None = None) -> int:
+        return 0
+
+    parser = CommandParser()
+    parser.add_function_arguments(command)
+    for given, kind in (("1", int), ("1.0", float)):
+        config = parser.parse_args([f"--limit={given}"])
+        assert type(config.limit) is kind
+        assert parser.dump(config).strip() == f"limit: {given}"
+        assert type(parser.instantiate(config).limit) is kind

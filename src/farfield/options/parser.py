@@ -38,6 +38,14 @@ class CommandParser(jsonargparse.ArgumentParser):
         with accept_whole_floats():
             return super().parse_object(*args, **kwargs)
 
+    def dump(self, *args: Any, **kwargs: Any) -> str:
+        with accept_whole_floats():
+            return super().dump(*args, **kwargs)
+
+    def instantiate(self, *args: Any, **kwargs: Any) -> Any:
+        with accept_whole_floats():
+            return super().instantiate(*args, **kwargs)
+
     def format_help(self, *args: Any, **kwargs: Any) -> str:
         """Format the help. Python's `str | Path` and `None` are replaced by what a user types: str and null."""
         text = re.sub(r"Union\[str,\s+Path,\s+null\]", "str | null", super().format_help(*args, **kwargs))
