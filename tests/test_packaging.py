@@ -11,12 +11,14 @@ import sys
 import sysconfig
 import tarfile
 import venv
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 from zipfile import ZipFile
 
 import pytest
 import yaml
+from packaging.version import Version
 
 from farfield.recipes import list_recipes
 from test_startup import NEEDED, output_and_imports
@@ -151,4 +153,5 @@ print(json.dumps([farfield.__file__, html_environment().list_templates(), note_h
         python = environment / "bin/python"
         shown, imported = output_and_imports(*words, python=python, cwd=elsewhere, env=_clean())
         assert yaml.safe_load(shown)["model"]["insert"] == {"res3": [1], "res4": [1]}
-        assert imported <= NEEDED["fit"]  # more than its help imports, in a new process
+        of_older = {"sklearn"} if Version(version("transformers")) < Version("5.24") else set()
+        assert imported <= NEEDED["fit"] | of_older  # more than its help imports, in a new process

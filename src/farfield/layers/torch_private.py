@@ -116,9 +116,11 @@ class BatchNormRecord:
         """Compute the norm's output from its input.
 
         The norm runs in evaluation mode with a variance of exactly 1. PyTorch's CPU kernel then computes the same
-        scale and shift per channel as it did in training mode, and so exactly the same output.
+        scale and shift per channel as it did in training mode, and so exactly the same output. In PyTorch 2.10,
+        `functional.batch_norm` refuses an eps of 0.
         """
-        return F.batch_norm(x, self.mean, torch.ones_like(self.mean), self.scale, self.shift, eps=0.0)
+        variance, cudnn = torch.ones_like(self.mean), torch.backends.cudnn.enabled
+        return torch.batch_norm(x, self.scale, self.shift, self.mean, variance, False, 0.0, 0.0, cudnn)
 
 
 def batch_norm_record(node: Any) -> BatchNormRecord | None:
