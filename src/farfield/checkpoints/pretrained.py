@@ -166,8 +166,8 @@ def weights_clip(
     `find_weights`.
 
     Returns:
-        Values of `ClipSpec`; only mean and std if the weights belong to another backbone. None if the backbone's own
-        settings apply.
+        Values of `ClipSpec`; only mean and std if the weights belong to another backbone. None if no settings are known
+        for the weights, for example those of an image network; the backbone's default settings then apply.
 
     Raises:
         FarfieldError: if an existing file cannot be read or converted.
@@ -243,9 +243,9 @@ def _log_other_task(network: ActionNet, source: PretrainedWeights) -> None:
 def _match_classifier(given: dict[str, Tensor], old: Sequence[str], network: ActionNet, *, same_pooling: bool) -> str:
     """Reduce the classifier in `given` to the network's classes, or remove it if `old` lacks one of these classes.
 
-    If the weights have object-context blocks with one region per class, these regions are reduced or removed in the
-    same way, and follow another order of the same classes. Otherwise, they are kept unchanged if the network has as
-    many regions as the weights.
+    If the weights have object-context blocks with one region per class, these regions are treated like the rows of the
+    classifier: selected and ordered by class name, or removed. They are kept unchanged, however, if the network has as
+    many regions as the weights, but other classes.
 
     Args:
         given: weights to load, by state-dict key; changed in place.

@@ -16,7 +16,7 @@ def download(*, out: str, json: bool = False, **options: Any) -> int:
     """Download the clips that a Kinetics CSV lists; return 1 if some downloads failed, otherwise 0.
 
     Args:
-        json: print JSON.
+        json: print the result as JSON.
     """
     quiet_libraries()
     made = download_clips(out=out, **options)

@@ -70,17 +70,18 @@ def split(
 
     Every class is divided by the fractions. Groups are kept whole: all videos of one person, camera or source video
     go to one split, as do all segments of one video. A hash of the seed and the group's name chooses the split of a
-    group. The group goes to another split if the chosen one would exceed its fraction of a class, or if another one
-    would get no video of a class. If the output folder holds an earlier split, its groups stay where they are, and only
-    new groups are distributed.
+    group. The group goes elsewhere if this split would get more than its fraction of a class, or if some split would
+    otherwise have no video of a class. If the output folder holds an earlier split, its groups stay where they are, and
+    only new groups are distributed.
 
     Args:
         source: manifest of all videos.
         out: folder for the manifests, and for split.json, which records the choice; null for the manifest's folder.
         fractions: share of each split; they add up to 1. null for 0.7 0.15 0.15.
-        names: name of each split; null for train and val, or train, val and test.
-        folds: number of folds. Writes fold_1/train.csv, fold_1/test.csv, fold_2/train.csv, ... instead; each video is
-            in the test manifest of one fold and in the training manifests of the others.
+        names: name of each split; null for train and val if there are two fractions, and for train, val and test if
+            there are three.
+        folds: number of folds, to make folds instead of splits: fold_1/train.csv, fold_1/test.csv, fold_2/train.csv,
+            ... Each video is in the test manifest of one fold and in the training manifests of the others.
         group: what must not be divided: a column of the manifest, or a regular expression whose parentheses match the
             group in the file name, such as '^([a-z]+)_' for daria_walk.avi. An expression that contains a slash is
             searched in the path. null for the manifest's column `group`; without this column, each video is a group.

@@ -91,7 +91,7 @@ class UntrimmedVideos:
             hard_repeats: see the class.
 
         Raises:
-            FarfieldError: if no row has a label, if negatives are wanted and no video has free time, or for a hard
+            FarfieldError: if no row has a label, if negatives are wanted and segments cover all videos, or for a hard
                 window of a video that the manifest does not list.
         """
         videos = WholeVideos.of(manifest)
@@ -164,7 +164,7 @@ class UntrimmedVideos:
         Raises:
             ClipTooShort: if the video has no frame in the source's segment or window, or if the video is shorter than a
                 clip and `short_clip` is "refuse".
-            NoFreeTime: if the source is the free time of a video, and no clip fits into it.
+            NoFreeTime: if the source is the free time of a video (outside of its segments), and no clip fits into it.
         """
         stream = stream_frames(times, target_fps=spec.target_fps)
         bounds = clip_bounds(times, stream, spec)
@@ -207,8 +207,8 @@ def free_seconds(videos: Manifest, targets: ClipTargets) -> Float[np.ndarray, " 
     """Return, for each video, the time outside of its labelled segments, in seconds.
 
     The manifest gives the durations of the videos. A video of unknown duration gets the mean of the other videos, or 1
-    if no duration is known. The duration is not needed if one segment begins at 0, and one (the same or another) has
-    no end, since no time is free after the start of the latter.
+    if no duration is known. A segment without an end covers the rest of its video; if there is one, and a segment
+    begins at 0, the duration is not needed.
     """
     free = np.full(len(videos), np.nan)
     for row, record in enumerate(videos):

@@ -10,7 +10,7 @@ negative. Precision, recall and F1 depend on the yes-or-no decisions. Average pr
 (ROC-AUC) depend only on the order of the scores.
 
 - macro: mean over the classes. The macro average precision is the mAP, MMAction2's `mean_average_precision`.
-- micro: all pairs of a video and a class pooled. If every video has one class and gets one decision, micro precision,
+- micro: all pairs of a video and a class pooled. If every video has one class and one predicted class, micro precision,
   recall and F1 all equal top-1 accuracy.
 - sample-wise: average precision of each video over the classes, and the mean over videos: MMAction2's
   `mmit_mean_average_precision` (mmaction/evaluation/functional/accuracy.py at 5174d7d), used for Multi-Moments in Time.
@@ -333,14 +333,16 @@ def averaged(
     drawn_micro: list[Tensor],
     has_interval: Bool[Tensor, " classes"],
 ) -> Averaged:
-    """Add intervals from resamples to the values of the classes, and average over the classes that have a value.
+    """Compute the 95% intervals of a metric's values for the classes, its macro average and its micro average.
+
+    The macro average is taken over the classes that have a value.
 
     Args:
         values: value of each class; NaN if it has none.
         micro: micro average (value over all pairs of a video and a class).
-        drawn: blocks of resamples, each with the value of each class on each resample, (draws, classes); empty for no
+        drawn: value of each class on each resample: tensors (draws, classes), to be concatenated; empty for no
             intervals.
-        drawn_micro: the same blocks, each with the micro average on each resample, (draws,).
+        drawn_micro: micro average on each resample: tensors (draws,), to be concatenated; empty for no intervals.
         has_interval: whether each class has an interval, see `in_several_units`.
     """
     samples = _joined(drawn)

@@ -48,10 +48,10 @@ def paired_bootstrap(
     Args:
         a: scores of run A.
         b: scores of run B, for the same videos in the same order.
-        groups: group (class) of each video. If given, the metric is the mean of the groups' mean scores; if None, the
-            mean over videos. Videos are drawn from all groups together, and the metric of a sample averages the groups
-            that occur in it. Resampling within each group would underestimate the variance of a class with few videos:
-            for a class with one video, it would be 0.
+        groups: index of each video's group, such as its class. With groups, the metric is the mean of the groups' mean
+            scores; with None, it is the mean over videos. Videos are drawn from all groups together, and the metric of
+            a bootstrap sample averages only the groups that occur in the sample. (Drawing within each group would
+            underestimate the variance of a group with few videos: for one video, it would be 0.)
         draws: number of bootstrap samples.
         seed: random seed.
 

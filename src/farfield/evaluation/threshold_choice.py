@@ -153,10 +153,10 @@ def warn_of_few_detections(point: OperatingPoint, rule: ThresholdRule) -> None:
     A detection is a validation video that reaches the threshold of the class or, on timelines, a segment that is found
     with this threshold.
 
-    For the rule "precision=p", the warning also states how many detections n would confirm p, if n is above
-    `MIN_DETECTIONS`. If all n detections of a class are correct, and p^n <= 0.05, the precision is at least p with 95%
-    confidence. For p near 1, n is about 3 / (1 - p), the rule of three: Hanley and Lippman-Hand, "If nothing goes
-    wrong, is everything all right?", JAMA 1983.
+    For the rule "precision=p", the warning also states how many detections of a class, all of them correct, would show
+    with 95% confidence that its precision is at least p. This number is the smallest n with p^n <= 0.05; for p near 1,
+    n is about 3 / (1 - p), the rule of three (Hanley and Lippman-Hand, "If nothing goes wrong, is everything all
+    right?", JAMA 1983). It is not stated if it is `MIN_DETECTIONS` or less.
 
     Args:
         point: chosen thresholds, with the number of detections of each class.

@@ -93,13 +93,13 @@ _INAPPLICABLE = {
 
 
 def check_applicable_options(**given: bool) -> None:
-    """Check that no option was given that does not apply to timelines.
+    """Refuse options of a test that do not apply to timelines (those of `_INAPPLICABLE`).
 
     Args:
-        given: for each option of `_INAPPLICABLE`, whether it was given.
+        given: whether the user gave the option, for each option of `_INAPPLICABLE`.
 
     Raises:
-        FarfieldError: for the first option that was given.
+        FarfieldError: if an option was given; the message says why it does not apply.
     """
     for name, is_given in given.items():
         if is_given:

@@ -69,7 +69,7 @@ def export_model(
 ) -> ExportReport:
     """Export a network to a file in the format that the suffix of `out` names; see `export`.
 
-    The graph takes any batch size and any clip length if the network allows it.
+    The graph takes any batch size and any clip length, each only if the network allows it.
 
     Args:
         network: network to export. It is moved to the CPU and put in evaluation mode.

@@ -67,7 +67,7 @@ class CameraGroup:
 
         Args:
             max_windows: maximum number of windows to return. Cameras that were left out come first in the next call.
-            timeout_seconds: maximum time to wait; None to wait until all cameras have ended.
+            timeout_seconds: maximum time to wait; None for no limit.
 
         Returns:
             At most one window of each camera; an empty list after the timeout, or if all cameras have ended.
@@ -121,8 +121,8 @@ def open_cameras(
         recorder: function that creates the recorder of a camera's packets; None for no recording.
 
     Raises:
-        FarfieldError: if two cameras have the same name, or if `options.window_seconds` is None and the network samples
-            segments of a whole video.
+        FarfieldError: if two cameras have the same name, or if `options.window_seconds` is None and the network has no
+            window length of its own, because it samples frames from a whole video.
         VideoError: if a single camera cannot be opened; if `options.reconnect` is "never", also if any of several
             cameras cannot be opened.
     """

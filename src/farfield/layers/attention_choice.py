@@ -10,8 +10,9 @@ kernels are:
 
 On a GPU the choice is "fused". On a CPU it is "explicit" for m <= d + e, where P is no larger than queries and outputs
 together. (For a non-local block with C/2 inner channels, d + e = C.) A larger P is not kept, to bound memory. From
-about 2,000 keys on, reading P also takes longer than computing it again. For a larger P, in half precision, and in
-compiled or traced code, the choice is "tiles" if d and e differ or oneDNN is faster (see `matrix_product.fast`), and
+about 2,000 keys on, reading P also takes longer than computing it again. For a larger P, and always in half
+precision, the choice is "tiles" if d and e differ or oneDNN is faster (see `matrix_product.fast`), and "fused"
+otherwise. Compiled or traced code has to suit all sizes n and m; there the choice is "tiles" if d and e differ, and
 "fused" otherwise. `scripts/attention_crossover.py` measures for which n and m each kernel is the fastest.
 
 In a non-local block, the queries are theta = W_theta x, projected from C to C' channels, and W_z projects from C' back

@@ -137,7 +137,7 @@ def concatenation_weights(a: Float[Tensor, "*b q"], b: Float[Tensor, "*b m"]) ->
 
 
 class Above:
-    """For every query i, sum rows over the keys j with a_i + b_j > 0, or count these keys.
+    """The keys j with a_i + b_j > 0 of every query i: sum rows over these keys, or count them.
 
     The constructor sorts n queries and m keys. A sum of rows with e columns then takes O((n + m) e).
 
@@ -173,9 +173,9 @@ class Above:
 class _SumFirst(torch.autograd.Function):
     """Sum of the rows of all keys j with a_i + b_j > 0, for every query i.
 
-    `order` sorts the keys by descending b, so these are the first count[i] rows in that order. The gradient of key j's
-    row is a sum over all queries i with a_i + b_j > 0, computed in the same way: `order_back` sorts the queries by
-    descending a, and count_back[j] of them are summed.
+    `order` sorts the keys by descending b, so that the keys of query i are the first count[i] keys. The gradient of key
+    j's row is a sum over all queries i with a_i + b_j > 0. It is computed in the same way: `order_back` sorts the
+    queries by descending a, so that these queries are the first count_back[j] queries.
     """
 
     @staticmethod
@@ -213,8 +213,8 @@ def _sum_first(
 def _in_one_table(order: Int[Tensor, "b m"]) -> Int[Tensor, "b m_in_blocks"]:
     """Convert row numbers within each sample to row numbers of the flattened batch, (b m) rows.
 
-    The numbers of each sample are padded to a multiple of BLOCK, because `_sum_first` sums blocks of rows. Its counts
-    never include the padding.
+    The numbers of each sample are padded to a multiple of BLOCK, because `_sum_first` sums blocks of rows. The
+    sums that it returns never include the padding.
     """
     batch, m = order.shape
     order = order + torch.arange(batch, device=order.device).unsqueeze(1) * m

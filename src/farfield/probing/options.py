@@ -37,10 +37,11 @@ class ProbeSettings:
         head_options: options of the "attentive" head, as in model.head_options. By default this head has 4 blocks, the
             last of which attends with the learned query. It has 16 attention heads, or fewer if the number of channels
             is not a multiple of 16.
-        halving: whether to search for the best configuration of "attentive" and "non_local" heads by a short training
-            on coarse maps, with half the length, height and width (successive halving). Of 24 configurations, the 6
-            best on the validation videos go on after 1/20 of the steps, and the best of these after 1/5. Only this one
-            is trained on whole maps. false trains all configurations on whole maps; "linear" heads always are.
+        halving: whether to choose the configuration of "attentive" and "non_local" heads by a short training on coarse
+            maps, with half the length, height and width (successive halving). Of 24 configurations, the 6 best on the
+            validation videos go on after 1/20 of the steps. After 1/5 of the steps, the best of the 6 is chosen, and
+            then trained from the start on whole maps. false trains all configurations on whole maps. "linear" heads
+            are always trained with all configurations.
         train_views: number of augmented clips of each training video.
         epochs: number of times that a head sees each training video, each time in a view drawn at random.
         min_steps: minimum number of training steps. It applies to small data sets, on which `epochs` gives fewer.

@@ -63,7 +63,7 @@ def _dense(node: Any) -> Any:
 
 
 def _frames_from(clips: Any, first: int, kernel: int, stride: int) -> Any:
-    """Return the frames that one time step of a convolution's kernel is multiplied by: one for each output frame.
+    """Return the input frames with which a convolution multiplies one time step of its kernel: one per output frame.
 
     Args:
         clips: padded input of the convolution (b c t h w).

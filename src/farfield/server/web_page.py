@@ -195,9 +195,9 @@ class _Handlers:
         return await self._attend(state, frame, (y, x))
 
     async def attend_to_any(self, state: dict[str, Any] | None, frame: float) -> list[Any]:
-        """Show the attention map of an automatically chosen point of the selected frame.
+        """Show each block's attention map of a point in the selected frame that is chosen automatically.
 
-        For each block, this is the point with the lowest entropy of attention.
+        The point may differ between blocks: it is the one whose attention in the block has the lowest entropy.
         """
         return await self._attend(state, frame, None)
 

@@ -41,7 +41,7 @@ class Movement:
         name: an action of the task `figures`, or a fidget.
         start: first frame.
         end: frame after the last.
-        times: number of times that a fidget is performed, at least 1.
+        times: number of times that the fidget is performed; 1 for an action.
     """
 
     name: str
@@ -128,7 +128,7 @@ def _draw_quiet(num_frames: int, rng: np.random.Generator) -> tuple[int, int]:
 
 
 def _draw_part(num_frames: int, acts: bool, quiet: tuple[int, int], rng: np.random.Generator) -> Part:
-    """Choose at random what a person does: actions in pairs (forward, reversed), fidgets, and pauses in between.
+    """Choose at random what a person does: actions, each followed by the same one reversed, fidgets and pauses.
 
     No action takes place in the frames `quiet` = [start, end). If `acts` is False, there are no actions at all.
     """

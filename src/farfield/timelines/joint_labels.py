@@ -26,7 +26,10 @@ def rank_labels_jointly(
 def joint_cells(
     cells: Float[np.ndarray, "cells classes"], labels: Sequence[str]
 ) -> tuple[Float[np.ndarray, "cells combinations"], list[str]]:
-    """Return the probabilities and labels of all combinations that are the most probable in at least one cell."""
+    """Return the probabilities and labels of all combinations that are the most probable in at least one cell.
+
+    A cell is a time interval of a timeline; `cells` has the class probabilities of each one.
+    """
     heads = _split(cells, labels)
     best = np.unique(np.stack([each.argmax(1) for each in heads], 1), axis=0)
     joint = np.prod([each[:, best[:, place]] for place, each in enumerate(heads)], axis=0)

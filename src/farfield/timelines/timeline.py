@@ -97,11 +97,11 @@ def make_timeline(
             allows it; see `score_windows`.
 
     Raises:
-        FarfieldError: if `options.window_seconds` is None and the network samples segments of a whole video, or for
-            options that do not fit the network, see `check_timeline_options`.
+        FarfieldError: if `options.window_seconds` is None and the network has no window length of its own, because it
+            samples frames from a whole video; or for options that do not fit the network, see
+            `check_timeline_options`.
         VideoError: if no window can be decoded, if no frame lies between `start_seconds` and `end_seconds`, or if the
-            video is shorter than a clip although `options.window_seconds` is None and the network's `short_clip` is
-            "refuse".
+            video is shorter than a clip, `options.window_seconds` is None, and the network's `short_clip` is "refuse".
     """
     check_timeline_options(options, model)
     windows = windows_of(

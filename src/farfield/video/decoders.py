@@ -47,7 +47,7 @@ class Video(Protocol):
         """Decode the frames at `indices`, in that order, as upright RGB. An index may occur more than once.
 
         `short_side_px` lets the decoder downscale frames to this short side in pixels, if their short side is at least
-        twice as long. None keeps the full size.
+        twice `short_side_px`. None keeps the full size.
         """
 
     def pictures(

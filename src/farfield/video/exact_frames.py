@@ -7,7 +7,7 @@ returned, wherever the container's seeking lands.
 AVI and raw streams store no timestamps, and the demuxer generates them. Generated timestamps ascend in decoding order.
 If there are B-frames, display order differs, and the generated timestamps are wrong. Therefore, if timestamps ascend in
 decoding order although the codec may reorder frames, no frame is dropped, and the timestamps of the decoder's output
-are checked. If they do not ascend, frames are identified by counting from the first frame instead.
+are checked. If the output's timestamps do not ascend, frames are identified by counting from the first frame instead.
 """
 
 from __future__ import annotations

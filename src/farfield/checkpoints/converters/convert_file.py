@@ -61,8 +61,9 @@ def convert_file(
     Args:
         path: checkpoint file: PySlowFast's .pyth, PyTorchVideo's hub files, MMAction2's and torchvision's .pth,
             Caffe2's .pkl.
-        labels: class names. If None, the names are Charades' class codes for PySlowFast's networks of Charades,
-            Kinetics-400's names for 400 classes, and numbers otherwise.
+        labels: class names. None for the names of the data set, as far as it is known: a network that PySlowFast
+            trained on Charades gets Charades' class codes, and any network of 400 classes Kinetics-400's names. The
+            classes of all other networks are numbered.
         options: settings that the file does not state; None for no settings. `clip` and `head` may also override
             settings in the file.
 
@@ -124,8 +125,8 @@ def describe_file(path: str | Path, options: ConversionOptions) -> SourceCheckpo
     The project is recognised by the names of the weights.
 
     Raises:
-        FarfieldError: for a file that cannot be read, has an unknown origin, or holds other weights besides the
-            network's.
+        FarfieldError: for a file that cannot be read, has an unknown origin, or also holds weights that do not
+            belong to the network.
     """
     content = read_file(path)
     if not isinstance(content, Mapping):

@@ -88,7 +88,7 @@ def find_video(source: AnnotationSource, video_id: str) -> str | None:
 
     Returns:
         Path relative to the root; `<id>.mp4` for a missing video. If several videos fit, the id is added to
-        `left_out`, and the result is None.
+        `source.left_out`, and the result is None.
     """
     stems = [stem for stem in (f"v_{video_id}", video_id) if stem in source.files_by_stem]
     if len(stems) > 1:

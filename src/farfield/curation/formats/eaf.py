@@ -96,10 +96,12 @@ class _Document:
 def read_eaf(source: AnnotationSource) -> Iterator[VideoRecord]:
     """Read an .eaf file of ELAN, or all .eaf files in a folder; yield a row for each annotation on tiers of one type.
 
-    `label_column` names the tier type, or a single tier. Without it, tiers that depend on another tier are not read.
+    `source.label_column` names the tier type, or a single tier. If it is None, the type is that of the tiers without a
+    parent tier, which must all have the same type.
 
     Raises:
-        FarfieldError: for a file in another format, times in other units, or several tier types without `label_column`.
+        FarfieldError: for a file in another format, times in other units than milliseconds, or tiers of several types
+            if `source.label_column` is None.
     """
     given = source.annotations
     files = sorted(given.rglob("*.eaf")) if given.is_dir() else [given]
@@ -122,7 +124,7 @@ def read_eaf(source: AnnotationSource) -> Iterator[VideoRecord]:
 def _rows(source: AnnotationSource, document: _Document, wanted: str | None) -> set[tuple[float, float, str]]:
     """Return (start, end, label), in seconds, of each annotation on the wanted tiers.
 
-    Annotations without usable times or text are added to `left_out`.
+    Annotations without usable times or text are added to `source.left_out`.
 
     Args:
         source: input of the reader.

@@ -215,9 +215,11 @@ def _rows(source: AnnotationSource, annotation: _Annotation, control: str | None
 def _paths_to_look_for(source: AnnotationSource, videos: list[str]) -> dict[str, list[str]]:
     """Return the paths to look for, for each video of the export.
 
-    The first is the path as given. If its file name begins with the 8 hexadecimal digits and the hyphen that Label
-    Studio adds to uploaded files, more paths follow: the video under the root that Label Studio would store under the
-    rest of the file name, if there is exactly one; and the rest of the file name.
+    The first is the path as given. Label Studio renames uploaded files: it replaces or removes some characters, and
+    adds a prefix of 8 hexadecimal digits and a hyphen. If the given file name has such a prefix, two more paths follow:
+
+    - the video under the root whose name becomes the given one, apart from the prefix, if there is exactly one;
+    - the given file name without the prefix.
     """
     originals: dict[str, list[str]] = defaultdict(list)
     for files in source.files_by_stem.values():

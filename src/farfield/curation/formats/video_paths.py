@@ -18,7 +18,7 @@ def locate_video(source: AnnotationSource, path: str) -> str | None:
 
     Returns:
         Path relative to `root`; `path` itself if the video is missing. If a step finds several files, `path` is added
-        to `left_out`, and the result is None.
+        to `source.left_out`, and the result is None.
     """
     if (source.root / path).is_file():
         return path

@@ -75,7 +75,7 @@ class Backbone(nn.Module):
         has_map: whether the features form a map over time and space; False for a network that pools them to (b c 1 1
             1).
         layers: for a network without residual stages, dotted module paths of its consecutive layers, such as those of a
-            transformer. Freezing and layer-wise learning rates count each of these layers as one.
+            transformer. Freezing and layer-wise learning rates treat each of these layers as one unit.
     """
 
     num_pathways = 1
