@@ -19,10 +19,11 @@ MIXED_PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")
 def check_mixed_precision(name: str) -> None:
     """Check that a value of Lightning's `Trainer(precision=)` is one of `MIXED_PRECISIONS`.
 
-    With others, such as "bf16-true", Lightning would also convert clips and the weights of norms, which need float32.
+    With any other value, such as "bf16-true", Lightning would also convert clips and the weights of norms, which need
+    float32.
 
     Raises:
-        FarfieldError: if it is another value.
+        FarfieldError: if it is none of these.
     """
     if name not in MIXED_PRECISIONS:
         raise FarfieldError(f"precision is {name}; it must be one of {', '.join(MIXED_PRECISIONS)}.")

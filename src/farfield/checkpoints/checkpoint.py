@@ -151,8 +151,8 @@ def load_network(path: str | Path) -> ActionNet:
     `farfield.load_model` loads a network and, by default, optimises it for inference.
 
     Args:
-        path: a checkpoint, a folder that `farfield export --to_folder` wrote, or a folder or name of a video encoder of
-            Hugging Face with a classifier.
+        path: a checkpoint; a folder that `farfield export --to_folder` wrote; or a Hugging Face video encoder with a
+            classifier, given by its folder or its name on huggingface.co.
 
     Raises:
         FarfieldError: as for `read_checkpoint`, `load_folder` and `load_hugging_face`, for an exported network, or if

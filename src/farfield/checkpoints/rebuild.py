@@ -74,7 +74,11 @@ def _why_invalid(model: Any) -> str | None:
 
 
 def differences(given: Mapping[str, Any], wanted: Mapping[str, Tensor]) -> str | None:
-    """Summarise how weights differ from a network's, with counts and examples; None if they do not differ."""
+    """Summarise how the weights `given` differ from the weights `wanted` of a network; None if they do not differ.
+
+    For each kind of difference (missing, unexpected, wrong shape, not a tensor), the text has the number of weights and
+    one of their names.
+    """
     no_weight = [name for name, value in given.items() if not isinstance(value, Tensor)]
     surplus = [name for name in given if name not in wanted and name not in no_weight]
     # PyTorch fills in the batch norms' counters; frozen ones have none.

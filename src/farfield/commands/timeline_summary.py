@@ -10,7 +10,7 @@ from farfield.reports.timeline_report_markdown import alarm_lines, headline
 
 
 def timeline_summary(report: dict[str, Any], folder: Path) -> str:
-    """Format the main metrics of a report of `farfield test --timeline`, and its path."""
+    """Format the main metrics of a report of `farfield test --timeline`, and the path of report.md in `folder`."""
     windows = report["timeline"]
     hop = "" if windows["hop_seconds"] is None else f", one every {windows['hop_seconds']:.3g} s"
     lines = [

@@ -66,9 +66,11 @@ class Inspected:
         sha256: content hash of the file, or of the pictures.
         thumbnails: grey thumbnails of 8 frames spread evenly over the video.
         decord: result of comparing some frames that decord and PyAV decode: "agrees"; "differs"; "cannot read it" if
-            decord fails; "not compared" if decord is known to be inexact on such a file. None if the job does not ask
-            for the comparison, or the video is a folder of pictures.
-        not_compared_reason: why decord is inexact on the file, if `decord` is "not compared"; None otherwise.
+            decord fails while it decodes; "not compared" if farfield does not use decord for this file, because decord
+            cannot open it or would return wrong frames. None if the job does not ask for the comparison, or the video
+            is a folder of pictures.
+        not_compared_reason: why farfield does not use decord for the file, if `decord` is "not compared"; None
+            otherwise.
         row_errors: for each row of the job, why it does not fit the video: a wrong number of frames, or a segment
             without frames; None for a row that fits.
         fallback_reason: why PyAV decoded the video, although the job's decoder was decord; None otherwise.
@@ -226,8 +228,9 @@ def compare_decoders(path: Path) -> tuple[DecordSays, str | None]:
     """Decode up to five frames of a video with decord and with PyAV, and compare them.
 
     Returns:
-        Result: "agrees", "differs", "cannot read it" (decord fails), or "not compared" (decord is known to be inexact
-        on such a file); and for "not compared" the reason, else None.
+        (result, reason). The result is "agrees", "differs", "cannot read it" (decord fails while it decodes), or "not
+        compared" (farfield does not use decord for this file: decord cannot open it, or would return wrong frames). The
+        reason is that of "not compared"; None for other results.
     """
     from farfield.video.decord_decoder import DecordVideo  # on first use, see `decoders`
 

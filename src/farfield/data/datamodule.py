@@ -53,9 +53,10 @@ class VideoDataModule(LightningDataModule):
         decoder: pyav, which decodes only the frames that are needed, or decord. With decord, PyAV still reads the files
             from which decord would return wrong frames; the log says how many files these are. Configs of earlier
             versions may spell pyav as PyAV.
-        memory_gb: size of the cache of decoded training frames, in 10^9 bytes, divided among the workers; 0 for no
-            cache. A small set of videos is decoded in the first epochs only. Over the epochs, every worker caches every
-            video: a video is stored num_workers times (once with num_workers 0).
+        memory_gb: total size of the caches of decoded training frames, in 10^9 bytes; 0 for no cache. Each worker has
+            its own cache, of an equal share. Over the epochs, every worker reads every video, so a video is stored
+            num_workers times (once with num_workers 0). If all videos fit into each cache, only the first epochs
+            decode.
         whole_videos: train and validate on whole videos, for manifests with several labelled segments per video. A
             training clip has the labels of the segments that overlap it, and a validation video has the labels of all
             its segments (the protocol of Charades). Needs a multilabel network. If false, each row counts as a separate
@@ -65,8 +66,8 @@ class VideoDataModule(LightningDataModule):
             of a class is the share of the clip's time that its segments cover. A row without label adds a video in
             which nothing happens. Validation scores windows that lie end to end over whole videos; a window has the
             classes that cover at least half of it. Needs a multilabel network.
-        negative_share: share of an epoch's clips that lie outside of all segments, with `untrimmed`; 0 for none. Half
-            of these clips are close to a segment, if they fit there.
+        negative_share: share of an epoch's clips that lie outside of all segments, with `untrimmed`; 0 for none. About
+            half of these clips are at most one clip length from a segment, in videos where this is possible.
         hard_negatives: CSV file of wrongly scored windows, from which `untrimmed` draws more clips. `farfield test
             --timeline --write_hard_negatives` writes this file for the training manifest.
         hard_negative_repeats: number of clips that an epoch draws from each window in hard_negatives. These clips
@@ -245,9 +246,11 @@ class VideoDataModule(LightningDataModule):
 
     @property
     def training_videos(self) -> TrainingVideos:
-        """Training videos (with `untrimmed`, sources of clips), then unlabelled videos.
+        """Labelled training videos, followed by the unlabelled videos.
 
-        The `Batch.indices` of training batches are indices into this list.
+        With `untrimmed`, the places from which clips are drawn come first, instead of the labelled videos: a row for
+        each segment, for the time of each video outside of its segments, and for each window in `hard_negatives`. The
+        `Batch.indices` of training batches are indices into this list.
         """
         return TrainingVideos(self.train_manifest, self.unlabelled)
 
@@ -259,8 +262,8 @@ class VideoDataModule(LightningDataModule):
         """Load one central view of each given validation video, as network input on the CPU.
 
         Args:
-            rows: rows of the validation manifest. With the option `untrimmed`, numbers of windows, each of which is
-                loaded instead of a video, see `ValidationWindows`.
+            rows: rows of the validation manifest. With the option `untrimmed`, views of windows are loaded, not of
+                videos, and `rows` are the numbers of the windows, see `ValidationWindows`.
         """
         assert self.val_manifest is not None
         if self.untrimmed_options.untrimmed:

@@ -118,10 +118,11 @@ class Manifest(Sequence[VideoRecord]):
         return digest.hexdigest()[:16]
 
     def provenance(self) -> dict[str, Any]:
-        """Return a dict of manifest (its path), hash (of its content), and the numbers videos, classes and missing.
+        """Return what identifies the manifest, as plain types for checkpoints, reports and experiment trackers.
 
-        Missing videos are those that `data subset` chose but did not find. For other manifests, their number is None.
-        All values have plain types, so that checkpoints, reports and experiment trackers can store them.
+        The keys are "manifest" (path), "hash" (content hash), and "videos", "classes" and "missing" (numbers of these).
+        Missing videos are those that `data subset` chose but did not find; None if their number is unknown, as for a
+        manifest that `data subset` did not write.
         """
         about = {"manifest": self.source, "hash": self.content_hash(), "videos": len(self), "classes": len(self.labels)}
         return about | {"missing": _count_missing(Path(self.source), about["hash"])}
@@ -178,8 +179,8 @@ def read_manifest(
     Args:
         path: CSV file.
         root: folder that the paths in the file are relative to; None for the folder of the manifest.
-        group_column: column that holds the group of each video. Unknown columns are an error, unless the file has
-            this column and its name is not "group"; then they are ignored.
+        group_column: column that holds the group of each video. If it is not "group", and the file has it, unknown
+            columns are ignored. Otherwise unknown columns are an error.
         needs_labels: whether the column `label` must be there.
 
     Raises:

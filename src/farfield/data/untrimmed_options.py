@@ -51,7 +51,10 @@ class UntrimmedOptions:
     def videos(
         self, manifest: Manifest, labels: Sequence[str], clip: ClipSpec, task: Task, *, whole_videos: bool
     ) -> UntrimmedVideos | None:
-        """Return the sources of training clips; None if `untrimmed` is not set.
+        """Return the places in the training videos from which clips are drawn; None if `untrimmed` is not set.
+
+        The places are the labelled segments, the time of each video outside of its segments, and the windows in
+        `hard_negatives`.
 
         Raises:
             FarfieldError: for incompatible settings, see also `UntrimmedVideos.of` and `read_hard_windows`.
@@ -83,7 +86,10 @@ class UntrimmedOptions:
         )
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the settings that must not change when a run is resumed. The value of one without effect is None."""
+        """Return the settings that must not change when a run is resumed, by name.
+
+        A setting that has no effect has the value None, for example "negative_share" without `untrimmed`.
+        """
         hard = None if self.hard_negatives is None else content_hash(self.hard_negatives)
         return {
             "untrimmed": self.untrimmed,

@@ -30,7 +30,7 @@ def class_metrics_content(
     Args:
         labels: label of each class.
         positives: number of videos of each class.
-        decisions: metrics of the decisions.
+        decisions: precision, recall and F1 of the yes-or-no decisions whether a video has a class.
         ranking: average precision and ROC-AUC of the scores.
         resampling: how the intervals were computed.
         by_group: whether the manifest has groups.

@@ -117,7 +117,7 @@ def video_scores(
 def canonical_path(video: Path) -> str:
     """Return a video's absolute path.
 
-    Symbolic links in the folder's path are resolved. If the video is itself a link, the link's name is kept, since the
-    target may be named by a hash.
+    Symbolic links in the folder's path are resolved. If the video is itself a link, the name of the link is kept, since
+    the file that it points to may have a hash as its name.
     """
     return str(video.parent.resolve() / video.name)

@@ -101,8 +101,8 @@ def fit_figure(figure: Figure, places: Mapping[Axes, tuple[float, float, float, 
 def names_with_numbers(labels: Sequence[str]) -> dict[str, str]:
     """Map each label to its text in tables.
 
-    The text is the label, except for a label with a character that is in no installed font. Plots show "class NUMBER"
-    for such a label, where NUMBER is the index of the class, from 0, and its text is "LABEL (class NUMBER)". With more
+    The text is usually the label. If the label has a character that is in no installed font, plots show "class NUMBER"
+    instead of it, where NUMBER is the index of the class, from 0. The text is then "LABEL (class NUMBER)". With more
     than `NAMED_CLASSES` classes, plots show no names, and every text is the label.
     """
     if len(labels) > NAMED_CLASSES:
@@ -187,7 +187,7 @@ def _plot_reliability(
     """Draw a reliability diagram of one or two calibrations, the second with temperature scaling.
 
     Args:
-        calibrations: for each, the expected error and the bins. A bin is (low edge, high edge, number of cases, mean
+        calibrations: (expected calibration error, bins) of each. A bin is (low edge, high edge, number of cases, mean
             probability of the cases, share of the cases that are true).
         across: label of the horizontal axis, which shows the mean probability.
         up: label of the vertical axis, which shows the share of true cases.

@@ -130,7 +130,7 @@ def _scores(pair: _Pair) -> tuple[Scores, Scores]:
 
 
 def _defined(drawn: Float[np.ndarray, " draws"]) -> Float[np.ndarray, " some"]:
-    """Drop the draws without a video of the split, which are NaN."""
+    """Drop the values that are NaN: those of bootstrap draws that contain no video of the split."""
     return drawn[~np.isnan(drawn)]
 
 

@@ -74,7 +74,10 @@ def timeline_content(result: TimelineResult) -> dict[str, Any]:
 
 
 def _windows(videos: list[VideoTimeline]) -> dict[str, Any]:
-    """Return the number of windows, their median length, and the median time from one window's start to the next."""
+    """Return the entries "windows" (number), "window_seconds" (median length) and "hop_seconds" of report.json.
+
+    "hop_seconds" is the median time from one window's start to the next; None if no video has two windows.
+    """
     lengths = np.concatenate([np.diff(video.windows)[:, 0] for video in videos])
     hops = np.concatenate([np.diff(video.windows[:, 0]) for video in videos])
     return {

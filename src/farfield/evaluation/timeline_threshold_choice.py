@@ -49,8 +49,9 @@ def choose_timeline_thresholds(
     A predicted segment that matches no true one at `tiou` is a false alarm. The candidates are the distinct
     probabilities of the class, and the values in `EVEN_CANDIDATES` between the lowest and the highest probability. If
     there are more than `max_probabilities` distinct probabilities, at most that many are tried: half of them are spread
-    evenly over the probabilities inside true segments of the class, and half over all probabilities. Of equally good
-    candidates, the one nearest to the middle of their widest range is chosen.
+    evenly over the probabilities inside true segments of the class, and half over all probabilities. If several
+    candidates are equally good, the widest range of neighbouring ones is taken, and of these the one nearest to the
+    middle of the range.
 
     Args:
         videos: class probabilities of each video over time.

@@ -13,7 +13,7 @@ _SECRET = re.compile(
 
 
 def without_passwords(text: str) -> str:
-    """Remove user names, passwords and the values of query keys such as `token` from the URLs in a text."""
+    """Remove user names, passwords, and values of query parameters such as `token` from the URLs in a text."""
     plain = re.sub(r"([a-z][a-z0-9+.-]*://)[^/?#\s]*@", r"\1", text, flags=re.IGNORECASE)
     return _SECRET.sub(r"\1...", plain)
 

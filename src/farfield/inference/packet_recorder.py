@@ -30,8 +30,9 @@ class RecordedClip:
     Attributes:
         key: key that was given to `begin`.
         path: the file; None if there is an error.
-        start_seconds: time of the first frame, which is a keyframe; None if there is an error.
-        end_seconds: end of the last frame; None if there is an error.
+        start_seconds: time of the clip's first frame, which is a keyframe, in seconds since the camera's first frame;
+            None if there is an error.
+        end_seconds: end of the clip's last frame, on the same clock; None if there is an error.
         error: why there is no file; None if the file was written.
     """
 
@@ -45,8 +46,8 @@ class RecordedClip:
 class PacketRecorder:
     """Recorder of clips of one camera. The decoding thread adds packets, and another thread begins and ends clips.
 
-    A clip starts with a keyframe. It ends at the latest when the connection breaks, because the packets of another
-    connection may not fit into its file.
+    A clip starts with a keyframe. It ends at the latest when the connection breaks, because the stream of another
+    connection may have another codec or size.
 
     Args:
         buffer_seconds: number of seconds for which packets are kept in memory, so that a clip can begin in the past.
@@ -96,7 +97,7 @@ class PacketRecorder:
         Args:
             key: key of the clip, for `extend` and `finished`.
             path: file to write.
-            start_seconds: time at which the clip should start.
+            start_seconds: time at which the clip should start, in seconds since the camera's first frame.
             until_seconds: time at which the clip should end, unless it is extended.
         """
         with self._lock:

@@ -57,7 +57,8 @@ class Prediction:
         model: name of the network's backbone; None if unknown.
         duration_seconds: length of the whole video; None if unknown.
         start_seconds: time of the first frame that was scored.
-        end_seconds: time of the last frame that was scored; with a timeline or hop, the end of the last window.
+        end_seconds: time of the last frame that was scored; with a timeline or the option `hop`, the end of the last
+            window.
         segments: the actions and their times; None without a timeline.
         error: why the video could not be read, or could be read only in part; None if it was read completely.
         note: why there is no timeline although one was requested; None otherwise.
@@ -70,7 +71,7 @@ class Prediction:
         feature_seconds: start and end, in seconds, of the part of the video that each row of features covers; None if
             there are no features. Not in the JSON.
         reaches_threshold: whether any class reaches its threshold, even one that is not in the ranking; None without
-            thresholds, with a timeline or hop, and for a prediction read from JSON. Not in the JSON.
+            thresholds, with a timeline or the option `hop`, and for a prediction read from JSON. Not in the JSON.
     """
 
     path: str

@@ -53,8 +53,8 @@ def attention_after_all_passes(activation: BlockActivation, attention: Attention
         attention: attention map of the position in the last pass.
 
     Returns:
-        The attention map, with the number of passes in its attribute `block`; None if the block is not criss-cross
-        attention or has only one pass.
+        The attention map, whose `block` is the block's name with the number of passes, such as "res4[1], 3 passes".
+        None if the block is not criss-cross attention or has only one pass.
     """
     block: Any = activation.block
     if not isinstance(block, CrissCrossAttention) or block.passes < 2:

@@ -41,9 +41,10 @@ class BlockExplanation:
         after_passes: attention map of the chosen position after all passes, for criss-cross attention with several
             passes; None otherwise.
         connections: strongest connections of the chosen position, from `shown`.
-        query: spread of the attention in `shown`: its entropy, and its mean distances in time and space.
-        mean: mean spread of the attention of all positions of a grid over the clip.
-        uniform: mean spread of the same positions if each attended uniformly to all keys that it can attend to.
+        query: spread of the attention of the chosen position, from `shown`: entropy, and mean distances in time and
+            space.
+        mean: spread of the attention, averaged over the positions of a grid that covers the clip.
+        uniform: `mean`, if each position attended equally to all keys that it can attend to. For comparison.
     """
 
     shown: AttentionMap
@@ -66,9 +67,10 @@ class Explanation:
         predicted: class with the highest probability, aggregated over views.
         label: explained class.
         seconds: time of each frame of the explained view, ascending.
-        activations: recorded inputs of the inserted blocks, and the blocks' effects on the score of `label`.
+        activations: for each inserted block, its recorded input, and its effect on the score of `label`.
         blocks: attention of each block that has attention maps over positions.
-        cams: Grad-CAM map of the requested stage; if none was requested, of each stage in `default_stages`.
+        cams: Grad-CAM maps: one of the requested stage or, if no stage was requested, one of each stage in
+            `default_stages`.
         evidence: class evidence over time, or a one-line reason why there is none.
         notes: one line for each part of the explanation that is missing or unusual.
         thresholds: threshold of each class of a multilabel network; None for other tasks.

@@ -38,7 +38,8 @@ class Connection:
 
     Attributes:
         t, h, w: middle of the place in the clip, in [0, 1).
-        weight: share of the query position's attention, with the sign of the attention weight.
+        weight: share of the query position's attention that the place gets; negative if the attention weight is
+            negative.
     """
 
     t: float
@@ -84,9 +85,9 @@ def draw_connections(
     only if it has at least a hundredth of the strongest connection's weight. Uniform attention has no arrows, and the
     picture says so.
 
-    The query position's frame is always shown. Together with the frames that get the most attention, it fills up to
-    about three quarters of the columns. Each remaining column shows the frame that is farthest in time from all frames
-    chosen before it. A place in a frame that is not shown is drawn in the nearest shown frame.
+    About three quarters of the columns, at most, show the query position's frame and the frames that get the most
+    attention. Each remaining column shows the frame that is farthest in time from all frames chosen before it. A place
+    in a frame that is not shown is drawn in the nearest shown frame.
 
     Args:
         frames: RGB frames of the clip.

@@ -100,7 +100,7 @@ def _has_kernels() -> bool:
 
 
 class _Product(torch.autograd.Function):
-    """Product a b, plus a bias: the same vector is added to every row (axis 0) or to every column (axis 1)."""
+    """Product a b, plus an optional bias vector: added to every row if `axis` is 0, to every column if it is 1."""
 
     @staticmethod
     def forward(ctx: Any, a: Tensor, b: Tensor, bias: Tensor | None, axis: int) -> Tensor:

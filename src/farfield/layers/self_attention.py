@@ -139,7 +139,10 @@ class SelfAttention(nn.Module):
         return torch.cat([perceptron_weights(some, key, self.w) for some in query.split(size, dim=1)], 1)
 
     def _halves(self, query: Tensor, key: Tensor) -> tuple[Tensor, Tensor]:
-        """Return a_i and b_j of w^T [q_i, k_j] = a_i + b_j."""
+        """Split the similarity w^T [query_i, key_j] into a_i + b_j; return a (b n) and b (b m).
+
+        a_i depends on the query only, and b_j on the key only.
+        """
         assert self.w is not None
         of_query, of_key = self.w.chunk(2)
         return (query * of_query).sum(-1), (key * of_key).sum(-1)

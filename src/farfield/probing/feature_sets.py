@@ -33,7 +33,7 @@ FORMAT = 1
 
 @dataclass
 class Planned:
-    """Plan of the features that a manifest's videos need. Some of them may be in the cache already.
+    """Which features to compute for a manifest's videos. Those in the cache already are not computed again.
 
     A sample is one augmented view (clip) of a training video, or all test views of a validation or test video.
 

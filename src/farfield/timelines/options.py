@@ -29,8 +29,8 @@ class TimelineOptions:
             actions. Use "nearest" for networks trained with `data.untrimmed`: they predict the fraction of the window
             in which each class happens.
         smooth_seconds: duration around each moment over which probabilities are averaged; 0 for no smoothing.
-        min_seconds: minimum length of a segment; one number, or a number for each label, with 0 for missing labels.
-            Shorter segments are merged into a neighbour or, if the network is multilabel, dropped.
+        min_seconds: minimum length of a segment: one number for all labels, or a number for each label (0 for a label
+            without a number). Shorter segments are merged into a neighbour or, if the network is multilabel, dropped.
         threshold: minimum probability of a moment's most probable class. Moments below it belong to no segment. For a
             `multi_head` network, it applies to the most probable combination, whose probability is the product over the
             heads. For a multilabel network, it is the threshold of every class. With 0, the thresholds that were chosen
@@ -44,10 +44,10 @@ class TimelineOptions:
             a number for each label as for `min_seconds`. Unless the network is multilabel, a gap in which another class
             is found stays open. Gaps are closed before short segments are merged or dropped.
         overlaps: "none" finds the segments of a class at its threshold only; segments of a class then do not overlap.
-            "soft_nms" and "merge" need a multilabel network. They find candidates at several levels up to the
-            threshold. The score of a candidate is its mean probability minus the mean probability just before and after
-            it. "soft_nms" keeps all candidates, and lowers a candidate's score if it overlaps a candidate with a higher
-            score; "merge" averages overlapping candidates.
+            "soft_nms" and "merge" need a multilabel network. They find candidate segments at several probability
+            levels: 1/n, 2/n, ..., n/n of the threshold, where n is `num_levels`. The score of a candidate is its mean
+            probability minus the mean probability just before and after it. "soft_nms" keeps all candidates, and lowers
+            a candidate's score if it overlaps a candidate with a higher score; "merge" averages overlapping candidates.
         num_levels: number of levels at which "soft_nms" and "merge" find candidates, from 1 to 100.
         soft_nms_sigma: width of the Gaussian by which "soft_nms" lowers scores. A smaller width lowers them more.
         min_score: minimum score of a segment, from 0 to 1. Segments below it are dropped.

@@ -47,7 +47,7 @@ class Distiller:
 
     @property
     def provenance(self) -> dict[str, Any]:
-        """Path and content hash of the teacher, its weight and the temperature, in plain types."""
+        """The teacher's path and content hash, its weight in the loss, and the temperature, as plain types."""
         chosen = {"teacher_weight": self.settings.teacher_weight, "temperature": self.settings.temperature}
         return self.teacher.provenance | chosen
 

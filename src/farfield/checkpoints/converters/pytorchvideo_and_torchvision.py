@@ -42,9 +42,9 @@ def describe_pytorchvideo(
         state: weights by PyTorchVideo's names.
         options: conversion options that the user sets.
         path: path of the checkpoint, for messages.
-        softmax_inside: True if the head applies a softmax to each window of the feature map, as PySlowFast's wrapper
-            does for every network. False for PyTorchVideo's own heads: a softmax per window is then assumed only for
-            the networks in `SOFTMAX_INSIDE`.
+        softmax_inside: whether the head of every network applies a softmax to each window of the feature map, as in
+            PySlowFast's wrapper. With False, only the heads of the networks in `SOFTMAX_INSIDE` do so, as in
+            PyTorchVideo.
     """
     last = max(int(match[1]) for match in (re.match(r"blocks\.([0-9]{1,2})\.", name) for name in state) if match)
     renamed = {_pytorchvideo_key(name, last): name for name in state}
@@ -86,7 +86,7 @@ def _fusion_options(found: SourceCheckpoint, name: str, options: ConversionOptio
 
 
 def pytorchvideo_clip(name: str) -> dict[str, Any]:
-    """Return the clip settings in which PyTorchVideo's model zoo differs from the backbone's defaults."""
+    """Return the crop size and the frame rate of PyTorchVideo's model zoo for the backbone `name`, as clip settings."""
     crop = zoo_crop(name)
     return {"test_crop_px": crop, "short_side_px": crop, "target_fps": 30.0}
 
@@ -127,7 +127,7 @@ def _torchvision_key(name: str, *, transformer: bool) -> str:
 
 
 def _identify(found: SourceCheckpoint, candidates: tuple[str, ...], options: ConversionOptions, path: Any) -> str:
-    """Return the name of the network's backbone: the user's, or the candidate whose weights have the same shapes.
+    """Return the name of the network's backbone: the user's choice, or a candidate with weights of the same shapes.
 
     If several candidates have these shapes, the first is returned, and `found.questions` gets a text that asks the user
     to choose one.
@@ -167,7 +167,10 @@ def _differing(name: str, shapes: dict[str, tuple[int, ...]], backbone_options: 
 
 @cache
 def _wanted_shapes(name: str, **backbone_options: Any) -> tuple[dict[str, tuple[int, ...]], int]:
-    """Return the shapes of all weights except the classifier's, and the classifier's number of input channels."""
+    """Return the shapes of the weights of a network with the backbone `name`, by weight name.
+
+    The classifier's weights are left out. Its number of input channels is the second value.
+    """
     with structure_only():
         backbone = BACKBONES[name](**backbone_options)
         embedding = backbone.make_embedding()

@@ -28,7 +28,8 @@ class AnnotationSource:
         label_column: column, attribute or field that holds the label, where there are several; None if none was given.
         columns: name of the column (or JSON key) for each manifest field, in formats without fixed columns.
         fps: frame rate of folders of pictures, and for converting frame numbers to seconds; None if none was given.
-        first_label: number of the first class, where labels are numbers; None to derive it from `labels`.
+        first_label: number of the first class, 0 or 1, where labels are numbers. None takes it from the file `labels`.
+            If that file has no numbers, it is 0, but a list without a label 0 is an error.
         unlabelled_as_none: whether to keep annotated videos without a label, as videos that show none of the classes;
             if False, they are left out.
         skipped: files under `root` that are not used. The scan of `root` adds files that are not videos; readers add
@@ -109,8 +110,8 @@ class Format:
     Attributes:
         read: reader; yields a row for each annotated video or segment, with a path relative to the root or absolute.
             A video that does not exist is yielded, too: `index_videos` reports it as missing.
-        annotations: name of the annotation files, which completes the message "Give ..."; None if the format has no
-            annotations.
+        annotations: what the user must give as annotations, such as "the list of the videos", for messages; None if the
+            format has no annotations.
         options: options that the format uses: any of labels, subset, split, label_column, columns, fps, first_label and
             unlabelled_as_none.
     """

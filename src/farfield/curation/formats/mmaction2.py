@@ -68,8 +68,8 @@ def _labels_of_frames(numbers: tuple[int, ...], frames: int, may_have_offset: bo
     Args:
         numbers: numbers after the path in the folder's line.
         frames: number of frames in the folder.
-        may_have_offset: whether lines may contain an offset, since each line about a folder has at least three
-            numbers.
+        may_have_offset: whether the numbers may start with an offset. This is possible only if every line about a
+            folder has at least three numbers.
     """
     if not may_have_offset or numbers[0] == frames:
         total, labels = numbers[0] if numbers else frames, numbers[1:]

@@ -32,10 +32,10 @@ def labelstudio_files(videos: Sequence[AnnotatedVideo], labels: Sequence[str], f
     """Return the files to write, as {name: content}: tasks.json and config.xml.
 
     Args:
-        videos: predicted videos. `actions` of a video are its actions with start and end; if this is None, `labels` of
-            the whole video are written.
+        videos: predicted videos. tasks.json has the `actions` of a video, with start and end; if they are None, it has
+            its `labels`.
         labels: all classes of the network.
-        folder: folder of the files; not used.
+        folder: output folder. It is not used here, only by the functions of other tools.
     """
     root = _documents_root(videos)
     tasks = [_task(video, root) for video in videos]
