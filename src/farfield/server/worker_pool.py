@@ -51,7 +51,7 @@ class WorkerPool:
 
     @property
     def alive(self) -> bool:
-        """Whether the pool accepts tasks. False from the death of an idle process to the next request."""
+        """Whether the pool accepts tasks. If an idle process dies, this is False until the next request restarts it."""
         return bool(self._pool.active)
 
     @property

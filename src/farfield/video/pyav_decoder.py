@@ -112,7 +112,7 @@ class PyAVVideo:
     def walk(self, start: int, stop: int, *, both_fields: bool = False) -> Iterator[tuple[int, VideoFrame]]:
         """Decode the frames [start, stop) in order; yield (place, frame), where the place is an index into `times`.
 
-        If the frame of a place is missing from the file, the previous frame is yielded again.
+        If the file lacks a frame between others, the previous frame is yielded again.
 
         Args:
             start: first place.
@@ -120,7 +120,8 @@ class PyAVVideo:
             both_fields: yield two frames for each interlaced frame, one per field, both with the same place.
 
         Raises:
-            av.FFmpegError, ValueError, MemoryError: if a frame is damaged or missing.
+            av.FFmpegError, ValueError, MemoryError: if a frame is damaged, or missing at the start or the end of
+                the video.
         """
         return self._decode(np.arange(start, stop), jump=False, both_fields=both_fields)
 
