@@ -2,7 +2,8 @@
 
 A training checkpoint holds more than a network, such as the optimiser, the parameters of losses, and averaged weights
 beside the trained ones. The weights are nested under a key (`state_dict`, `model_state_dict`), and their names have
-prefixes of wrappers (`model._orig_mod.module.stem.0.weight`). A network is recognised by the names of its first weights.
+prefixes of wrappers (`model._orig_mod.module.stem.0.weight`). A network is recognised by the names of its first
+weights.
 """
 
 from __future__ import annotations

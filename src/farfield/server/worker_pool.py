@@ -51,7 +51,7 @@ class WorkerPool:
 
     @property
     def alive(self) -> bool:
-        """Whether the pool accepts tasks. If an idle process dies, this is False until the next request restarts it."""
+        """Whether the pool accepts tasks. False after an idle process died, until a request restarts the pool."""
         return bool(self._pool.active)
 
     @property

@@ -80,7 +80,8 @@ class PyAVVideo:
                 side is at least twice as long; this saves memory and time. None keeps the full size.
 
         Raises:
-            av.FFmpegError, ValueError, MemoryError: if a frame is damaged or missing.
+            av.FFmpegError, ValueError, MemoryError: if a frame is damaged, or missing at the start or the end of
+                the video.
         """
         if indices.max() >= self._reader.index.num_held:
             raise ValueError(f"the video ends before frame {indices.max()}")
@@ -105,7 +106,8 @@ class PyAVVideo:
             (place, frame), with the frame as in the result of `frames`.
 
         Raises:
-            av.FFmpegError, ValueError, MemoryError: if a frame is damaged or missing.
+            av.FFmpegError, ValueError, MemoryError: if a frame is damaged, or missing at the start or the end of
+                the video.
         """
         return self._to_rgb(self._decode(places, jump=False), short_side_px)
 

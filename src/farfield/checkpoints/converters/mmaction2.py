@@ -100,7 +100,7 @@ def _section(config: Any, *names: str) -> dict[str, Any]:
 
 
 def _is_literal(config: Mapping[str, Any], name: str) -> bool:
-    """Return whether the config sets `name`, to a value that can be read without running the config."""
+    """Return whether the config sets `name` to a value that can be read without running the config."""
     return name in config and not isinstance(config[name], Unreadable)
 
 

@@ -67,7 +67,8 @@ def read_fiftyone(source: AnnotationSource) -> Iterator[VideoRecord]:
     `source.subset` chooses samples by tag. `source.label_column` chooses the field if several have labels.
 
     Raises:
-        FarfieldError: for a file in another format, or several fields without `source.label_column`.
+        FarfieldError: for a file in another format, a tag that no sample has, or several fields without
+            `source.label_column`.
     """
     path = _labels_file(source.annotations)
     content = checked(read_json(path, NEEDED), dict, f"{path}: its content")
