@@ -31,7 +31,8 @@ def write_folder(network: ActionNet, folder: Path, card: str) -> None:
     """Write a network's four files to a new folder. Call this inside `atomic_output`, which cleans up on an error.
 
     Args:
-        network: network whose batch norms are neither folded nor split, as `load_network` returns it.
+        network: network as `load_network` returns it: batch norms are neither folded into convolutions nor split by
+            `split_batch_norm`.
         folder: path that does not exist yet.
         card: content of README.md.
 

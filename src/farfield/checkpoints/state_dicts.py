@@ -1,8 +1,9 @@
 """Find a network's weights in a training checkpoint.
 
-A training checkpoint holds more than a network, such as the optimiser, losses with weights, and averaged weights beside
-the trained ones. The weights are nested under a key (`state_dict`, `model_state_dict`), and their names have prefixes
-of wrappers (`model._orig_mod.module.stem.0.weight`). A network is recognised by the names of its first weights.
+A training checkpoint holds more than a network, such as the optimiser, the parameters of losses, and averaged weights
+beside the trained ones. The weights are nested under a key (`state_dict`, `model_state_dict`), and their names have
+prefixes of wrappers (`model._orig_mod.module.stem.0.weight`). A network is recognised by the names of its first
+weights.
 """
 
 from __future__ import annotations
@@ -58,9 +59,10 @@ class NetworkState:
         container: key of the state dict in the file, such as "state_dict"; empty if the file itself is the state dict.
         prefix: prefix of the network's weight names in the state dict, such as "model.". Parts that wrappers insert
             (`WRAPPERS`) are left out.
-        beside: full names of weights in the same state dict that are not the network's. They may belong to a larger
-            network that contains it.
-        ignored: (name, reason) of each entry that is not part of the network.
+        beside: full names of weights in the same state dict that belong to no recognised network. The network may be a
+            part of a larger one that has these weights. Empty if the user chose the network.
+        ignored: (name, reason) of what is in neither `values` nor `beside`. Another network is one entry, with the name
+            "prefix*".
         notes: messages for the user: removed prefixes, and which of several networks was chosen.
     """
 
@@ -131,8 +133,8 @@ def find_network(content: Mapping[Any, Any], path: Any, take: str | None = None)
         path: path of the checkpoint, for messages.
         take: which of several networks to take: the key of its state dict ("ema_state_dict"), the prefix of its weight
             names ("model_ema"), or both ("state_dict.model_ema"). Other weights in the same state dict are then
-            ignored. None takes the trained network, not an average of its weights; among several trained networks, the
-            one whose state dict's key comes first in `_CONTAINERS`.
+            ignored. None takes the trained network, not an average of its weights. If there are several trained
+            networks, it takes the one in the state dict whose key comes first in `_CONTAINERS`.
 
     Returns:
         The network's weights. If no network is recognised, the weights of the largest state dict, by their full names.

@@ -45,7 +45,10 @@ class Failure(NamedTuple):
 
 
 class Batch(NamedTuple):
-    """A batch of uint8 clips (b v t h w c) from a worker; on the device, they become normalised float (b*v 3 t h w)."""
+    """A batch of uint8 clips (b v t h w c), with v views of each clip or video.
+
+    After the transfer to the device, the clips are normalised float (b*v 3 t h w).
+    """
 
     clips: UInt8[Tensor, "b v t h w c"] | Float[Tensor, "bv c t h w"]
     labels: Int[Tensor, " b"] | Float[Tensor, "b classes"]
@@ -80,10 +83,10 @@ class TrainingClips(Dataset[Batch]):
         cache_bytes: size in bytes of each loading process's cache of decoded frames; 0 for no cache.
         flip_labels: label of mirrored clips, for each class whose label changes when a clip is mirrored.
         task: task of the network.
-        clip_targets: computes a clip's targets from the labelled segments of its video; None if a clip has the labels
-            of its manifest row.
-        untrimmed: sources and targets of the clips of untrimmed videos; `manifest` must then be `untrimmed.sources`.
-            None for trimmed videos.
+        clip_targets: computes a clip's targets from the labelled segments of its video; None if every clip has the
+            labels of its manifest row.
+        untrimmed: where clips are drawn from in untrimmed videos, and their targets. `manifest` must then be
+            `untrimmed.sources`. None for trimmed videos.
         teacher: input format of the teacher, for `Batch.teacher_clips`; None without a teacher.
         unlabelled: videos without label, whose rows follow those of `manifest`; None if there are none.
 
@@ -244,15 +247,15 @@ class TrainingClips(Dataset[Batch]):
         )
 
     def _name_empty_class(self, failures: list[Failure], begin: int, wanted: int, taken: int) -> None:
-        """Set `Failure.empty_class` if no video of the drawn video's class can be read.
+        """Set `Failure.empty_class` if no video of the wanted video's class can be read.
 
-        This is so if a video of another class replaced the drawn video. The field is set to the class of the drawn
-        video, in the failures of all videos of this class. For multilabel and multi_head tasks, it stays None.
+        This is so if the loaded video has another class. The field is then set to the wanted class, in the failures of
+        all videos of this class. For multilabel and multi_head tasks, it stays None.
 
         Args:
-            failures: failures of the batch so far.
-            begin: index of the first failure since the drawn video was tried.
-            wanted: row of the video that the sampler drew.
+            failures: failures of the batch so far; changed in place.
+            begin: index in `failures` of the wanted video's failure.
+            wanted: row of the wanted video, which the sampler drew.
             taken: row of the video that was loaded.
         """
         target = self.targets[wanted]

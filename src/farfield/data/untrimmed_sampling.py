@@ -1,8 +1,8 @@
 """Choose where training clips of untrimmed videos start: at a segment, outside of all segments, or in a hard window.
 
-A hard window is a window that a network scored wrongly (see `hard_negatives.py`). The functions are pure functions of
-times, segments and a random generator. A clip's place is the position at which it begins in the video's stream of
-frames (see `frame_sampling.py`).
+A hard window is a window that a network scored wrongly (see `hard_negatives.py`). Clips are sampled from a stream of
+frames: the video's own frames, or the video resampled to another frame rate (see `frame_sampling.py`). A clip's place
+is the position in the stream at which it begins.
 """
 
 from __future__ import annotations
@@ -27,13 +27,14 @@ class NoFreeTime(FarfieldError):
 def clip_bounds(
     times: Float[np.ndarray, " frames"], stream: Int[np.ndarray, " stream"], spec: ClipSpec
 ) -> Float[np.ndarray, "places 2"]:
-    """Return start and end, in seconds, of all clips: row k is the clip that begins at position k of the stream.
+    """Return start and end, in seconds, of all clips of a video. Row k is the clip that begins at stream position k.
 
+    The stream is what clips are sampled from: the video's own frames, or the video resampled to another frame rate.
     A clip ends when its last frame ends. Both columns ascend. A stream that is not longer than a clip gives one row.
 
     Args:
         times: start time of each frame of the video.
-        stream: frame of the video at each position of the stream.
+        stream: index of the video's frame at each position of the stream, from `stream_frames`.
         spec: input format of the network.
     """
     count = max(len(stream) - spec.span + 1, 1)

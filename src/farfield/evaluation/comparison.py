@@ -115,7 +115,7 @@ def check_single_label(*runs: ScoredRun) -> None:
 
 
 def paired_scores(run_a: ScoredRun, run_b: ScoredRun) -> tuple[Scores, Scores, int]:
-    """Return both runs' scores of their shared videos, and the number of videos left out.
+    """Return both runs' scores of their shared videos, and the number of videos that only one run scored.
 
     The order of videos and classes is that of run A.
 

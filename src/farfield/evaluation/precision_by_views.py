@@ -37,7 +37,7 @@ def precision_by_views(
         view_probabilities: class probabilities of each view.
         targets: True where the video has the class.
         method: how views are aggregated: "mean" or "max" of the probabilities.
-        draws: number of random orders; large tests use fewer.
+        draws: maximum number of random orders. To save time, fewer are used if the test is large.
     """
     count = view_probabilities.shape[1]
     draws = max(1, min(draws, _MAX_CELLS // max(view_probabilities.numel(), 1)))

@@ -6,10 +6,10 @@ clips of a group (source video, film, person), in whatever split they are, are d
 a video, in all splits that test it (cluster bootstrap; Davison and Hinkley, "Bootstrap Methods and their Application",
 1997, section 3.8).
 
-Let m_s be the metric of split s. Let w_s be the number of draws of videos of split s in a resample, divided by the
-number of these videos (1 on average). The metric of a resample is sum_s w_s m_s / sum_s w_s, and thus the mean of the
-splits if all videos are drawn once. The weights matter where a split has few groups: a split of one group counts as
-often as its group is drawn, and not at all in resamples without it.
+In a resample, let m_s be the metric of split s. Let w_s be how often videos of split s are drawn in all, divided by the
+number of videos in the split (1 on average). The metric of the resample is sum_s w_s m_s / sum_s w_s. If all videos are
+drawn once, it is the mean over the splits. The weights matter where a split has few groups: a split of one group counts
+as often as its group is drawn, and not at all in resamples without it.
 
 The networks are fixed: the intervals do not include the variation between trainings.
 """
@@ -108,7 +108,10 @@ def resample_splits(
 
 
 def _totals(split: SplitValues, units: Int[Tensor, " n"], count: int) -> tuple[Tensor, Tensor]:
-    """Sum the values, and count the videos, of each class in each unit: two sparse matrices (classes, units)."""
+    """Return, for each class and unit, the sum of the values and the number of videos.
+
+    Both are sparse matrices (classes, units). `count` is the number of units in all splits together.
+    """
     n = len(split.values)
     classes = torch.zeros(n, dtype=torch.int64) if split.classes is None else torch.from_numpy(split.classes).long()
     places, size = torch.stack([classes, units]), (int(classes.max()) + 1, count)

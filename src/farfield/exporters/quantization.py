@@ -81,13 +81,13 @@ class MultilabelAccuracy:
 
 
 def quantize(path: Path, spec: ClipSpec, takes_frames: bool, clips: Sequence[ReferenceClip]) -> Any:
-    """Quantize the graph of an OpenVINO file to 8 bits.
+    """Return the graph of an OpenVINO file, quantised to 8 bits, as an `openvino.Model`.
 
     Args:
         path: .xml file of the float graph.
         spec: clip settings of the network.
         takes_frames: whether the graph takes uint8 frames and normalises them itself.
-        clips: clips to choose the ranges on.
+        clips: clips from which the ranges of the 8-bit activations are determined.
 
     Raises:
         FarfieldError: if NNCF is not installed.

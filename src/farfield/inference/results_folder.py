@@ -39,7 +39,8 @@ def check_extras(extras: Sequence[str], *, timeline: bool) -> None:
     """Check that the kinds of extra files exist, and that a timeline is requested if one of them needs it.
 
     Raises:
-        FarfieldError: for an unknown kind, or for subtitles or files of a labelling tool without a timeline.
+        FarfieldError: for an unknown kind, or if no timeline is requested for subtitles or for a labelling tool that
+            needs one.
     """
     for extra in extras:
         if extra not in get_args(Extra):
@@ -253,10 +254,10 @@ class Results:
 
 
 def _flat(settings: dict[str, Any]) -> dict[str, Any]:
-    """Return the settings as one flat dictionary, to compare them with others.
+    """Return the settings of a run as one flat dict, to compare them with those of another run.
 
-    `settings` holds two dictionaries, "views" and "windows". Their values are moved to the top level, and "timeline"
-    says whether there are windows.
+    The entries of the dicts "views" and "windows" are moved to the top level. The added entry "timeline" is True if
+    `settings["windows"]` is not None.
     """
     flat = {name: value for name, value in settings.items() if not isinstance(value, dict) and name != "windows"}
     for group in settings.values():

@@ -121,7 +121,7 @@ def check_position(position: Position | None) -> None:
 
 @torch.no_grad()
 def attention_rows(activation: BlockActivation, position: Position | None = None) -> list[AttentionMap]:
-    """Compute an attention map for each position of a grid over the clip.
+    """Compute an attention map for each position of a grid over the clip, with `GRID` positions along each axis.
 
     Args:
         activation: recorded input of a block with attention over positions.

@@ -58,7 +58,8 @@ def write_explanation(
     Args:
         explanation: explanation to write.
         out: output folder; created if it does not exist.
-        connections: maximum number of arrows for each block.
+        connections: maximum number of arrows for each block in the image of the attention. Arrows point from the
+            chosen position to those that it attends to most.
         top_k: number of classes in plots and tables.
 
     Returns:

@@ -94,6 +94,7 @@ def momentum_from_decay(decay: float) -> float:
     return 1 - decay
 
 
+# The docstring is a template: subclasses fill in {axes}.
 class _BatchNorm(BatchNormBase):
     """Batch normalisation per channel, for inputs ({axes}).
 
@@ -144,7 +145,7 @@ class _BatchNorm(BatchNormBase):
         output's gradient, and silently compute the gradients of x, gamma and beta from permuted values (seen in torch
         2.14). Two examples:
 
-        - x is a single clip, made from rows (1 n c).
+        - x is a single clip, and a transposed view of an array (1, n, c) of n positions.
         - x is contiguous, and the output's gradient is channels-last after residual sums and pooling.
 
         So the output's gradient is converted to the memory format of x.

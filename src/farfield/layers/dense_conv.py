@@ -5,9 +5,9 @@ space. A processor's matrix units take 32 numbers per row in bfloat16, so they s
 padding channels. `DenseConv3d` therefore turns positions into channels:
 
 - in space, the input is cut into blocks of s x s positions, and the positions of a block become channels
-- in time, the kt frames under the kernel become channels
+- in time, the frames under the kernel become channels; their number is the kernel's length kt
 
-The result is the same sum over kt s s C channels, as a convolution with stride 1 and a smaller kernel. This is the
+A convolution over these kt s s C channels, with stride 1 and a smaller kernel, gives the same result. This is the
 "space-to-depth" of MLPerf's ResNet-50 (Ying et al., "Image Classification at Supercomputer Scale", 2018), extended to
 time. The overhead is multiplications by the zeros that pad the kernel to a multiple of s.
 

@@ -33,9 +33,10 @@ class OperatingPoint:
         thresholds: threshold of each class, by label. None if no threshold satisfies the rule, or the class had no
             validation video.
         validation_videos: number of videos that the thresholds were chosen on.
-        detections: number of detections of each class at its threshold, right and wrong ones, by label; None for a
-            class without a threshold. A detection is a validation video that reaches the threshold; on timelines, a
-            predicted segment. `detections` itself is None if it was read from a file of a version before 0.2.
+        detections: by label, the number of validation videos that reach the class's threshold, with or without this
+            class; on timelines, the number of predicted segments, right or wrong. The number is None for a class
+            without a threshold. The mapping itself is None if the operating point was read from a file of a version
+            before 0.2.
     """
 
     rule: str

@@ -12,7 +12,7 @@ from farfield.errors import FarfieldError
 
 
 def how_lists_end(option: str) -> str:
-    """Explain, for an error message, which words are the values of a list option."""
+    """Return a sentence for error messages: which words of a command are read as values of a list option."""
     return f"All words after {option} are its values: put files before it."
 
 

@@ -14,8 +14,8 @@ def render_timeline_report(report: Mapping[str, Any], shown_names: Mapping[str, 
     Args:
         report: content of report.json.
         shown_names: name that the tables show for each label.
-        shown_videos: number of videos in the table of videos and in the picture timelines.png, which report.md embeds:
-            those with the worst results.
+        shown_videos: number of videos to show, those with the worst results. They are in the table of videos, and in
+            the picture timelines.png that report.md embeds.
     """
     names = list(report)
     return render(
@@ -33,7 +33,7 @@ def render_timeline_report(report: Mapping[str, Any], shown_names: Mapping[str, 
 def headline(report: Mapping[str, Any]) -> dict[str, Mapping[str, float | None]]:
     """Return the main metrics by display name.
 
-    Each is a dict with "value", and the interval's "low" and "high", as fractions; None if undefined.
+    Each metric is a dict with "value", and the interval's "low" and "high", as fractions, which are None if undefined.
     """
     detection, segments, frames = report["average_precision"], report["segments"], report["frames"]
     at = _by_tiou(report)

@@ -51,7 +51,7 @@ class WorkerPool:
 
     @property
     def alive(self) -> bool:
-        """Whether the pool accepts tasks. False from the death of an idle process to the next request."""
+        """Whether the pool accepts tasks. False after an idle process died, until a request restarts the pool."""
         return bool(self._pool.active)
 
     @property

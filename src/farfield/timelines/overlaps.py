@@ -1,4 +1,4 @@
-"""Two ways to handle overlapping candidates of a class: soft-NMS lowers their scores, weighted fusion averages them."""
+"""Handle overlapping candidate segments of a class: soft-NMS lowers their scores, weighted fusion averages them."""
 
 from __future__ import annotations
 
@@ -51,18 +51,18 @@ def soft_nms(
 def merge_overlapping(
     starts: Float[np.ndarray, " n"], ends: Float[np.ndarray, " n"], scores: Float[np.ndarray, " n"], num_levels: int
 ) -> tuple[Float[np.ndarray, " m"], Float[np.ndarray, " m"], Float[np.ndarray, " m"]]:
-    """Average candidates that overlap: weighted boxes fusion, Solovyev et al., Image and Vision Computing 2021.
+    """Average candidate segments that overlap: weighted boxes fusion, Solovyev et al., Image and Vision Computing 2021.
 
     Candidates are taken by score, highest first. Each candidate joins the group whose average it overlaps most, if the
     tIoU of candidate and average is above `MERGE_OVERLAP`; otherwise it starts a new group. The average is weighted by
     the scores. A group's score is the mean score of its n candidates, times min(n / `num_levels`, 1). A segment that is
-    found at one level only thus gets a low score. Ties go to the first candidate.
+    found at only one of several probability thresholds (levels) thus gets a low score. Ties go to the first candidate.
 
     Args:
         starts: start of each candidate in seconds.
         ends: end of each candidate in seconds, later than its start.
         scores: score of each candidate, at least 0.
-        num_levels: number of probability levels at which candidates were searched.
+        num_levels: number of probability thresholds at which candidates were searched.
 
     Returns:
         Start, end and score of each group, in the order in which the groups were started.

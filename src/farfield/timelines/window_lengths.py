@@ -18,7 +18,7 @@ def check_window_lengths(spec: ClipSpec | None, hop_seconds: float | None, windo
 
     Raises:
         FarfieldError: if hop_seconds or window_seconds is not positive and finite, or if window_seconds is None and the
-            network samples segments of a whole video.
+            network has no default: its clips are sampled from the whole video.
     """
     for name, given in (("hop", hop_seconds), ("window", window_seconds)):
         if given is not None and not 0 < given < math.inf:

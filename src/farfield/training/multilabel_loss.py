@@ -32,7 +32,7 @@ def multilabel_loss(
 
     Args:
         logits: output of the network.
-        batch: targets, and how the clips were mixed.
+        batch: clips with the targets of each class. It also says how the clips were mixed.
         label_smoothing: smooths the targets 0 and 1 by half this value each; 0.1 makes them 0.05 and 0.95.
         pos_weight: weight w of each class's positives; None for weights of 1.
         focal_gamma: gamma; 0 for the cross entropy.

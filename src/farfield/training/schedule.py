@@ -55,10 +55,10 @@ class PreviousSchedule:
 
     Attributes:
         step: optimiser steps done.
-        total_steps: step at which the schedule ends; None if unknown, or if the run has no end.
+        total_steps: step at which the learning-rate schedule ends; None if unknown, or if the run has no end.
         steps_per_epoch: optimiser steps in an epoch; None if unknown, in which case it is assumed unchanged.
-        run_steps: step at which the run would have ended without this resume; None if unknown, or if the run has no
-            end. It differs from `total_steps` if an earlier resume changed the end of the run, but not of the schedule.
+        run_steps: step at which the run was to end; None if unknown, or if the run has no end. An earlier resume may
+            have changed this end without changing the schedule. It then differs from `total_steps`.
     """
 
     step: int

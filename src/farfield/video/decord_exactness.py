@@ -3,8 +3,9 @@
 decord opens many files that it does not read correctly. It seeks to wrong frames in the containers AVI, MPEG program
 stream, MPEG transport stream and WMV; with the codecs HEVC, MPEG-4 part 2 and MPEG-2; in open groups of pictures; and
 where timestamps are missing or wrong. Its frame numbers also count pictures that are never shown, and frames that
-an edit list leaves out. It stretches frames after a change of size. It does not mirror frames, deinterlace them, map
-HDR to BT.709, or make pixels square. It fails on a few small widths. This module refuses all such files.
+an edit list leaves out. It stretches frames after a change of size. It does not mirror frames as the display matrix
+demands, deinterlace them, map HDR to BT.709, or make pixels square. It fails on a few small widths. This module refuses
+all such files.
 """
 
 from __future__ import annotations

@@ -80,7 +80,8 @@ class PyAVVideo:
                 side is at least twice as long; this saves memory and time. None keeps the full size.
 
         Raises:
-            av.FFmpegError, ValueError, MemoryError: if a frame is damaged or missing.
+            av.FFmpegError, ValueError, MemoryError: if a frame is damaged, or missing at the start or the end of
+                the video.
         """
         if indices.max() >= self._reader.index.num_held:
             raise ValueError(f"the video ends before frame {indices.max()}")
@@ -105,14 +106,15 @@ class PyAVVideo:
             (place, frame), with the frame as in the result of `frames`.
 
         Raises:
-            av.FFmpegError, ValueError, MemoryError: if a frame is damaged or missing.
+            av.FFmpegError, ValueError, MemoryError: if a frame is damaged, or missing at the start or the end of
+                the video.
         """
         return self._to_rgb(self._decode(places, jump=False), short_side_px)
 
     def walk(self, start: int, stop: int, *, both_fields: bool = False) -> Iterator[tuple[int, VideoFrame]]:
         """Decode the frames [start, stop) in order; yield (place, frame), where the place is an index into `times`.
 
-        If the frame of a place is missing from the file, the previous frame is yielded again.
+        If the file lacks a frame between others, the previous frame is yielded again.
 
         Args:
             start: first place.
@@ -120,7 +122,8 @@ class PyAVVideo:
             both_fields: yield two frames for each interlaced frame, one per field, both with the same place.
 
         Raises:
-            av.FFmpegError, ValueError, MemoryError: if a frame is damaged or missing.
+            av.FFmpegError, ValueError, MemoryError: if a frame is damaged, or missing at the start or the end of
+                the video.
         """
         return self._decode(np.arange(start, stop), jump=False, both_fields=both_fields)
 

@@ -1,8 +1,8 @@
 """Derive network options from checkpoints of MMAction2's Recognizer3D with I3D head: ResNet3d and ResNet3dSlowOnly.
 
-The non-local blocks are mmcv's. If sub_sample is set, keys are pooled after the projection. The last convolution has
-no bias if a norm follows it. Softmax affinities are scaled only if use_scale is set; dot products are always divided by
-the number of keys. The head averages the whole feature map and classifies once.
+The non-local blocks are mmcv's. A block with sub_sample pools its keys after the projection. A block's last convolution
+has no bias if a norm follows it. Softmax affinities are scaled only if use_scale is set; dot products are always
+divided by the number of keys. The head averages the whole feature map before it classifies.
 """
 
 from __future__ import annotations
@@ -100,7 +100,7 @@ def _section(config: Any, *names: str) -> dict[str, Any]:
 
 
 def _is_literal(config: Mapping[str, Any], name: str) -> bool:
-    """Return whether the config assigns `name` a literal value."""
+    """Return whether the config sets `name` to a value that can be read without running the config."""
     return name in config and not isinstance(config[name], Unreadable)
 
 
@@ -133,8 +133,9 @@ def _block_options(
 ) -> dict[str, Any]:
     """Return the options of the non-local blocks.
 
-    If neither the config, the weights' shapes nor the user state the pairwise function and whether it is scaled,
-    `found.questions` gets a text that asks the user for them.
+    The pairwise function is taken from the config, the weights' shapes or the user's options. If none of them states
+    it, a text that asks the user for it is added to `found.questions`. The text is also added if the user's options
+    state embedded_gaussian without `scale`, and the config has no settings of the blocks.
     """
     block_options = block_options_by_shape(shapes, path)
     # With sub_sample, g is a Sequential of projection and pooling, which shows in its names.

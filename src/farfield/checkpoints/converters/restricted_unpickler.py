@@ -7,8 +7,8 @@ function that the file names only if it is in `_ALLOWED`.
 
 This module uses two private APIs, each with a test in test_private_apis.py: `pickle._Unpickler`, the unpickler written
 in Python, and functions of `torch._utils`, to which pickles of tensors refer. The public unpickler, written in C, is
-unsuitable: a subclass cannot override single instructions, and a large index in the file makes it allocate any amount
-of memory.
+unsuitable: a subclass cannot override single instructions, and a large memo index in the file makes it allocate any
+amount of memory.
 """
 
 from __future__ import annotations

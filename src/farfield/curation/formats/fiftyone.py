@@ -63,11 +63,12 @@ FIELDS = {
 def read_fiftyone(source: AnnotationSource) -> Iterator[VideoRecord]:
     """Read samples.json, labels.json or manifest.json of FiftyOne.
 
-    The classifications of a video form one row for the whole video. Each temporal detection is a row. `subset` chooses
-    samples by tag. `label_column` chooses the field if several have labels.
+    The classifications of a video form one row for the whole video. Each temporal detection is a row.
+    `source.subset` chooses samples by tag. `source.label_column` chooses the field if several have labels.
 
     Raises:
-        FarfieldError: for a file in another format, or several fields without `label_column`.
+        FarfieldError: for a file in another format, a tag that no sample has, or several fields without
+            `source.label_column`.
     """
     path = _labels_file(source.annotations)
     content = checked(read_json(path, NEEDED), dict, f"{path}: its content")
