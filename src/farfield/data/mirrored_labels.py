@@ -28,9 +28,10 @@ def flipped_labels(
     Args:
         labels: class names.
         augmentation: settings of the flip, and the classes that are never mirrored.
-        given: pairs of classes that swap labels, each in one or both directions. None to find the pairs: two classes
-            whose names become equal if "left" and "right" are swapped in one of them. The pairs found are logged, as
-            are mirrored classes with "left" or "right" in their names that are in no pair.
+        given: dict from one class of a pair to the other class, with which it swaps labels; the other direction may be
+            given, too. None to find the pairs: two classes whose names become equal if "left" and "right" are swapped
+            in one of them. The pairs found are logged, as are mirrored classes with "left" or "right" in their names
+            that are in no pair.
 
     Raises:
         FarfieldError: for a pair that has an unknown class or twice the same class; for a class that is in two pairs,
