@@ -175,7 +175,8 @@ def _fitting(source: AnnotationSource, path: str) -> tuple[int, list[str]]:
     """Find the files that fit a path of an export best, as `find_videos` defines it.
 
     Returns:
-        (number of trailing parts that the path shares with these files, paths of the files relative to `root`).
+        (shared, files): number of trailing folders that the path shares with the files, plus 1 if the file names are
+        equal; and the paths of the files, relative to `root`.
     """
     wanted = PurePosixPath(path.replace("\\", "/"))
     videos = source.files_by_stem.get(wanted.stem, [])
