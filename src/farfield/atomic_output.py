@@ -1,4 +1,4 @@
-"""Atomic writes of a new file or folder, and of further new files in the same parent folder.
+"""Atomic writes of a new file or folder, and of other new files beside it.
 
 Output is written to a temporary folder on the same file system, and moved when complete. An error or Ctrl-C leaves the
 destination unchanged.
@@ -64,7 +64,7 @@ def atomic_output(out: Path) -> Iterator[Path]:
 def _move(stage: Path, out: Path) -> None:
     """Move all files and folders in `stage` to the folder of `out`.
 
-    `out` is moved last, so once it exists, the others are in place, too.
+    The file or folder with the name of `out` is moved last. Once `out` exists, the others are in place, too.
     """
     parts = sorted(stage.iterdir(), key=lambda part: part.name == out.name)
     refuse_existing(*(out.with_name(part.name) for part in parts))

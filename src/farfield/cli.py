@@ -24,7 +24,7 @@ class Command:
     Attributes:
         function: the command's function, as "module:function".
         summary: one line for the overview of all commands.
-        positionals: name of each positional parameter, and its `nargs` as in argparse; None for exactly one value.
+        positionals: dict from each positional parameter's name to its `nargs` of argparse; None for exactly one value.
     """
 
     function: str

@@ -1,4 +1,4 @@
-"""Make farfield networks from video encoders, with their classifiers, that Hugging Face's `transformers` saved.
+"""Make farfield networks from video encoders and video classifiers that Hugging Face's `transformers` saved.
 
 The weights are loaded into the classes of `transformers`, which also accept the weight names of its earlier versions.
 """

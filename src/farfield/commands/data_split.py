@@ -17,6 +17,7 @@ def split(*, json: bool = False, **options: Any) -> int:
 
     Args:
         json: print the result as JSON.
+        options: further options, those of `split_manifest`.
     """
     made = split_manifest(**options)
     if made.siblings is not None:

@@ -96,18 +96,19 @@ def test(
             the report (Guo et al., ICML 2017). The temperature does not change the ranking of the classes. Null for no
             temperature.
         choose_threshold: rule by which a threshold is chosen for each class on the videos of calibrate_on, and written
-            into the checkpoint: f1 (highest F1), precision=0.95 (highest recall with at least this precision),
-            recall=0.9 (highest precision with at least this recall) or false_alarms_per_hour=1 (highest recall with at
-            most this many false alarms of the class per hour of video). The numbers are examples. The report has the
+            into the checkpoint: f1 (highest F1), precision=0.95 (highest recall with a precision of at least 0.95),
+            recall=0.9 (highest precision with a recall of at least 0.9) or false_alarms_per_hour=1 (highest recall with
+            at most 1 false alarm of the class per hour of video). Other numbers can be given. The report has the
             precision and recall at these thresholds on the tested videos. Null for the thresholds that the checkpoint
-            has, if any. With --timeline, the thresholds for timelines are chosen, on the segments of calibrate_on.
+            has, if any. With --timeline, thresholds for timelines are chosen instead, on the segments of calibrate_on.
         timeline: compare the segments found in whole videos with the manifest's segments. A video may have several
             rows.
         write_hard_negatives: CSV file for the windows that were scored wrongly; needs --timeline. In such a window, a
             class was predicted though none of its segments overlaps the window, or missed though its segments cover the
-            whole window. Training on untrimmed videos shows these windows more often (data.hard_negatives), so the
+            whole window. With this file as data.hard_negatives, training draws more clips from these windows, so the
             manifest is normally that of the training videos.
         json: print the report as JSON.
+        options: further options, those of `TimelineOptions`.
     """
     # Imported late, because they import PyTorch and Lightning: --help answers without them.
     from farfield.commands.test_summary import test_summary, thresholds_line

@@ -29,7 +29,8 @@ def check_live(format: Format, *, alarms: bool, **others: object) -> None:
     Args:
         format: format of the predictions.
         alarms: whether alarms are requested.
-        others: values of the options that --live does not accept, or accepts only with alarms; falsy if not given.
+        others: values of other options, by name; falsy if not given. --live accepts some of them only with alarms,
+            and the rest never.
 
     Raises:
         FarfieldError: for an option or a format that --live does not accept.
@@ -85,7 +86,10 @@ def _opened(path: str | None) -> Any:
 
 @contextmanager
 def _stop_on_signals() -> Iterator[threading.Event]:
-    """Yield an event that Ctrl-C and SIGTERM set, so that alarms and clips are finished. A second Ctrl-C interrupts."""
+    """Yield an event that Ctrl-C and SIGTERM set. A second signal raises `KeyboardInterrupt`.
+
+    The event lets `predict_cameras` end its alarms and complete their clips before it stops.
+    """
     stop = threading.Event()
 
     def request(number: int, frame: FrameType | None) -> None:
@@ -112,7 +116,10 @@ def _as_text(prediction: LivePrediction, format: Format, *, several: bool) -> st
 
 
 def _ranking_text(prediction: LivePrediction) -> str:
-    """Format a live ranking. For a multilabel network, classes below their thresholds follow in parentheses."""
+    """Format the ranked classes of a live prediction, with their probabilities in per cent.
+
+    For a multilabel network, classes below their thresholds follow in parentheses.
+    """
 
     def listed(ranking: list[RankedLabel]) -> str:
         return "  ".join(f"{ranked.label} {100 * ranked.probability:.0f}%" for ranked in ranking)

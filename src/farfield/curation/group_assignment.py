@@ -30,8 +30,9 @@ def assign(
     class.
 
     How exact the shares are: if every group has one class, the number of videos of a class in a part differs from
-    share x total by less than the class's largest group, except where each part must get a group. If groups have
-    several classes, the difference is kept small.
+    share x total by less than the class's largest group. The difference can be larger if a class has so few groups that
+    some go to a part only because this part has none yet. If groups have several classes, the difference is kept
+    small.
 
     Args:
         counts: number of videos of each class in each group, by group and class: counts["group ann"]["walk"]. The key
@@ -150,8 +151,8 @@ def _excess(
         part: index of the part.
 
     Returns:
-        (by_class, overall): `by_class` is the sum of the growth for each class of the group, divided by the class's
-        total; `overall` is the growth for all classes counted together.
+        (by_class, overall): `by_class` is the sum, over the classes of the group, of the growth for a class divided by
+        the class's total; `overall` is the growth for all classes counted together.
     """
     by_class = sum(number * (number - 2 * room[part][label]) / totals[label] for label, number in of_group.items())
     number = sum(of_group.values())
@@ -174,6 +175,9 @@ def _hash(seed: int, purpose: str, key: str) -> float:
 
 
 def _named(number: float, shares: Sequence[float]) -> int:
-    """Divide [0, 1) among the parts in proportion to `shares`; return the index of the part that gets `number`."""
+    """Return the index of the part whose interval contains `number`.
+
+    The intervals divide [0, 1) in proportion to `shares`.
+    """
     ends = [sum(shares[: part + 1]) for part in range(len(shares) - 1)]
     return sum(number >= end for end in ends)

@@ -41,7 +41,7 @@ def path_in_manifest(folder: Path, root: Path, inside: str) -> str:
     """Return a video's path for a manifest: relative if the video is inside the manifest's folder, absolute if not.
 
     Relative paths stay valid when the manifest and its videos are moved together. For a symbolic link, the path is that
-    of the link, not of its target, since some stores name the target by a hash of its content.
+    of the link, not of its target, since tools such as git-annex name the target by a hash of its content.
 
     Args:
         folder: folder of the manifest.

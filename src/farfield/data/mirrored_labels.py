@@ -28,13 +28,14 @@ def flipped_labels(
     Args:
         labels: class names.
         augmentation: settings of the flip, and the classes that are never mirrored.
-        given: pairs of classes that swap labels, each in one or both directions. None to find the pairs: two classes
-            whose names become equal if "left" and "right" are swapped in one of them. The pairs found are logged, as
-            are mirrored classes with "left" or "right" in their names that are in no pair.
+        given: dict from one class of a pair to the other class, with which it swaps labels; the other direction may be
+            given, too. None to find the pairs: two classes whose names become equal if "left" and "right" are swapped
+            in one of them. The pairs found are logged, as are mirrored classes with "left" or "right" in their names
+            that are in no pair.
 
     Raises:
-        FarfieldError: for a pair that has an unknown class or twice the same class; for a class that is in two pairs,
-            or in a pair and in `augmentation.keep_direction`; or if pairs are given, but flips are off.
+        FarfieldError: if a given pair has an unknown class, or the same class twice; if a class is in two given pairs,
+            or in a given pair and in `augmentation.keep_direction`; if pairs are given, but flips are off.
     """
     if given is not None:
         return _checked(labels, augmentation, given)
@@ -138,8 +139,8 @@ def check_heads(labels: Sequence[str], flip_labels: Mapping[str, str]) -> None:
     """Check that, in a multi_head task, mirrored clips still have exactly one class of each head.
 
     Raises:
-        FarfieldError: if classes of one head are mirrored to classes of several heads, or classes of several heads are
-            mirrored to classes of one head.
+        FarfieldError: if `flip_labels` maps the classes of one head to several heads, or the classes of several heads
+            to one head.
     """
     mirrored, columns = mirrored_classes(labels, flip_labels), head_columns(labels)
     head_of = np.concatenate([np.full(len(labels[each]), place) for place, each in enumerate(columns.values())])

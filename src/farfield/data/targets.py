@@ -46,7 +46,7 @@ def _check_heads(manifest: Manifest, targets: Float[np.ndarray, "rows classes"],
 
 
 def count_videos(targets: np.ndarray, num_classes: int) -> list[int]:
-    """Count the rows of each class, from the result of `row_targets`."""
+    """Return the number of manifest rows that have each class, from the result of `row_targets`."""
     counts = np.bincount(targets, minlength=num_classes) if targets.ndim == 1 else np.count_nonzero(targets, axis=0)
     return [int(count) for count in counts]
 
@@ -126,8 +126,8 @@ class ClipTargets:
     def of_clip(self, row: int, times_seconds: Float[np.ndarray, " t"]) -> Float[np.ndarray, " classes"]:
         """Return 1 for each class with a segment that overlaps the clip (first frame to last frame), 0 for all others.
 
-        Source: `aggregate_labels` in PySlowFast's slowfast/datasets/charades.py, which joins the labels of all frames
-        of the video in this time, not only of the clip's frames.
+        Source: `aggregate_labels` in PySlowFast's slowfast/datasets/charades.py, which collects the labels of all video
+        frames from the clip's first frame to its last, not only of those in the clip.
         """
         starts, ends = self.bounds[row].T - SEGMENT_TOLERANCE_SECONDS
         overlaps = (starts <= times_seconds.max()) & (ends > times_seconds.min())

@@ -24,7 +24,7 @@ MIN_SHARE = 0.5
 
 
 class ValidationWindows(Dataset[Batch]):
-    """Windows of untrimmed videos, numbered consecutively over all videos; each is the central crop of a clip.
+    """Windows of untrimmed videos, numbered consecutively over all videos. Each window is one clip, cropped centrally.
 
     `Batch.indices` are the windows' numbers. The constructor opens every video to count its windows, and each batch
     opens its videos again. An unreadable video counts as one window, which batches leave out and list in

@@ -150,7 +150,7 @@ def metric_values(splits: Sequence[Scores], metric: str) -> list[SplitValues]:
     Args:
         splits: scores of each split.
         metric: "top1", "top5" or "mean_class_accuracy". For "mean_class_accuracy", the values are those of "top1", and
-            the classes of the videos are added.
+            `SplitValues.classes` holds the class of each video.
     """
     by_class = metric == "mean_class_accuracy"
     return [SplitValues(hits(each, METRICS[metric]), each.targets.numpy() if by_class else None) for each in splits]

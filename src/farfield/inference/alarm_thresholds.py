@@ -14,10 +14,11 @@ from farfield.timelines.timeline_segments import timeline_thresholds
 
 
 def make_tracker(model: InferenceModel, options: AlarmOptions) -> AlarmTracker:
-    """Return a tracker for one camera. If the options have no threshold, it uses the network's thresholds.
+    """Return a tracker for one camera. The network's thresholds are used if the options have none.
 
     Raises:
-        FarfieldError: if neither the options nor the network have thresholds, or a label is no class of the network.
+        FarfieldError: if neither the options nor the network have thresholds, or a label in the options is not a
+            class of the network.
     """
     labels = model.labels
     for label in options.labels or ():

@@ -88,7 +88,12 @@ def mean_spread(spreads: Sequence[Spread]) -> Spread:
 
 
 def seconds_at(middles: Float[np.ndarray, " n"], seconds: Float[np.ndarray, " t"]) -> Float[np.ndarray, " n"]:
-    """Convert positions along a clip, in [0, 1), to seconds. Times are interpolated between frames."""
+    """Convert positions along a clip to seconds, interpolated between the times of the frames.
+
+    Args:
+        middles: positions as fractions of the clip's length, in [0, 1).
+        seconds: time of each frame of the clip in seconds.
+    """
     return np.interp(middles * len(seconds) - 0.5, np.arange(len(seconds)), seconds)
 
 

@@ -1,4 +1,4 @@
-"""Convert an explanation to plain types, for explanation.json and for programs."""
+"""Convert an explanation to plain Python types, the content of explanation.json."""
 
 from __future__ import annotations
 
@@ -15,7 +15,9 @@ from farfield.interpretability.window_contributions import window_contributions
 
 
 def to_json(explanation: Explanation, *, top_k: int = 5, files: Sequence[str] = ()) -> dict[str, Any]:
-    """Convert an explanation to plain types for JSON, in seconds of the video and pixels of the network's input.
+    """Convert an explanation to plain Python types for JSON.
+
+    Times are in seconds of the video, and positions in pixels of the network's input.
 
     Args:
         explanation: explanation to convert.

@@ -38,7 +38,7 @@ def plain_name(name: str) -> str | None:
     """Translate torchvision's name of a ResNet's weight to farfield's plain name; None for the classifier.
 
     For example, "layer1.0.conv1.weight" becomes "res2.0.branch2.conv_a.weight". `network_weight_names.py` translates
-    plain names further.
+    plain names to the keys of a network's state dict.
     """
     if match := re.fullmatch(r"(conv1|bn1)\.(\w+)", name):
         return f"stem.{'norm' if match[1] == 'bn1' else 'conv'}.{match[2]}"

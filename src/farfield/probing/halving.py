@@ -1,10 +1,10 @@
-"""Successive halving: choose a configuration of a grid by a short training on coarse maps.
+"""Successive halving: choose a probe head's configuration from a grid by a short training on coarse feature maps.
 
 Jamieson and Talwalkar, "Non-stochastic Best Arm Identification and Hyperparameter Optimization", AISTATS 2016. A search
-is a training of its own, with a fifth of the steps. After each of its rounds, the best quarter of the configurations,
-rounded up, goes on. Counted from the start, a round ends after four times as many steps as the previous round, so that
-all rounds cost about the same. The best configuration at the end of the search is then trained on whole maps with all
-steps, from the initial weights. With 24 configurations:
+precedes the training, and has a fifth of its steps. After each round of the search, the best quarter of the
+configurations, rounded up, goes on. Counted from the start, a round ends after four times as many steps as the previous
+round, so that all rounds cost about the same. The best configuration at the end of the search is then trained from the
+initial weights, on whole feature maps and with all steps. With 24 configurations:
 
     search, until 1/20 of the steps     24 configurations, coarse maps
     search, until 1/5 of the steps       6 configurations, coarse maps

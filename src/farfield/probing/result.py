@@ -20,8 +20,8 @@ class HeadResult:
     Attributes:
         name: kind of head: "linear", "attentive" or "non_local".
         configuration: learning rate and weight decay.
-        figures: its metrics on the validation videos, with the same names as in `farfield fit`.
-        test: its result on the test videos; None without test videos.
+        figures: metrics of the head on the validation videos, with the same names as in `farfield fit`.
+        test: result of the head on the test videos; None without test videos.
     """
 
     name: HeadName

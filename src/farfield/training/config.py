@@ -294,7 +294,10 @@ def clip_values(
     backbone_options: dict[str, Any] | None,
     block_options: dict[str, Any] | None,
 ) -> dict[str, Any]:
-    """Merge clip settings. Those of the config override those stored with the weights; both override the backbone's."""
+    """Return all clip settings, by name, as plain types.
+
+    Settings in the config (`clip`) override those stored with the weights. Both override the backbone's settings.
+    """
     return resolve_clip(backbone, clip, weights, backbone_options, block_options).to_dict()
 
 

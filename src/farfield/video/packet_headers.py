@@ -41,7 +41,10 @@ def is_hidden(packet: av.Packet, codec: str) -> bool:
 
 
 def size_header(packet: av.Packet, codec: str) -> bytes:
-    """Return the bytes of a keyframe that hold its width and height, for comparison; b"" if they are not found."""
+    """Return the bytes of a keyframe that include its width and height; b"" if they are not found.
+
+    They serve only to compare keyframes: if they differ, the size may have changed.
+    """
     data = bytes(packet)
     if codec in ("vp8", "libvpx"):
         return data[6:10]
@@ -81,7 +84,10 @@ def has_parameter_sets(packet: av.Packet, codec: av.VideoCodecContext) -> bool:
 
 
 def is_recovery_point(packet: av.Packet, codec: av.VideoCodecContext) -> bool:
-    """Return whether an H.264 keyframe is not an IDR picture: decoding can recover there, but not begin."""
+    """Return whether a keyframe is an H.264 recovery point: a keyframe that is not an IDR picture.
+
+    A decoder that starts there may give wrong pictures at first.
+    """
     if codec.name != "h264":
         return False
     return all(header & 0x1F != 5 for header in _unit_headers(memoryview(packet), codec.extradata, False))

@@ -1,8 +1,8 @@
 """Tone mapping of HDR (HLG and PQ in BT.2020) to BT.709, which networks are trained on.
 
 ITU-R BT.2100 defines the light that a display emits for a signal. BT.2408 puts diffuse white at 203 cd/m2,
-which is 75% of the HLG signal. This level becomes the white of BT.709, and brighter light is clipped, so that a scene
-looks the same in HDR and SDR.
+which is 75% of the HLG signal. This level becomes the white of BT.709, so that a scene looks the same in HDR and SDR.
+Brighter light is clipped.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ def _nits(signal: Float[np.ndarray, "*places 3"], transfer: int) -> Float[np.nda
 
 
 def _signal_709(nits: Float[np.ndarray, "*places 3"]) -> Float[np.ndarray, "*places 3"]:
-    """Convert linear light to a BT.709 signal in [0, 1], for a display with the gamma of BT.1886, 2.4.
+    """Convert linear light to a BT.709 signal in [0, 1], for a display with a gamma of 2.4 (BT.1886).
 
     Args:
         nits: linear light in cd/m2. `WHITE_NITS` becomes a signal of 1; brighter light is clipped.

@@ -93,14 +93,14 @@ def to_pyslowfast(network: ActionNet) -> dict[str, Any]:
 
 
 def _changed_options(config: dict[str, Any]) -> dict[str, Any]:
-    """Return the backbone options that differ from the defaults (the options of the published network)."""
+    """Return the backbone options in a network's config that differ from the defaults, the published network's."""
     defaults = option_defaults(config["backbone"])
     plain = {name: list(value) if isinstance(value, tuple) else value for name, value in defaults.items()}
     return {name: value for name, value in config["backbone_options"].items() if value != plain[name]}
 
 
 def _check_task(network: ActionNet, project: str) -> None:
-    """Raise for a network with several heads."""
+    """Raise `FarfieldError` for a network with several heads. `project` is named in the message."""
     if network.task not in TASKS.values():
         raise FarfieldError(
             f"the network's task is {network.task!r}, but {project}'s networks have one head. Networks that can be "
@@ -109,9 +109,10 @@ def _check_task(network: ActionNet, project: str) -> None:
 
 
 def _check_head(network: ActionNet, kind: str) -> None:
-    """Raise if the network's head is attentive, or if a head of the kind `kind` gives other scores on test crops.
+    """Raise `FarfieldError` if a head of the kind `kind` cannot replace the network's head without changing scores.
 
-    All kinds of heads except attentive give the same scores if test crops have the size of training crops.
+    No other head can replace an attentive head. All other kinds give equal scores if test crops have the size of
+    training crops.
 
     Args:
         network: network to convert.
@@ -134,7 +135,7 @@ def _check_head(network: ActionNet, kind: str) -> None:
 
 
 def _check_segments(network: ActionNet) -> None:
-    """Raise if the network takes one frame per segment of the video, but PySlowFast would take other frames."""
+    """Raise `FarfieldError` if the network samples one frame per segment, but not with PySlowFast's settings."""
     clip = network.clip
     if clip.sampling == "segments" and (clip.segment_offsets, clip.target_fps) != ("pyslowfast", SEGMENT_FPS):
         raise FarfieldError(
@@ -222,7 +223,10 @@ def _key(values: Mapping[str, str], value: str) -> str:
 
 
 def _cfg(network: ActionNet, family: str) -> dict[str, Any]:
-    """Return the part of PySlowFast's config that defines the network and its clips."""
+    """Return the part of PySlowFast's config that defines the network and its clips.
+
+    `family` is the first part of the backbone's name, such as "slowfast".
+    """
     config, clip = network.config, network.clip
     pathways = network.backbone.num_pathways
     location: list[Any] = [[[] for _ in range(pathways)] for _ in range(4)]

@@ -30,12 +30,12 @@ NEEDED = "Give Charades_v1_train.csv or Charades_v1_test.csv of Charades.zip."
 def read_charades(source: AnnotationSource) -> Iterator[VideoRecord]:
     """Read Charades' CSV; yield a row for each action.
 
-    A video without actions has one row with an empty label. Labels are class names if `labels` is given, otherwise
-    codes such as c092. The row's `group` is the person in the video. Actions are clipped to the video's length. An
-    action that is empty, or empty after clipping, is left out and reported.
+    A video without actions has one row with an empty label. Labels are class names if `source.labels` is given,
+    otherwise codes such as c092. The row's `group` is the person in the video. Actions are clipped to the video's
+    length. An action that is empty, or empty after clipping, is left out and reported.
 
     Raises:
-        FarfieldError: for a file in another format, a malformed action, or a class that `labels` lacks.
+        FarfieldError: for a file in another format, a malformed action, or a class that `source.labels` lacks.
     """
     names = None if source.labels is None else read_classes(source.labels)
     rows = list(read_rows(source.annotations))

@@ -12,8 +12,8 @@ fiftyone/utils/data/exporters.py, both of version 1.22.1, with voxel51-eta 0.17.
 
 - An attribute is a classification of the whole video, and an event is a temporal detection. `name` is the name of the
   FiftyOne field.
-- `ranges` is a string such as "1-50,60,71-80", or a list of pairs; frames are counted from 1 and include the last, as
-  for `support` in samples.json.
+- `ranges` is a string such as "1-50,60,71-80", or a list of pairs. Frames are counted from 1 and include the last, as
+  in the field `support` of a FiftyOneDataset's samples.json.
 - The format holds no frame rate, so it is read from the video.
 - The file of a video without labels holds neither `attrs` nor `events`.
 
@@ -55,7 +55,8 @@ def read_video_labels(source: AnnotationSource, path: Path, content: dict[str, A
     """Yield the rows of a FiftyOneVideoLabelsDataset; `content` is the content of its manifest.json (`path`).
 
     Raises:
-        FarfieldError: for a missing file, a file in another format, or several fields without `label_column`.
+        FarfieldError: for a missing file, or a file in another format; if `source.subset` is given; if several fields
+            hold labels and `source.label_column` does not choose one of them.
     """
     if source.subset is not None:
         raise FarfieldError(

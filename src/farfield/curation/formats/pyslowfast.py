@@ -23,7 +23,8 @@ def read_pyslowfast(source: AnnotationSource) -> Iterator[VideoRecord]:
     """Read one of PySlowFast's lists of videos.
 
     Raises:
-        FarfieldError: for a list of frames, a malformed line, or a label number without a class name.
+        FarfieldError: if the file lists frames instead of videos, as PySlowFast's lists of Charades do; if a line is
+            malformed; if a label number has no class name.
     """
     if read_text(source.annotations, "Give a list with one line `path label` per video.").startswith(FRAME_LIST):
         raise FarfieldError(

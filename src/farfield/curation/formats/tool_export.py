@@ -134,17 +134,17 @@ def find_videos(source: AnnotationSource, names: Mapping[str, Sequence[str]]) ->
     A file under `root` fits a path if both have the same file name or, if there is no such file, the same file name
     without suffix. Of several fitting files, the one that shares the most trailing folders with the path is used. If
     one file fits several videos of the export, it is assigned to the video that it fits best. A video is added to
-    `left_out` if several files fit it equally well, or if its file fits another video equally well or better.
+    `source.left_out` if several files fit it equally well, or if its file fits another video equally well or better.
 
     Args:
         source: input of the reader.
-        names: for each video of the export, by its name there, the paths to look for. The first path that any file fits
-            is used.
+        names: dict from each video's name in the export to the paths to look for. The first path that any file fits is
+            used.
 
     Returns:
-        Path of the file, relative to `root`, by the video's name in the export. Videos in `left_out` are missing. For a
-        video without a file, the path is the file name of the last path to look for, so that indexing reports it as
-        missing.
+        Dict from each video's name in the export to the path of its file, relative to `root`. Videos in
+        `source.left_out` have no entry. For a video without a file, the path is the file name of the last path to look
+        for, so that indexing reports it as missing.
     """
     found: dict[str, str] = {}
     claims: dict[str, list[tuple[int, int, str]]] = defaultdict(list)
@@ -175,7 +175,8 @@ def _fitting(source: AnnotationSource, path: str) -> tuple[int, list[str]]:
     """Find the files that fit a path of an export best, as `find_videos` defines it.
 
     Returns:
-        (number of trailing parts that the path shares with these files, paths of the files relative to `root`).
+        (shared, files): number of trailing folders that the path shares with the files, plus 1 if the file names are
+        equal; and the paths of the files, relative to `root`.
     """
     wanted = PurePosixPath(path.replace("\\", "/"))
     videos = source.files_by_stem.get(wanted.stem, [])

@@ -135,7 +135,7 @@ def _actions(prediction: Prediction, seconds: float) -> list[Action]:
 
     Args:
         prediction: prediction of a video, or of a part of a video.
-        seconds: length of the video. An action without a timeline ends there if the predicted part has no end.
+        seconds: length of the video. Without a timeline, actions end here if no end was requested for the prediction.
     """
     if prediction.segments is not None:
         return [
