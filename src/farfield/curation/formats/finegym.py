@@ -176,7 +176,7 @@ def _segment(
 ) -> tuple[float, float] | None:
     """Return start and end of an element in its whole video, in seconds.
 
-    If they are unknown, the element is added to `left_out`, and the result is None.
+    If they are unknown or invalid, the element is added to `source.left_out`, and the result is None.
     """
     if times is None:
         reason = "its times are unknown; put finegym_annotation_info_v1.1.json into the folder of the list"
