@@ -42,9 +42,9 @@ class ClipSpec:
             "pyslowfast" has 1 test clip, "videomae" at most 2. PySlowFast's networks need target_fps=30: they were
             trained on frames extracted at 30 per second, although the videos have 12 frames per second. VideoMAE's
             networks were trained on the videos' own frames.
-        short_clip: treatment of a video shorter than a clip: "loop" repeats the video; "clamp" repeats its last frame,
-            and in training also its first, so that the video begins at a random frame of the clip (as PySlowFast does
-            for Charades); "refuse" raises an error.
+        short_clip: treatment of a video shorter than a clip: "loop" repeats the video; "clamp" repeats its last frame
+            after its end; "refuse" raises an error. In training, "clamp" puts the video at a random place of the clip,
+            and also repeats its first frame before its start (as PySlowFast does for Charades).
         short_side_px: short side in pixels to which frames are resized at test time, before cropping. None for
             `test_crop_px` if that is given, else for `crop_px` x 256 / 224, as in the paper.
         resize: how frames are resized and cropped at test time. "fast" decodes frames at a reduced size if their short
@@ -129,7 +129,10 @@ class ClipSpec:
 
     @property
     def decoded_short_side_px(self) -> int | None:
-        """Return the short side, in pixels, at which large frames may be decoded at test time; None for full size."""
+        """Return the short side in pixels that decoded frames need at test time; None for full size.
+
+        Larger frames may be decoded at a reduced size.
+        """
         return self.test_short_side_px if self.resize == "fast" else None
 
     @property

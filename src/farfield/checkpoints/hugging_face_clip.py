@@ -147,9 +147,9 @@ def _edge(size: Any) -> int | None:
 
 
 def _is_squeezed(content: Mapping[str, Any]) -> bool:
-    """Return whether a processor's `size` fixes height and width, or limits the long side.
+    """Return whether a processor's `size` sets more than the short side of the resized frames.
 
-    False if `size` is missing, or gives only the short side.
+    True if it gives height and width, or limits the long side. False if it gives only the short side, or is missing.
     """
     size = content.get("size")
     if isinstance(size, Mapping):

@@ -1,4 +1,4 @@
-"""`farfield data subset`: choose classes and videos of a collection."""
+"""`farfield data subset`: choose a subset of a data set."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from farfield.options.parser import runs
 
 @runs(write_subset)
 def subset(*, json: bool = False, **options: Any) -> int:
-    """Write a manifest of chosen classes and videos of a collection.
+    """Write a manifest of a subset of a data set: some classes, and some videos of each class.
 
     Args:
         json: print JSON.

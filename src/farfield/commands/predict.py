@@ -137,16 +137,16 @@ def predict(
             attempt.
         max_reconnect_seconds: maximum waiting time between attempts.
         alarms: with --live, file to append the alarms to; "-" prints them instead of predictions. Each alarm gives
-            several lines, each a JSON object: one when it starts, one when it ends, and one when its clip is finished
-            (docs/guides/untrimmed_cameras.md). A network that is not multilabel needs --threshold, or thresholds chosen
-            on timelines.
+            several lines, each a JSON object: one when it starts, one when it ends and, with --clips, one when its clip
+            is finished (docs/guides/untrimmed_cameras.md). A network that is not multilabel needs --threshold, or
+            thresholds chosen on timelines.
         alarm_labels: classes that start alarms, e.g. '[falling, fighting]'; null for all.
         alarm_gap_seconds: an alarm ends when the probability of its class has been below hysteresis x threshold for
             longer than this.
-        clips: folder for a clip of each alarm, cut from the stream without encoding it again; null for no clips.
-        clip_seconds_before: seconds of video that a clip includes before the start of its alarm.
-        clip_seconds_after: seconds of video that a clip includes after the end of its alarm.
-        max_clip_seconds: maximum length of a clip.
+        clips: folder for a video clip of each alarm, cut from the stream without encoding it again; null for no clips.
+        clip_seconds_before: seconds of video that an alarm's clip includes before the start of the alarm.
+        clip_seconds_after: seconds of video that an alarm's clip includes after the end of the alarm.
+        max_clip_seconds: maximum length of an alarm's clip.
     """
     # Imported late, because they import PyTorch: --help answers without it.
     from farfield.checkpoints.content_hash import network_hash

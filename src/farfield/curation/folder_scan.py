@@ -116,7 +116,7 @@ class SkippedFiles:
         return ", ".join(parts + ([f"{len(found) - shown} others"] if len(found) > shown else []))
 
     def as_dict(self) -> dict[str, int]:
-        """Return the counts above zero by reason, as plain types."""
+        """Return the counts above zero. Keys are the names of the reasons in lower case, such as "broken_link"."""
         return {reason.name.lower(): self.counts[reason] for reason in Reason if self.counts[reason]}
 
 
@@ -215,7 +215,7 @@ def _entries(folder: str, skipped: SkippedFiles) -> Iterator[os.DirEntry[str]]:
 
 
 def _kind(entry: os.DirEntry[str], skipped: SkippedFiles) -> int | None:
-    """Return the file type of an entry, as bits of `st_mode`; other bits may be set, too. Links are followed.
+    """Return an entry's `st_mode`, of which only the file type may be used. Links are followed.
 
     An entry that cannot be read is recorded as skipped, and the result is None.
     """

@@ -47,16 +47,16 @@ def read_with_groups(source: str | Path, group: str | None, root: str | Path | N
         source: manifest.
         group: name of the manifest's column that holds the groups, or a regular expression. An expression with a
             slash is searched in the path, any other in the file name; the group is what its parentheses match, or the
-            whole match. None for the column named group, which may be missing.
+            whole match. None takes the groups from the column "group", if there is one.
         root: folder of the videos; None for the manifest's folder.
 
     Returns:
         The manifest's rows. The field `group` of a row is None if its video has no group.
 
     Raises:
-        FarfieldError: if the manifest is invalid; if the expression is invalid, or matches nothing in a video's path;
-            if `group` is "group", and the column group is missing or empty; or if `group` is None, and the file has a
-            column that farfield does not know. That column may hold the groups, so its name has to be given.
+        FarfieldError: if the manifest is invalid, or the expression is invalid or matches nothing in a video's path.
+            Also if `group` names the column "group", and this column is missing or empty. Also if `group` is None,
+            and the file has a column that farfield does not know: it may hold the groups, so it has to be named.
     """
     source = Path(source)
     extra = sorted(_extra_columns(source))
@@ -77,7 +77,7 @@ def read_with_groups(source: str | Path, group: str | None, root: str | Path | N
 
 
 def find_groups(records: Iterable[VideoRecord], expression: str | None) -> list[VideoRecord]:
-    """Set each row's group to the match of a regular expression in its file name; None leaves the groups unchanged.
+    """Find each row's group by a regular expression for file names or paths; None leaves the groups unchanged.
 
     `read_with_groups` describes the expression.
 
@@ -128,8 +128,8 @@ def find_siblings(records: Sequence[VideoRecord]) -> Siblings | None:
 
     Known patterns are `<source>_g08_c01`, `<source>_<start>_<end>`, `<source>_part3` (also clip, scene, shot and
     others) and `<person>_<class>`. A pattern must fit at least half of the names, and find more sources than there are
-    classes. For `<person>_<class>`, the second condition is different: it must find at least three persons, each in
-    several classes. The result is None if no pattern fits.
+    classes. The pattern `<person>_<class>` must instead find at least three persons, each in several classes. The
+    result is None if no pattern meets the conditions.
     """
     by_source: dict[str, list[VideoRecord]]
     for pattern in (*_FORMS, r"^([^_\-. ]+)[_\-. ]"):

@@ -248,6 +248,10 @@ def _upright(frame: VideoFrame, video: FrameReader, to_rgb: RgbConverter, encodi
 
 
 def _size(width: float, height: float, short_side_px: int) -> tuple[int, int]:
-    """Return width and height of the stored frames. Both are even, as 4:2:0 needs, and at most those of the source."""
+    """Return width and height of the stored frames, for a source of the given width and height.
+
+    Frames whose short side is longer than `short_side_px` are scaled down to it; others keep their size. Both sides are
+    then rounded to even numbers, as 4:2:0 needs.
+    """
     factor = min(1.0, short_side_px / min(width, height))
     return max(2 * round(width * factor / 2), 2), max(2 * round(height * factor / 2), 2)

@@ -35,11 +35,11 @@ SPREAD = 8
 class FrameCache:
     """Cache of decoded frames with a fixed capacity; opens videos like `open_video`.
 
-    Frames are the same as without a cache. The first request for a video decodes the requested frames only. Later
-    requests also decode and cache the frames between the missing ones, because the decoder passes these frames anyway,
-    and later clips may need them. They decode only the missing frames if more than `SPREAD` frames would have to be
-    decoded for each missing frame. Frames that do not fit into the cache are decoded each time. Nothing is evicted,
-    since an epoch uses each video once.
+    Frames are the same as without a cache. The first request for a video decodes the requested frames only. A later
+    request decodes the requested frames that are not cached. It also decodes and caches the frames between them,
+    because the decoder passes these anyway, and later clips may need them. The frames between are left out if more than
+    `SPREAD` frames would have to be decoded for each requested frame that is not cached. Frames that do not fit into
+    the cache are decoded each time. Nothing is evicted, since an epoch uses each video once.
 
     Args:
         num_bytes: capacity for frames, in bytes.

@@ -48,7 +48,7 @@ def network_input(
 
 
 def scaled_draw(draw: Draw, factor: float) -> Draw:
-    """Scale the boxes in `draw`, for clips whose height and width are `factor` times as large."""
+    """Scale the boxes for erasing and CutMix, for clips whose height and width are `factor` times as large."""
 
     def scaled(boxes: Int[Tensor, "b 4"]) -> Int[Tensor, "b 4"]:
         top, left, height, width = boxes.unbind(1)

@@ -26,7 +26,7 @@ class VideoRecord:
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """Labels of the row; empty if it has none of the classes."""
+        """Labels of the row; empty if `label` is ""."""
         return split_labels(self.label)
 
 

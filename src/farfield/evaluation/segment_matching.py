@@ -42,7 +42,7 @@ class RankedMatches:
 
     Attributes:
         order: for each rank, the index of the segment in the unranked input.
-        matched: whether each ranked segment is a true positive, for each tIoU threshold.
+        matched: whether a segment is a true positive, with a row for each tIoU threshold and a column for each rank.
     """
 
     order: Int[np.ndarray, " predicted"]

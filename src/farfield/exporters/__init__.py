@@ -1,1 +1,1 @@
-"""Export networks to ONNX, OpenVINO, torch.export and hub folders, checked for parity."""
+"""Export networks to ONNX, OpenVINO, torch.export and folders to publish, and compare exports with the network."""

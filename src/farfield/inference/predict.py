@@ -245,7 +245,7 @@ def predict_video(
 def _from_views(
     video: Video, record: VideoRecord, model: InferenceModel, options: PredictOptions, on_progress: OnProgress | None
 ) -> Prediction:
-    """Predict by averaging over clips and crops that are spread over the video, or over the segment of the record."""
+    """Predict by aggregating over clips and crops that are spread over the video, or over the record's segment."""
     changes = {"num_clips": options.num_clips, "num_crops": options.num_crops}
     spec = model.clip.replace(**{name: count for name, count in changes.items() if count is not None})
     if on_progress is not None:

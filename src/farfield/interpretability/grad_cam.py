@@ -52,11 +52,11 @@ class GradCam:
 
 
 def default_stages(network: ActionNet) -> list[str]:
-    """Return the last stage of each pathway, to use for Grad-CAM; an empty list for features without positions.
+    """Return the names of the stages to use for Grad-CAM: the last stage of each pathway.
 
-    If there are blocks after the last stage, or if the backbone has no stages, the result is "top": the features that
-    the head pools. For a head that takes a class token, the stage is the second-last layer, since the last layer's
-    patch tokens do not affect the class token.
+    If there are blocks after the last stage, or if the backbone has no stages, the names are those of the features that
+    the head pools, such as "top". If the head takes a class token, the name is that of the second-last layer, because
+    the last layer's patch tokens do not affect the class token. The list is empty if no features have positions.
     """
     backbone = network.backbone
     stages = list(backbone.stage_specs)

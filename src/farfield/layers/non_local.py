@@ -71,9 +71,9 @@ class _NonLocalBlock(nn.Module):
             do not fill a window are left out, as in the authors' code.
         pool_after_projection: pool phi(x) and g(x) instead of x. The paper and PySlowFast pool x; MMAction2 pools the
             projections. The outputs differ, so a checkpoint needs the order that it was trained with.
-        scale: divide affinities by the square root of the number of channels compared (C' per head; C per head for
-            "gaussian"). None scales only "embedded_gaussian": eq. 3 has no scale, but the authors' released code and
-            checkpoints have one. "concatenation" cannot be scaled.
+        scale: divide affinities by the square root of the channels per head: C' / num_heads (for "gaussian":
+            C / num_heads). None scales only "embedded_gaussian": eq. 3 has no scale, but the authors' released code
+            and checkpoints have one. "concatenation" cannot be scaled.
         scope: positions that a position attends to: all ("spacetime"), those of its frame ("space"), or those at the
             same (h, w) in all frames ("time"), as in the paper's table 2d. "space" and "time" need clips (t h w).
         num_heads: number of attention heads, among which the C' channels are divided. An extension; the paper has 1.
@@ -192,7 +192,7 @@ class _NonLocalBlock(nn.Module):
 
         It is used if the products of a clip are large enough for `matrix_product.fast_samples`. It supports only the
         embedded Gaussian with one head, scope "spacetime", keys that are not pooled after the projection, and
-        pointwise convolutions that are not replaced and have no hooks.
+        convolutions of the classes in `POINTWISE_CONV`, without hooks.
         """
         if self.pairwise != "embedded_gaussian" or self.scope != "spacetime" or self.pool_after_projection:
             return False
@@ -205,9 +205,10 @@ class _NonLocalBlock(nn.Module):
         return fast_samples(x, *[conv.weight for conv in convs], width=self.inner_channels)
 
     def _by_samples(self, x: Tensor) -> Tensor:
-        """Compute W_z y for one clip after the other, in the memory layout of x and in the cheaper order of products.
+        """Compute W_z y for one clip after the other, in the memory layout of x.
 
-        Intermediate results of a clip are small enough to stay in the processor's cache, and are never copied.
+        The products are computed in the cheaper of two orders, see `attention_choice`. Intermediate results of a clip
+        are small enough to stay in the processor's cache, and are never copied.
         """
         keys = self._pool(x)
         clips = zip(split_samples(to_rows(x)), split_samples(to_rows(keys)), strict=True)
@@ -234,7 +235,7 @@ class _NonLocalBlock(nn.Module):
     ) -> Float[Tensor, "b heads q *keys"]:
         """Return the attention maps of chosen positions: the weights f(x_i, x_j) / C(x) of the paper's eq. 1.
 
-        C(x) normalises the weights. For n positions, a map takes O(n).
+        C(x) normalises the weights. The map of one query takes O(n) time and memory for n positions.
 
         Args:
             x: the block's input.
@@ -308,10 +309,10 @@ class _NonLocalBlock(nn.Module):
         return self._pool(projected) if self.pool_after_projection else projected
 
     def _through(self, conv: Any, w: Float[Tensor, "heads d"], x: Tensor) -> Float[Tensor, "b heads *n"]:
-        """Project x by a convolution, and then multiply each head's channels by its vector in `w` and sum them.
+        """Project x by a convolution, and return the weighted sum of each head's channels, w^T (W x + b).
 
-        Let W and b be the rows of the convolution's weight and bias for one head, and w the head's vector. Their result
-        w^T (W x + b) is computed as (W^T w)^T x + w^T b, with only one multiply-add per input channel and head at each
+        W and b are the rows of the convolution's weight and bias for one head, and w is the row of `w` for that head.
+        The sum is computed as (W^T w)^T x + w^T b, with only one multiply-add per input channel and head at each
         position. Keys that are pooled after the projection are projected first, because pooling comes before w.
         """
         if self.pool_after_projection and conv is not self.theta:  # the maximum is between W and w
@@ -383,9 +384,12 @@ def _ungroup(rows: Float[Tensor, "b2 n c"], size: Sequence[int], scope: str) -> 
 
 
 def _place(index: Int[Tensor, " q"], size: Sequence[int], scope: str) -> tuple[Int[Tensor, " q"], Int[Tensor, " q"]]:
-    """Return the group of each position among those that `_group` makes of its clip, and its row in that group.
+    """Return where `_group` puts positions: the number of each position's group in its clip, and its row in the group.
 
-    `index` holds the positions' row numbers in `to_rows`. `size` is the size of a clip's features along t, h and w.
+    Args:
+        index: positions, as indices into the features flattened over (t, h, w).
+        size: size of a clip's features along t, h and w.
+        scope: scope that `_group` is called with.
     """
     if scope == "spacetime":
         return torch.zeros_like(index), index

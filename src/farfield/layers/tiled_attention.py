@@ -110,7 +110,7 @@ def _one_by_one(query: Tensor, key: Tensor, value: Tensor) -> bool:
 
 
 def _join(tiles: list[Tensor]) -> Tensor:
-    """Concatenate tiles of rows in their memory layout."""
+    """Concatenate tiles of rows, keeping the tiles' memory layout."""
     if len(tiles) == 1:
         return tiles[0]
     return torch.cat([y.mT for y in tiles], -1).mT if by_columns(tiles[0]) else torch.cat(tiles, -2)

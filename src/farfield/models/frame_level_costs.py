@@ -28,7 +28,7 @@ class LevelCosts:
 
     Attributes:
         spans: for each level, the number of frames that one feature map is computed from.
-        of_maps: for each level, the multiply-adds of one feature map.
+        of_maps: for each level, the multiply-adds of one feature map, without those of the previous levels.
         maps: for each level, the number of feature maps of a clip.
         rest: multiply-adds of the layers after the levels, and of the head.
     """

@@ -159,7 +159,7 @@ def _check_stage(backbone: Backbone, stage: str, indices: Sequence[int] | int, g
         backbone: backbone to insert blocks into.
         stage: name of the stage.
         indices: indices of residual blocks.
-        given: beginning of each message, which names the preset with these indices; empty if the user chose them.
+        given: start of the error messages, which names the preset that gave the indices; "" if the user gave them.
     """
     if stage not in backbone.stage_specs:
         known = [*backbone.stage_specs, *(backbone.tops if backbone.has_map else ())]
@@ -229,7 +229,7 @@ def insert_blocks(backbone: Backbone, where: str | Placement, make_block: Callab
 
 
 def _top_channels(backbone: Backbone) -> dict[str, int]:
-    """Return the number of channels of each pathway's map after the last stage."""
+    """Return the number of channels of each pathway's map after the last stage, by its name in `backbone.tops`."""
     if backbone.num_pathways == 1:
         return {backbone.tops[0]: backbone.out_channels}
     slow, fast = backbone.tops

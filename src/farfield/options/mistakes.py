@@ -58,7 +58,7 @@ def explain(message: str, options: Sequence[str], required: Sequence[str] = ()) 
 
 
 def _explain_in_group(group: str, message: str) -> str:
-    """Add the group's name to the option's name in an error message, and explain the mistake."""
+    """Rewrite an error message about an option in a group. It then names the option as "group.option"."""
     if "arser key" in message:
         named = re.sub(r'([Pp]arser key ")', rf"\g<1>{group}.", message)
         return _explain_value(named) or named

@@ -61,7 +61,7 @@ class HeadTraining:
         validation: videos that the configurations are compared on.
         settings: options of the probe.
         measure: loss and metrics.
-        data: gives the seed, and whether classes are balanced.
+        data: data module, of which only the seed and `class_balanced` are used.
 
     Attributes:
         figures: latest validation metrics of each configuration.
@@ -104,7 +104,7 @@ class HeadTraining:
         return grid.take(0), best
 
     def rows(self, best: Configuration) -> list[dict[str, Any]]:
-        """Return the rows of `ProbeResult.configurations`."""
+        """Return a row of settings and metrics for each configuration. Its entry "best" is True for `best` only."""
         return [
             self._about[each] | self.figures[each] | {"best": each == best} for each in self.settings.configurations
         ]
@@ -120,10 +120,12 @@ class HeadTraining:
         Args:
             configurations: hyperparameters to train with.
             steps: number of steps.
-            is_search: whether to use coarse maps, and to drop configurations on the way.
+            is_search: whether to train on coarse feature maps (see `FeatureSet.coarse`), and to drop the worst
+                configurations during training.
 
         Returns:
-            The configurations that are left, with their weights, and their indices in this grid, the best first.
+            The grid of the configurations that are left, with their weights, and the indices of these configurations
+            in the grid, from best to worst.
         """
         grid = Grid(self.head, configurations, self.measure.loss)
         ends = rounds(len(configurations), steps) if is_search else {}

@@ -78,7 +78,10 @@ def smooth(
 
 
 def _at(moments: np.ndarray, times: np.ndarray, integral: np.ndarray) -> np.ndarray:
-    """Interpolate the integral of the probabilities over time linearly at `moments`, for all classes at once."""
+    """Return the integral of each class's probability up to each moment, by linear interpolation.
+
+    `integral` holds its values at `times`, one row for each time.
+    """
     place = np.clip(np.searchsorted(times, moments, side="right") - 1, 0, len(times) - 2)
     part = ((moments - times[place]) / (times[place + 1] - times[place]))[:, None]
     return integral[place] * (1 - part) + integral[place + 1] * part

@@ -178,10 +178,10 @@ class _HeldMaps:
 
 
 def _frames_of_several_groups(indices: Int[np.ndarray, "windows t"], span: int) -> set[int]:
-    """Return the frames that belong to at least two groups. Groups of the same frames in different windows are one.
+    """Return the frames that belong to at least two different groups.
 
-    The network's last level computes one feature map from each group. It needs the maps of the earlier levels again
-    only for these frames.
+    A group that several windows share counts once. The network's last level computes one feature map from each group.
+    Only for the returned frames does it need the maps of the earlier levels more than once.
 
     Args:
         indices: indices of each window's frames in the video.

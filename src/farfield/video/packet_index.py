@@ -32,8 +32,9 @@ class Keyframe(NamedTuple):
     """A packet at which decoding can begin.
 
     Attributes:
-        stamp: display time, in units of the stream's time base.
-        seek_stamp: timestamp to seek to.
+        stamp: display time, in units of the stream's time base; frame number if `PacketIndex.by_number`.
+        seek_stamp: timestamp for FFmpeg's seek, in units of the stream's time base. It can be the decoding time, and so
+            differ from `stamp`.
     """
 
     stamp: int

@@ -81,7 +81,10 @@ def describe_caffe2(blobs: Mapping[str, Any], options: ConversionOptions, path: 
 
 
 def _affine_norms(found: SourceCheckpoint) -> None:
-    """Add mean 0 and variance 1 to batch norms for which the file has only scale and shift. Outputs do not change."""
+    """Add mean and variance to batch norms for which the file has only scale and shift.
+
+    The mean is 0, and variance + eps is 1. So each norm only scales and shifts, as in Caffe2.
+    """
     frozen = [n for n in list(found.state) if n.endswith("norm.weight") or ".norm_" in n or "_norm.weight" in n]
     frozen = [n for n in frozen if n.endswith(".weight") and n.replace(".weight", ".running_var") not in found.state]
     for name in frozen:

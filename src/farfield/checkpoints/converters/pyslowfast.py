@@ -3,8 +3,8 @@
 The following is not in the weights, but in PySlowFast's code (facebookresearch/SlowFast,
 slowfast/models/nonlocal_helper.py and head_helper.py). Keys are pooled before the projection. Softmax affinities are
 divided by the square root of the number of inner channels, and dot products by the number of keys. The classifier runs
-on windows of the training feature map's size. The probabilities of the windows are averaged; they are the softmax or
-sigmoid of the scores (MODEL.HEAD_ACT).
+on windows that are as large as the feature map of a training clip. The scores of each window are converted to
+probabilities by softmax or sigmoid (MODEL.HEAD_ACT), and these are averaged over the windows.
 """
 
 from __future__ import annotations
@@ -141,8 +141,8 @@ def _x3d(
 ) -> dict[str, Any]:
     """Return the fields `backbone` and `backbone_options` of `NetworkOptions` for an X3D.
 
-    If neither the user, the depth nor the config states which X3D it is, the backbone is x3d_s, and `found.questions`
-    gets a text that asks the user for it.
+    The user or the config states which X3D it is. An x3d_l is also recognised by its number of residual blocks. If
+    none of this applies, the backbone is x3d_s, and `found.questions` gets a text that asks which X3D it is.
     """
     by_clip = {4: "x3d_xs", 13: "x3d_s", 16: "x3d_m"}
     deep = any(name.startswith("res4.11.") for name in shapes)
@@ -211,11 +211,12 @@ def pyslowfast_clip_and_head(
 ) -> dict[str, Any]:
     """Return the fields `clip`, `head` and, if the config determines them, `head_windows` of `NetworkOptions`.
 
-    Without a config, `clip` has only the sizes of the model zoo's test crops, and a note is added to `found.notes`.
+    Without a config, `clip` has only `test_crop_px` and `short_side_px`, with the size of the model zoo's test crops,
+    and a note is added to `found.notes`.
 
     Args:
         cfg: PySlowFast's config; None if the checkpoint has none.
-        loader: data loader for this config; None without a config.
+        loader: frame sampling and colour order of PySlowFast's loader for this config; None without a config.
         found: the checkpoint, with `backbone` and `backbone_options` in `arguments`.
     """
     head: dict[str, Any] = {"head": "window_softmax_mean"}

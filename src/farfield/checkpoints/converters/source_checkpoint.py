@@ -240,5 +240,5 @@ def shapes_of(state: Mapping[str, Tensor]) -> dict[str, tuple[int, ...]]:
 
 
 def zoo_crop(backbone: str) -> int:
-    """Return the side in pixels of the square test crop in PySlowFast's and PyTorchVideo's model zoos."""
+    """Return the side in pixels of the square crops on which PySlowFast and PyTorchVideo test a backbone."""
     return default_clip(backbone).test_short_side_px

@@ -189,7 +189,7 @@ def _task_of(node: ElementTree.Element, videos: dict[str, _Video], path: Path) -
 def _add_track(
     track: ElementTree.Element, video: _Video, attribute: str | None, attributes: set[str], path: Path
 ) -> None:
-    """Add a track's frames to `video.frames`: from each shape to the next, unless the object is outside the picture."""
+    """Add a track's frames to `video.frames`: from each shape to the next, except if the first has outside="1"."""
     where = f"{path}, track {track.get('id')}"
     shapes = sorted(((_frame(shape.get("frame"), where, video), shape) for shape in track), key=lambda each: each[0])
     stops = [next_frame for (_, _), (next_frame, _) in pairwise(shapes)]

@@ -66,8 +66,8 @@ def read_finegym(source: AnnotationSource) -> Iterator[VideoRecord]:
     """Read a list of FineGym; yield a row for each gymnastic element (one movement of a routine).
 
     Videos are trimmed files `<id of the element>.mp4`, or whole videos `<YouTube id>.mp4`. Segments of whole videos
-    come from `finegym_annotation_info*.json` in the folder of the list. `labels` is the file of FineGym's categories;
-    without it, labels are the numbers of the classes. The row's `group` is the YouTube id.
+    come from `finegym_annotation_info*.json` in the folder of the list. `source.labels` is the file of FineGym's
+    categories; without it, labels are the numbers of the classes. The row's `group` is the YouTube id.
 
     Raises:
         FarfieldError: for a missing file, a malformed line, a number without a category, or categories of Gym288 for a
@@ -158,7 +158,7 @@ def _name_of(element: _Element, names: Mapping[int, str] | None, source: Annotat
 
 
 def _find_times(folder: Path) -> dict[str, Any] | None:
-    """Read the file of exact times in a folder; return None if the folder has none."""
+    """Return the file of exact times in a folder, a dict by YouTube id; None if the folder has no such file."""
     found = sorted(folder.glob(_TIMES))
     if len(found) > 1:
         raise FarfieldError(
@@ -176,7 +176,7 @@ def _segment(
 ) -> tuple[float, float] | None:
     """Return start and end of an element in its whole video, in seconds.
 
-    If they are unknown, the element is added to `left_out`, and the result is None.
+    If they are unknown or invalid, the element is added to `source.left_out`, and the result is None.
     """
     if times is None:
         reason = "its times are unknown; put finegym_annotation_info_v1.1.json into the folder of the list"

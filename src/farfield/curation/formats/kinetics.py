@@ -131,11 +131,11 @@ def _clips(path: Path, needed: set[str]) -> Iterator[tuple[ClipKey, dict[str, st
 
 
 def read_rows(path: Path) -> tuple[list[str], list[dict[str, str]]]:
-    """Read the column names and all rows of Kinetics' CSV; return two empty lists for any other CSV file.
+    """Read the column names and all rows of Kinetics' CSV; return two empty lists for a CSV file without its columns.
 
     Raises:
-        FarfieldError: for a missing file, a file that is not CSV, a test list, a row without a label, or a row with
-            more or fewer values than the header.
+        FarfieldError: for a missing file, a file that is not CSV, a test list of Kinetics (it has no labels), a row
+            without a label, or a row with more or fewer values than the header.
     """
     if not path.is_file():
         raise FarfieldError(f"there is no file {path}. Give a manifest, or Kinetics' CSV.")

@@ -35,9 +35,9 @@ class Family:
         layers: dotted path, in the encoder, of the list of transformer layers.
         has_class_token: whether a class token precedes the patch tokens.
         takes: which clips the encoder takes. "config": only clips with the config's number of frames and frame size.
-            "larger": the number of frames is fixed. Frames of another size must have a multiple of c patches, where c
-            is the number of patches in a row of the config's frame. "longer": the frame size is fixed. The number of
-            frames must be a multiple of the number of frames in a patch.
+            "larger": the number of frames is fixed. The frame size may differ from the config's, but the number of
+            patches in a frame must be a multiple of the number in one row of the config's frame. "longer": the frame
+            size is fixed. The number of frames must be a multiple of the number of frames in a patch.
         clip: function that returns the publication's clip settings for Kinetics, given the number of frames and the
             side in pixels.
     """
