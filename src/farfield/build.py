@@ -53,10 +53,10 @@ def build_model(
             weights include all classes of this network, the classifier's rows of these classes are loaded; otherwise
             the classifier is random. Default: random weights.
         backbone_options: options of the backbone, e.g. {dilated: true}.
-        insert: where to insert blocks: a preset (nl1, nl5, nl10, nl5_r101, nl3_r101), or {stage: indices of residual
-            blocks}, e.g. {res3: [1, 3], fast_res3: [1]}. {top: 2} inserts two blocks after the last stage, on the
-            features that the head pools. In a network with two pathways, {fast_top: 2} does so in the fast pathway.
-            Default: nowhere.
+        insert: where to insert blocks: a preset, named after its number of blocks (nl1, nl5, nl10, nl5_r101, nl3_r101),
+            or {stage: indices, from 0, of the residual blocks after which a block is inserted}, e.g.
+            {res3: [1, 3], fast_res3: [1]}. {top: 2} inserts two blocks after the last stage, on the features that the
+            head pools. In a network with two pathways, {fast_top: 2} does so in the fast pathway. Default: nowhere.
         block: type of block to insert: non_local, self_attention, dual_attention, criss_cross, coordinate_attention or
             object_context.
         block_options: keyword arguments of the block, e.g. {pairwise: dot_product, key_pool: null}. object_context has
@@ -65,8 +65,8 @@ def build_model(
         head: "gap_fc", "window_mean", "window_softmax_mean" or "attentive". The first three give different results only
             on clips larger than in training. "attentive" pools features by attention with a learned query instead of
             averaging them, see farfield.models.head. Default: the head of the weights' network, or gap_fc.
-        head_windows: pooling window (t h w) of each pathway in its feature map, for the heads "window_mean" and
-            "window_softmax_mean". Default: the size of the feature map for `clip`.
+        head_windows: pooling window (t h w) of each pathway, in positions of its feature map, for the heads
+            "window_mean" and "window_softmax_mean". Default: the size of the feature map for `clip`.
         head_options: options of the attentive head, keyword arguments of farfield.layers.AttentivePool3d, e.g.
             {depth: 4, num_heads: 16}.
         clip: clip settings that differ from the defaults. The defaults are the settings of a video network's
@@ -106,12 +106,13 @@ def _with_pretrained_options(options: NetworkOptions, pretrained: PretrainedWeig
     """Return `options`, with values of the pretrained network for options that are not set.
 
     These are the clip settings, the backbone options and the head with its options; the labels and the task, if the
-    number of classes fits; and the block options, if both networks have inserted blocks of the same type. If the
-    weights belong to another backbone, only `mean` and `std` of its clip settings are used.
+    number of classes fits; and the block options, if both networks have inserted blocks of the same type. The
+    weights may be of another backbone, if all names and shapes are equal. Of its clip settings, only `mean` and `std`
+    are then used.
 
     Raises:
         FarfieldError: if a backbone option (except `dilated`) or a block option (except `num_regions`) is set to
-            another value than in the pretrained network, or if the weights do not fit the backbone.
+            another value than in the pretrained network, or if the weights are of another backbone and do not fit.
     """
     config = pretrained.config
     if config is None:  # weights of an image network set no option
@@ -150,7 +151,7 @@ def _merge_backbone_options(config: Mapping[str, Any], given: Mapping[str, Any],
 
     Raises:
         FarfieldError: if an option in `given` has another value in `config`, since the weights were trained with that
-            value. `dilated` may have another value and is then replaced, because it only refines the feature map.
+            value. `dilated` may differ, because it only refines the feature map; the value in `given` is then used.
     """
     trained = config.get("backbone_options", {})
     for option, value in given.items():

@@ -96,7 +96,10 @@ def _letters(path: str) -> frozenset[str]:
 
 @cache
 def _system_fonts() -> tuple[str, ...]:
-    """List the installed fonts, regular sans-serif first; matplotlib's cached list lacks recently installed ones."""
+    """Return the paths of the installed fonts, regular sans-serif first.
+
+    matplotlib's cached list is not used, since it lacks recently installed fonts.
+    """
     from matplotlib.font_manager import findSystemFonts
 
     found = sorted({str(path) for path in findSystemFonts()}, key=_font_order)

@@ -101,7 +101,7 @@ def weight_files(folder: Path) -> list[Path]:
 
 
 def read_weights(folder: Path) -> dict[str, Tensor]:
-    """Read the weights of a folder by their names in the files.
+    """Read all weights of a folder; return them by the names that they have in the files.
 
     Raises:
         FarfieldError: if files are missing, damaged or unsafe to read.

@@ -31,8 +31,9 @@ def convert(
     Args:
         input: checkpoint to convert; for Hugging Face, a folder, or a name on huggingface.co.
         out: output file; it must not exist.
-        to: project that is to read the output. farfield converts a checkpoint of another project. pytorchvideo and
-            slowfast (PySlowFast) convert a farfield checkpoint, if that project has the same network.
+        to: project that the output is for. With farfield, the input is a checkpoint of another project. With
+            pytorchvideo or slowfast (PySlowFast), the input is a farfield checkpoint of a network that this project
+            also has.
         labels: file of class names, such as a text file with one name per line, in the order of the scores. null keeps
             the names in a Hugging Face folder. Other checkpoints have no names: with null, PySlowFast's networks for
             Charades get Charades' class codes, networks of 400 classes get Kinetics-400's names, and all others get

@@ -47,8 +47,8 @@ def test_summary(report: dict[str, Any], folder: Path) -> str:
 def thresholds_line(point: Mapping[str, Any], checkpoint: str) -> str:
     """Format a summary of the thresholds that were chosen for the classes.
 
-    It states the file that holds them, the number of detections that they give on the validation videos (for the ten
-    classes with the fewest), and the classes that got no threshold.
+    It states the file that holds the thresholds; for the ten classes with the fewest detections on the validation
+    videos, the number of detections at the class's threshold; and the classes that got no threshold.
 
     Args:
         point: entry `operating_point` of the report.

@@ -33,8 +33,8 @@ def read_class_list(path: str | Path) -> ClassList:
     does, or is a list of names. A .csv file has lines `number,name`, with or without a header line.
 
     Raises:
-        FarfieldError: for a missing file, a file that is not UTF-8 text, JSON that is neither such an object nor a
-            list, or a name that occurs twice or contains `|`.
+        FarfieldError: for a missing file, a file that is not UTF-8 text, JSON that is neither a list of names nor
+            an object that maps names to numbers, or a name that occurs twice or contains `|`.
     """
     content = read_text(Path(path), "Give a file with one class name per line.", kind="file of class names at ")
     if Path(path).suffix.lower() == ".json":

@@ -68,7 +68,7 @@ def index_videos(
     decoder: Decoder = "pyav",
     progress: bool = True,
 ) -> Index:
-    """Index a collection: write a manifest that lists the length, frame rate and size of each video.
+    """Index a collection: write a manifest that lists the length, frame rate and frame size of each video.
 
     Each video is opened once. Unreadable videos, and segments that begin after their video's end, are reported and left
     out of the manifest. Links to files and folders are followed. Skipped files and folders, such as hidden ones and
@@ -91,8 +91,8 @@ def index_videos(
             path=...,label=...,start=...,end=...,group=...; times are in seconds or HH:MM:SS. For "labelstudio", the
             keys of the tasks' data that hold path, group or fps.
         fps: frame rate of folders of numbered pictures, required for them. For exports of labelling tools that give
-            frame numbers, also the frame rate that converts these to seconds: labelstudio needs it, unless columns
-            names a key for it; for cvat and fiftyone, None takes each video's own frame rate.
+            frame numbers, the rate also converts these numbers to seconds. labelstudio needs it, unless `columns` gives
+            a key for the rate. For cvat and fiftyone, None takes each video's own frame rate.
         first_label: number of the first class, 0 or 1, where labels are numbers; None to derive it from the file of
             class names.
         unlabelled_as_none: for exports of labelling tools: keep annotated videos that have no label, with an empty
@@ -200,7 +200,7 @@ def _probe_all(
     decoder: Decoder,
     progress: bool,
 ) -> tuple[list[VideoRecord], list[tuple[str, str]]]:
-    """Open each video once, in parallel, and add its length, frame rate and size to its records.
+    """Open each video once, in parallel, and add its length, frame rate and frame size to its records.
 
     `fps` is the frame rate of folders of pictures whose record has none.
 
@@ -243,7 +243,7 @@ class _Probed:
 
 
 def _probe(job: tuple[Path, Decoder, float | None]) -> _Probed:
-    """Open a video, in a worker process; return its number of frames, frame rate, size and duration.
+    """Open a video, in a worker process; return its number of frames, frame rate, width, height and duration.
 
     `job` is (path, decoder, frame rate of a folder of pictures); the rate is None if it is unknown.
     """

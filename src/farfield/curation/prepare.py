@@ -153,7 +153,10 @@ def prepare(
 
 
 def _write_results(results: dict[Path, tuple[TranscodeJob, Transcoded]], prepared: Prepared) -> None:
-    """Add the results, given by stored file, to `prepared`; write manifest.csv and failures.json."""
+    """Add the results to `prepared`, and write manifest.csv and failures.json.
+
+    `results` maps the path of each stored file to its job and the properties of the file.
+    """
     out = prepared.out
     prepared.source_bytes = sum({job.name: made.source_bytes for job, made in results.values()}.values())
     for target in sorted(results):

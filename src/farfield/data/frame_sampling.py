@@ -135,8 +135,9 @@ def resampled_frames(
     """Resample a clip to `num_frames` frames in the same span of time. Return the frames as indices into `times`.
 
     The frames are spread evenly from the clip's first frame to its last. With an equal number of frames, the result
-    equals the clip. A clip that loops a short video jumps back to the start of the video. A new frame that falls into
-    such a jump is the last frame before it or the first frame after it, whichever is nearer.
+    equals the clip. A clip that loops a short video jumps back to the start of the video. Where the even spread puts a
+    frame inside such a jump, the result has the last frame before the jump or the first frame after it, whichever is
+    nearer.
 
     Args:
         times: start time of each frame of the video.

@@ -11,10 +11,10 @@ Published evaluations measure different moments:
   together.
 - Charades (`Charades_v1_localize.m`): 25 moments of each video, at j / 25 of its length for j = 0, ..., 24.
 
-Here, all moments count by default, weighted by time: every part of a video between neighbouring bounds of cells or true
-segments is weighted by its length in seconds. This is the limit of an infinite frame rate. `FrameSampling` gives the
+Here, all moments count by default, weighted by time: a video is cut at the bounds of its cells and true segments, and
+each part is weighted by its length in seconds. This is the limit of an infinite frame rate. `FrameSampling` gives the
 moments of the two evaluations above, but their public code differs from this code:
-- Both rank equal scores in the order of the videos.
+- Both rank equal scores in the order of the videos. Here, equal scores count together.
 - A class without positives makes Charades' mean NaN, and counts as 0 in MultiTHUMOS's. Here, the average precision of
   such a class is NaN and left out of means.
 - A true segment includes its end in Charades' evaluation, and excludes its start in MultiTHUMOS's.
@@ -44,10 +44,10 @@ _MAX_CELLS = 5_000_000
 
 
 class ScoredCells(NamedTuple):
-    """Class probabilities of one video over time, as in a `Timeline`.
+    """Class probabilities of one video over time: one row for each cell (short time interval) of a `Timeline`.
 
     Attributes:
-        times: bounds of the cells in seconds, ascending.
+        times: bounds of the cells in seconds, ascending: the start of each cell, and the end of the last.
         probabilities: probability of each class in each cell.
     """
 
@@ -104,7 +104,7 @@ def frame_map(
     """Compute the frame-wise average precision of each class, and the averages, with 95% intervals over videos.
 
     Args:
-        videos: cells of each video.
+        videos: class probabilities of each video over time.
         truth: true segments.
         sampling: moments that are measured; None for all, weighted by time.
         resampling: settings of the bootstrap, from `frame_resampling`; None for no intervals.
@@ -174,11 +174,12 @@ def frame_accuracy(
 def frame_resampling(groups: Sequence[str | None] | None, videos: Sequence[ScoredCells], classes: int) -> Resampling:
     """Choose the settings of the bootstrap for `frame_map`: what is drawn, and the number of resamples.
 
-    Groups of videos are drawn, or single videos if they have no group. More cells give fewer resamples.
+    Groups of videos are drawn, or single videos if they have no group. To limit the computing time, there are
+    fewer resamples if the videos have more cells (time intervals with class probabilities) or more classes.
 
     Args:
         groups: group of each video (None for a video without a group), or None if no video has a group.
-        videos: cells of each video.
+        videos: class probabilities of each video over time.
         classes: number of classes.
     """
     cells = sum(len(each.probabilities) for each in videos) * classes
@@ -190,7 +191,8 @@ def _moments(
 ) -> tuple[Float[Tensor, "n classes"], Bool[Tensor, "n classes"], Float[Tensor, " n"], Int[Tensor, " n"]]:
     """Return the scores, targets, weight and video index of each moment that is measured.
 
-    Weights are in seconds if all moments count, else 1.
+    If `sampling` sets no option, each row stands for the time between neighbouring bounds of cells or true segments,
+    and its weight is the length of this time in seconds. Sampled moments have the weight 1.
     """
     parts: list[tuple[np.ndarray, ...]] = []
     for video, ((times, probabilities), here) in enumerate(zip(videos, _by_video(truth, len(videos)), strict=True)):

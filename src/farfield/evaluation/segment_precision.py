@@ -7,8 +7,9 @@ Pascal VOC 2011:
 
     AP = 1 / P  sum over true positives i of  max_{j >= i} TP_j / (TP_j + FP_j)
 
-P is the number of true segments. TP_j and FP_j are the numbers of true and false positives among the j highest scores.
-The mean over classes is the mAP at a tIoU, and the mean of the mAPs over the tIoUs is the average mAP.
+P is the number of true segments. i and j are ranks of the predictions, sorted by score, highest first. TP_j and FP_j
+are the numbers of true and false positives among the j highest scores. The mean over classes is the mAP at a tIoU, and
+the mean of the mAPs over the tIoUs is the average mAP.
 
 The results equal those of MMAction2 1.2.0 (`ActivityNetLocalization`) and ActionFormer 1.5.0 (`ANETdetection`), except
 for the differences that `segment_matching` lists. As in both, the average precision of a class without a true segment

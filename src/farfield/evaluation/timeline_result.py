@@ -136,7 +136,11 @@ class TimelineResult:
         return false_alarms_per_hour(self.truth, self.found, len(self.labels), self.hours)
 
     def delays(self) -> DetectionDelays:
-        """Return the seconds from the start of each labelled segment to the end of the first window that finds it."""
+        """Return the delay with which each labelled segment is detected, in seconds.
+
+        It is the time from the start of the segment to the end of the first window that overlaps the segment and in
+        which the segment's class is predicted; NaN if there is no such window.
+        """
         windows = [
             ScoredWindows(
                 video.windows[:, 0],
@@ -148,7 +152,7 @@ class TimelineResult:
         return detection_delays(self.truth, windows, self.thresholds)
 
     def worst_first(self) -> list[VideoTimeline]:
-        """Return the videos in the order of their `agreement`, the lowest first."""
+        """Return the videos, sorted by the agreement of labelled and found segments, lowest first."""
         return sorted(self.videos, key=VideoTimeline.agreement)
 
     def to_dict(self) -> dict[str, Any]:
@@ -162,8 +166,8 @@ class TimelineResult:
     def hard_negatives(self) -> list[HardWindow]:
         """Return the windows that were scored wrongly, in the order of the videos and of time.
 
-        A window is returned for each class that was predicted without a labelled segment in the window, and for each
-        class that was not predicted though its labelled segments cover the whole window.
+        A window is returned for each class that was predicted though none of its labelled segments overlaps the window,
+        and for each class that was not predicted though its labelled segments cover the whole window.
         """
         return [
             each for video in self.videos for each in find_hard_negatives(video, self.labels, self._predicted(video))

@@ -59,8 +59,8 @@ def export(
         num_calibration_clips: maximum number of clips to choose the 8-bit ranges on, spread evenly over `clips`.
         num_compare_clips: maximum number of clips to compare scores on and to measure 8-bit accuracy on, spread evenly
             over `clips`.
-        tolerance: the largest accepted difference of a probability, and of a logit after division by the largest logit.
-            For a multilabel network, the divisor is at least 1.
+        tolerance: the largest accepted difference of a probability. Also the largest accepted difference of a logit,
+            relative to the largest absolute logit (or to 1, for a multilabel network with smaller logits).
         decoder: "pyav" or "decord".
         report: path of a report.json of `farfield test`, for a folder's model card. None uses test/report.json in the
             checkpoint's run folder, if that report was measured on this checkpoint.

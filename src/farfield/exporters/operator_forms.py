@@ -124,10 +124,10 @@ def _never(*tensors: Tensor, width: int) -> bool:
 
 
 def _classify(forward: Callable[..., Tensor]) -> Callable[..., Tensor]:
-    """Wrap `Head.forward`: a head without pooling windows then computes vectors (b c), without an axis of windows.
+    """Wrap `Head.forward`, so that the classifier of a head without pooling windows gets vectors (b c).
 
-    `Head.forward` computes vectors (b v c), where v, the number of windows, is 1 for such a head. OpenVINO 2026.4
-    squeezes the wrong axis of such a graph if the classifier is quantised.
+    Otherwise it would get (b v c), where v is the number of windows and equals 1. OpenVINO 2026.4 squeezes the wrong
+    axis of these vectors if the classifier is quantised. Heads with pooling windows are not changed.
     """
 
     def classify(head: Head, features: Any) -> Tensor:

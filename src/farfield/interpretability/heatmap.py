@@ -71,8 +71,8 @@ def heat_video(
         frames: RGB frames of the clip.
         heat: heat in [0, 1].
         seconds: time of each frame in seconds.
-        query: position (t, h, w) to mark with a box, cyan in the position's frame and grey in all others; None for no
-            box.
+        query: position (t, h, w) to mark with a box, as fractions of the clip in [0, 1). The box is cyan in the frame
+            at t, and grey in all others. None for no box.
     """
     factor = -(-VIDEO_WIDTH // frames.shape[2])
     pictures = overlay_heat(frames, heat)

@@ -25,8 +25,9 @@ _MARK = "__dynamo_disable"
 def without_compiler() -> Iterator[None]:
     """Keep PyTorch from importing its compiler for operations on the meta device in the `with` block.
 
-    PyTorch excludes some functions from compilation at their first call. A function first called in the block is
-    not excluded until its next call after the block. Code that uses the compiler during the block, in any thread, still
+    Some functions of PyTorch have a decorator that excludes them from compilation, and for this imports the compiler at
+    the function's first call. In the block, the decorator does nothing. A function that is first called in the block is
+    excluded at its next call after the block. Code that uses the compiler during the block, in any thread, still
     imports it. Nothing changes if the compiler is already imported.
     """
     if _NAME in sys.modules:

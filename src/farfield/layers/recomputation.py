@@ -61,9 +61,9 @@ COMBINATIONS: dict[str, tuple[Callable[..., Tensor], Callable[..., Tensor]]] = {
 def recompute_activations(*, sums_per_kept: int = 0) -> Iterator[None]:
     """Save memory in a forward pass inside the `with` block, by recomputing cheap activations in its backward pass.
 
-    These tensors are recomputed: outputs of batch norms in training mode; activations and products
-    (squeeze-and-excitation) after these norms; outputs of max-pooling, with the positions of the maxima; and, if
-    `sums_per_kept` is positive, sums at the end of residual blocks.
+    These tensors are recomputed: outputs of batch norms in training mode; outputs of activations after them; products
+    of these tensors with others, as in squeeze-and-excitation; outputs of max-pooling, with the positions of the
+    maxima; and, if `sums_per_kept` is positive, sums at the end of residual blocks.
 
     On the CPU, recomputed tensors and gradients are bit-identical to those without recomputation; on other devices they
     agree up to rounding. Running statistics are updated once, as usual. The backward pass may run after the block.
@@ -118,8 +118,8 @@ class _Recomputed:
     """Tensor that is recomputed when it is read.
 
     Attributes:
-        num_sums: number of consecutive residual sums that must be recomputed for this tensor, including the tensor
-            itself if it is one.
+        num_sums: number of consecutive residual sums that must be recomputed to get this tensor. If the tensor is
+            itself a residual sum, it is counted.
         unread: number of times that autograd will read the tensor again. A computed value is kept until this is 0.
     """
 
@@ -147,7 +147,7 @@ class _Recomputed:
             self._value = value
 
     def read(self) -> Tensor:
-        """Return the tensor to an operation that saved it, and free the memory after the last such operation."""
+        """Return the tensor for the backward pass of an operation that saved it; after the last, free the memory."""
         value = self.value()
         self.unread -= 1
         if self.unread <= 0:
@@ -295,9 +295,9 @@ def _combine(
     """Return `function(first, second)`, a sum or product.
 
     Args:
-        in_place: the same operation, which writes the result into its first operand. It is used, to save memory, if one
-            of the tensors has the shape and dtype of the result and is not needed afterwards.
-        function: the operation.
+        in_place: variant of `function` that writes the result into its first operand. It is used, to save memory, if
+            one of the tensors has the shape and dtype of the result and is not needed afterwards.
+        function: the sum or product of two tensors.
         first: source of the first tensor.
         second: source of the second tensor.
     """

@@ -86,8 +86,8 @@ def reads_without_side_effects(node: Any, read: Callable[..., Tensor]) -> bool:
         read: unpack hook (see `torch.autograd.graph.saved_tensors_hooks`) that has no side effects.
 
     Returns:
-        False if another hook runs. True if this version of PyTorch does not show which hook a tensor has, and for nodes
-        other than batch norms and 3D max-poolings, because farfield does not read their tensors.
+        False if another hook runs. True if this version of PyTorch does not show which hook a tensor has. Always True
+        for nodes other than batch norms and 3D max-poolings, because farfield does not read their tensors.
     """
     if node.name() == "SyncBatchNormBackward":
         saved = node._raw_saved_tensors
@@ -116,8 +116,9 @@ class BatchNormRecord:
         """Compute the norm's output from its input.
 
         The norm runs in evaluation mode with a variance of exactly 1. PyTorch's CPU kernel then computes the same
-        scale and shift per channel as it did in training mode, and so exactly the same output. In PyTorch 2.10,
-        `functional.batch_norm` refuses an eps of 0.
+        scale and shift per channel as it did in training mode, and so exactly the same output. `scale` already
+        contains eps, so eps is 0 here. `torch.batch_norm` is called because, in PyTorch 2.10, `functional.batch_norm`
+        refuses an eps of 0.
         """
         variance, cudnn = torch.ones_like(self.mean), torch.backends.cudnn.enabled
         return torch.batch_norm(x, self.scale, self.shift, self.mean, variance, False, 0.0, 0.0, cudnn)
@@ -126,9 +127,9 @@ class BatchNormRecord:
 def batch_norm_record(node: Any) -> BatchNormRecord | None:
     """Return the values in a batch norm's node (one of `NORM_NODES`) that give its output; None if some are missing.
 
-    Values are missing in evaluation mode. They are also missing if a norm with a weight has no trained bias: the graph
-    holds only trained biases, so the bias may be frozen or absent. A norm with neither a weight nor a trained bias is
-    assumed to have no bias.
+    Values are missing in evaluation mode. The graph holds a bias only if it is trained. For a norm that has a weight
+    but no trained bias, the result is None, since the norm may have a frozen bias or none. A norm with neither a weight
+    nor a trained bias is assumed to have no bias.
     """
     if node.name() == "SyncBatchNormBackward":
         _, weight, mean, invstd, _ = node.saved_tensors
@@ -185,7 +186,7 @@ def onednn_product(a: Tensor, b: Tensor, bias: Tensor | None = None) -> Tensor:
 
 
 def is_transformed() -> bool:
-    """Check whether calls are transformed or observed: by `torch.func`, forward-mode derivatives, or a dispatch mode.
+    """Check whether operations are transformed or observed: by `torch.func`, forward-mode AD, or a dispatch mode.
 
     Dispatch modes count operations or compute only shapes, for example. PyTorch has no public function for this.
     """

@@ -8,9 +8,11 @@ In C2D, a pooling over pairs of frames follows, and then more layers that mix no
 are the second level, which computes one map from each pair of maps of the first level. A map thus belongs to a *group*
 of consecutive frames.
 
-    C2D              stem res2 | pool res3 res4 res5 | head       levels of 1 and 2 frames
-    C2D with nl5     stem res2 | pool res3[0] res3[1] | non-local block ...
-    Slow             stem res2 res3 | res4 res5 head              one level
+A bar ends a level. The layers after the last bar are the rest:
+
+    C2D              stem res2 | pool res3 res4 res5 | head                     levels of 1 and 2 frames
+    C2D with nl5     stem res2 | pool res3[0] res3[1] | non-local block ...     levels of 1 and 2 frames
+    Slow             stem res2 res3 | res4 res5 head                            one level, of 1 frame
     I3D, SlowFast    no level: their first convolutions span several frames
 """
 
@@ -77,7 +79,7 @@ class FrameLevels:
     rest: tuple[nn.Module, ...]
 
     def features(self, maps: Float[Tensor, "b c t h w"]) -> Float[Tensor, "b c2 t2 h2 w2"]:
-        """Run the layers after the levels: compute the backbone's features from the last level's maps of clips."""
+        """Compute the backbone's features: run the layers after the levels on maps from the last level."""
         for layer in self.rest:
             maps = layer(maps)
         return maps

@@ -32,7 +32,7 @@ class FeatureSet:
         num_maps: number of cached feature maps of a view, one for each pathway of the network; 0 if only pooled vectors
             are cached.
         device: device that heads run on.
-        is_coarse: whether `inputs` returns coarse maps.
+        is_coarse: whether `inputs` returns maps that are average-pooled to half of their size, see `coarse`.
     """
 
     features: CachedFeatures
@@ -76,7 +76,10 @@ class FeatureSet:
 
 
 def _coarse_map(features: Float[Tensor, "b views c t h w"]) -> Tensor:
-    """Halve t, h and w, rounded up. Two positions stay two, because a non-local block pools its keys."""
+    """Average-pool maps to half of t, h and w, rounded up.
+
+    A length of 2 is not halved, because a non-local block pools its keys.
+    """
     t, h, w = (max(-(-length // 2), min(length, 2)) for length in features.shape[-3:])
     return F.adaptive_avg_pool3d(features.flatten(0, 1), (t, h, w)).unflatten(0, features.shape[:2])
 

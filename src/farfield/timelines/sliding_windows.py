@@ -95,7 +95,7 @@ def sliding_windows(
 
     Raises:
         FarfieldError: see `check_window_lengths`.
-        VideoError: if the file cannot be opened, or if the video is shorter than a clip although `window_seconds` is
+        VideoError: if the file cannot be opened, or if the video is shorter than a clip, while `window_seconds` is
             None and `short_clip` is "refuse". Iterating over the windows raises this error if a frame cannot be
             decoded.
     """
@@ -143,7 +143,7 @@ def windows_of(
 
     Raises:
         FarfieldError: see `check_window_lengths`.
-        VideoError: if no frame lies in the segment, or if the video is shorter than a clip although `window_seconds` is
+        VideoError: if no frame lies in the segment, or if the video is shorter than a clip, while `window_seconds` is
             None and `short_clip` is "refuse".
     """
     check_window_lengths(spec, hop_seconds, window_seconds)

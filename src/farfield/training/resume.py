@@ -21,7 +21,7 @@ FIXED_SETTINGS = ("optimizer", "freeze_through", "freeze_batch_norm", "layer_dec
 
 
 def prepare_resume(checkpoint: Path, model: TrainingModule) -> int:
-    """Check that a run can resume from a checkpoint, and set `model.previous_schedule` from it.
+    """Check that a run can resume from a checkpoint; put its learning rate schedule into `model.previous_schedule`.
 
     Returns:
         The number of optimiser steps already done.
@@ -71,8 +71,9 @@ def _check_teacher(checkpoint: Path, before: dict[str, Any], now: dict[str, Any]
 
     Args:
         checkpoint: path, for the message.
-        before: path and content hash of the checkpoint's teacher; empty for no teacher.
-        now: the same of the current teacher.
+        before: the teacher that the checkpoint was trained with: its path as "teacher", and its content hash as
+            "teacher_hash"; empty for no teacher.
+        now: the same for the teacher of the current run.
 
     Raises:
         FarfieldError: if the content hashes differ.

@@ -76,17 +76,23 @@ class PacketReader:
     def is_order_known(self) -> bool:
         """Whether the timestamps are certain to give the display order.
 
-        If the codec may reorder frames, but timestamps ascend in decoding order, the demuxer may have generated them.
-        They are certain if they do not ascend in decoding order, or if the codec cannot reorder frames.
+        They are not certain if the codec may reorder frames, but the timestamps ascend in decoding order: the demuxer
+        may then have generated them. In all other cases they are certain.
         """
         return self.index.is_reordered or not self.codec.has_b_frames
 
     def place_of(self, keyframe: int) -> int:
-        """Return the place of the first frame that can be decoded if decoding begins at `keyframe`."""
+        """Return the index, in display order, of the first frame that can be decoded from a keyframe on.
+
+        `keyframe` is a position in `index.keyframes`.
+        """
         return int(np.searchsorted(self.index.stamps, self.index.keyframes[keyframe].stamp)) if keyframe else 0
 
     def latest_keyframes(self, places: list[int]) -> Int[np.ndarray, " places"]:
-        """Return, for each place, the position in `index.keyframes` of the latest keyframe at or before it."""
+        """Return, for each of some frames, the latest keyframe at or before it, as a position in `index.keyframes`.
+
+        `places` are the indices of the frames in display order.
+        """
         shown = [keyframe.stamp for keyframe in self.index.keyframes]
         return np.maximum(np.searchsorted(shown, self.index.stamps[places], side="right") - 1, 0)
 
@@ -105,9 +111,9 @@ class PacketReader:
     def _attempts_to_reach(self, first: Keyframe) -> Iterator[Iterator[av.Packet]]:
         """Yield up to two sequences of packets in which to look for the keyframe `first`.
 
-        The first sequence begins where seeking lands. It is left out if the stream is not seekable, if no packet may be
-        skipped (`index.carries_state`), or if the packets are in memory. The last sequence has all packets, in case
-        seeking lands after the keyframe.
+        The first sequence begins where seeking lands. It is left out if the stream is not seekable, if later packets
+        need palettes or parameters from earlier ones (`index.carries_state`), or if the packets are in memory, so that
+        there is no need to seek. The last sequence has all packets, in case seeking lands after the keyframe.
         """
         if self.index.packets is None and not self.index.carries_state:
             try:
@@ -139,7 +145,8 @@ class PacketReader:
     def reindex(self) -> None:
         """Replace the index, which was read from the container's own index, by one from all packets.
 
-        Call this if decoding has failed: the new index also has what only the packets tell, such as `carries_state`.
+        Call this if decoding has failed: the new index also has what only the packets show, such as whether later
+        packets need palettes or parameters from earlier ones (`carries_state`).
 
         Raises:
             ValueError: if the two indexes have different frames, because the file is cut off or its own index is wrong.

@@ -46,8 +46,8 @@ def _pyslowfast_residual(rest: str) -> str | None:
 def x3d_from_pyslowfast(name: str) -> str | None:
     """Translate a weight name of PySlowFast's X3D to a plain name; None for an unknown name.
 
-    In addition to `from_pyslowfast`, this changes the names of X3D's stem convolutions and of the norms beside
-    squeeze-and-excitation to those of PyTorchVideo.
+    The names are those of `from_pyslowfast`, except for X3D's stem convolutions and for the norms that PyTorchVideo
+    keeps in one module with squeeze-and-excitation: these get PyTorchVideo's names.
     """
     plain = from_pyslowfast(name)
     if plain is None:
@@ -66,7 +66,8 @@ _CAFFE2_CONV = {"w": "weight", "b": "bias"}
 def from_caffe2(name: str) -> str | None:
     """Translate a Caffe2 blob name to a plain name; None for an unknown name.
 
-    The blobs are those of the paper's own code (video-nonlocal-net) and of PySlowFast's Caffe2 models.
+    The blobs are those of PySlowFast's Caffe2 models and of video-nonlocal-net, the code of Wang et al., "Non-local
+    Neural Networks", CVPR 2018.
     """
     pathway = "fast_" if name.startswith("t_") else ""
     rest = name.removeprefix("t_")

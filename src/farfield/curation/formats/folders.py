@@ -46,7 +46,8 @@ def classes_of_folder(
         frame_folders: list folders of numbered pictures, too; see `scan_folder`.
 
     Raises:
-        FarfieldError: if the folders in `root` are splits, or `root` cannot be read.
+        FarfieldError: if the folders in `root` are splits, such as train and test, instead of classes, or `root` cannot
+            be read.
     """
     excluded = None if exclude is None else exclude.resolve()
     try:

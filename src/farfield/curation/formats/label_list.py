@@ -38,7 +38,8 @@ def read_list(source: AnnotationSource, form: str) -> list[ListLine]:
     """Read a list file; `form` is the text that describes a correct line in error messages.
 
     Raises:
-        FarfieldError: for a missing file, a malformed line, or a line with two possible paths that both exist.
+        FarfieldError: for a missing file, a malformed line, or an ambiguous line: one that can be read with two
+            different paths, both of which exist.
     """
     content = read_text(source.annotations, "Give a list with one line `path label` per video.")
     lines = enumerate(content.splitlines(), start=1)
