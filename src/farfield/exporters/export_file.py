@@ -34,7 +34,8 @@ class ExportReport:
         bytes: size of the file in bytes, including the .bin file of an .xml.
         description: metadata stored in the file.
         differences: differences of the float graph from the network, one per compared batch.
-        tolerance: largest accepted difference of a probability, and of a logit after division by the largest logit.
+        tolerance: the largest accepted difference of a probability. Also the largest accepted difference of a logit,
+            relative to the largest absolute logit (or to 1, for a multilabel network with smaller logits).
         accuracy: accuracy of the 8-bit network on the compared videos; None for a float network.
         compared_videos: number of videos whose central clips were compared.
         given_videos: number of videos that the user gave.

@@ -29,8 +29,8 @@ class ExportOptions:
             clips.
         num_compare_clips: maximum number of clips to compare scores on and to measure 8-bit accuracy on, spread evenly
             over the given clips.
-        tolerance: largest accepted difference between the graph and the network, in any probability, and in any logit
-            as a share of the largest logit. For a multilabel network, the largest logit counts as at least 1.
+        tolerance: the largest accepted difference of a probability. Also the largest accepted difference of a logit,
+            relative to the largest absolute logit (or to 1, for a multilabel network with smaller logits).
 
     Raises:
         FarfieldError: for values out of range.

@@ -143,7 +143,7 @@ def classification_loss(
 
     Args:
         logits: output of the network.
-        batch: labels, and how the clips were mixed.
+        batch: clips with their labels. It also says how the clips were mixed.
         label_smoothing: share of the target that is spread over all classes.
         class_weights: weight of each class; None for equal weights.
         focal_gamma: gamma of the focal loss; 0 for the cross entropy.

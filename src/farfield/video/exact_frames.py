@@ -44,7 +44,8 @@ class ExactFrames:
             jump: seek to the latest keyframe before each frame; otherwise seek only once, for the first place.
 
         Raises:
-            av.FFmpegError, ValueError, MemoryError: if a frame is damaged or missing.
+            av.FFmpegError, ValueError, MemoryError: if a frame is damaged, or missing at the start or the end of
+                the video.
         """
         try:
             yield from self._decode_needed(left, jump)
