@@ -177,7 +177,7 @@ def test_groups_of_several_classes_are_divided_evenly() -> None:
         ({"fractions": [1.2, -0.2]}, "Give positive numbers"),
         ({"fractions": [1.0]}, r"fractions is \[1.0\]. Give 2 or 3"),
         ({"fractions": [0.5, 0.5], "names": ["a", "a"]}, "must hold a different name for each of the 2 fractions"),
-        ({"fractions": [0.5, 0.5], "names": ["a", "../b"]}, "'../b' in names cannot be the name of a manifest"),
+        ({"fractions": [0.5, 0.5], "names": ["a", "../b"]}, "names has '../b', which cannot be the name of a manifest"),
         ({"folds": 1}, "folds is 1; it must be at least 2"),
         ({"folds": 2, "fractions": [0.5, 0.5]}, "folds is given together with fractions"),
         (

@@ -88,10 +88,9 @@ def test_values_that_make_no_sense(options: dict[str, Any], message: str) -> Non
         ("multi_head", {"max_gap_seconds": 2.0}, "max_gap_seconds is 2.0, which has no effect without a threshold"),
         ("multi_head", {"min_seconds": {"noun:cup|verb:opne": 1.0}}, "the network has no class 'verb:opne'. Known: "
          "noun:cup, noun:door, verb:close, verb:open. Did you mean 'verb:open'?"),
-        ("multi_head", {"min_seconds": {"verb:open": 1.0}}, "min_seconds is set for the label 'verb:open'; a segment "
-         "of this network has one class per head, such as noun:cup|verb:close. Write a class of each head, in this "
-         "order."),
-        ("multi_head", {"min_seconds": {"verb:open|noun:cup": 1.0}}, "Write a class of each head, in this order."),
+        ("multi_head", {"min_seconds": {"verb:open": 1.0}}, "min_seconds is set for the label 'verb:open', which does "
+         "not have one class of each head, in the order of the heads. Write a label such as noun:cup|verb:close."),
+        ("multi_head", {"min_seconds": {"verb:open|noun:cup": 1.0}}, "in the order of the heads"),
     ],
 )  # fmt: skip
 def test_options_that_do_not_fit_the_network(

@@ -164,9 +164,9 @@ def _hash(seed: int, purpose: str, key: str) -> float:
 
     Args:
         seed: seed of the hash.
-        purpose: what the hash is for, so that a group's order and its part do not depend on each other.
-        key: "group <name>", or "video <path>" for a video without a group. Only the file name and its folder are
-            hashed of a path, so that the collection can be moved.
+        purpose: what the hash is for. Hashes for different purposes are independent of each other.
+        key: "group <name>", or "video <path>" for a video without a group. Of a path, only the folder's name and the
+            file's name are hashed, so that the collection can be moved.
     """
     kind, _, name = key.partition(" ")
     short = "/".join(Path(name).parts[-2:]) if kind == "video" else name

@@ -168,8 +168,8 @@ def _plan(fractions: list[float] | None, names: list[str] | None, folds: int | N
     for part in parts:
         if not part or Path(part).name != part or part.startswith("."):
             raise FarfieldError(
-                f"{part!r} in names cannot be the name of a manifest. Give a name without a folder and without a dot "
-                "at its start, such as train."
+                f"names has {part!r}, which cannot be the name of a manifest. Give a name without a folder and "
+                "without a dot at its start, such as train."
             )
     if min(shares) <= 0 or not math.isclose(sum(shares), 1, abs_tol=1e-6):
         raise FarfieldError(f"fractions is {shares}. Give positive numbers that add up to 1, such as 0.7 0.15 0.15.")

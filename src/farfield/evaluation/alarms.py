@@ -182,9 +182,15 @@ def _delays(
     starts: Float[np.ndarray, " windows"],
     ends: Float[np.ndarray, " windows"],
 ) -> Float[np.ndarray, " n"]:
-    """Return the delay of each segment, given the windows that reach the threshold; NaN if none overlaps the segment.
+    """Return the time in seconds from each segment's onset to the end of the first window that overlaps the segment.
 
-    The windows must be in order of time.
+    It is NaN if no window overlaps the segment.
+
+    Args:
+        onsets: start of each segment.
+        offsets: end of each segment.
+        starts: start of each window that reaches the threshold, in order of time.
+        ends: end of each of these windows.
     """
     first = np.searchsorted(ends, onsets, side="right")  # ends after the onset
     known = np.append(ends, np.nan)[first] - onsets

@@ -108,9 +108,15 @@ def resample_splits(
 
 
 def _totals(split: SplitValues, units: Int[Tensor, " n"], count: int) -> tuple[Tensor, Tensor]:
-    """Return, for each class and unit, the sum of the values and the number of videos.
+    """Return the sum of the values and the number of videos of each class in each unit that is resampled as a whole.
 
-    Both are sparse matrices (classes, units). `count` is the number of units in all splits together.
+    Args:
+        split: value of each video, and its class.
+        units: index of the unit of each video.
+        count: number of units in all splits together.
+
+    Returns:
+        Two sparse matrices (classes, `count`): the sums, and the numbers of videos.
     """
     n = len(split.values)
     classes = torch.zeros(n, dtype=torch.int64) if split.classes is None else torch.from_numpy(split.classes).long()

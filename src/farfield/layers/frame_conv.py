@@ -1,7 +1,7 @@
 """A 3D convolution with a temporal kernel of 1, computed as a 2D convolution of frames.
 
-Factorised convolutions have kernels t x 1 x 1 and 1 x d x d. A kernel 1 x d x d mixes no frames: it is a 2D convolution
-of the b t frames of a batch. In channels_last_3d memory the frames are consecutive and each frame is channels_last, so
+Factorised convolutions have kernels k x 1 x 1 and 1 x d x d. A kernel 1 x d x d mixes no frames: it is a 2D convolution
+of all frames of a batch. In channels_last_3d memory the frames are consecutive and each frame is channels_last, so
 nothing is copied.
 
 PyTorch has faster kernels for the 2D form. On CPUs, PyTorch computes small 3D convolutions (kernels of at most 3, few

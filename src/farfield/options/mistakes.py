@@ -66,17 +66,16 @@ def _explain_in_group(group: str, message: str) -> str:
 
 
 def nearest_option(given: str, options: Sequence[str]) -> str:
-    """Return a hint that suggests the option nearest to `given`: for "lr", "model.optimisation.lr".
+    """Return a hint that names the option nearest to `given`, for example "model.optimisation.lr" for "lr".
 
-    Names are compared by the part after the last dot, and as a whole. The candidates are the options of group 1; those
-    of group 2 if group 1 is empty; or else those of group 3:
+    The last part of a name is what follows its last dot. There are three groups of options:
 
     1. options whose last part is most similar to that of `given`, if the similarity is at least 0.6;
     2. options whose last part contains that of `given`;
     3. options whose whole name has a similarity of at least 0.6 to `given`.
 
-    The hint names the candidate whose whole name is most similar to `given`. If there are at most 30 options, it also
-    lists them all.
+    The nearest option is the one in the first group that is not empty whose whole name is most similar to `given`. If
+    there are at most 30 options, the hint also lists them all.
     """
 
     def likeness(one: str, other: str) -> float:

@@ -50,7 +50,7 @@ class FeatureSet:
 
     @cached_property
     def vectors(self) -> Tensor:
-        """Pooled vectors of all views: (rows views c)."""
+        """Pooled vectors of all views: (rows views c), with the rows of `features`."""
         return self.features.get(VECTORS, range(len(self.features))).to(self.device)
 
     def inputs(self, rows: Int[np.ndarray, " b"], *, maps: bool) -> tuple[Tensor, ...]:

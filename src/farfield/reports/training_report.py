@@ -25,8 +25,8 @@ class TrainingReport:
         validation: validation metrics with their confidence intervals.
         curves: plots of metrics over the run so far, by description.
         classes: accuracy of each class; for a multilabel task, its average precision.
-        most_confused: most often confused pairs of classes; None if there are so few classes that the confusion matrix
-            shows their names.
+        most_confused: most often confused pairs of classes. None for a multilabel task, and if the confusion matrix
+            itself shows the names of the classes, since there are few.
         plots: validation plots, by heading: confusion matrix and reliability diagram; for a multilabel task,
             precision-recall curves, ROC curves and reliability diagram.
         most_confidently_wrong: clips with the most confident wrong predictions.

@@ -58,8 +58,8 @@ def check_joint_label(label: str, labels: Sequence[str], *, option: str) -> None
     if [part.partition(":")[0] for part in parts] != list(heads):
         example = "|".join(f"{head}:{names[0]}" for head, names in heads.items())
         raise FarfieldError(
-            f"{option} is set for the label {label!r}; a segment of this network has one class per head, such as "
-            f"{example}. Write a class of each head, in this order."
+            f"{option} is set for the label {label!r}, which does not have one class of each head, in the order of the "
+            f"heads. Write a label such as {example}."
         )
 
 
