@@ -87,10 +87,10 @@ def compare_steps(batch_size: int) -> dict[str, Any]:
     return found
 
 
-def compare_heads(videos: int, heads: list[str], clip: Any, repeats: int) -> dict[str, Any]:
+def compare_heads(videos: int, heads: list[str], clip: Any, repeats: int, depth: int) -> dict[str, Any]:
     """Train one configuration and 24 of each head on cached features of `tiny`; return medians of CPU seconds.
 
-    The attentive head has one block, since four would take minutes on a CPU.
+    The attentive head has `depth` blocks.
     """
     found: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as name:
@@ -109,7 +109,7 @@ def compare_heads(videos: int, heads: list[str], clip: Any, repeats: int) -> dic
                 "data.num_workers": 0,
                 "trainer.accelerator": "cpu",
                 "run_dir": folder / run,
-                "probe": settings | {"curve_draws": 0, "head_options": {"depth": 1}} | grid,
+                "probe": settings | {"curve_draws": 0, "head_options": {"depth": depth}} | grid,
             }
             return cpu_seconds(lambda: train(None, options, progress=False))
 
@@ -214,6 +214,7 @@ def main() -> None:
     parser.add_argument("--weights", help="for float16: checkpoint of a trained tiny; default: random weights")
     parser.add_argument("--batch_size", type=int, default=32, help="for steps: clips in a training step of heads")
     parser.add_argument("--heads", nargs="+", default=["linear"], help="for heads: which")
+    parser.add_argument("--depth", type=int, default=4, help="for heads: blocks of the attentive head")
     parser.add_argument("--repeats", type=int, default=5, help="for heads: rounds in turns")
     parser.add_argument("--clip", default="{}", help="for heads: clip settings that differ from those of tiny, JSON")
     given = parser.parse_args()
@@ -221,7 +222,7 @@ def main() -> None:
         if given.what == "steps":
             found = compare_steps(given.batch_size)
         elif given.what == "heads":
-            found = compare_heads(given.videos, given.heads, json.loads(given.clip), given.repeats)
+            found = compare_heads(given.videos, given.heads, json.loads(given.clip), given.repeats, given.depth)
         elif given.what == "whole":
             found = compare_whole(given.videos, given.fine_tuning_steps, given.backbone)
         else:

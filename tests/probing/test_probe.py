@@ -28,7 +28,9 @@ from farfield.probing import feature_cache, training_set
 from farfield.probing.extraction import Extractor
 from farfield.probing.feature_cache import FeatureCache
 from farfield.probing.feature_sets import FeatureMaker, Planned
+from farfield.probing.head_training import HeadTraining
 from farfield.probing.heads import check_heads
+from farfield.probing.options import Configuration
 from farfield.probing.training_set import FeatureSet
 from farfield.probing.views import video_key
 from farfield.training.train import TrainResult, train
@@ -459,3 +461,28 @@ def test_a_search_chooses_the_head_on_maps_that_is_trained(figures: Path, weight
     assert last == {**alone, "best": True}
     assert min(row["val/loss"] for row in dropped if row["lr"] == 1e3) > 10
     assert max(row["val/loss"] for row in dropped if row["lr"] == 1e-3) < 3  # chance is ln 10
+
+
+@pytest.mark.slow
+def test_the_next_best_is_trained_if_the_best_of_a_search_diverges(
+    figures: Path, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    grid = {"heads": ["non_local"], "learning_rates": [1e-3, 1e-2], "weight_decays": [0.0, 0.1]}
+    settings = grid | {"min_steps": 10, "epochs": 1, "cache": str(tmp_path / "features")}
+    usual = probe(figures, weights, tmp_path / "usual", **settings).probe
+    converged = HeadTraining._has_converged
+    trained: list[Configuration] = []
+
+    def diverges_once(self: HeadTraining, configuration: Configuration) -> bool:
+        if self._about[configuration]["coarse_maps"]:
+            return converged(self, configuration)
+        trained.append(configuration)
+        return len(trained) > 1
+
+    monkeypatch.setattr(HeadTraining, "_has_converged", diverges_once)
+    found = probe(figures, weights, tmp_path / "run", **settings).probe
+    assert usual is not None
+    assert found is not None
+    assert trained[0] == usual.best.configuration
+    assert found.best.configuration == trained[1] != trained[0]
+    assert [row["coarse_maps"] for row in found.configurations].count(False) == len(trained) == 2

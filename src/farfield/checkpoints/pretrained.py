@@ -261,9 +261,11 @@ def _match_classifier(given: dict[str, Tensor], old: Sequence[str], network: Act
     sizes = {key.replace(".residual.", "."): len(value) for key, value in network.state_dict().items() if value.ndim}
     numbered = len(old) != len(new) and all(label.isdigit() for label in (*old, *new))  # placeholders, not names
     rows = None if numbered else classifier_rows(old, new)
-    of_classes = [key for key in given if ".inserted.regions." in key and len(given[key]) == len(old)]
-    same_number = len(old) == len(new)
-    regions = [key for key in of_classes if (rows is not None if same_number else sizes.get(key) != len(old))]
+    regions = [key for key in given if ".inserted.regions." in key and len(given[key]) == len(old)]
+    if len(old) != len(new):
+        regions = [key for key in regions if sizes.get(key) != len(old)]
+    elif rows is None:  # as many regions, of other classes
+        regions = []
     classifier = ("head.fc.weight", "head.fc.bias")
     removed = [*classifier, *regions] if rows is None else [] if same_pooling else classifier
     for key in (*classifier, *regions):

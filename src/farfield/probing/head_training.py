@@ -88,7 +88,8 @@ class HeadTraining:
     def best(self) -> tuple[ProbeHead, Configuration]:
         """Train the head; return it with the weights of its best configuration, and this configuration.
 
-        If all configurations diverge, one that has diverged is returned.
+        If the best configuration of a search diverges on whole maps, the next best is trained. If all diverge, one that
+        has diverged is returned.
         """
         configurations = self.settings.configurations
         steps = self.settings.num_steps(len(self.training))
@@ -96,8 +97,8 @@ class HeadTraining:
             grid, [first, *_] = self._train(configurations, steps)
             return grid.take(first), grid.configurations[first]
         searched, order = self._train(configurations, search_steps(steps), is_search=True)
-        for place in order:  # more than one only if training on whole maps diverges
-            best = searched.configurations[place]
+        best_first = [searched.configurations[place] for place in order]
+        for best in list(filter(self._has_converged, best_first)) or best_first[:1]:
             grid, _ = self._train([best], steps)
             if self._has_converged(best):
                 break
