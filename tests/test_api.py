@@ -40,7 +40,7 @@ def overrides(data: Path) -> dict[str, object]:
         "model.clip": {"num_frames": 4, "crop_px": 32, "sampling": "clip", "frame_stride": 2},
         "data.train": str(data / "train.csv"),
         "data.val": str(data / "val.csv"),
-        "data.batch_size": 4,
+        "data.batch_size": np.int64(4),
         "data.num_workers": 0,
         "trainer.max_epochs": 1,
         "trainer.accelerator": "cpu",
@@ -185,6 +185,7 @@ def test_mistakes_get_clear_errors(trained: farfield.TrainResult, data: Path, tm
         ),  # type: ignore[arg-type]
         (lambda: farfield.save_model(network, tmp_path / "x.onnx"), "suffix of an exported network"),
         (lambda: farfield.predict("x.mp4", network, hop=2, num_clips=3), "hop and num_clips are both given"),
+        (lambda: farfield.train("tiny", {"data.batch_size": object()}), "is not supported. Give text, numbers"),
         (lambda: farfield.train(exported), "is not a text file|YAML|config"),
     ):
         with pytest.raises(farfield.FarfieldError, match=message):

@@ -146,6 +146,17 @@ def _main(words: list[str]) -> int:
         message = str(error).rsplit("farfield.errors.FarfieldError: ", 1)[-1].strip()
         print(f"farfield {name}: {message}", file=sys.stderr)
         return 2
+    except (MemoryError, RuntimeError) as error:
+        from farfield.memory_errors import describe_out_of_memory, is_out_of_memory  # late: PyTorch is slow to import
+
+        if not is_out_of_memory(error):
+            raise
+        print(
+            f"farfield {name}: {describe_out_of_memory(error)}. Give fewer views or videos at once (view_batch_size or "
+            "batch_size, where the command has them), smaller clips, or --device cpu.",
+            file=sys.stderr,
+        )
+        return 2
     except KeyboardInterrupt:
         print(f"farfield {name}: interrupted.", file=sys.stderr)
         return 130

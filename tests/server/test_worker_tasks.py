@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 
 from farfield.precision import Precision
 from farfield.server import worker_tasks
@@ -61,13 +60,3 @@ def test_the_servers_own_process_imports_neither_pytorch_nor_a_decoder() -> None
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
-
-
-def test_a_failed_allocation_is_recognised() -> None:
-    with pytest.raises(RuntimeError) as failed:
-        torch.empty(2**60, dtype=torch.uint8)
-    assert worker_tasks.is_out_of_memory(failed.value), (
-        f"PyTorch {torch.__version__} words it otherwise: {failed.value}; adapt worker_tasks.is_out_of_memory"
-    )
-    assert worker_tasks.is_out_of_memory(MemoryError())
-    assert not worker_tasks.is_out_of_memory(RuntimeError("a size does not fit"))

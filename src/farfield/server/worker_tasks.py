@@ -24,6 +24,7 @@ from farfield.errors import FarfieldError, VideoError
 from farfield.inference.predict import PredictOptions, predict_video
 from farfield.inference.prediction_schema import Prediction
 from farfield.interpretability.attention_maps import Position, attention_maps, draw_attention
+from farfield.memory_errors import is_out_of_memory
 from farfield.models.insertion import WithBlock
 from farfield.models.network import ActionNet
 from farfield.parallel import usable_cores
@@ -179,11 +180,6 @@ def _refusals(path: str, name: str) -> Iterator[None]:
         raise Refused(
             f"{name}: it needs more memory than the limit allows. Send a smaller video.", "too_large"
         ) from None
-
-
-def is_out_of_memory(error: Exception) -> bool:
-    """Return whether an error is a failed allocation. PyTorch's error on the CPU can be recognised only by its text."""
-    return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "allocate memory" in str(error)
 
 
 def _without_path(text: str, path: str, name: str) -> str:

@@ -10,11 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from lightning.pytorch.loggers import WandbLogger
 
 from farfield.checkpoints.checkpoint import read_checkpoint
 from farfield.errors import FarfieldError
 from farfield.lightning_errors import lightning_errors_as_ours
+from farfield.memory_errors import out_of_memory_as_ours
 from farfield.probing.result import ProbeResult
 from farfield.training.checkpointing import best_metric
 from farfield.training.config import TrainingRun, make_run
@@ -22,6 +24,13 @@ from farfield.training.probe_run import train_probe
 from farfield.training.resume import prepare_resume
 
 log = logging.getLogger("farfield")
+
+LESS_MEMORY = (
+    "What needs less, in the order to try: trainer.precision bf16-mixed, model.execution.recompute_sums 2, "
+    "model.execution.recompute_stages [res2,res3], a smaller data.batch_size with trainer.accumulate_grad_batches. "
+    "data.batch_size is {batch_size}."
+)
+"""Advice for a training step that ran out of memory; docs/explanations/memory.md explains the options."""
 
 
 @dataclass(frozen=True)
@@ -77,8 +86,8 @@ def train(
         progress: show Lightning's progress bar and its table of the network.
 
     Raises:
-        FarfieldError: if options are unknown, out of range or incompatible, files cannot be read, or the run folder
-            already holds a run and `resume` is False.
+        FarfieldError: if options are unknown, out of range or incompatible, files cannot be read, the run folder
+            already holds a run and `resume` is False, or memory is exhausted.
         KeyboardInterrupt: if interrupted; `resume=True` continues from the last checkpoint.
 
     Example:
@@ -105,7 +114,7 @@ def _as_word(value: Any) -> str:
     if isinstance(value, str | Path):
         return str(value)
     try:
-        return json.dumps(value)
+        return json.dumps(value, default=_plain_number)
     except TypeError as error:
         raise FarfieldError(
             f"overrides has the value {value!r}, which is not supported. Give text, numbers, True, False, None, lists "
@@ -113,11 +122,19 @@ def _as_word(value: Any) -> str:
         ) from error
 
 
+def _plain_number(value: Any) -> int | float | bool:
+    """Convert a NumPy number, which `json` does not know, to Python's."""
+    if isinstance(value, np.generic):
+        return value.item()
+    raise TypeError
+
+
 def train_run(run: TrainingRun) -> TrainResult:
     """Run the training that `make_run` has set up, from its last checkpoint if there is one.
 
     Raises:
-        FarfieldError: if the run cannot be resumed from its last checkpoint, or an option is not supported.
+        FarfieldError: if the run cannot be resumed from its last checkpoint, an option is not supported, or memory is
+            exhausted.
         KeyboardInterrupt, SystemExit: if interrupted.
     """
     if run.probe is not None:
@@ -129,9 +146,10 @@ def train_run(run: TrainingRun) -> TrainResult:
         log.info("resuming from %s", resumed)
     elif run.config.resume:
         log.info("%s holds no checkpoint to resume from, so a new run begins", run.run_dir)
+    advice = LESS_MEMORY.format(batch_size=run.datamodule.batch_size)
     exit_code = 1
     try:
-        with lightning_errors_as_ours():
+        with lightning_errors_as_ours(), out_of_memory_as_ours(advice):
             run.trainer.fit(run.model, datamodule=run.datamodule, ckpt_path=resumed, weights_only=True)
         exit_code = 0
     finally:
