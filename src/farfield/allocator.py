@@ -2,8 +2,8 @@
 
 By default glibc gets the memory of each large array from the operating system and returns it when the array is freed.
 The system clears the pages each time. Training steps, and inference on batches of views, allocate and free arrays of
-the same sizes repeatedly. PyTorch's tuning guide recommends other allocators to avoid this cost. This module instead
-changes two settings of glibc's allocator, which also avoids it.
+the same sizes repeatedly. PyTorch's tuning guide recommends other allocators to avoid this cost. This module keeps
+glibc's allocator and avoids the cost by changing two of its settings.
 """
 
 from __future__ import annotations

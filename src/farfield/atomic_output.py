@@ -1,4 +1,4 @@
-"""Atomic writes of a new file or folder, and of other new files beside it.
+"""Atomic writes of a new file or folder, together with further new files in the same parent folder.
 
 Output is written to a temporary folder on the same file system, and moved when complete. An error or Ctrl-C leaves the
 destination unchanged.
@@ -31,11 +31,11 @@ def atomic_output(out: Path) -> Iterator[Path]:
     """Yield a temporary path to write to. When the block ends without an error, move the output to `out`.
 
     Args:
-        out: file or folder to create. The temporary path has the same name, but lies in a temporary folder. If the
-            block writes other files to that temporary folder, they are moved to the folder of `out`.
+        out: file or folder to create. The temporary path has the same file name as `out`, but lies in a temporary
+            folder. Other files that the block writes to the temporary folder are moved to the parent folder of `out`.
 
     Raises:
-        FarfieldError: if the destination exists, or cannot be written.
+        FarfieldError: if `out` or one of the other files exists, or cannot be written.
     """
     refuse_existing(out)
     new_folders = [folder for folder in out.absolute().parents if not folder.exists()]
@@ -62,9 +62,9 @@ def atomic_output(out: Path) -> Iterator[Path]:
 
 
 def _move(stage: Path, out: Path) -> None:
-    """Move all files and folders in `stage` to the folder of `out`.
+    """Move all files and folders in `stage` to the parent folder of `out`.
 
-    The file or folder with the name of `out` is moved last. Once `out` exists, the others are in place, too.
+    The file or folder that becomes `out` is moved last. Once `out` exists, all others are therefore in place.
     """
     parts = sorted(stage.iterdir(), key=lambda part: part.name == out.name)
     refuse_existing(*(out.with_name(part.name) for part in parts))

@@ -25,10 +25,10 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
 
 
 def write_text_atomically(path: Path, text: str) -> None:
-    """Write text to a file atomically, as UTF-8 and with its line ends unchanged.
+    """Write text to a file atomically, as UTF-8 and with its line endings unchanged.
 
-    File names in the text may contain bytes that are not valid UTF-8, which Python represents by surrogates. These
-    bytes are written unchanged.
+    The text may contain file names that are not valid UTF-8. Python represents their invalid bytes by surrogates
+    (PEP 383). The original bytes are written.
     """
     with atomic_write(path) as partial:
         partial.write_text(text, encoding="utf-8", errors="surrogateescape", newline="")

@@ -44,19 +44,20 @@ def build_model(
     Args:
         backbone: name of the backbone, e.g. i3d_r50. `farfield summary all` lists the names.
         num_classes: number of classes; optional with `labels`, or with weights of a video network.
-        labels: class names. Default: those of the weights if `num_classes` is None or equals their number, else "0",
-            "1", ...
+        labels: class names. Default: the labels of the weights if `num_classes` is None or equals the number of these
+            labels, else "0", "1", ...
         weights: initial weights. A model zoo: "imagenet" (an image network, inflated to 3D), "pytorchvideo" or
             "torchvision" (both Kinetics-400). A file: a farfield checkpoint, a checkpoint that `farfield convert`
             reads, or an image network (torchvision's ResNet, or EfficientNet-Lite0). For the backbone "hf": the folder
             of a Hugging Face model, or its name on huggingface.co (docs/guides/encoders.md). If the labels of the
-            weights include all classes of this network, the classifier's rows of these classes are loaded; otherwise
-            the classifier is random. Default: random weights.
+            weights include all classes of the new network, the classifier is loaded, too, with only the rows of these
+            classes; otherwise the classifier is random. Default: random weights.
         backbone_options: options of the backbone, e.g. {dilated: true}.
         insert: where to insert blocks: a preset, named after its number of blocks (nl1, nl5, nl10, nl5_r101, nl3_r101),
-            or {stage: indices, from 0, of the residual blocks after which a block is inserted}, e.g.
-            {res3: [1, 3], fast_res3: [1]}. {top: 2} inserts two blocks after the last stage, on the features that the
-            head pools. In a network with two pathways, {fast_top: 2} does so in the fast pathway. Default: nowhere.
+            or a dict. {res3: [1, 3], fast_res3: [1]} inserts blocks after the residual blocks 1 and 3 of stage res3 and
+            after the residual block 1 of fast_res3; indices count from 0. {top: 2} inserts two blocks after the last
+            stage, on the features that the head pools. In a network with two pathways, {fast_top: 2} inserts two blocks
+            after the last stage of the fast pathway. Default: nowhere.
         block: type of block to insert: non_local, self_attention, dual_attention, criss_cross, coordinate_attention or
             object_context.
         block_options: keyword arguments of the block, e.g. {pairwise: dot_product, key_pool: null}. object_context has
@@ -64,13 +65,16 @@ def build_model(
         dropout: probability of dropping a feature before the classifier.
         head: "gap_fc", "window_mean", "window_softmax_mean" or "attentive". The first three give different results only
             on clips larger than in training. "attentive" pools features by attention with a learned query instead of
-            averaging them, see farfield.models.head. Default: the head of the weights' network, or gap_fc.
-        head_windows: pooling window (t h w) of each pathway, in positions of its feature map, for the heads
-            "window_mean" and "window_softmax_mean". Default: the size of the feature map for `clip`.
+            averaging them, see farfield.models.head. Default: the head of the network that the weights
+            come from, or gap_fc.
+        head_windows: for the heads "window_mean" and "window_softmax_mean": size (t h w) of each pathway's pooling
+            window, counted in positions of the pathway's feature map. Default: the size of the feature map for `clip`.
+            However, if weights of the same backbone have windows, these are the default as long as `head`,
+            `backbone_options` and the clip settings num_frames and crop_px are not given.
         head_options: options of the attentive head, keyword arguments of farfield.layers.AttentivePool3d, e.g.
             {depth: 4, num_heads: 16}.
-        clip: clip settings that differ from the defaults. The defaults are the settings of a video network's
-            weights or, without such weights, of the backbone.
+        clip: clip settings that differ from the defaults. With weights of a video network, the defaults are the
+            clip settings of that network; otherwise they are the backbone's.
         task: "single_label" if each video has exactly one of the classes, "multilabel" if it may have several or none,
             "multi_head" if it has one class of each head, such as a verb and a noun. Labels of a multi_head network are
             named head:class, such as verb:open and noun:door. Default: the task of the weights if their labels are
@@ -103,16 +107,17 @@ def build_model(
 
 
 def _with_pretrained_options(options: NetworkOptions, pretrained: PretrainedWeights) -> NetworkOptions:
-    """Return `options`, with values of the pretrained network for options that are not set.
+    """Return `options`, with unset options filled in from the pretrained network.
 
-    These are the clip settings, the backbone options and the head with its options; the labels and the task, if the
-    number of classes fits; and the block options, if both networks have inserted blocks of the same type. The
-    weights may be of another backbone, if all names and shapes are equal. Of its clip settings, only `mean` and `std`
-    are then used.
+    Always filled in: clip settings, backbone options, and the head with its options. If the number of classes fits:
+    labels and task. If both networks have inserted blocks of the same type: block options.
+
+    The weights may belong to another backbone, if all weight names and shapes are equal. In that case, only `mean` and
+    `std` are taken from the pretrained network's clip settings.
 
     Raises:
-        FarfieldError: if a backbone option (except `dilated`) or a block option (except `num_regions`) is set to
-            another value than in the pretrained network, or if the weights are of another backbone and do not fit.
+        FarfieldError: if a backbone option (except `dilated`) or a block option (except `num_regions`) differs from
+            the pretrained network's, or if the weights belong to another backbone and do not fit.
     """
     config = pretrained.config
     if config is None:  # weights of an image network set no option
@@ -142,7 +147,7 @@ def _with_pretrained_options(options: NetworkOptions, pretrained: PretrainedWeig
 
 
 def _merge_backbone_options(config: Mapping[str, Any], given: Mapping[str, Any], name: str) -> dict[str, Any]:
-    """Return the pretrained network's backbone options, completed with the options in `given`.
+    """Return the pretrained network's backbone options together with the options in `given`.
 
     Args:
         config: fields of the pretrained network's `NetworkOptions`.
@@ -150,8 +155,9 @@ def _merge_backbone_options(config: Mapping[str, Any], given: Mapping[str, Any],
         name: path of the weights, for messages.
 
     Raises:
-        FarfieldError: if an option in `given` has another value in `config`, since the weights were trained with that
-            value. `dilated` may differ, because it only refines the feature map; the value in `given` is then used.
+        FarfieldError: if an option in `given` has another value in `config`, since the weights were trained with the
+            value in `config`. Only `dilated` may differ, because it just refines the feature map; the value in `given`
+            is then used.
     """
     trained = config.get("backbone_options", {})
     for option, value in given.items():
@@ -164,10 +170,10 @@ def _merge_backbone_options(config: Mapping[str, Any], given: Mapping[str, Any],
 
 
 def _merge_block_options(config: Mapping[str, Any], given: Mapping[str, Any], name: str) -> dict[str, Any]:
-    """Return the pretrained network's block options, completed with the options in `given`.
+    """Return the pretrained network's block options together with the options in `given`.
 
-    If the pretrained network has one region per class, its `num_regions` is left out: the new network then has one
-    region for each of its own classes.
+    If the pretrained network has one region per class, its `num_regions` is not copied, so that the new network gets
+    one region for each of its own classes.
 
     Args:
         config: fields of the pretrained network's `NetworkOptions`.
@@ -175,9 +181,9 @@ def _merge_block_options(config: Mapping[str, Any], given: Mapping[str, Any], na
         name: path of the weights, for messages.
 
     Raises:
-        FarfieldError: if an option in `given` had another value in the pretrained network, since the weights were
-            trained with that value. `num_regions` is not checked here, but by the shapes of the weights when they are
-            loaded.
+        FarfieldError: if an option in `given` has another value in the pretrained network, whose weights were trained
+            with that other value. `num_regions` is not checked here: a wrong value gives weights of another shape,
+            which fail when they are loaded.
     """
     options = dict(config["block_options"])
     if options.get("num_regions") == len(config["labels"]):  # one region per class: follows the new classes
@@ -194,7 +200,13 @@ def _merge_block_options(config: Mapping[str, Any], given: Mapping[str, Any], na
 
 
 def _check_same_shapes(name: str, config: Mapping[str, Any], options: NetworkOptions) -> None:
-    """Raise `FarfieldError` if the names or shapes of the pretrained weights do not fit the backbone in `options`."""
+    """Raise `FarfieldError` if the backbones in `config` and `options` differ in weight names or shapes.
+
+    Args:
+        name: path of the weights, for messages.
+        config: fields of the pretrained network's `NetworkOptions`.
+        options: options of the new network.
+    """
     trained = config.get("backbone_options")
     given = {**(trained or {}), **options.backbone_options} if options.backbone_options else None
     with structure_only():

@@ -14,7 +14,7 @@ ShortClip = Literal["loop", "clamp", "refuse"]
 SegmentOffsets = Literal["even", "pyslowfast", "videomae"]
 ResizeMethod = Literal["fast", "transformers"]
 MAX_SEGMENT_CLIPS = {"pyslowfast": 1, "videomae": 2}
-"""Maximum number of different test clips of a video, for the values of `segment_offsets` that limit it."""
+"""Maximum number of test clips per video, for the values of `segment_offsets` that have a maximum."""
 
 
 @dataclass(frozen=True)
@@ -35,18 +35,18 @@ class ClipSpec:
             `num_frames` equal parts and takes one frame of each, so that a clip spans the video (Wang et al.,
             "Temporal Segment Networks", ECCV 2016); `frame_stride` then has no effect.
         segment_offsets: which frame of each part is taken if `sampling` is "segments", see `data/segment_sampling.py`.
-            "even" takes a random frame of each part in training. At test time, each clip takes its frames at a fixed
-            place of the parts, such as their middles; with several clips, these places are evenly spaced in a part.
-            There may be any number of clips.
-            "pyslowfast" and "videomae" take the frames that these projects' loaders of Something-Something V2 take;
-            "pyslowfast" has 1 test clip, "videomae" at most 2. PySlowFast's networks need target_fps=30: they were
+            "even" takes a random frame of each part in training. At test time, a single clip takes the middle frame of
+            each part. With several clips, clip v takes the frame at position v of each part; these positions are evenly
+            spaced within the part. The number of clips is not limited.
+            "pyslowfast" and "videomae" take the same frames as these projects' loaders of Something-Something V2;
+            "pyslowfast" allows 1 test clip, "videomae" at most 2. PySlowFast's networks need target_fps=30: they were
             trained on frames extracted at 30 per second, although the videos have 12 frames per second. VideoMAE's
             networks were trained on the videos' own frames.
         short_clip: treatment of a video shorter than a clip: "loop" repeats the video; "clamp" repeats its last frame
             after its end; "refuse" raises an error. In training, "clamp" puts the video at a random place of the clip,
             and also repeats its first frame before its start (as PySlowFast does for Charades).
-        short_side_px: short side in pixels to which frames are resized at test time, before cropping. None for
-            `test_crop_px` if that is given, else for `crop_px` x 256 / 224, as in the paper.
+        short_side_px: short side in pixels to which frames are resized at test time, before cropping. None selects
+            `test_crop_px` or, if that is None, `crop_px` x 256 / 224, as in the paper.
         resize: how frames are resized and cropped at test time. "fast" decodes frames at a reduced size if their short
             side is at least twice `short_side_px`, and rounds sizes to the nearest pixel. "transformers" gives the same
             pixels as the video processors of Hugging Face's transformers: every frame is resized from its full size,
@@ -129,9 +129,9 @@ class ClipSpec:
 
     @property
     def decoded_short_side_px(self) -> int | None:
-        """Return the short side in pixels that decoded frames need at test time; None for full size.
+        """Return the minimum short side of decoded frames at test time, in pixels; None to decode at full size.
 
-        Larger frames may be decoded at a reduced size.
+        Frames with a larger short side may be decoded at a reduced size, down to this minimum.
         """
         return self.test_short_side_px if self.resize == "fast" else None
 
@@ -164,7 +164,7 @@ class ClipSpec:
 
 
 def check_segment_clips(segment_offsets: str, num_clips: int) -> None:
-    """Raise `FarfieldError` if `segment_offsets` does not allow `num_clips` different test clips of a video."""
+    """Raise `FarfieldError` if `segment_offsets` does not allow `num_clips` different test clips per video."""
     most = MAX_SEGMENT_CLIPS.get(segment_offsets)
     if most is not None and num_clips > most:
         raise FarfieldError(

@@ -15,10 +15,10 @@ class FarfieldError(ValueError):
 
 
 class VideoError(FarfieldError):
-    """Raised for a video that is damaged, has no video stream, or is too short and must not be looped.
+    """Raised for a video that cannot be used, for example because it is damaged, missing or too short for a clip.
 
     Attributes:
-        path: path of the video.
+        path: path or address of the video.
         reason: what is wrong with the video, in one line.
     """
 
@@ -34,7 +34,7 @@ class VideoError(FarfieldError):
 def damage(error: Exception) -> str:
     """Describe what is wrong with a file's content, given the exception that was raised while reading the file.
 
-    The text is for the end of a message that has named the file. Example: "it has no 'labels'".
+    The result is a clause such as "it has no 'labels'", where "it" is the file. Put it after the file's name.
     """
     if isinstance(error, KeyError):
         return f"it has no {error.args[0]!r}"
@@ -42,9 +42,9 @@ def damage(error: Exception) -> str:
 
 
 def nearest(given: str, known: Iterable[str]) -> str:
-    """Return a hint for an error message: the known names, and the one most similar to `given` if any is similar.
+    """Return a hint for an error message: all known names and, if one of them is similar to `given`, this name.
 
-    If there are more than 30 names, the hint has only the similar name or, without one, the first 30 names.
+    If there are more than 30 known names, the hint is only the similar name, or the first 30 names if none is similar.
     """
     names = [str(name) for name in known]
     if not names:

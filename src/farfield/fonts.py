@@ -23,19 +23,19 @@ _PLACEHOLDER_FONTS = ("lastresort", "adobeblank", "adobe-blank", "notdef")
 
 
 def font_families(texts: str | Iterable[str]) -> list[str]:
-    """Return a value for matplotlib's `fontfamily`: its default font, and fallback fonts for missing glyphs."""
+    """Return a value for matplotlib's `fontfamily`: the default font, and fallback fonts for its missing glyphs."""
     from matplotlib import rcParams
 
     return [*rcParams["font.family"], *(_family(path) for path in _fallbacks(frozenset("".join(texts))))]
 
 
 def draw_text(text: str) -> dict[str, Any]:
-    """Return keyword arguments that make matplotlib draw a text in suitable fonts, and not as mathematics."""
+    """Return keyword arguments for matplotlib to draw a text in suitable fonts, without parsing $ as mathematics."""
     return {"fontfamily": font_families(text), "parse_math": False}
 
 
 def drawable(text: str) -> str:
-    """Replace characters that no installed font has by question marks, one for each run of such characters."""
+    """Replace each run of characters that are missing from every installed font with one question mark."""
     lacking = _lacking(text)
     return re.sub(f"[{re.escape(lacking)}]+", "?", text) if lacking else text
 
@@ -54,9 +54,14 @@ def shown_names(labels: Sequence[str]) -> list[str]:
 
 
 def pillow_font(text: str, size: int) -> tuple[ImageFont.FreeTypeFont, str]:
-    """Return the font that has most of a text's characters, and the text with ? for characters that the font lacks.
+    """Choose the font with the most characters of a text, and replace each run of characters it lacks with "?".
 
-    `size` is the size of the font in pixels.
+    Args:
+        text: the text to draw.
+        size: size of the font in pixels.
+
+    Returns:
+        The font, and the text to draw with it.
     """
     needed = {letter for letter in text if _needs_glyph(letter)}
     candidates = [_default_font(), *_fallbacks(frozenset(text))]
@@ -117,7 +122,8 @@ def _font_order(path: str) -> tuple[bool, bool, str]:
 def _fallbacks(letters: frozenset[str]) -> tuple[str, ...]:
     """Choose system fonts for the characters that the default font lacks, and return their paths.
 
-    One font that has all of the characters is preferred. Otherwise fonts are chosen greedily by number of characters.
+    If one font has all of these characters, only this font is chosen. Otherwise the font with the most of the missing
+    characters is chosen again and again, until no font adds any.
     """
     lacking = {letter for letter in letters if _needs_glyph(letter)} - _letters(_default_font())
     chosen: list[str] = []
@@ -142,7 +148,7 @@ def _family(path: str) -> str:
 
 @lru_cache(4096)
 def _lacking(text: str) -> str:
-    """Return the characters of a text that no installed font has; log one warning per process."""
+    """Return the characters of a text that no installed font has. Log a warning at their first occurrence only."""
     fonts = [_default_font(), *_fallbacks(frozenset(text))]
     lacking = {letter for letter in text if _needs_glyph(letter)}.difference(*map(_letters, fonts))
     if lacking:

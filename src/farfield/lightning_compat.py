@@ -54,9 +54,13 @@ def processed_batches(trainer: Trainer) -> int:
 
 
 def synchronize_batch_norm(strategy: Strategy, network: nn.Module) -> nn.Module:
-    """Replace batch norms by synchronised ones, as DDP does, if the trainer has `sync_batchnorm=True`.
+    """Replace a network's batch norms by synchronised ones if the trainer has `sync_batchnorm=True`.
 
-    The trainer keeps this setting only as the strategy's `_layer_sync`, and `ModelParallelStrategy` ignores it.
+    Lightning does this under DDP, but `ModelParallelStrategy` ignores the setting. The trainer keeps the setting only
+    as the strategy's `_layer_sync`.
+
+    Returns:
+        The network with synchronised batch norms, or the unchanged network if the setting is off.
     """
     layer_sync = strategy._layer_sync  # type: ignore[attr-defined]  # of ParallelStrategy
     return network if layer_sync is None else layer_sync.apply(network)

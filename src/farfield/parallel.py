@@ -72,8 +72,12 @@ def worker_context(*modules: str) -> SpawnContext | ForkServerContext:
     """Return a multiprocessing context whose processes start quickly, with modules imported in advance on Linux.
 
     On Linux, processes are forked from a single-threaded server process that has imported the modules, so that the
-    replacement for a stopped process is ready at once. A fork of this process would inherit locks that its other
-    threads hold. Other systems cannot fork safely once libraries are loaded, so each process there starts from scratch.
+    replacement for a stopped process is ready at once. Processes are not forked from the current process, since they
+    would inherit locks held by its other threads. Other systems cannot fork safely once libraries are loaded, so each
+    process there starts from scratch.
+
+    Args:
+        modules: names of the modules to import in advance.
     """
     if sys.platform != "linux":
         return get_context("spawn")
@@ -83,9 +87,9 @@ def worker_context(*modules: str) -> SpawnContext | ForkServerContext:
 
 
 def end_with_parent() -> None:
-    """End this process as soon as its parent process has ended, even if the parent was killed.
+    """Start a thread that ends this process as soon as its parent process has ended, even if the parent was killed.
 
-    Otherwise the workers of a killed process would wait for jobs for ever, and keep their memory.
+    Without it, the workers of a killed process would wait for jobs forever, and keep their memory.
     """
     parent = parent_process()
     if parent is not None:
@@ -105,8 +109,8 @@ def schedule(
     Args:
         pool: pool of worker processes.
         function: function that is importable by name.
-        arguments: its arguments.
-        seconds: time limit; None for none.
+        arguments: positional arguments of the function.
+        seconds: time limit of the call in seconds; None for no limit.
 
     Raises:
         BrokenProcessPool: if the pool is broken: a process has ended while the pool ran no job.
@@ -121,8 +125,8 @@ def first_done(pool: ProcessPool, futures: Iterable[Future]) -> set[Future]:
     """Wait until at least one of a pool's futures is done, and return those that are.
 
     Raises:
-        BrokenProcessPool: if the pool is broken or stopped while no future is done. The futures alone would not tell:
-            in pebble 5.2.3, a future that is scheduled while a pool breaks is never done.
+        BrokenProcessPool: if the pool is broken or stopped while no future is done. This is checked, because waiting
+            for the futures could take forever: in pebble 5.2.3, a future scheduled while a pool breaks is never done.
     """
     while True:
         active = pool.active  # before the wait: a pool that breaks still ends most futures, with the reason

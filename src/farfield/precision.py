@@ -23,7 +23,7 @@ def check_mixed_precision(name: str) -> None:
     float32.
 
     Raises:
-        FarfieldError: if it is none of these.
+        FarfieldError: for any other value.
     """
     if name not in MIXED_PRECISIONS:
         raise FarfieldError(f"precision is {name}; it must be one of {', '.join(MIXED_PRECISIONS)}.")

@@ -47,10 +47,10 @@ class VideoBars:
     """Two progress bars on standard error: one counts videos, and one counts the parts of a long video.
 
     Args:
-        description: what is done to the videos.
-        total: number of videos. The bar of videos is not shown for a single video.
+        description: text in front of the bar that counts videos.
+        total: number of videos. If it is 1, the bar that counts videos is hidden.
         done: number of videos that are done already.
-        part: what the parts of a video are: "window" or "view".
+        part: unit of the bar that counts parts: "window" or "view".
     """
 
     def __init__(self, description: str, total: int, done: int = 0, part: str = "window") -> None:

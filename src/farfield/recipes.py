@@ -1,7 +1,7 @@
 """Find the recipes that ship with farfield: YAML files for `--config`, and sweeps for `wandb sweep`.
 
 The recipes are the files of the repository's configs/. A wheel contains copies of them in farfield/configs (see
-setup.py). A checkout, or an editable install of it, reads configs/ directly.
+setup.py). If farfield runs from a checkout of the repository, such as an editable install, configs/ is read directly.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class Recipe:
 
     @property
     def is_sweep(self) -> bool:
-        """Return whether the recipe is for `wandb sweep`, not for `--config`."""
+        """Return whether the recipe is a sweep for `wandb sweep`; otherwise it is a config for `--config`."""
         return self.name.startswith("sweeps/")
 
     @property
@@ -73,11 +73,12 @@ def find_recipe(name: str) -> Recipe:
 
 
 def copy_recipe(recipe: Recipe, to: str) -> Path:
-    """Copy a recipe to a new file, or into a folder under its own name. Return the path of the copy.
+    """Copy a recipe to a new file, and return the path of the copy.
 
     Args:
         recipe: recipe to copy.
-        to: path of the new file, or of a folder for it. A path that does not exist is a folder if it ends with a slash.
+        to: path of the new file, or of a folder in which the new file gets the recipe's own file name. A path that does
+            not exist counts as a folder if it ends with a slash.
 
     Raises:
         FarfieldError: if the file exists already, or cannot be written.
@@ -99,9 +100,10 @@ def copy_recipe(recipe: Recipe, to: str) -> Path:
 
 
 def find_config(given: str) -> str:
-    """Return the path of the file for `given`, a value of `--config`: an existing file or the name of a recipe.
+    """Resolve a value of `--config`.
 
-    YAML text is returned unchanged.
+    The name of a recipe becomes the path of its file. The path of an existing file, and YAML text, are returned
+    unchanged.
 
     Raises:
         FarfieldError: for any other value; the message suggests the nearest recipe.

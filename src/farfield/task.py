@@ -13,12 +13,12 @@ from torch import Tensor
 from farfield.errors import FarfieldError
 
 Task = Literal["single_label", "multilabel", "multi_head"]
-"""single_label: exactly one of the classes; the softmax of the scores is their probability.
+"""single_label: a video has exactly one class. The softmax of the scores gives the class probabilities.
 
-multilabel: any number of the classes, or none; the sigmoid of each score is its class's probability.
+multilabel: a video has any number of classes, or none. The sigmoid of each score is the probability of its class.
 
-multi_head: one class of each head, such as a verb and a noun. Labels are written head:class, as in `verb:open` and
-`noun:door`, and the scores are the logarithms of the probabilities, which sum to 1 over the classes of each head.
+multi_head: a video has one class of each head, such as a verb and a noun. Labels are written head:class, as in
+`verb:open` and `noun:door`. The scores are log-probabilities; the probabilities sum to 1 over the classes of each head.
 """
 DEFAULT_TASK: Task = "single_label"
 
@@ -29,7 +29,7 @@ def least_classes(task: Task) -> int:
 
 
 def class_probabilities(logits: Float[Tensor, "*b classes"], task: Task) -> Float[Tensor, "*b classes"]:
-    """Turn a network's scores into class probabilities: float64 for float64 scores, else float32."""
+    """Convert a network's scores to class probabilities: float64 for float64 scores, else float32."""
     logits = logits if logits.dtype.itemsize >= 4 else logits.float()
     if task == "multi_head":
         return logits.exp()
@@ -40,7 +40,7 @@ def split_heads(labels: Sequence[str]) -> dict[str, list[str]]:
     """Split the labels of a `multi_head` task, which have the form head:class.
 
     Returns:
-        The classes of each head, by the head's name; both in the order of `labels`.
+        The classes of each head, by the head's name. Heads and classes are in the order of `labels`.
 
     Raises:
         FarfieldError: if a label does not have the form head:class, the labels of a head are not consecutive, a head

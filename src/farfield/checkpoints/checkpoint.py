@@ -5,8 +5,9 @@ of `NetworkOptions` as plain types. If `farfield test --choose_threshold` chose 
 also has "operating_point" (for the probabilities of videos and clips) or "timeline_operating_point" (for the
 probabilities at each moment of a video, as in `farfield predict --timeline`), with the fields of `OperatingPoint`.
 
-A checkpoint of a training run has more: Lightning's own entries, "random_state" (`training/checkpointing.py`), and, in
-"farfield", the settings and the data of the training (`training/lightning_module.py`).
+A checkpoint that was saved during training also has Lightning's own entries, "random_state"
+(`training/checkpointing.py`), and, in "farfield", the settings and the data of the training
+(`training/lightning_module.py`).
 
 Reading never executes code from the file.
 """
@@ -33,7 +34,7 @@ from farfield.models.operating_point import OperatingPoint, operating_points_to_
 
 FORMAT = 1
 NETWORK_PREFIX = "network."
-"""Prefix of the network's keys in a checkpoint, since the training module's attribute is called `network`."""
+"""Prefix of weight names in a checkpoint: the attribute of the training module that holds the network."""
 
 
 def checkpoint_metadata(network: ActionNet) -> dict[str, Any]:
@@ -129,7 +130,7 @@ EXPORTED_SUFFIXES = (".onnx", ".xml", ".pt2")
 
 
 def plain_network(model: str | Path | ActionNet) -> ActionNet:
-    """Return `model` if it is a network; otherwise load the checkpoint or hub folder at the path `model`.
+    """Return `model` if it is a network; otherwise load the network from the path `model` with `load_network`.
 
     Raises:
         FarfieldError: as for `load_network`, or if `model` is neither a path nor an `ActionNet`, for example a loaded

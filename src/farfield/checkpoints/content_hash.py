@@ -11,7 +11,12 @@ from farfield.errors import FarfieldError
 
 
 def network_hash(checkpoint: str | Path) -> str:
-    """Return a content hash (16 hexadecimal digits) of a network's file, or of the weights and config in its folder.
+    """Return a hash of a network's file content, as 16 hexadecimal digits.
+
+    Args:
+        checkpoint: file or folder of a network, or a model's name on huggingface.co. For an OpenVINO .xml file, the
+            .bin file of the same name is hashed, too. Of a folder, only the weights, the config and, for
+            Hugging Face, the preprocessing settings are hashed.
 
     Raises:
         FarfieldError: if a file cannot be read.

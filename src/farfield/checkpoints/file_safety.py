@@ -1,4 +1,4 @@
-"""Safety checks for checkpoint files before they are read, and explanations why a file cannot be read.
+"""Check that checkpoint files are safe to read, and explain errors of files that cannot be read.
 
 `check_file_safety` refuses files that are unsafe to pass to `torch.load`: compressed archives, which may expand to far
 more than their size; TorchScript archives, whose code would run; and pickles nested too deeply to read recursively.

@@ -28,7 +28,9 @@ REMEDY = "Copy or export the folder again."
 
 
 def write_folder(network: ActionNet, folder: Path, card: str) -> None:
-    """Write a network's four files to a new folder. Call this inside `atomic_output`, which cleans up on an error.
+    """Write the four files of a hub folder to a new folder.
+
+    Call this inside `atomic_output`, which cleans up on an error.
 
     Args:
         network: network as `load_network` returns it: batch norms are neither folded into convolutions nor split by

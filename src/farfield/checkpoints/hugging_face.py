@@ -1,6 +1,7 @@
 """Make farfield networks from video encoders and video classifiers that Hugging Face's `transformers` saved.
 
-The weights are loaded into the classes of `transformers`, which also accept the weight names of its earlier versions.
+The weights are first loaded into the model classes of `transformers`, since these classes also accept the weight names
+of earlier versions of `transformers`.
 """
 
 from __future__ import annotations
@@ -30,9 +31,9 @@ from farfield.task import least_classes
 log = logging.getLogger("farfield")
 
 _EARLIER_ENTRIES = {"videomae": ("qkv_bias",)}
-"""Entries of earlier versions' configs that current classes of `transformers` still read."""
+"""Config entries of earlier versions of `transformers` that the current version still reads, by `model_type`."""
 _PRETRAINING_ONLY = ("decoder.", "encoder_to_decoder.", "mask_token", "predictor.", "position_embeddings", "pooler.")
-"""First parts of names of weights that only pretraining uses."""
+"""Prefixes of the names of weights that only pretraining uses."""
 
 
 @dataclass(frozen=True)
@@ -41,10 +42,10 @@ class HuggingFaceCheckpoint:
 
     Attributes:
         folder: the folder that was read.
-        origin: name of the network's class in `transformers`.
+        origin: name of the model class in `transformers`.
         options: fields of `NetworkOptions` as plain types. `labels` is None without a classifier.
         state: state dict of an `ActionNet`, or only of its backbone if there is no classifier.
-        names: dict from each weight's name in the class of `transformers` to its name in `state`.
+        names: dict from each weight's name in the `transformers` model to its name in `state`.
         version: installed version of `transformers`.
         notes: information for the user, such as settings that the folder does not state.
     """
@@ -182,9 +183,9 @@ def _read(name: str, _modified: int) -> HuggingFaceCheckpoint:
 
 
 def _read_config(raw: Mapping[str, Any], folder: Path) -> tuple[Family, Any]:
-    """Check a folder's config, and return its family and its config object of `transformers`.
+    """Check a folder's config, and return its model family and a `transformers` config object.
 
-    The object has only the entries that define the architecture.
+    The config object has only those entries of `raw` that define the architecture.
     """
     kind = raw.get("model_type")
     if kind not in FAMILIES:
@@ -211,7 +212,7 @@ def _options(raw: Mapping[str, Any], made: Any, count: int) -> dict[str, Any]:
 
     Args:
         raw: content of the folder's config.json.
-        made: the same config as an object of `transformers`, with only the entries that define the architecture.
+        made: `transformers` config object, made from those entries of `raw` that define the architecture.
         count: number of classes; 0 without a classifier.
     """
     uses_first_token = made.model_type in ("timesformer", "vivit") or (
@@ -280,14 +281,17 @@ def _labels(raw: Mapping[str, Any], count: int) -> list[str]:
 
 
 def _load(family: Family, made: Any, state: dict[str, Tensor], folder: Path, suffix: str) -> Any:
-    """Load weights into the class of `transformers`, and check that all weights fit.
+    """Load weights into the family's model class of `transformers`, and check that all weights fit.
 
     Args:
         family: family of the encoder.
-        made: config object of `transformers`.
-        state: weights by their names in the folder.
+        made: `transformers` config object.
+        state: dict from the weight names in the folder to the weights.
         folder: folder of the checkpoint, for messages.
-        suffix: end of the class's name: "ForVideoClassification", or "Model" without a classifier.
+        suffix: end of the name of the model class: "ForVideoClassification", or "Model" without a classifier.
+
+    Returns:
+        The loaded model, in evaluation mode.
 
     Raises:
         FarfieldError: if weights are missing, unexpected or of another shape.
@@ -333,12 +337,12 @@ def _load(family: Family, made: Any, state: dict[str, Tensor], folder: Path, suf
 
 
 def _names(theirs: Iterable[str], kind: str, base: str) -> dict[str, str]:
-    """Return a dict from the weight names in a class of `transformers` to those in an `ActionNet`.
+    """Return a dict from the weight names in a `transformers` model to those in an `ActionNet`.
 
     Args:
-        theirs: names of the weights in that class.
-        kind: `model_type` of the network's config.
-        base: name of the attribute in which the class holds the encoder; empty if the class itself is the encoder.
+        theirs: weight names in the `transformers` model.
+        kind: `model_type` of the model's config.
+        base: name of the attribute in which the model holds its encoder; empty if the model itself is the encoder.
     """
     encoder = (f"{base}." if base else "") + ("encoder." if kind == "vjepa2" else "")
     pool = "head.attentive_pools.0." if kind == "vjepa2" else None
@@ -370,7 +374,7 @@ _POOL_NAMES = {
     "mlp.fc1": "mlp.inner",
     "mlp.fc2": "mlp.out",
 }
-"""Parts of names of weights in V-JEPA 2's pooler, and in `AttentivePool3d`."""
+"""Dict from parts of the weight names in V-JEPA 2's pooler to the corresponding parts in `AttentivePool3d`."""
 
 
 def _pool_name(name: str) -> str:

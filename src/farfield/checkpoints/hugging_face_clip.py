@@ -23,7 +23,9 @@ SOMETHING_SOMETHING = 174
 
 
 def preprocessing(folder: Path, kind: str, clip: ClipSpec) -> tuple[dict[str, Any], list[str]]:
-    """Return the clip settings in a folder's processor config, and notes on where farfield's preprocessing differs.
+    """Return the clip settings in a folder's processor config, and notes for the user.
+
+    The notes state where farfield's preprocessing differs from the config, and which settings the config lacks.
 
     Args:
         folder: folder of the checkpoint.
@@ -68,10 +70,10 @@ def preprocessing(folder: Path, kind: str, clip: ClipSpec) -> tuple[dict[str, An
 
 
 def sampling(kind: str, labels: Sequence[str]) -> dict[str, Any]:
-    """Return the clip settings by which the model's paper samples frames from Something-Something V2.
+    """Return the frame-sampling settings of the model's paper for Something-Something V2, as fields of `ClipSpec`.
 
-    The result is empty if the labels are those of another data set, or if the paper samples frames from
-    Something-Something V2 in the same way as from Kinetics.
+    They are returned only for a network with the classes of Something-Something V2. The result is {} for any other
+    network, and for models whose paper samples Something-Something V2 like Kinetics.
 
     Args:
         kind: `model_type` of the checkpoint's config.
@@ -147,9 +149,10 @@ def _edge(size: Any) -> int | None:
 
 
 def _is_squeezed(content: Mapping[str, Any]) -> bool:
-    """Return whether a processor's `size` sets more than the short side of the resized frames.
+    """Return whether a processor's `size` may change the aspect ratio of frames or limit their long side.
 
-    True if it gives height and width, or limits the long side. False if it gives only the short side, or is missing.
+    True if `size` gives height and width, or limits the long side. False if it gives only the short side, or is
+    missing.
     """
     size = content.get("size")
     if isinstance(size, Mapping):

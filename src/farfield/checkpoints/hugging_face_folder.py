@@ -16,9 +16,9 @@ from farfield.untrusted_json import JsonError, parse_json
 
 CONFIG = "config.json"
 WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
-"""Files of weights in order of preference. An index lists the files of weights that are split into several."""
+"""Weight files in order of preference. An index lists the parts if the weights are split into several files."""
 PROCESSORS = ("processor_config.json", "video_preprocessor_config.json", "preprocessor_config.json")
-"""Files with the settings of preprocessing, in the order in which `transformers` prefers them."""
+"""Files with preprocessing settings, in the order of preference of `transformers`."""
 REMEDY = "Copy or download the folder again."
 
 _NAME = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")

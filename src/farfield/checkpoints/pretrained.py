@@ -69,11 +69,12 @@ def find_weights(
     Args:
         weights: a model zoo ("imagenet", "pytorchvideo", "torchvision"); the path of a farfield checkpoint, of a
             checkpoint that `farfield convert` reads, or of an image network (torchvision's ResNet, or
-            EfficientNet-Lite0); or the folder or name of a video encoder of Hugging Face.
+            EfficientNet-Lite0); or a Hugging Face video encoder, given by its folder or its name on huggingface.co.
         backbone: name of the backbone to find weights for.
-        backbone_options: backbone options, for files of other projects that do not state them; None for no options.
-        block_options: options of the non-local blocks, for files of other projects that do not state them; None for no
-            options.
+        backbone_options: backbone options of the pretrained network, needed if another project's file does not state
+            them; None for no options.
+        block_options: options of the non-local blocks, needed if another project's file does not state them; None for
+            no options.
 
     Raises:
         FarfieldError: if the file does not exist or cannot be read or converted, or if the model zoo has no weights
@@ -99,10 +100,10 @@ def find_weights(
 
 
 def _of_hugging_face(weights: str | Path, backbone: str, options: Mapping[str, Any]) -> PretrainedWeights:
-    """Read a video encoder of Hugging Face.
+    """Read a Hugging Face video encoder.
 
-    If the backbone option `output` in `options` differs from the checkpoint's, the head is dropped, since it was
-    trained on another output of the encoder.
+    If `options` sets the backbone option `output` to another value than the checkpoint's, the checkpoint's head is
+    dropped, since it was trained on another output of the encoder.
     """
     if backbone != "hf":
         raise FarfieldError(
@@ -225,7 +226,7 @@ def _has_same_pooling(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> boo
 
 
 def _log_other_task(network: ActionNet, source: PretrainedWeights) -> None:
-    """Log that the weights were trained for another task, so that classifier and view aggregation may not fit."""
+    """Log a message if the weights were trained for another task, since settings for that task may not fit."""
     assert source.config is not None
     trained = source.config.get("task") or DEFAULT_TASK
     if trained != network.task:
@@ -243,9 +244,9 @@ def _log_other_task(network: ActionNet, source: PretrainedWeights) -> None:
 def _match_classifier(given: dict[str, Tensor], old: Sequence[str], network: ActionNet, *, same_pooling: bool) -> str:
     """Reduce the classifier in `given` to the network's classes, or remove it if `old` lacks one of these classes.
 
-    If the weights have object-context blocks with one region per class, these regions are treated like the rows of the
-    classifier: selected and ordered by class name, or removed. They are kept unchanged, however, if the network has as
-    many regions as the weights, but other classes.
+    If the weights have object-context blocks with one region per class, the regions' weights are selected, ordered by
+    class name or removed in the same way as the classifier's rows. Exception: if the network has the same number of
+    regions as the weights, but not the same classes, the regions' weights are kept unchanged.
 
     Args:
         given: weights to load, by state-dict key; changed in place.

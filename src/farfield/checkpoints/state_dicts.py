@@ -59,10 +59,10 @@ class NetworkState:
         container: key of the state dict in the file, such as "state_dict"; empty if the file itself is the state dict.
         prefix: prefix of the network's weight names in the state dict, such as "model.". Parts that wrappers insert
             (`WRAPPERS`) are left out.
-        beside: full names of weights in the same state dict that belong to no recognised network. The network may be a
-            part of a larger one that has these weights. Empty if the user chose the network.
-        ignored: (name, reason) of what is in neither `values` nor `beside`. Another network is one entry, with the name
-            "prefix*".
+        beside: full names of weights in the same state dict that belong to no recognised network. If there are any,
+            the network may be only a part of a larger network. Empty if the user chose the network.
+        ignored: (name, reason) of each entry of the state dict that is in neither `values` nor `beside`. Each further
+            network is a single entry, with the name "prefix*".
         notes: messages for the user: removed prefixes, and which of several networks was chosen.
     """
 
@@ -133,8 +133,8 @@ def find_network(content: Mapping[Any, Any], path: Any, take: str | None = None)
         path: path of the checkpoint, for messages.
         take: which of several networks to take: the key of its state dict ("ema_state_dict"), the prefix of its weight
             names ("model_ema"), or both ("state_dict.model_ema"). Other weights in the same state dict are then
-            ignored. None takes the trained network, not an average of its weights. If there are several trained
-            networks, it takes the one in the state dict whose key comes first in `_CONTAINERS`.
+            ignored. None chooses the trained network rather than an average of its weights. If there are several
+            trained networks, None chooses the one whose state dict has the key that comes first in `_CONTAINERS`.
 
     Returns:
         The network's weights. If no network is recognised, the weights of the largest state dict, by their full names.

@@ -22,13 +22,13 @@ def explain(
 
     Args:
         clip: video file, or folder of numbered pictures.
-        checkpoint: a .ckpt file, a folder written by `farfield export --to_folder`, or a folder or name of a video
-            encoder of Hugging Face (docs/guides/encoders.md); network, labels, sampling and normalisation come from it.
+        checkpoint: a .ckpt file, a folder written by `farfield export --to_folder`, or the folder or name of a Hugging
+            Face video encoder (docs/guides/encoders.md). It defines network, labels, sampling and normalisation.
         out: folder to write to; files of an earlier explanation are replaced.
-        point: position whose attention is shown: Y,X in pixels from the top left of the square crop that the network
-            sees. The pictures show this crop, and explanation.json states its size. null chooses, for each inserted
-            block (such as a non-local block), the position at which the block changes the score of the explained class
-            the most.
+        point: show the attention of this position, given as Y,X in pixels from the top left of the square crop that
+            the network sees. The pictures show this crop, and explanation.json states its size. null chooses a position
+            for each inserted block (such as a non-local block): the one where the block changes the score of the
+            explained class the most.
         json: print the numbers as JSON instead of a table.
     """
     from farfield.interpretability.explanation_files import read_numbers  # late: it imports PyTorch and matplotlib

@@ -21,8 +21,8 @@ def export(checkpoint: str, *, clips: str | list[str] | None = None, json: bool 
     """Export a checkpoint to a file for other programs, or to a folder to publish.
 
     Args:
-        checkpoint: a .ckpt file, a folder written by `--to_folder`, or a folder or name of a video encoder of Hugging
-            Face (docs/guides/encoders.md).
+        checkpoint: a .ckpt file, a folder written by `--to_folder`, or the folder or name of a Hugging Face video
+            encoder (docs/guides/encoders.md).
         clips: videos on which the exported network is compared with the checkpoint, in addition to random clips: a
             video, a folder, a pattern or a manifest (.csv), or a list of these, e.g. [a.mp4,b.mp4]. Of each video, one
             central clip is used, and at most num_compare_clips videos are compared. With int8, the labels of a manifest

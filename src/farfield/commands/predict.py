@@ -74,10 +74,10 @@ def predict(
     status 1. With --out, an interrupted command resumes when it is run again.
 
     Args:
-        videos: files, folders, patterns, manifests (.csv; the segment of each row is predicted), or "-" to read such
-            names from standard input, one per line. With --fps, folders of numbered pictures are videos, too.
-        checkpoint: a .ckpt file, a folder or file written by `farfield export`, or a folder or name of a video
-            encoder of Hugging Face (docs/guides/encoders.md); network, labels, sampling and normalisation come from it.
+        videos: files, folders, patterns, manifests (.csv; the segment of each row is predicted), or "-" to read these
+            arguments from standard input, one per line. With --fps, folders of numbered pictures are videos, too.
+        checkpoint: a .ckpt file, a folder or file written by `farfield export`, or the folder or name of a Hugging
+            Face video encoder (docs/guides/encoders.md). It defines network, labels, sampling and normalisation.
         top_k: number of classes to print for each video. For a multilabel network, all further classes that reach their
             threshold are printed, too.
         num_clips: clips spread over each video; null for the checkpoint's own setting.
@@ -97,10 +97,10 @@ def predict(
             multilabel network, left out. One number, or a number for each class, e.g. '{run: 1.0, wave: 0.5}', with 0
             for classes that are not named.
         threshold: a moment belongs to no segment if the probability of its most probable class is below this. For a
-            multi_head network, this is the probability of the most probable combination: the product over its classes.
-            For a multilabel network, a moment belongs to every class whose probability reaches the threshold. 0 selects
-            the checkpoint's own thresholds: those chosen on timelines or, if a multilabel network has none, those
-            chosen on videos.
+            multi_head network, the probability of the most probable combination of classes counts, which is the product
+            of their probabilities. For a multilabel network, a moment belongs to every class whose probability reaches
+            the threshold. 0 selects the thresholds in the checkpoint (see `farfield test --choose_threshold`): the
+            thresholds for timelines or, for a multilabel network without them, the thresholds for videos.
         hysteresis: a segment (with --live, an alarm) starts at the threshold, and lasts while the probability stays at
             or above this share of the threshold. 1 for a single threshold; about 0.6 avoids fragmented segments.
         max_gap_seconds: gaps up to this length between two segments of a class are closed. One number, or a number for

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from farfield.models.summary import Summary
 
 _NUM_CLASSES = 400
-"""Those of Kinetics-400, for which most costs are published."""
+"""Default number of classes: that of Kinetics-400, for which most parameter counts and FLOPs are published."""
 
 
 def summary(
@@ -40,7 +40,7 @@ def summary(
         network: name of a backbone; or a checkpoint (.ckpt, or a folder); or "all", for a table of all backbones with
             and without five non-local blocks (preset nl5). Only the name of a backbone can be combined with
             backbone_options, insert, block, block_options and clip.
-        num_classes: number of classes of backbones, 400 by default. A checkpoint has its own.
+        num_classes: number of classes for a backbone or "all", 400 by default. It cannot be given for a checkpoint.
         backbone_options: the backbone's own options, e.g. {dilated: true}.
         insert: where to insert blocks: a preset, e.g. nl5, or {stage: indices of residual blocks, top: number of blocks
             after the last stage}.
@@ -120,7 +120,7 @@ _TASKS = {
 
 
 def _backbones_table(rows: list[BackboneCosts]) -> str:
-    """Format the costs of all backbones as a table in Markdown."""
+    """Format the parameters and multiply-adds of all backbones as a Markdown table."""
     lines = [
         "| name | clips | M parameters | G multiply-adds | with nl5 | | published top-1 |",
         "|---|---|---|---|---|---|---|",

@@ -68,13 +68,13 @@ def test(
     """Score a checkpoint on the videos of a manifest, and write a report. Scores of a video are aggregated over views.
 
     With --timeline, windows slide over whole videos instead, as with `farfield predict --timeline`, and the segments
-    that are found are compared with the manifest's.
+    that are found are compared with the segments in the manifest.
 
     The network, its labels, sampling and normalisation come from the checkpoint. Every video is opened and decoded once
     for all of its views. `farfield test splits` averages the test results of a data set's official splits.
 
     Args:
-        checkpoint: a .ckpt file, or a folder or name of a video encoder of Hugging Face (docs/guides/encoders.md).
+        checkpoint: a .ckpt file, or the folder or name of a Hugging Face video encoder (docs/guides/encoders.md).
         data: the videos to score.
         num_clips: clips spread over each video; null for the checkpoint's own setting.
         num_crops: crops of each clip; null for 1 with --timeline, and for the checkpoint's own setting otherwise.
@@ -104,9 +104,9 @@ def test(
         timeline: compare the segments found in whole videos with the manifest's segments. A video may have several
             rows.
         write_hard_negatives: CSV file for the windows that were scored wrongly; needs --timeline. In such a window, a
-            class was predicted though none of its segments overlaps the window, or missed though its segments cover the
-            whole window. With this file as data.hard_negatives, training draws more clips from these windows, so the
-            manifest is normally that of the training videos.
+            class was predicted although none of the class's segments overlaps the window, or was not predicted although
+            the class's segments cover the whole window. With this file as data.hard_negatives, training draws more
+            clips from these windows, so the manifest is normally that of the training videos.
         json: print the report as JSON.
         options: further options, those of `TimelineOptions`.
     """
@@ -172,7 +172,7 @@ def validate(
     """Score a checkpoint on one central view per video, as after a training epoch. `farfield test` uses all views.
 
     Args:
-        checkpoint: a .ckpt file, or a folder or name of a video encoder of Hugging Face (docs/guides/encoders.md).
+        checkpoint: a .ckpt file, or the folder or name of a Hugging Face video encoder (docs/guides/encoders.md).
         data: the videos to score.
         accelerator: where to run, as Lightning's Trainer takes it: auto, cpu, gpu.
         decoder: pyav or decord.

@@ -47,8 +47,8 @@ def test_summary(report: dict[str, Any], folder: Path) -> str:
 def thresholds_line(point: Mapping[str, Any], checkpoint: str) -> str:
     """Format a summary of the thresholds that were chosen for the classes.
 
-    It states the file that holds the thresholds; for the ten classes with the fewest detections on the validation
-    videos, the number of detections at the class's threshold; and the classes that got no threshold.
+    The summary names the file that holds the thresholds. It lists the ten classes with the fewest detections on the
+    validation videos at their thresholds, with these numbers of detections, and the classes that got no threshold.
 
     Args:
         point: entry `operating_point` of the report.
@@ -71,7 +71,7 @@ def thresholds_line(point: Mapping[str, Any], checkpoint: str) -> str:
 
 
 def _decision_lines(metrics: Mapping[str, Any]) -> list[str]:
-    """Format the numbers of predictions, right predictions and labels, and how many classes are never predicted.
+    """Format how many predictions, correct predictions and labels there are, and how many classes are never predicted.
 
     A class is predicted for a video if its probability reaches the class's threshold.
 
@@ -109,12 +109,12 @@ def failure_lines(report: dict[str, Any]) -> list[str]:
 
 
 def metric_row(name: str, estimate: Mapping[str, float | None]) -> str:
-    """Format a metric and its interval in percent; a dash for an undefined metric.
+    """Format a metric and its 95% interval in percent; a dash for an undefined metric.
 
     Args:
         name: name of the metric.
-        estimate: `value` (None if undefined), and the 95% interval `low` and `high` (None without an interval), as
-            fractions of 1.
+        estimate: `value` (None if undefined), and the limits `low` and `high` of its 95% interval (None without an
+            interval). All are fractions from 0 to 1.
     """
     if estimate["value"] is None:
         return f"{name} {'-':>7}"

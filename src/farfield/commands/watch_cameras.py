@@ -29,8 +29,8 @@ def check_live(format: Format, *, alarms: bool, **others: object) -> None:
     Args:
         format: format of the predictions.
         alarms: whether alarms are requested.
-        others: values of other options, by name; falsy if not given. --live accepts some of them only with alarms,
-            and the rest never.
+        others: values of other options by name. A falsy value means that the option was not given. --live accepts the
+            options in `ONLY_WITH_ALARMS` only together with alarms, and refuses all others.
 
     Raises:
         FarfieldError: for an option or a format that --live does not accept.

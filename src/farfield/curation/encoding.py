@@ -1,13 +1,13 @@
 """Encoder settings for H.264 videos that training can read fast.
 
-- Keyframes have a fixed, short distance. Decoding a random clip starts at the last keyframe before the clip, so fewer
-  frames are decoded.
-- Between them are long runs of B-frames that no other frame refers to. The reader does not decode those that it does
-  not need.
+- Keyframes are a fixed, small number of frames apart. Decoding a random clip starts at the last keyframe before the
+  clip, so few frames before the clip are decoded.
+- Between the keyframes are long runs of B-frames that no other frame refers to. The reader decodes only the B-frames
+  in the clip.
 - The deblocking filter and CABAC entropy coding are off, because they slow decoding down.
 
 The files are larger than with x264's defaults, but random clips are read faster. `scripts/benchmark_data.py` measures
-both.
+the file sizes and the reading times.
 """
 
 from __future__ import annotations

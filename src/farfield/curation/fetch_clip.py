@@ -24,7 +24,7 @@ PERMANENT_FAILURES = {
     r"video (is )?unavailable|video is not available|video is no longer available": "the video is unavailable",
     r"http error (404|410)\b": "the address does not exist",
 }
-"""Regular expression for yt-dlp's error message, and the reason to record. The first match counts."""
+"""Dict from regular expressions for yt-dlp's error messages to the reason to record. The first match counts."""
 
 PERMANENT_REASONS = frozenset(PERMANENT_FAILURES.values()) | {
     "it asks for an account that shows its owner's age",

@@ -1,9 +1,9 @@
 """Find the videos of a folder, and count the skipped files by reason.
 
-Symbolic links to files and folders are followed. A linked video is listed under the name of the link, since some stores
-(DVC, git-annex, the Hugging Face cache) name the target by a hash of its content. If several paths lead to one folder,
-it is scanned once: under its own path if it lies inside the scanned folder, otherwise under the path of the first link
-to it.
+Symbolic links to files and folders are followed. A linked video is listed under the name of the link, since the name
+of the target may be only a hash of its content (in DVC, git-annex, the Hugging Face cache). If several paths lead to
+one folder, the folder is scanned once: under its own path if it lies inside the scanned folder, otherwise under the
+path of the first link to it.
 """
 
 from __future__ import annotations
@@ -70,8 +70,8 @@ class SkippedFiles:
     Attributes:
         keep_names: whether to keep the names, too; False by default, since a collection may hold millions of images.
         counts: number of files and folders for each reason. A hidden folder counts once, whatever is in it.
-        endings: for the files without a video suffix: number of files by suffix, in lower case; "" stands for no
-            suffix.
+        endings: number of files for each suffix that is not a video suffix. Suffixes are in lower case; "" counts the
+            files without a suffix.
         names: (path, reason) of each skipped file or folder; empty unless `keep_names`.
     """
 
@@ -137,16 +137,16 @@ def scan_folder(
 ) -> list[Path]:
     """Find all videos in a folder and its subfolders.
 
-    A folder that holds numbered pictures, but no video and no folder, is listed or skipped as a whole: the files in it
-    are neither listed nor recorded as skipped.
+    A folder that holds numbered pictures, and neither videos nor subfolders, is listed or skipped as a whole (see
+    `frame_folders`). The single files in this folder are neither listed nor recorded as skipped.
 
     Args:
         root: folder to scan. It may itself be hidden, or a link.
         skipped: record of skipped files, to which this scan adds.
-        exclude: folder to leave out without recording it as skipped, for example the output folder. It is scanned
-            nevertheless if it is `root` or contains `root`. None excludes nothing.
-        frame_folders: whether to list each folder of numbered pictures as a video. If False, it is recorded as
-            skipped, since its frame rate is unknown.
+        exclude: folder whose content is neither listed nor recorded as skipped, for example the output folder. This
+            has no effect if the folder is `root` or contains `root`. None excludes nothing.
+        frame_folders: True to list each folder of numbered pictures as one video. False to record each as skipped,
+            since its frame rate is unknown.
 
     Returns:
         Sorted paths that begin with `root`. A linked video has the path of the link, not of its target.
@@ -215,9 +215,10 @@ def _entries(folder: str, skipped: SkippedFiles) -> Iterator[os.DirEntry[str]]:
 
 
 def _kind(entry: os.DirEntry[str], skipped: SkippedFiles) -> int | None:
-    """Return an entry's `st_mode`, of which only the file type may be used. Links are followed.
+    """Return the file type of a directory entry, in the format of `st_mode`. Links are followed.
 
-    An entry that cannot be read is recorded as skipped, and the result is None.
+    Use only the file-type bits of the result: the permission bits may be missing. If the entry cannot be read, record
+    it as skipped and return None.
     """
     if entry.is_file(follow_symlinks=False):
         return stat.S_IFREG  # known from the directory listing, without a system call for each file

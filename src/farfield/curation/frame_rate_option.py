@@ -1,4 +1,4 @@
-"""Option `fps` of commands that read videos: frame rate of folders of numbered pictures, if no manifest gives it."""
+"""Option `fps` of commands that read videos: frame rate of folders of numbered pictures, unless a manifest has it."""
 
 from __future__ import annotations
 
@@ -21,5 +21,5 @@ def check_fps(fps: float | None) -> None:
 
 
 def fill_fps(records: Iterable[VideoRecord], fps: float | None) -> list[VideoRecord]:
-    """Return the records with `fps` filled in where they have no frame rate. Only folders of pictures need it."""
+    """Return the records; those without a frame rate get `fps`. Only folders of numbered pictures need a frame rate."""
     return [replace(record, fps=record.fps or fps) for record in records]

@@ -29,10 +29,9 @@ def assign(
     goes to the part whose deviation from the shares it increases least. Each part gets at least one group of each
     class.
 
-    How exact the shares are: if every group has one class, the number of videos of a class in a part differs from
-    share x total by less than the class's largest group. The difference can be larger if a class has so few groups that
-    some go to a part only because this part has none yet. If groups have several classes, the difference is kept
-    small.
+    The number of videos of a class in a part differs from share x total. If every group has one class, the difference
+    is less than the class's largest group. It can be larger if a class has so few groups that some go to a part only
+    because the part has none yet. If groups have several classes, the difference is kept small, without a fixed bound.
 
     Args:
         counts: number of videos of each class in each group, by group and class: counts["group ann"]["walk"]. The key
@@ -40,11 +39,11 @@ def assign(
         shares: share of each part; they add up to 1.
         names: name of each part.
         seed: seed of the hashes.
-        fixed: name of the part for each group that is already assigned, by the same keys; None if no group is assigned
-            yet.
+        fixed: name of the part of each group that is already assigned, by the group's key in `counts`; None if no group
+            is assigned yet.
 
     Returns:
-        Index of the part of each group, by the same keys.
+        Index of the part of each group, by the group's key in `counts`.
 
     Raises:
         FarfieldError: if a class has fewer groups than there are parts, or if a part would get no group of a class.
@@ -102,7 +101,7 @@ def _assign_in_order(
         totals: number of videos of each class in the collection.
         seed: seed of the hashes.
         given: index of the part of each group that is assigned already; these groups keep their part.
-        purpose: text that enters the hash of the order. Another text gives another order.
+        purpose: text that goes into the hash. A different text gives a different order.
 
     Returns:
         Index of the part of each group; and (part, class) if a part has no video of a class, otherwise None.
@@ -140,9 +139,9 @@ def _assign_in_order(
 def _excess(
     of_group: Mapping[str, int], room: Sequence[Mapping[str, float]], totals: Mapping[str, int], part: int
 ) -> tuple[float, float]:
-    """Return how much worse a part fits its share if a group is added to it.
+    """Return how much the deviation of a part from its share grows if a group is added to the part.
 
-    The measure is the growth of (number of videos in the part - number of videos that its share stands for)^2.
+    The deviation is (number of videos in the part - share of the part x total number of videos)^2.
 
     Args:
         of_group: number of the group's videos of each class.
@@ -151,8 +150,8 @@ def _excess(
         part: index of the part.
 
     Returns:
-        (by_class, overall): `by_class` is the sum, over the classes of the group, of the growth for a class divided by
-        the class's total; `overall` is the growth for all classes counted together.
+        (by_class, overall): `by_class` is a sum over the group's classes: the growth of the deviation for each class
+        alone, divided by the class's total. `overall` is the growth for the videos of all classes counted together.
     """
     by_class = sum(number * (number - 2 * room[part][label]) / totals[label] for label, number in of_group.items())
     number = sum(of_group.values())
@@ -165,8 +164,8 @@ def _hash(seed: int, purpose: str, key: str) -> float:
     Args:
         seed: seed of the hash.
         purpose: what the hash is for. Hashes for different purposes are independent of each other.
-        key: "group <name>", or "video <path>" for a video without a group. Of a path, only the folder's name and the
-            file's name are hashed, so that the collection can be moved.
+        key: "group <name>", or "video <path>" for a video without a group. Only the last folder and the file name of a
+            path are hashed, so the hash stays the same if the collection is moved.
     """
     kind, _, name = key.partition(" ")
     short = "/".join(Path(name).parts[-2:]) if kind == "video" else name

@@ -17,13 +17,13 @@ from farfield.errors import FarfieldError
 
 @dataclass(frozen=True)
 class Siblings:
-    """Pattern in file names which suggests that several videos come from one source.
+    """Pattern of file names, suggesting that several videos were cut from one source.
 
     Attributes:
-        pattern: regular expression that finds the source in a file name; a value for the option `group`.
-        sources: number of sources.
-        videos: number of videos whose name fits the pattern.
-        example: two file names of one source.
+        pattern: regular expression that finds the source's name in a file name; it can be given as the option `group`.
+        sources: number of sources that the pattern finds.
+        videos: number of videos whose name matches the pattern.
+        example: two file names of the same source.
     """
 
     pattern: str
@@ -54,9 +54,13 @@ def read_with_groups(source: str | Path, group: str | None, root: str | Path | N
         The manifest's rows. The field `group` of a row is None if its video has no group.
 
     Raises:
-        FarfieldError: if the manifest is invalid, or the expression is invalid or matches nothing in a video's path.
-            Also if `group` names the column "group", and this column is missing or empty. Also if `group` is None,
-            and the file has a column that farfield does not know: it may hold the groups, so it has to be named.
+        FarfieldError: in these cases:
+
+            - the manifest is invalid;
+            - the expression is invalid, or matches nothing in a video's path;
+            - `group` is "group", and the column "group" is missing or empty;
+            - `group` is None, and the file has a column that farfield does not know. This column may hold the groups,
+              so the caller must name it.
     """
     source = Path(source)
     extra = sorted(_extra_columns(source))
@@ -79,7 +83,7 @@ def read_with_groups(source: str | Path, group: str | None, root: str | Path | N
 def find_groups(records: Iterable[VideoRecord], expression: str | None) -> list[VideoRecord]:
     """Find each row's group by a regular expression for file names or paths; None leaves the groups unchanged.
 
-    `read_with_groups` describes the expression.
+    For the expression, see the argument `group` of `read_with_groups`.
 
     Raises:
         FarfieldError: for an invalid expression, or an expression that finds nothing in a path.
@@ -124,12 +128,12 @@ def _labels(records: Iterable[VideoRecord]) -> set[str]:
 
 
 def find_siblings(records: Sequence[VideoRecord]) -> Siblings | None:
-    """Find a pattern of file names which suggests that several videos come from one source (one recording, one person).
+    """Find a pattern of file names, suggesting that several videos come from one source (one recording, one person).
 
     Known patterns are `<source>_g08_c01`, `<source>_<start>_<end>`, `<source>_part3` (also clip, scene, shot and
-    others) and `<person>_<class>`. A pattern must fit at least half of the names, and find more sources than there are
-    classes. The pattern `<person>_<class>` must instead find at least three persons, each in several classes. The
-    result is None if no pattern meets the conditions.
+    others) and `<person>_<class>`. A pattern must match at least half of the names, and find a source with several
+    videos. The pattern `<person>_<class>` must also find at least three persons, each in several classes; any other
+    pattern must find more sources than there are classes. The result is None if no pattern meets the conditions.
     """
     by_source: dict[str, list[VideoRecord]]
     for pattern in (*_FORMS, r"^([^_\-. ]+)[_\-. ]"):

@@ -31,9 +31,10 @@ class Index:
 
     Attributes:
         records: manifest rows of the readable videos.
-        failures: (path, reason) of missing and unreadable videos, and of segments that begin after their video's end.
-        skipped: files that the scan of the folder skipped; empty if the annotations list all paths, since the folder is
-            then not scanned.
+        failures: (path, reason) of each missing or unreadable video, segment that begins after its video's end, and
+            entry of the annotations that is not used.
+        skipped: files that the scan of the folder skipped. Empty if the annotations list all paths, because the folder
+            is not scanned in this case.
     """
 
     records: list[VideoRecord]
@@ -84,17 +85,18 @@ def index_videos(
         annotations: file or folder of the annotations; None if format is "folders".
         labels: file of class names, as the format defines it; None keeps the labels of the annotations, which may be
             numbers or codes.
-        subset: subset to read, such as "validation", where one file holds several; None for all.
-        split: number of the official split, where there are several.
-        label_column: column, attribute or field that holds the label, where there are several.
-        columns: for "table", the columns whose names differ from those of a manifest:
-            path=...,label=...,start=...,end=...,group=...; times are in seconds or HH:MM:SS. For "labelstudio", the
-            keys of the tasks' data that hold path, group or fps.
-        fps: frame rate of folders of numbered pictures, required for them. For exports of labelling tools that give
+        subset: subset to read, such as "validation", if the annotations hold several; None for all.
+        split: number of the official split, if the data set has several.
+        label_column: column, attribute or field that holds the label, if several may hold it.
+        columns: for "table", the names of the table's columns, if they differ from those of a manifest. For example,
+            path=file,label=action reads paths from the column "file". The fields are path, label, start, end and group;
+            times are in seconds or HH:MM:SS. For "labelstudio", the keys of the tasks' data that hold path, group or
+            fps.
+        fps: frame rate of folders of numbered pictures, required to read them. For exports of labelling tools that give
             frame numbers, the rate also converts these numbers to seconds. labelstudio needs it, unless `columns` gives
             a key for the rate. For cvat and fiftyone, None takes each video's own frame rate.
-        first_label: number of the first class, 0 or 1, where labels are numbers; None to derive it from the file of
-            class names.
+        first_label: number of the first class, 0 or 1, if labels are numbers; None to derive it from the file of class
+            names.
         unlabelled_as_none: for exports of labelling tools: keep annotated videos that have no label, with an empty
             label (none of the classes), instead of leaving them out.
         num_workers: number of processes; None for the number of cores.
@@ -205,8 +207,8 @@ def _probe_all(
     `fps` is the frame rate of folders of pictures whose record has none.
 
     Returns:
-        The completed records in order, and (path, reason) of unreadable videos, and of segments that begin after their
-        video's end.
+        (records, failures): the completed records in order; and (path, reason) of each unreadable video and of each
+        segment that begins after its video's end.
     """
     rates = {record.path: record.fps or fps for record in reversed(records)}
     jobs = [(root / path, decoder, rates[path]) for path in dict.fromkeys(record.path for record in records)]

@@ -65,12 +65,10 @@ class Inspected:
         duration_seconds: time from the start of the first frame to the end of the last.
         sha256: content hash of the file, or of the pictures.
         thumbnails: grey thumbnails of 8 frames spread evenly over the video.
-        decord: result of comparing some frames that decord and PyAV decode: "agrees"; "differs"; "cannot read it" if
-            decord fails while it decodes; "not compared" if farfield does not use decord for this file, because decord
-            cannot open it or would return wrong frames. None if the job does not ask for the comparison, or the video
-            is a folder of pictures.
-        not_compared_reason: why farfield does not use decord for the file, if `decord` is "not compared"; None
-            otherwise.
+        decord: result of comparing some frames of the library decord with PyAV's, as returned by `compare_decoders`:
+            "agrees", "differs", "cannot read it" or "not compared". None if the job does not ask for the comparison, or
+            the video is a folder of pictures.
+        not_compared_reason: why the attribute `decord` is "not compared"; None if it has another value.
         row_errors: for each row of the job, why it does not fit the video: a wrong number of frames, or a segment
             without frames; None for a row that fits.
         fallback_reason: why PyAV decoded the video, although the job's decoder was decord; None otherwise.
@@ -147,7 +145,12 @@ def _content_hash(path: Path) -> str:
 
 
 def _decode_all(job: InspectionJob) -> tuple[np.ndarray, tuple[int, int], np.ndarray, str | None]:
-    """Decode every frame; return times, (width, height), thumbnails, and why PyAV replaced decord (else None)."""
+    """Decode every frame of a video.
+
+    Returns:
+        Frame times in seconds; (width, height); thumbnails; and why PyAV decoded the video although the job's decoder
+        is decord, or None.
+    """
     fallback_reason = None
     if job.decoder == "decord" and not job.path.is_dir():
         try:
@@ -203,9 +206,9 @@ def _walk(video: FrameReader) -> Iterator[tuple[int, Callable[[], np.ndarray]]]:
 def _size_and_thumbnails(
     pictures: Iterable[tuple[int, Callable[[], np.ndarray]]], count: int
 ) -> tuple[tuple[int, int], np.ndarray]:
-    """Return (width, height) and thumbnails of a video, turned upright.
+    """Return (width, height) and thumbnails of a video, both for upright frames.
 
-    `pictures` are the frames of the video (see `_walk`), and `count` is the number of frames.
+    `pictures` yields the frames of the video in the format of `_walk`, and `count` is their number.
     """
     wanted = ((np.arange(THUMBNAILS) + 0.5) * count / THUMBNAILS).astype(int)
     thumbnails = np.zeros((THUMBNAILS, THUMBNAIL_PX, THUMBNAIL_PX), np.uint8)
@@ -228,9 +231,12 @@ def compare_decoders(path: Path) -> tuple[DecordSays, str | None]:
     """Decode up to five frames of a video with decord and with PyAV, and compare them.
 
     Returns:
-        (result, reason). The result is "agrees", "differs", "cannot read it" (decord fails while it decodes), or "not
-        compared" (farfield does not use decord for this file: decord cannot open it, or would return wrong frames). The
-        reason is that of "not compared"; None for other results.
+        (result, reason). The result is one of:
+
+        - "agrees" or "differs";
+        - "cannot read it": decord fails during decoding;
+        - "not compared": farfield does not use decord for this file, because decord cannot open the file or would
+          return wrong frames. The reason says which; it is None for other results.
     """
     from farfield.video.decord_decoder import DecordVideo  # on first use, see `decoders`
 

@@ -18,7 +18,7 @@ def runtime_options(runtime: str) -> dict[str, dict[str, str]]:
     """Return the value of yt-dlp's option js_runtimes that enables one runtime.
 
     Args:
-        runtime: one of yt-dlp's runtimes (deno, node, bun, quickjs), or name:path.
+        runtime: name of one of yt-dlp's runtimes (deno, node, bun, quickjs), or name:path to give the runtime's path.
 
     Raises:
         FarfieldError: for an unknown runtime.

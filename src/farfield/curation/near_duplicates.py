@@ -1,8 +1,8 @@
 """Find near-duplicates: copies of a video in another size, codec or quality.
 
-Two videos are near-duplicates if their durations are nearly equal and their thumbnails correlate in two parts: the mean
-over time (static part) and the differences from this mean (moving part). Different recordings of one place correlate
-only in the static part.
+The thumbnails of a video are divided into their mean over time (static part) and the differences from this mean (moving
+part). Two videos are near-duplicates if their durations are nearly equal, and if both parts correlate between the
+videos. Different recordings of one place correlate only in the static part.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ STILL, MOVING = 0.985, 0.9
 """Correlations of the static part and of the moving part above which two videos are near-duplicates."""
 
 NOISE = 0.5
-"""Root mean square of the moving part, in grey levels, below which it counts as noise.
+"""Root mean square, in grey levels, below which a moving part counts as noise.
 
 If the moving parts of both videos are noise, only the static parts are compared.
 """

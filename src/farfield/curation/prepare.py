@@ -35,7 +35,7 @@ class Prepared:
     Attributes:
         out: folder of the store.
         records: rows of the store's manifest.
-        already_there: number of videos that an earlier run transcoded.
+        already_there: number of the store's videos that an earlier run transcoded.
         unlabelled: number of videos without a known class. Their files are in the store, but not in its manifest.
         failures: (name, reason) of each video that could not be transcoded.
         seconds: total duration of the store's videos.
@@ -112,8 +112,8 @@ def prepare(
             same files.
         list_left_out: list every file that is skipped in a folder or archive, with the reason.
         progress: show a progress bar on standard error.
-        fps: frame rate of folders of numbered pictures for which a manifest has none. With None, such folders are not
-            read.
+        fps: frame rate of folders of numbered pictures, unless the manifest has one. Folders without a frame rate are
+            not read.
 
     Raises:
         FarfieldError: for an unsupported source, a manifest or folder without videos, an output folder that is a store

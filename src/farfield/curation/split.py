@@ -35,8 +35,8 @@ class SplitResult:
         groups: number of groups in the collection; each video without a group counts as a group.
         ungrouped: number of rows without a group, if other rows have one; 0 if no row has one.
         kept: number of groups that stayed where an earlier split had put them.
-        siblings: pattern in file names which suggests that several videos come from one source; None if groups were
-            given, or no pattern was found.
+        siblings: pattern of file names, suggesting that several videos come from one source; None if any row has a
+            group, or no pattern was found.
     """
 
     manifests: dict[str, Path]
@@ -68,24 +68,26 @@ def split(
 ) -> SplitResult:
     """Split a manifest into train.csv, val.csv and test.csv, or into folds for cross-validation.
 
-    Every class is divided by the fractions. Groups are kept whole: all videos of one person, camera or source video
-    go to one split, as do all segments of one video. A hash of the seed and the group's name chooses the split of a
-    group. The group goes elsewhere if this split would get more than its fraction of a class, or if some split would
-    otherwise have no video of a class. If the output folder holds an earlier split, its groups stay where they are, and
-    only new groups are distributed.
+    The videos of every class are divided in the proportions of the fractions. Groups are kept whole: all videos of one
+    person, camera or source video go to one split, as do all segments of one video. A hash of the seed and the group's
+    name chooses the split of a group. The group goes to another split if the chosen one would get more than its
+    fraction of a class, or if some split would otherwise have no video of a class. If the output folder holds an
+    earlier split, its groups stay where they are, and only new groups are distributed.
 
     Args:
         source: manifest of all videos.
-        out: folder for the manifests, and for split.json, which records the choice; null for the manifest's folder.
+        out: folder for the manifests, and for split.json, which records the options of the split; null for the
+            manifest's folder.
         fractions: share of each split; they add up to 1. null for 0.7 0.15 0.15.
         names: name of each split; null for train and val if there are two fractions, and for train, val and test if
             there are three.
         folds: number of folds, to make folds instead of splits: fold_1/train.csv, fold_1/test.csv, fold_2/train.csv,
             ... Each video is in the test manifest of one fold and in the training manifests of the others.
-        group: what must not be divided: a column of the manifest, or a regular expression whose parentheses match the
-            group in the file name, such as '^([a-z]+)_' for daria_walk.avi. An expression that contains a slash is
-            searched in the path. null for the manifest's column `group`; without this column, each video is a group.
-        seed: seed of the choice.
+        group: how to find the group of a video; groups are never divided. Either a column of the manifest, or a regular
+            expression whose parentheses match the group in the file name, such as '^([a-z]+)_' for daria_walk.avi. An
+            expression that contains a slash is searched in the path. null for the manifest's column `group`; without
+            this column, each video is a group.
+        seed: seed of the hash that chooses the split of a group.
         root: folder that the manifest's paths are relative to; null for the manifest's folder.
         overwrite: replace an earlier split in the output folder instead of extending it.
 
@@ -131,13 +133,13 @@ def _count_labels(records: Iterable[VideoRecord]) -> Counter[str]:
 
 @dataclass(frozen=True)
 class _Plan:
-    """How to divide the collection into parts, and the parts into manifests.
+    """Parts of a split, and manifests to write from them.
 
     Attributes:
-        parts: name of each part: the splits, such as "train", or the folds. Each group is assigned to one part.
-        shares: share of each part in the videos of each class.
-        members: names of the parts whose videos each manifest lists, by the manifest's name. A fold's training
-            manifest lists all other folds.
+        parts: name of each part; a part is a split, such as "train", or a fold. Each group is assigned to one part.
+        shares: share of the videos of every class that each part gets.
+        members: names of the parts whose videos a manifest lists, by the manifest's name. A fold's training manifest
+            lists all other folds.
     """
 
     parts: list[str]
@@ -226,7 +228,7 @@ def _file(manifest: Manifest, row: int) -> Path:
 
 
 def _rows_of_groups(records: Sequence[VideoRecord]) -> dict[str, list[int]]:
-    """Return the rows of each group. Segments of a video are in one group; a video without a group forms its own."""
+    """Return the row indices of each group. A video without a group forms its own group, with all its segments."""
     group_of: dict[str, str] = {}
     rows: dict[str, list[int]] = defaultdict(list)
     for row, record in enumerate(records):
@@ -245,7 +247,7 @@ def _fixed_groups(rows_of: Mapping[str, list[int]], manifest: Manifest, earlier:
     """Return the part (see `_Plan`) of each group that has a video in an earlier split.
 
     Args:
-        rows_of: rows of each group.
+        rows_of: row indices of each group.
         manifest: manifest of all videos.
         earlier: part of each video in the earlier split, by the video's absolute path.
 

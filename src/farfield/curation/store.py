@@ -20,7 +20,7 @@ def check_store_folder(source: Path, out: Path) -> None:
     """Refuse a store folder whose files could overwrite the source.
 
     Raises:
-        FarfieldError: if the source is the store's manifest, the store's folder, or a folder inside it.
+        FarfieldError: if the source is the store's manifest, the store's folder, or a folder inside the store.
     """
     given = source.resolve()
     if given == (out / "manifest.csv").resolve():

@@ -1,8 +1,8 @@
 """Choose a subset of a data set, reproducibly for a seed: some classes, and some videos of each class.
 
-Classes and videos are ranked by a hash of the seed and their name, not by their position in a list. For the same seed,
-adding a class therefore does not change which videos of the other classes are chosen, and raising num_classes or
-videos_per_class only adds videos.
+Classes and videos are sorted by a hash of the seed and their name, and the first ones are chosen. Their position in a
+list plays no role. For the same seed, adding a class therefore does not change which videos of the other classes are
+chosen, and raising num_classes or videos_per_class only adds videos.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ Row = TypeVar("Row")
 
 @dataclass(frozen=True)
 class Selection:
-    """Criteria by which `choose` selects rows. `write_subset` documents them: its arguments have the same names."""
+    """Criteria by which `choose` selects rows. They are arguments of `write_subset`, which documents them."""
 
     classes: tuple[str, ...] | None = None
     pattern: str | None = None
@@ -89,15 +89,14 @@ def write_subset(
 ) -> Subset:
     """Choose some classes, and some videos of each class, from a manifest or from Kinetics' CSV.
 
-    Classes and videos are ranked by a hash of the seed and their name. For the same seed, adding a class therefore
-    does not change which videos of the other classes are chosen, and raising num_classes or videos_per_class only adds
-    videos.
-    Chosen videos that do not exist are left out, and the result lists them.
+    Classes and videos are sorted by a hash of the seed and their name, and the first ones are chosen. For the same
+    seed, adding a class therefore does not change which videos of the other classes are chosen, and raising num_classes
+    or videos_per_class only adds videos. Chosen videos that do not exist are left out, and the result lists them.
 
     Args:
         source: manifest, or Kinetics' CSV (columns label, youtube_id, time_start, ...).
-        out: manifest to write; a record of the choice is written beside it (*.subset.json). If source is Kinetics'
-            CSV and root is not given, a CSV with the same columns is written instead, for `data download`.
+        out: manifest to write. A file beside it (*.subset.json) records the source and the options. If source is
+            Kinetics' CSV and root is not given, a CSV with the same columns is written instead, for `data download`.
         classes: class names, for example ["archery", "bowling"]; None for all.
         class_file: file with one class name per line, or "kinetics400" for the classes of Kinetics-400.
         pattern: shell pattern that class names must match, for example "*swimming*"; case is ignored.
@@ -153,12 +152,14 @@ def choose(
 ) -> list[Row]:
     """Choose rows by the criteria of a selection. The chosen rows keep their order.
 
+    Rows without a class form a class of their own, which is always chosen; `videos_per_class` applies to it, too.
+
     Args:
         rows: rows to choose from.
-        selection: criteria.
+        selection: criteria of the choice.
         labels: function that returns a row's classes.
-        name: function that returns a name that identifies a row within its class and does not contain the folder of the
-            collection.
+        name: function that returns a name of a row, unique within its class. The name should not contain the folder of
+            the collection, so that the choice does not depend on where the collection lies.
 
     Raises:
         FarfieldError: if a class is unknown, if no class matches the pattern, or if there are fewer classes than
@@ -223,8 +224,12 @@ def _write_manifest(
 ) -> Subset:
     """Write the manifest of the chosen videos that exist, and a record of the choice beside it.
 
-    `folder` is the folder that the paths of `chosen` are relative to. `origin` says what was chosen from, and how; it
-    goes into the record.
+    Args:
+        out: manifest to write.
+        chosen: rows of the chosen videos.
+        folder: folder that the paths of `chosen` are relative to.
+        origin: source and criteria of the choice, to add to the record.
+        skipped: skipped files, to add to the result.
     """
     missing = [str(folder / record.path) for record in chosen if not (folder / record.path).exists()]
     present = [record for record in chosen if (folder / record.path).exists()]

@@ -15,7 +15,7 @@ def read_text(path: Path, needed: str, *, kind: str = "file ") -> str:
 
     Args:
         path: file to read.
-        needed: last sentence of the error messages, which says what file to give.
+        needed: last sentence of the error messages, such as "Give the published list."
         kind: kind of file for the message "there is no {kind}{path}", such as "file of class names at ".
 
     Raises:
@@ -35,7 +35,7 @@ def read_csv(path: Path, needed_columns: Iterable[str], needed: str) -> Iterator
     Args:
         path: file to read.
         needed_columns: columns that the file must have.
-        needed: last sentence of the error messages, which says what file to give.
+        needed: last sentence of the error messages, such as "Give the published list."
 
     Raises:
         FarfieldError: for a missing file or column, a file that is not CSV, or a row with more or fewer values than the

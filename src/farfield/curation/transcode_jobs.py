@@ -72,15 +72,16 @@ def list_jobs(
         source: manifest, folder, tar archive or folder of tar archives.
         out: folder of the store.
         encoding: settings of the encoder.
-        labels: label of each Kinetics clip. With None, the label comes from the manifest or from the name of the class
-            folder, also inside an archive.
+        labels: label of each Kinetics clip. If None, labels come from the manifest; without a manifest, they are the
+            names of the class folders in the folder or archive.
         root: folder that a manifest's paths are relative to; None for the manifest's folder.
         skipped: record of skipped files, to which this function adds. Files in archives are added as the jobs are
             consumed.
         fps: frame rate for folders of numbered pictures, unless the manifest has one; None if unknown.
 
     Returns:
-        The jobs, and their number. For archives the number is None, since they are read while the jobs are consumed.
+        The jobs, and their number. For archives the number is None, since archives are read while the jobs are
+        consumed.
 
     Raises:
         FarfieldError: for an unsupported source, a manifest or folder without videos, or `labels` with a manifest.
@@ -148,7 +149,7 @@ def _jobs_from_records(
 def _jobs_from_archives(
     archives: list[Path], out: Path, encoding: Encoding, labels: Labels | None, skipped: SkippedFiles
 ) -> Iterator[TranscodeJob]:
-    """Read the videos of tar archives in one pass, without unpacking to disk."""
+    """Yield a job for each video in tar archives. Archives are read in one pass, without unpacking to disk."""
     targets = _TargetPaths(out)
     for archive in archives:
         try:
@@ -191,7 +192,10 @@ def _reason_to_skip(member: tarfile.TarInfo, path: PurePosixPath) -> Reason | No
 
 
 class _CheckedMember(tarfile.TarInfo):
-    """Archive member that raises an error if its header is cut off. tarfile would take that for the archive's end."""
+    """Archive member that raises an error if its header is cut off.
+
+    tarfile itself would treat a cut-off header as the end of the archive.
+    """
 
     @classmethod
     def fromtarfile(cls, tar: tarfile.TarFile) -> Self:
@@ -216,7 +220,10 @@ class _TargetPaths:
         self._taken: set[str] = set()
 
     def choose(self, path: str, segment: Segment) -> Path:
-        """Return an unused path in the store for a video, from its path in the collection and its segment."""
+        """Choose an unused path in the store for one video or segment.
+
+        The file name is built from the video's path in the collection and from the segment's start and end.
+        """
         parts = [part for part in PurePosixPath(path).parts if part not in ("/", "..", ".")]
         name = "/".join(parts[-2:] if path.startswith("/") else parts).removesuffix(".mp4") or "video"
         if segment != (None, None):

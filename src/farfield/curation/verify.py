@@ -41,25 +41,26 @@ class VerificationReport:
         undecodable: (path, reason) of each video that cannot be decoded, or whose manifest row contradicts the file
             (wrong number of frames, or a segment without frames).
         same_file: groups of paths whose files have the same content.
-        look_alike: pairs of paths of near-duplicates: different files that look the same.
+        look_alike: pairs of paths of near-duplicates, which are files with different content that look the same.
         leaks: (path, split, path, split, why) of related videos in different splits: the same file, near-duplicates,
             clips of one YouTube video, or videos of one group. If more than two videos are related, only pairs with the
             first of them are listed.
-        other_labels: (path, label, path, label) of two rows with the same content and segment but different labels.
-        repeated_rows: (split, path, count) of rows that a manifest has more than once.
+        other_labels: (path, label, path, label) of each two rows with the same content and segment but different
+            labels.
+        repeated_rows: (split, path, count) of each row that occurs more than once in a manifest.
         classes_without_videos: (split, label) of each class without a decodable video in the split.
-        decord: number of videos for each result of comparing decord's frames with PyAV's on a sample of the videos:
-            "agrees", "differs", "cannot read it", or "not compared". A video is not compared if farfield would read it
-            with PyAV even where decord was requested.
-        not_compared: number of videos that `decord` counts as "not compared", for each reason why PyAV would read them.
-        decord_differs_on: paths of the videos that `decord` counts as "differs".
-        durations: percentiles (0, 5, 25, 50, 75, 95, 100%) of the durations in seconds.
+        decord: comparison of decord's frames with PyAV's on a sample of the videos, as the number of videos for each
+            result: "agrees", "differs", "cannot read it" or "not compared". A video is not compared if farfield reads
+            it with PyAV even if decord is requested.
+        not_compared: number of "not compared" videos for each reason why farfield reads them with PyAV.
+        decord_differs_on: paths of the videos with the result "differs".
+        durations: percentiles (0, 5, 25, 50, 75, 95, 100%) of the videos' durations in seconds, by percentile.
         resolutions: number of videos of each "width x height".
         hours: total duration of the videos.
         skipped: files that scans of folders skipped; they do not count as problems.
         decoder: decoder that was requested.
-        fallbacks: for each reason, number of videos that PyAV decoded although decord was requested; these do not count
-            as problems.
+        fallbacks: number of videos that PyAV decoded although decord was requested, by reason. These videos do not
+            count as problems.
     """
 
     videos: int
@@ -130,9 +131,9 @@ def verify(
         sources: manifest of each split, for example train.csv val.csv test.csv; or a folder of videos for each split.
         out: folder for report.md, report.json, collection.png, quarantine.csv and the manifests.
         root: folder that the manifests' paths are relative to; None for the folder of each manifest.
-        group: how to find the group of a video, such as its person, as in `data split`; a group in two splits is a
-            leak. Either a column of the manifests, or a regular expression for the file names, such as '^([a-z]+)_' for
-            the person in daria_walk.avi. None for the column `group`.
+        group: how to find the group of a video, for example the person in it, as in `data split`. Either a column of
+            the manifests, or a regular expression for the file names, such as '^([a-z]+)_' for the person in
+            daria_walk.avi. None for the column `group`. A group in two splits is a leak.
         class_file: file with the class names that every split should have, one per line; None for every class that
             occurs in any split.
         num_workers: number of processes; None for one per core of this machine, or of the Ray cluster.
@@ -334,11 +335,11 @@ def _near_duplicates(
 ) -> Iterator[list[tuple[InspectedSplit, int]]]:
     """Yield each pair of near-duplicates, as (split, row) of both videos.
 
-    Of several files with the same content, only one is compared, to save time: `_diagnose` finds these files by their
-    hashes.
+    Of several files with the same content, only one is compared with other videos. `_diagnose` reports files with the
+    same content separately, since it finds them by their hashes.
 
     Args:
-        whole: (split, row, properties) of each video that could be decoded.
+        whole: (split, row, properties of the video) of each usable row.
     """
     single = list({seen.sha256: (split, i, seen) for split, i, seen in whole}.values())
     if single:
@@ -349,10 +350,12 @@ def _near_duplicates(
 
 
 def _leaks(group: Sequence[tuple[InspectedSplit, int]], why: str) -> list[tuple[str, str, str, str, str]]:
-    """Return an entry of `VerificationReport.leaks` for each video in another split than the first video.
+    """Return the leaks in a group of related videos, as entries of `VerificationReport.leaks`.
+
+    There is one entry for each video that is not in the same split as the first video of the group.
 
     Args:
-        group: (split, row) of each of several related videos.
+        group: (split, row) of each related video.
         why: how the videos are related.
     """
     first, row = group[0]

@@ -25,8 +25,9 @@ def find_records(
 ) -> list[VideoRecord]:
     """Resolve files, folders, glob patterns, manifests and "-" to a list of videos, in order and without duplicates.
 
-    Folders are searched recursively for files with a video suffix, and links are followed, as by `farfield data index`.
-    With `frame_folders`, each folder of numbered pictures counts as a video, both as an input and inside a folder.
+    Folders are searched recursively for files with a video suffix, and links are followed. `farfield data index`
+    searches in the same way. With `frame_folders`, each folder of numbered pictures counts as a video, both as an input
+    and inside a folder.
     Three kinds of input stay in the list although they cannot be read: a file that does not exist, a pattern without a
     match and, without `frame_folders`, a folder of pictures. `predict` reports each of these by name, and continues
     with the others.
@@ -41,8 +42,8 @@ def find_records(
         frame_folders: list folders of numbered pictures as videos.
 
     Returns:
-        The videos, with paths relative to the working directory or absolute, and without labels. A video of a manifest
-        has the segment of its row and, if it is a folder of pictures, the row's frame rate.
+        The videos, without labels; their paths are relative to the working directory or absolute. If a video comes from
+        a manifest, it has the segment of the manifest's row and, for a folder of pictures, the row's frame rate.
 
     Raises:
         FarfieldError: for a folder without videos, or a manifest that cannot be read.

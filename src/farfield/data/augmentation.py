@@ -1,7 +1,7 @@
 """Augmentation settings (crop, flip, colour jitter, RandAugment, erasing, MixUp, CutMix) and their random draws.
 
-Workers crop the clips, and draw the random numbers of all other augmentations. `transforms` applies these augmentations
-on the device. Workers thus send only uint8 frames and a `Draw`, which takes a few bytes per clip.
+Workers crop the clips, and draw the random numbers that all other augmentations need. `transforms` applies these other
+augmentations on the device. Workers thus send only uint8 frames and a `Draw`, which takes a few bytes per clip.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from farfield.errors import FarfieldError
 
 
 class Mix(NamedTuple):
-    """Random numbers of MixUp or CutMix, which mix each clip with a clip of the same batch, its partner.
+    """Random numbers of MixUp or CutMix, which mix each clip with another clip of the batch, called its partner.
 
     The target of the mixed clip is `share` x the clip's target + (1 - `share`) x the partner's target.
     """

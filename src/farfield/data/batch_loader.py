@@ -16,7 +16,7 @@ def batch_loader(dataset: Dataset[Batch], batches: Sampler, num_workers: int) ->
 
     Args:
         dataset: dataset whose `__getitem__` takes the keys of all samples of a batch, and returns the batch.
-        batches: sampler that yields the list of keys of each batch, see `samplers`.
+        batches: sampler that yields, for each batch, the list of its samples' keys; see `samplers`.
         num_workers: number of worker processes; 0 loads in the main process.
     """
     return _BatchLoader(

@@ -43,7 +43,8 @@ class Clip:
         times_seconds: time of each frame of each view (v t), from the start of the video.
         bounds_seconds: start of each view's earliest frame and end of its latest frame, in seconds (v 2).
         record: row of the manifest.
-        teacher_frames: the same times and region of the video, in the teacher's input size; None without a teacher.
+        teacher_frames: frames for the teacher network, in its input size. They show the same part of the video and the
+            same crop as `frames`. None without a teacher.
     """
 
     frames: UInt8[Tensor, "v t h w c"]
@@ -80,7 +81,7 @@ def training_clips(
         decoder: see `open_video`.
         frame_cache: cache to read frames through; None to read the file directly.
         choose: function that chooses the frames of each clip; None for a clip anywhere in the record's segment.
-        teacher: input format of the teacher, for `Clip.teacher_frames`; None without a teacher.
+        teacher: input format of the teacher network, for `Clip.teacher_frames`; None without a teacher.
 
     Raises:
         VideoError: if the file cannot be decoded, if no frame lies in the record's segment, or if the video is shorter
@@ -133,7 +134,7 @@ def _is_ascending(places: np.ndarray) -> bool:
 
 
 def _needed_px(spec: ClipSpec, augmentation: Augmentation) -> int:
-    """Return the short side of the decoded frames in pixels, such that no crop is smaller than the network's input."""
+    """Return the short side in pixels at which to decode frames, so that no crop needs enlarging for the network."""
     if augmentation.short_side_px is not None:
         return augmentation.short_side_px[1]
     return math.ceil(spec.crop_px / math.sqrt(augmentation.crop_scale[0] * 3 / 4))
@@ -185,7 +186,7 @@ def video_windows(
         path: video file, or folder of numbered pictures.
         record: row of the manifest.
         spec: input format of the network.
-        chosen: indices of the windows to read, below `count_windows`.
+        chosen: indices of the windows to read, from 0 to `count_windows` - 1.
         decoder: see `open_video`.
 
     Raises:

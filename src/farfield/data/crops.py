@@ -46,7 +46,7 @@ def random_square(
 ) -> Box:
     """Draw a crop as in Wang et al., CVPR 2018: resize the short side to a random length, then cut out a square.
 
-    The box is in pixels of the frame before resizing, so that only the crop needs to be resized.
+    This function only computes the box, in pixels of the original frame. Thus only the crop has to be resized.
 
     Args:
         height: height of the frame in pixels.

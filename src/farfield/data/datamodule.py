@@ -42,8 +42,9 @@ class VideoDataModule(LightningDataModule):
             process.
         augmentation: random variation of training clips.
         flip_labels: pairs of classes that swap their labels when a clip is mirrored. A pair works in both directions:
-            {"turning left": "turning right"} also labels a mirrored clip of "turning right" as "turning left". null
-            finds the pairs whose names differ in "left" and "right", and logs them; {} swaps none.
+            {"turning left": "turning right"} also labels a mirrored clip of "turning right" as "turning left". With
+            null, the pairs are the classes whose names differ only in "left" and "right", and they are logged. {} swaps
+            no labels.
         clips_per_video: number of clips of each video in a batch. A batch then has batch_size / clips_per_video videos.
             Each video is opened once for all its clips, which saves time, but the clips' gradients are correlated.
         class_balanced: draw all classes equally often, instead of each video once an epoch.
@@ -54,9 +55,9 @@ class VideoDataModule(LightningDataModule):
             from which decord would return wrong frames; the log says how many files these are. Configs of earlier
             versions may spell pyav as PyAV.
         memory_gb: total size of the caches of decoded training frames, in 10^9 bytes; 0 for no cache. Each worker has
-            its own cache, of an equal share. Over the epochs, every worker reads every video, so a video is stored
-            num_workers times (once with num_workers 0). If all videos fit into each cache, only the first epochs
-            decode.
+            its own cache, and all caches have the same size. Over the epochs, every worker reads every video, so a
+            video is stored num_workers times (once with num_workers 0). If all videos fit into each cache, videos are
+            decoded only in the first epochs.
         whole_videos: train and validate on whole videos, for manifests with several labelled segments per video. A
             training clip has the labels of the segments that overlap it, and a validation video has the labels of all
             its segments (the protocol of Charades). Needs a multilabel network. If false, each row counts as a separate
@@ -74,10 +75,11 @@ class VideoDataModule(LightningDataModule):
             replace up to half of the clips of segments, and up to half of the clips outside of segments.
         unlabelled: CSV file whose column `path` lists videos without label. A student network learns its teacher's
             predictions on these videos (see `model.teacher`). Labels in the file are ignored.
-        unlabelled_share: fraction of an epoch's videos that are unlabelled; null for every unlabelled video once. The
-            labelled videos of an epoch do not depend on it.
+        unlabelled_share: fraction of an epoch's videos that are unlabelled; null for every unlabelled video once. This
+            option does not change the labelled videos of an epoch.
         clip: input format of the network.
-        teacher_clip: input format of the teacher, whose clips show the same times and regions; None for no teacher.
+        teacher_clip: input format of the teacher. Its clips show the same times and regions as those of the network.
+            None for no teacher.
         task: task of the network: `single_label`, `multilabel` or `multi_head`.
         seed: seed of the run.
 
@@ -248,9 +250,9 @@ class VideoDataModule(LightningDataModule):
     def training_videos(self) -> TrainingVideos:
         """Labelled training videos, followed by the unlabelled videos.
 
-        With `untrimmed`, the places from which clips are drawn come first, instead of the labelled videos: a row for
-        each segment, for the time of each video outside of its segments, and for each window in `hard_negatives`. The
-        `Batch.indices` of training batches are indices into this list.
+        With the option `untrimmed`, rows for parts of videos, from which clips are drawn, replace the labelled videos:
+        a row for each segment, for the time of each video outside of its segments, and for each window in
+        `hard_negatives`. The `Batch.indices` of training batches are indices into this list.
         """
         return TrainingVideos(self.train_manifest, self.unlabelled)
 
@@ -262,8 +264,8 @@ class VideoDataModule(LightningDataModule):
         """Load one central view of each given validation video, as network input on the CPU.
 
         Args:
-            rows: rows of the validation manifest. With the option `untrimmed`, views of windows are loaded, not of
-                videos, and `rows` are the numbers of the windows, see `ValidationWindows`.
+            rows: row indices in the validation manifest. With the option `untrimmed`, `rows` are window numbers
+                instead (see `ValidationWindows`), and the views show these windows.
         """
         assert self.val_manifest is not None
         if self.untrimmed_options.untrimmed:
@@ -345,7 +347,10 @@ class VideoDataModule(LightningDataModule):
         return (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
 
     def _position(self) -> tuple[int, int]:
-        """Return (epoch, number of batches trained in that epoch), from the batch count that checkpoints store."""
+        """Return the current epoch and the number of batches trained in it.
+
+        Both are computed from the trainer's batch count, which checkpoints store.
+        """
         if self.trainer is None:
             return 0, 0
         return divmod(processed_batches(self.trainer), self.batches_per_epoch())

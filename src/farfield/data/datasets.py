@@ -1,6 +1,7 @@
 """Datasets of uint8 clips for training and evaluation. Each batch also lists the videos that could not be decoded.
 
-One item is one batch: the sampler passes lists of keys to `__getitem__`, and the loader does not collate.
+One item of a data set is a whole batch. `__getitem__` takes a list with an entry for each video of the batch: a
+`SampleKey` for training, a manifest row for evaluation. The loader therefore does not collate.
 """
 
 from __future__ import annotations
@@ -41,33 +42,37 @@ class Failure(NamedTuple):
     path: str
     reason: str
     empty_class: str | None = None
-    """The video's class, if no video of this class can be read and one of another class replaced it; else None."""
+    """The video's class, if a video of another class replaced it because no video of its own class can be read; else
+    None."""
 
 
 class Batch(NamedTuple):
-    """A batch of uint8 clips (b v t h w c), with v views of each clip or video.
+    """A batch of clips, their labels, and the videos that could not be read.
 
-    After the transfer to the device, the clips are normalised float (b*v 3 t h w).
+    The axes of `clips` are b (clips or videos), v (views of each), t (frames), h (height), w (width) and c (colour
+    channels). Before the transfer to the device, `clips` is uint8 (b v t h w c). After the transfer, it is normalised
+    and float (b*v 3 t h w).
     """
 
     clips: UInt8[Tensor, "b v t h w c"] | Float[Tensor, "bv c t h w"]
     labels: Int[Tensor, " b"] | Float[Tensor, "b classes"]
-    """Class of each clip; for a multilabel or multi_head task, 1 for each class that the clip has, else 0. For clips of
-    untrimmed videos, the share of the time that each class covers."""
+    """Class of each clip; for a multilabel or multi_head task, 1 for each class that the clip has, else 0. For training
+    clips of untrimmed videos, the share of the clip's time that each class covers."""
     indices: Int[Tensor, " b"]
-    """Row of each video in the manifest; for a replaced video, the row of its replacement."""
+    """Manifest row of each clip's video; for a replaced video, the row of its replacement."""
     draw: Draw | None
     """Augmentations to apply on the device; None for no augmentation."""
     failures: list[Failure]
     """Videos of this batch that could not be read."""
     teacher_clips: UInt8[Tensor, "b v t h w c"] | Float[Tensor, "bv c t h w"] | None = None
-    """The same times and regions of the videos in the teacher's input size; None without a teacher."""
+    """Clips for the teacher, which show the same times and image regions as `clips`, in the teacher's input size; None
+    without a teacher."""
     is_labelled: Bool[Tensor, " b"] | None = None
-    """Which clips have a label; None if all have. `labels` has zeros for the others."""
+    """Whether each clip has a label; None if all clips have one. In `labels`, unlabelled clips have zeros."""
 
 
 class TrainingClips(Dataset[Batch]):
-    """Random clips of videos; an unreadable video is replaced by another video of its class.
+    """Batches of random training clips; an unreadable video is replaced by another video of its class.
 
     If no video of the class can be read, a video of another class replaces it, and `Failure.empty_class` names the
     class without readable videos.
@@ -78,17 +83,18 @@ class TrainingClips(Dataset[Batch]):
         spec: input format of the network.
         augmentation: random variation of the clips.
         seed: seed of the run.
-        clips_per_video: number of clips of each video, which is opened once for all of them (Hoffer et al., CVPR 2020).
+        clips_per_video: number of clips drawn from a video each time it is opened (Hoffer et al., CVPR 2020).
         decoder: "pyav" or "decord", see `open_video`.
         cache_bytes: size in bytes of each loading process's cache of decoded frames; 0 for no cache.
-        flip_labels: label of mirrored clips, for each class whose label changes when a clip is mirrored.
+        flip_labels: maps a class to the class that its clips show when mirrored. Classes that keep their label are left
+            out.
         task: task of the network.
         clip_targets: computes a clip's targets from the labelled segments of its video; None if every clip has the
             labels of its manifest row.
-        untrimmed: where clips are drawn from in untrimmed videos, and their targets. `manifest` must then be
-            `untrimmed.sources`. None for trimmed videos.
+        untrimmed: places in untrimmed videos to draw clips from, and the targets of these clips. `manifest` must then
+            be `untrimmed.sources`. None for trimmed videos.
         teacher: input format of the teacher, for `Batch.teacher_clips`; None without a teacher.
-        unlabelled: videos without label, whose rows follow those of `manifest`; None if there are none.
+        unlabelled: videos without labels; their row numbers continue those of `manifest`. None if there are none.
 
     Raises:
         FarfieldError: see `row_targets`; while loading, if no video can be read.
@@ -196,14 +202,15 @@ class TrainingClips(Dataset[Batch]):
         return self.spec.replace(crop_px=side), replace(self.augmentation, short_side_px=scaled)
 
     def _generators(self, purpose: Purpose, key: SampleKey) -> list[np.random.Generator]:
-        """Create a generator for each clip of a video, independent of the worker that loads it."""
+        """Create a random generator for each clip of a video. The generators do not depend on the worker process."""
         clips = range(key.repeat * self.clips_per_video, (key.repeat + 1) * self.clips_per_video)
         return [generator(purpose, self.seed, key.epoch, key.row, *([clip] if clip else [])) for clip in clips]
 
     def _load(self, key: SampleKey, failures: list[Failure]) -> tuple[list[Clip], int]:
-        """Load the clips of a video, or of a replacement if it cannot be read.
+        """Load the clips of a video. If the video cannot be read, load the clips of a replacement.
 
-        Videos that cannot be read are appended to `failures`.
+        Videos that cannot be read are appended to `failures`. If no clip fits into a video's free time (outside of its
+        labelled segments), the video is replaced, too, but not appended.
 
         Returns:
             The clips, and the row of the loaded video.
@@ -247,15 +254,15 @@ class TrainingClips(Dataset[Batch]):
         )
 
     def _name_empty_class(self, failures: list[Failure], begin: int, wanted: int, taken: int) -> None:
-        """Set `Failure.empty_class` if no video of the wanted video's class can be read.
+        """Set `Failure.empty_class` if a video of another class was loaded in place of the wanted video.
 
-        This is so if the loaded video has another class. The field is then set to the wanted class, in the failures of
-        all videos of this class. For multilabel and multi_head tasks, it stays None.
+        Then no video of the wanted video's class can be read, and `failures` has an entry for each video of this class.
+        `empty_class` is set in all these entries. For multilabel and multi_head tasks, it stays None.
 
         Args:
             failures: failures of the batch so far; changed in place.
-            begin: index in `failures` of the wanted video's failure.
-            wanted: row of the wanted video, which the sampler drew.
+            begin: index of the first entry of this class, which is the entry of the wanted video.
+            wanted: row of the video that the sampler drew.
             taken: row of the video that was loaded.
         """
         target = self.targets[wanted]
@@ -265,22 +272,25 @@ class TrainingClips(Dataset[Batch]):
                 failures[place] = failures[place]._replace(empty_class=self.labels[target])
 
     def _replacements(self, key: SampleKey) -> Iterator[int]:
-        """Yield the indices of other videos in random order: first those with the same labels, then all others."""
+        """Yield the rows of possible replacements for a video, in random order.
+
+        Videos with the same labels come first, then all others.
+        """
         rng = self._generators(Purpose.REPLACEMENT, key)[0]
         same = self._same_target(key.row)
         for candidates in (np.flatnonzero(same), np.flatnonzero(~same)):
             yield from (int(index) for index in rng.permutation(candidates) if index != key.row)
 
     def _same_target(self, row: int) -> Bool[np.ndarray, " rows"]:
-        """Return for each video whether it has the same labels as the video of `row`, or both have no label."""
+        """Return whether each video has the same labels as the video in `row`. Unlabelled videos match each other."""
         same: np.ndarray = (self.targets == self.targets[row]).reshape(len(self.targets), -1).all(1)
         return same & (self._is_labelled == self._is_labelled[row])
 
 
 class EvaluationViews(Dataset[Batch]):
-    """All views (clips x crops) of each video, which is decoded once.
+    """Batches of test videos, with all views (clips x crops) of each video. A video is decoded once for all views.
 
-    Unreadable videos are left out and listed in `Batch.failures`.
+    Unreadable videos are left out of the clips and listed in `Batch.failures`.
 
     Args:
         manifest: videos to evaluate.

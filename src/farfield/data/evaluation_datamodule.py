@@ -21,7 +21,7 @@ from farfield.video.decoder_names import Decoder
 
 
 class TestDataModule(LightningDataModule):
-    """Test videos, each with all its views: `num_clips` clips x `num_crops` crops.
+    """LightningDataModule that yields batches of test videos with `num_clips` x `num_crops` views of each video.
 
     Args:
         manifest: videos to test on.
@@ -30,8 +30,7 @@ class TestDataModule(LightningDataModule):
         num_clips: number of clips spread over each video.
         num_crops: number of crops of each clip.
         batch_size: number of videos per batch and process.
-        num_workers: number of processes that decode; None for the number of cores, at most 8. 0 decodes in the main
-            process.
+        num_workers: number of decoding processes; None for one per CPU core, at most 8. 0 decodes in the main process.
         decoder: see `open_video`.
         task: task of the network.
 
@@ -87,10 +86,10 @@ class TestDataModule(LightningDataModule):
 def to_network_input(
     batch: Batch, clip: ClipSpec, augmentation: Augmentation | None = None, *, teacher: ClipSpec | None = None
 ) -> Batch:
-    """Augment and normalise a batch on its device, see `network_input`.
+    """Augment and normalise a batch's clips on their device, see `network_input`.
 
-    The teacher's clips, if any, get the same augmentation, and are normalised by mean and standard deviation of
-    `teacher`.
+    Clips for a teacher, if any, get the same augmentation. They are normalised with the mean and standard deviation in
+    `teacher`, the teacher's input format.
     """
     clips = network_input(batch.clips, clip, draw=batch.draw, augmentation=augmentation)
     if batch.teacher_clips is None or teacher is None:

@@ -29,17 +29,21 @@ class _CachedVideo:
 
 
 SPREAD = 8
-"""Largest number of frames to decode per missing frame; the additional frames are cached for later clips."""
+"""Maximum of (frames to decode) / (missing frames), where missing frames are requested frames that are not cached.
+
+Frames between missing frames are decoded, too, and cached for later clips, unless this would exceed the maximum.
+"""
 
 
 class FrameCache:
     """Cache of decoded frames with a fixed capacity; opens videos like `open_video`.
 
     Frames are the same as without a cache. The first request for a video decodes the requested frames only. A later
-    request decodes the requested frames that are not cached. It also decodes and caches the frames between them,
-    because the decoder passes these anyway, and later clips may need them. The frames between are left out if more than
-    `SPREAD` frames would have to be decoded for each requested frame that is not cached. Frames that do not fit into
-    the cache are decoded each time. Nothing is evicted, since an epoch uses each video once.
+    request decodes the missing frames, that is, the requested frames that are not cached. It also decodes and caches
+    the frames between the missing ones, since the decoder reads past them anyway, and later clips may need them. Only
+    the missing frames are decoded if the total would exceed `SPREAD` times their number, or would not fit into the
+    cache. Missing frames that do not fit into the cache are decoded each time. Nothing is evicted, since an epoch uses
+    each video once.
 
     Args:
         num_bytes: capacity for frames, in bytes.
@@ -80,7 +84,7 @@ class FrameCache:
         yield _CacheReader(self, path, self._videos[path])
 
     def read(self, path: Path, cached: _CachedVideo, indices: np.ndarray, short_side_px: int | None) -> np.ndarray:
-        """Return frames of a video as `Video.frames` does, from the cache or the decoder."""
+        """Return the same frames of a video as `Video.frames`, taken from the cache where possible, else decoded."""
         wanted = [(short_side_px, index) for index in indices.tolist()]
         missing = sorted({index for side, index in wanted if (side, index) not in cached.frames})
         if missing and not self._decode(path, cached, missing, short_side_px):
@@ -89,10 +93,10 @@ class FrameCache:
         return np.stack([cached.frames[key] for key in wanted])
 
     def _decode(self, path: Path, cached: _CachedVideo, missing: list[int], short_side_px: int | None) -> bool:
-        """Decode and cache the missing frames and, if they fit into the cache, the frames between them.
+        """Decode and cache the missing frames and, as described in `FrameCache`, the frames between them.
 
         Returns:
-            Whether the missing frames are in the cache now. They are not if they do not fit, or if decoding fails.
+            Whether the missing frames are in the cache now. False if they do not fit into it, or if decoding fails.
         """
         known = next((each for (side, _), each in cached.frames.items() if side == short_side_px), None)
         each_bytes = self._frame_bytes if known is None else known.nbytes
@@ -115,7 +119,7 @@ class FrameCache:
 
 
 class _CacheReader:
-    """A `Video` that reads frames through the cache."""
+    """A `Video` that takes frames from a `FrameCache`, which decodes the missing ones."""
 
     def __init__(self, cache: FrameCache, path: Path, cached: _CachedVideo) -> None:
         self.times = cached.times

@@ -64,8 +64,8 @@ def stream_frames(
 def random_clip(length: int, spec: ClipSpec, rng: np.random.Generator) -> Int[np.ndarray, " num_frames"]:
     """Sample a training clip that starts at a random frame; with sampling="segments", see `random_segments`.
 
-    With short_clip="clamp", a video that is shorter than the clip is placed at a random time in the clip. Repeats of
-    its first frame fill the clip before it, and repeats of its last frame fill the clip after it.
+    A video may be shorter than the clip. With short_clip="clamp", it is then placed at a random time in the clip.
+    Repeats of the video's first frame fill the time before the video, and repeats of its last frame the time after it.
 
     Args:
         length: number of frames in the stream, see `stream_frames`.
@@ -117,7 +117,7 @@ def dense_views(length: int, spec: ClipSpec, hop: int) -> Int[np.ndarray, "views
 
     Raises:
         ClipTooShort: see `random_clip`.
-        FarfieldError: for a hop below 1, or for sampling="segments", whose one clip spans the whole stream.
+        FarfieldError: for a hop below 1, or for sampling="segments", since such clips always span the whole stream.
     """
     if hop < 1 or spec.sampling == "segments":
         raise FarfieldError(
@@ -134,10 +134,10 @@ def resampled_frames(
 ) -> Int[np.ndarray, " num_frames"]:
     """Resample a clip to `num_frames` frames in the same span of time. Return the frames as indices into `times`.
 
-    The frames are spread evenly from the clip's first frame to its last. With an equal number of frames, the result
-    equals the clip. A clip that loops a short video jumps back to the start of the video. Where the even spread puts a
-    frame inside such a jump, the result has the last frame before the jump or the first frame after it, whichever is
-    nearer.
+    The frames are spread evenly from the clip's first frame to its last. If the clip has `num_frames` frames already,
+    it is returned unchanged. In a clip of a looped short video, time jumps back from the video's end to its start. A
+    resampled frame that falls inside such a jump is replaced by the clip's last frame before the jump or the first
+    frame after it, whichever is nearer.
 
     Args:
         times: start time of each frame of the video.

@@ -23,15 +23,15 @@ ErrorKind = Literal["false_positive", "missed"]
 
 @dataclass(frozen=True)
 class HardWindow:
-    """A window [start, end) of a video, and one class that was scored wrongly in the window.
+    """A window [start, end) of a video, and one class for which a network's prediction was wrong in the window.
 
     Attributes:
-        path: video, as the manifest spells it.
+        path: path of the video, spelled as in the manifest.
         start_seconds: start of the window.
         end_seconds: end of the window.
-        label: class that was predicted wrongly, or missed.
-        error: "false_positive" if the class was predicted, though none of its segments overlaps the window; "missed" if
-            it was not predicted, though its segments cover the whole window.
+        label: the class.
+        error: "false_positive" if the class was predicted, though no segment of the class overlaps the window; "missed"
+            if the class was not predicted, though its segments cover the whole window.
     """
 
     path: str

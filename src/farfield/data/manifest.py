@@ -106,11 +106,11 @@ class Manifest(Sequence[VideoRecord]):
         return int(value) if name in WHOLE_NUMBER_COLUMNS else value
 
     def path(self, index: int) -> Path:
-        """Return the path of a row's video file."""
+        """Return the path of a row's video file or folder of numbered pictures."""
         return self.root / self._paths[index]
 
     def content_hash(self) -> str:
-        """Return a hash of paths, labels and segments. Manifests with the same hash list the same videos."""
+        """Return a hash of the paths, labels and segments of all rows; other columns do not affect it."""
         digest = hashlib.sha256(json.dumps(self._texts).encode())
         segments = [self._numbers[name] for name in ("start_seconds", "end_seconds")]
         for column in (self._paths.bytes, self._paths.ends, self._text_ids, *segments):
@@ -118,11 +118,11 @@ class Manifest(Sequence[VideoRecord]):
         return digest.hexdigest()[:16]
 
     def provenance(self) -> dict[str, Any]:
-        """Return what identifies the manifest, as plain types for checkpoints, reports and experiment trackers.
+        """Return path, content hash and size of the manifest, for checkpoints, reports and experiment trackers.
 
-        The keys are "manifest" (path), "hash" (content hash), and "videos", "classes" and "missing" (numbers of these).
-        Missing videos are those that `data subset` chose but did not find; None if their number is unknown, as for a
-        manifest that `data subset` did not write.
+        The keys are "manifest" (path), "hash" (content hash), "videos" (number of rows), "classes" (number of classes)
+        and "missing": the number of videos that `farfield data subset` selected for this manifest but could not find.
+        "missing" is None if the number is unknown, for example because another program wrote the manifest.
         """
         about = {"manifest": self.source, "hash": self.content_hash(), "videos": len(self), "classes": len(self.labels)}
         return about | {"missing": _count_missing(Path(self.source), about["hash"])}
@@ -158,7 +158,11 @@ class Manifest(Sequence[VideoRecord]):
         return of_text[self._text_ids]
 
     def _positions(self, labels: Sequence[str]) -> dict[str, int]:
-        """Return the index of each label; raise for a row whose label is not in `labels`."""
+        """Map each label to its index in `labels`.
+
+        Raises:
+            FarfieldError: if a row has a label that is not in `labels`.
+        """
         position = {label: i for i, label in enumerate(labels)}
         for place, text in enumerate(self._texts):
             for label in split_labels(text):
@@ -179,9 +183,9 @@ def read_manifest(
     Args:
         path: CSV file.
         root: folder that the paths in the file are relative to; None for the folder of the manifest.
-        group_column: column that holds the group of each video. If it is not "group", and the file has it, unknown
-            columns are ignored. Otherwise unknown columns are an error.
-        needs_labels: whether the column `label` must be there.
+        group_column: name of the column that holds the group of each video. Unknown columns are an error, except if
+            `group_column` is not "group" and the file has a column of this name: then unknown columns are ignored.
+        needs_labels: whether the file must have the column `label`.
 
     Raises:
         FarfieldError: for a missing or empty file, a missing or unknown column, or an invalid value; the message names
@@ -221,10 +225,10 @@ def record_file(manifest: str | Path) -> Path:
 
 
 def _count_missing(manifest: Path, digest: object) -> int | None:
-    """Return how many videos `data subset` chose for a manifest but did not find; None if unknown.
+    """Return how many videos `farfield data subset` selected for a manifest but could not find; None if unknown.
 
-    `data subset` writes this number, and the manifest's content hash, to a JSON file beside the manifest. If the hash
-    in the file is not `digest`, the manifest has changed since, and the number is unknown.
+    `farfield data subset` writes this number, and the manifest's content hash, to a JSON file beside the manifest. If
+    this hash differs from the present hash `digest`, the manifest has changed since, and the number is unknown.
     """
     try:
         about = json.loads(record_file(manifest).read_text())

@@ -18,13 +18,13 @@ from farfield.errors import FarfieldError, nearest
 def read_blocks(
     file: Iterator[str], path: Path, group_column: str, *, needs_labels: bool
 ) -> Iterator[dict[str, Sequence[Any]]]:
-    """Yield blocks of checked rows, each a dict of column name to values. Blocks limit the memory needed.
+    """Yield checked rows in blocks, to limit memory. A block maps each column name to the column's values.
 
     Args:
         file: lines of the file.
         path: path of the file, for messages.
         group_column: column that holds the group of each video, see `read_manifest`.
-        needs_labels: whether the column `label` must be there.
+        needs_labels: whether the file must have the column `label`.
 
     Raises:
         csv.Error: if the file is not CSV.

@@ -23,15 +23,15 @@ _OTHER = {"left": "right", "right": "left"}
 def flipped_labels(
     labels: Sequence[str], augmentation: Augmentation, given: Mapping[str, str] | None
 ) -> dict[str, str]:
-    """Return the label of mirrored clips, for each class whose label changes when a clip is mirrored.
+    """Map each class whose label changes when a clip is mirrored to the label of its mirrored clips.
 
     Args:
         labels: class names.
         augmentation: settings of the flip, and the classes that are never mirrored.
-        given: dict from one class of a pair to the other class, with which it swaps labels; the other direction may be
-            given, too. None to find the pairs: two classes whose names become equal if "left" and "right" are swapped
-            in one of them. The pairs found are logged, as are mirrored classes with "left" or "right" in their names
-            that are in no pair.
+        given: pairs of classes that swap labels, as a dict {class: other class of the pair}; each pair may be given in
+            one direction or both. None to find the pairs by name: the name of one class becomes the name of the other
+            if "left" and "right" are swapped in it. The pairs found are logged. Mirrored classes that have "left" or
+            "right" in their names but no partner are logged, too.
 
     Raises:
         FarfieldError: if a given pair has an unknown class, or the same class twice; if a class is in two given pairs,
@@ -43,7 +43,7 @@ def flipped_labels(
 
 
 def mirrored_classes(labels: Sequence[str], flip_labels: Mapping[str, str]) -> Int[np.ndarray, " classes"]:
-    """Return the class that the mirrored clips of each class show, as indices into `labels`, int64.
+    """Return, for each class, the index (int64) into `labels` of the class that its clips show when mirrored.
 
     `scores[:, mirrored_classes(...)]` puts the scores of mirrored clips into the class order of the original clips.
     """
@@ -56,12 +56,13 @@ def mirror_targets(
     flip: Bool[np.ndarray, " b"],
     mirrored: Int[np.ndarray, " classes"],
 ) -> Int[np.ndarray, " b"] | Float[np.ndarray, "b classes"]:
-    """Replace the target of each mirrored clip by the target of its mirror image.
+    """Replace the classes in the target of each mirrored clip with the classes that the clip shows when mirrored.
 
     Args:
-        targets: for `single_label`, the class of each clip; for other tasks, 1 for each class that the clip has.
-        flip: which clips are mirrored.
-        mirrored: from `mirrored_classes`.
+        targets: targets before mirroring: for `single_label`, the class of each clip; for other tasks, a value for each
+            class (see `Batch.labels`).
+        flip: whether each clip is mirrored.
+        mirrored: index of the mirrored class of each class, from `mirrored_classes`.
     """
     if targets.ndim == 1:
         return np.where(flip, mirrored[targets], targets)
@@ -102,9 +103,9 @@ def _checked(labels: Sequence[str], augmentation: Augmentation, given: Mapping[s
 
 
 def _found(labels: Sequence[str], augmentation: Augmentation) -> dict[str, str]:
-    """Find the pairs of classes as `flipped_labels` describes, log them, and return the label of mirrored clips.
+    """Find pairs of classes by their names, and log them; arguments and result are those of `flipped_labels`.
 
-    The result has no entry for a class in `augmentation.keep_direction`, or without a pair.
+    The result has no entry for a class that is in `augmentation.keep_direction` or has no partner.
     """
     known, kept = set(labels), set(augmentation.keep_direction)
     swapped, alone = {}, []

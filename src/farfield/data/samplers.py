@@ -46,16 +46,17 @@ class EpochBatchSampler(Sampler[list[SampleKey]]):
         num_samples: number of samples in an epoch; equal to the number of rows of the manifest unless `epoch` is given.
         batch_size: number of samples in a batch of one process.
         seed: seed of the run.
-        position: function that is called at the start of an epoch and returns (epoch, number of batches already trained
-            in this epoch), as counted by the trainer. Batches that were prefetched but not trained on before a run
-            stopped do not count, so a resumed run does not skip them.
+        position: function that is called at the start of each epoch and returns the trainer's (epoch, number of batches
+            trained in this epoch). The number is above 0 after a run is resumed in the middle of an epoch. It must
+            not count batches that were prefetched but not trained on, which a resumed run would then skip.
         rank: rank of this process; the processes get disjoint, equally large shares of the samples.
         world_size: number of processes that train together.
-        classes: class of each row, to draw all classes equally often; None draws each video once an epoch.
-        epoch: function that draws the samples of an epoch. It returns the row of each sample, and the number that
-            distinguishes the samples of one row (`SampleKey.repeat`). None draws them as described for `classes`.
-        short_cycle: cycle through the batch sizes and clip sizes in `SHORT_CYCLE`: the larger the batch, the smaller
-            its clips. `batch_size` is the size of the batches with the largest clips.
+        classes: class of each row, to draw all classes equally often; None to draw each row once per epoch. Ignored if
+            `epoch` is given.
+        epoch: function that draws the samples of an epoch. It returns two arrays: the row and the `SampleKey.repeat` of
+            each sample. None to draw samples as described for `classes`.
+        short_cycle: cycle through the batch sizes and clip sizes in `SHORT_CYCLE`, where larger batches have smaller
+            clips. `batch_size` is the number of samples in the batches with the largest clips.
 
     Raises:
         FarfieldError: if there are fewer samples than processes, or too few samples for one short cycle.
@@ -98,7 +99,7 @@ class EpochBatchSampler(Sampler[list[SampleKey]]):
     def __len__(self) -> int:
         """Return the number of batches per process in a whole epoch.
 
-        With too few videos for a whole batch, the number is 1, and this batch is incomplete.
+        If there are too few samples for a single whole batch, the number is 1: the incomplete batch is not dropped.
         """
         share = self.num_samples // self.world_size
         rounds, left = divmod(share, self.batch_size * sum(times for times, _ in self.cycle))
@@ -134,10 +135,14 @@ class EpochBatchSampler(Sampler[list[SampleKey]]):
 def class_balanced_order(
     classes: Int[np.ndarray, " samples"], rng: np.random.Generator
 ) -> tuple[Int[np.ndarray, " samples"], Int[np.ndarray, " samples"]]:
-    """Draw `len(classes)` samples, such that the numbers of samples per class differ by at most one.
+    """Draw `len(classes)` samples for an epoch, such that the numbers of samples per class differ by at most one.
 
-    A class with too few videos repeats them, in a new order each time. A class with too many videos leaves out some of
-    them, chosen at random for each epoch.
+    If a class has too few rows, its rows are repeated, in a new order each time. If a class has too many rows, a random
+    selection of them is used.
+
+    Args:
+        classes: class of each row.
+        rng: random generator.
 
     Returns:
         Row of each sample, in random order; and for each sample, the number that distinguishes it from other samples of

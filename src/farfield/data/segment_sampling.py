@@ -39,9 +39,10 @@ def random_segments(length: int, spec: ClipSpec, rng: np.random.Generator) -> In
 
 
 def segment_views(length: int, spec: ClipSpec, num_clips: int) -> Int[np.ndarray, "num_clips num_frames"]:
-    """Sample test clips, each with the frame at the same place in every part of a stream of `length` frames.
+    """Sample test clips. A clip has one frame of each part of a stream of `length` frames (see `stream_frames`).
 
-    Return the positions of the frames in the stream (see `stream_frames`).
+    Within a clip, the frames have the same place in their parts, for example the middle. Return the positions of the
+    frames in the stream.
 
     Raises:
         FarfieldError: for more clips than `spec.segment_offsets` allows.

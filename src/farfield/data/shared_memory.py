@@ -20,7 +20,8 @@ from torch import Tensor
 from torch.utils.data import default_collate
 
 BUFFERS_PER_WORKER = 6
-"""Largest number of buffers per worker: two batches that wait, one that is being made, and three in use.
+"""Maximum number of buffers per worker: two for batches that wait to be received, one for the batch that the worker is
+making, and three for batches that the main process uses.
 
 If no buffer is free, the batch is put in newly allocated memory.
 """
@@ -112,7 +113,7 @@ _writer: _BufferWriter | None = None
 """This worker's side of the shared buffers; None in the main process."""
 
 _loaders: weakref.WeakValueDictionary[str, SharedBatches] = weakref.WeakValueDictionary()
-"""The main process's `SharedBatches` by name."""
+"""Maps the name in a `_BufferMessage` to the `SharedBatches` that receives the message. Used in the main process."""
 
 
 def _receive(name: str, *message: Any) -> Tensor:

@@ -53,11 +53,12 @@ def count_videos(targets: np.ndarray, num_classes: int) -> list[int]:
 
 @dataclass(frozen=True)
 class WholeVideos:
-    """The videos of a manifest, each with the labelled segments of all its rows.
+    """The videos of a manifest, each with the segments of all its rows.
 
     Attributes:
-        manifest: one row for each video, without a segment, with all labels of the video's rows.
-        segments: for each row of this manifest, the (start, end, labels) of the video's segments, in seconds.
+        manifest: one row for each video. The row has the labels of all original rows of the video, and no segment.
+        segments: for each row of `manifest`, the video's segments as (start, end, labels), in seconds. An infinite end
+            is the end of the video.
     """
 
     manifest: Manifest
@@ -99,7 +100,11 @@ class WholeVideos:
         return WholeVideos(self.manifest, [[each for each in segments if each[2]] for segments in self.segments])
 
     def clip_targets(self, labels: Sequence[str]) -> ClipTargets:
-        """Return the object that computes targets of clips of these videos."""
+        """Return an object that computes the targets of clips of these videos.
+
+        Args:
+            labels: class names in the network's order.
+        """
         position = {label: i for i, label in enumerate(labels)}
         bounds = [np.array([s[:2] for s in segments], dtype=np.float64).reshape(-1, 2) for segments in self.segments]
         has_label = []
@@ -127,7 +132,11 @@ class ClipTargets:
         """Return 1 for each class with a segment that overlaps the clip (first frame to last frame), 0 for all others.
 
         Source: `aggregate_labels` in PySlowFast's slowfast/datasets/charades.py, which collects the labels of all video
-        frames from the clip's first frame to its last, not only of those in the clip.
+        frames from the clip's first frame to its last, including frames that the clip's stride skips.
+
+        Args:
+            row: index of the clip's video.
+            times_seconds: start time of each frame of the clip.
         """
         starts, ends = self.bounds[row].T - SEGMENT_TOLERANCE_SECONDS
         overlaps = (starts <= times_seconds.max()) & (ends > times_seconds.min())

@@ -25,10 +25,11 @@ def network_input(
         clips: RGB frames.
         spec: mean and standard deviation for the normalisation.
         draw: random numbers of the augmentations; None for no augmentation.
-        augmentation: settings that `draw` was drawn with, for RandAugment; None for the defaults.
+        augmentation: settings with which `draw` was drawn, needed for RandAugment; None for the defaults.
 
     Returns:
-        float32 in channels_last_3d memory format, which decoded frames already have and 3D convolutions prefer.
+        float32 clips in channels_last_3d memory format. 3D convolutions are fastest in this format, and decoded frames
+        need no conversion to it.
     """
     draw = draw or Draw()
     if draw.flip is not None:
@@ -48,7 +49,7 @@ def network_input(
 
 
 def scaled_draw(draw: Draw, factor: float) -> Draw:
-    """Scale the boxes for erasing and CutMix, for clips whose height and width are `factor` times as large."""
+    """Multiply the erasing and CutMix boxes in `draw` by `factor`, to apply them to clips of another image size."""
 
     def scaled(boxes: Int[Tensor, "b 4"]) -> Int[Tensor, "b 4"]:
         top, left, height, width = boxes.unbind(1)

@@ -86,7 +86,7 @@ class TrainingVideos:
         return source[own]
 
     def path(self, row: int) -> Path:
-        """Return the path of a row's video file."""
+        """Return the path of a row's video file or folder of numbered pictures."""
         source, own = self._place(row)
         return source.path(own)
 
@@ -103,10 +103,11 @@ class MixedEpoch:
     Attributes:
         num_labelled: number of labelled videos.
         num_unlabelled: number of unlabelled videos, whose rows follow those of the labelled videos.
-        share: fraction of an epoch's videos that are unlabelled; None draws each unlabelled video once. If there are
-            more unlabelled videos than an epoch needs, each epoch draws some at random; if there are fewer, they are
-            repeated.
-        classes: class of each labelled video, to draw all classes equally often; None for each video once.
+        share: fraction of an epoch's samples that are unlabelled. If there are more unlabelled videos than this needs,
+            each epoch draws a random selection; if there are fewer, videos are repeated. None to draw each unlabelled
+            video once per epoch.
+        classes: class of each labelled video, to draw all classes equally often; None to draw each labelled video once
+            per epoch.
     """
 
     num_labelled: int
@@ -146,5 +147,5 @@ class MixedEpoch:
 
 
 def padded_targets(targets: np.ndarray, count: int) -> np.ndarray:
-    """Append `count` rows of zeros to the result of `row_targets`, for videos without label."""
+    """Append zeros for `count` unlabelled videos to `targets`, the result of `row_targets`."""
     return np.concatenate([targets, np.zeros((count, *targets.shape[1:]), dtype=targets.dtype)])

@@ -30,9 +30,9 @@ from farfield.data.video_record import VideoRecord
 from farfield.errors import FarfieldError, nearest
 
 NEGATIVE_SHARE = 0.3
-"""Default share of the clips of an epoch that lie outside of all segments."""
+"""Default for `UntrimmedVideos.negative_share`: the share of an epoch's clips that lie outside of all segments."""
 HARD_REPEATS = 2
-"""Default number of clips of each hard window in an epoch."""
+"""Default for `UntrimmedVideos.hard_repeats`: the largest number of clips of one hard window in an epoch."""
 
 
 class Kind(IntEnum):
@@ -51,15 +51,16 @@ class UntrimmedVideos:
     """Sources of training clips in untrimmed videos, and the targets of the clips.
 
     Attributes:
-        sources: a row for each labelled segment, for the free time of each video (outside of its segments), and for
-            each hard window (a window that a network scored wrongly). Only the rows of segments have labels.
+        sources: a row for each place from which clips are drawn: a labelled segment, the free time of a video (outside
+            of its segments), or a hard window (which a network scored wrongly). Only rows of segments have labels.
         kinds: kind of each source.
-        weights: expected number of clips of each source, relative to other sources of its kind.
+        weights: relative number of clips of each source among the sources of its kind: 1 for each segment, and the
+            seconds of free time. Not used for hard windows.
         video: video of each source, as an index into the videos of `targets`.
-        targets: labelled segments of each video, from which the targets of clips are computed.
+        targets: computes the targets of clips from the labelled segments of each video.
         labelled: for each source, whether a labelled segment overlaps it.
-        negative_share: share of the clips of an epoch that are outside of all segments.
-        hard_repeats: largest number of clips of a hard window in an epoch.
+        negative_share: share of an epoch's clips that are outside of all segments.
+        hard_repeats: largest number of clips of one hard window in an epoch.
     """
 
     sources: Manifest
@@ -84,15 +85,16 @@ class UntrimmedVideos:
         """List the sources of training clips in the videos of a manifest.
 
         Args:
-            manifest: a row for each labelled segment. A row without label adds its video, without a segment.
+            manifest: a row for each labelled segment. A row without a label is no segment; it only lists its video, so
+                that clips are drawn from the video's free time.
             labels: class names in the network's order.
             negative_share: see the class.
             hard_windows: windows to draw more often; a window that is listed for several classes counts once.
             hard_repeats: see the class.
 
         Raises:
-            FarfieldError: if no row has a label, if negatives are wanted and segments cover all videos, or for a hard
-                window of a video that the manifest does not list.
+            FarfieldError: if no row has a label, if `negative_share` is above 0 but segments cover all videos, or for a
+                hard window of a video that the manifest does not list.
         """
         videos = WholeVideos.of(manifest)
         number = {record.path: i for i, record in enumerate(videos.manifest)}
@@ -122,19 +124,20 @@ class UntrimmedVideos:
         return cls(sources, kinds, weights, video, targets, labelled, negative_share, hard_repeats)
 
     def __len__(self) -> int:
-        """Return the number of clips of an epoch."""
+        """Return the number of clips in an epoch."""
         return sum(self.clips_per_epoch())
 
     def clips_per_epoch(self) -> tuple[int, int]:
-        """Return how many clips of an epoch are of segments, and how many are outside of all segments."""
+        """Return how many clips of an epoch overlap segments, and how many are outside of all segments."""
         segments = int((self.kinds == Kind.SEGMENT).sum())
         return segments, round(segments * self.negative_share / (1 - self.negative_share))
 
     def epoch(self, rng: np.random.Generator) -> tuple[Int[np.ndarray, " clips"], Int[np.ndarray, " clips"]]:
         """Draw the clips of an epoch.
 
-        Hard windows replace at most half of the clips of segments, and at most half of the clips outside of segments.
-        If there are more hard windows, a random selection of them is used.
+        Each hard window is used `hard_repeats` times. Windows that overlap a segment replace clips of segments; other
+        windows replace clips outside of all segments. At most half of the clips of either kind are replaced. If there
+        are too many hard windows, a random selection of them is used.
 
         Returns:
             Source of each clip, in random order; and for each clip, how many earlier clips have the same source.
@@ -185,7 +188,12 @@ class UntrimmedVideos:
         return stream[place + np.arange(spec.num_frames) * spec.frame_stride]
 
     def target(self, row: int, bounds_seconds: Float[np.ndarray, " 2"]) -> Float[np.ndarray, " classes"]:
-        """Return the share of a clip's time that each class covers. `row` is the index of the clip's source."""
+        """Return the share of a clip's time that each class covers.
+
+        Args:
+            row: source of the clip, as an index into `sources`.
+            bounds_seconds: start and end of the clip.
+        """
         start, end = bounds_seconds.tolist()
         return self.targets.shares(int(self.video[row]), start, end)
 
@@ -206,9 +214,9 @@ class UntrimmedVideos:
 def free_seconds(videos: Manifest, targets: ClipTargets) -> Float[np.ndarray, " videos"]:
     """Return, for each video, the time outside of its labelled segments, in seconds.
 
-    The manifest gives the durations of the videos. A video of unknown duration gets the mean of the other videos, or 1
-    if no duration is known. A segment without an end covers the rest of its video; if there is one, and a segment
-    begins at 0, the duration is not needed.
+    Durations come from the manifest: `duration_seconds`, else `num_frames` / `fps`. A video of unknown duration gets
+    the mean result of the other videos, or 1 if there is none. A segment without an end covers the rest of its video.
+    If a video has such a segment, and a segment (the same or another) that begins at 0, its duration is not needed.
     """
     free = np.full(len(videos), np.nan)
     for row, record in enumerate(videos):
@@ -238,12 +246,12 @@ def _covered(bounds: Float[np.ndarray, "segments 2"]) -> float:
 
 
 def _record_of(window: HardWindow, videos: Manifest, number: dict[str, int]) -> VideoRecord:
-    """Return the row of a hard window's video, with the window as its segment and without label.
+    """Make a manifest row for a hard window: the row of its video, with the window as the segment and without a label.
 
     Args:
         window: hard window.
         videos: manifest with one row for each video.
-        number: row in `videos` of each path.
+        number: maps the path of each video to its row in `videos`.
     """
     if window.path not in number:
         raise FarfieldError(
@@ -257,7 +265,10 @@ def _record_of(window: HardWindow, videos: Manifest, number: dict[str, int]) -> 
 def _spread(
     rows: Int[np.ndarray, " rows"], weights: Float[np.ndarray, " rows"], count: int, rng: np.random.Generator
 ) -> Int[np.ndarray, " count"]:
-    """Draw `count` rows in proportion to their weights; a row occurs as often as expected, rounded up or down."""
+    """Draw `count` of `rows`, with repeats, in proportion to their weights.
+
+    The number of times that a row is drawn is its expected number, rounded up or down (systematic sampling).
+    """
     if count == 0:
         return np.empty(0, dtype=np.int64)
     order = rng.permutation(len(rows))

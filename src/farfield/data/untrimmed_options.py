@@ -57,7 +57,7 @@ class UntrimmedOptions:
         `hard_negatives`.
 
         Raises:
-            FarfieldError: for incompatible settings, see also `UntrimmedVideos.of` and `read_hard_windows`.
+            FarfieldError: for incompatible settings, and as described for `UntrimmedVideos.of` and `read_hard_windows`.
         """
         if not self.untrimmed:
             return None

@@ -15,9 +15,9 @@ from farfield.data.frame_sampling import SEGMENT_TOLERANCE_SECONDS, shown_second
 from farfield.errors import FarfieldError
 
 MIN_OVERLAP = 0.5
-"""Smallest overlap of a clip with its segment, as a fraction of the shorter of the two."""
+"""Smallest overlap of a clip with its segment, as a fraction of the clip or the segment, whichever is shorter."""
 NEAR_BORDER_SHARE = 0.5
-"""Of the clips outside of all segments, the share that lies at most one clip length from a segment, if possible."""
+"""Probability that a clip outside of all segments is drawn only from places at most one clip length from a segment."""
 
 
 class NoFreeTime(FarfieldError):
@@ -43,7 +43,7 @@ def clip_bounds(
 
 
 def place_in_segment(bounds: Float[np.ndarray, "places 2"], start: float, end: float, rng: np.random.Generator) -> int:
-    """Draw the start position of a clip that overlaps the segment [start, end): inside it, or across its borders.
+    """Draw the start position of a clip that overlaps the segment [start, end). The clip may extend beyond the segment.
 
     All clips whose overlap is at least `MIN_OVERLAP` (a fraction of the clip or the segment, whichever is shorter) are
     equally likely. If there is no such clip, the clip with the largest overlap is used.
@@ -65,7 +65,8 @@ def place_outside(
 ) -> int:
     """Draw the start position of a clip outside of all segments.
 
-    With probability `NEAR_BORDER_SHARE`, the clip is at most one clip length from a segment, if there is such a clip.
+    With probability `NEAR_BORDER_SHARE`, only clips at most one clip length from a segment are considered, if there are
+    any. Otherwise all clips outside of all segments are equally likely.
 
     Args:
         bounds: start and end in seconds of the clip at each position, from `clip_bounds`.
@@ -93,7 +94,8 @@ def place_in_window(
 ) -> int:
     """Draw the start position of a clip whose middle lies in the middle half of the window [start, end).
 
-    If the window overlaps no segment, clips that overlap no segment are preferred.
+    If the window overlaps no segment, the clip is drawn from those that overlap no segment, if there are any. If the
+    middle of no clip lies in the middle half of the window, the clip with the nearest middle is used.
 
     Args:
         bounds: start and end in seconds of the clip at each position, from `clip_bounds`.

@@ -1,4 +1,4 @@
-"""Validation on untrimmed videos: windows that lie end to end over whole videos, each with its labels."""
+"""Validation on untrimmed videos, which are divided into consecutive windows, each with its own labels."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from farfield.errors import VideoError
 from farfield.video.decoder_names import Decoder
 
 MIN_SHARE = 0.5
-"""A window has the label of a class that covers at least this share of its time."""
+"""Smallest share of a window's time that a class must cover for the window to have its label."""
 
 
 class ValidationWindows(Dataset[Batch]):
@@ -44,7 +44,7 @@ class ValidationWindows(Dataset[Batch]):
         self.spec = spec
         self.decoder: Decoder = decoder
         self.first: Int[np.ndarray, " videos+1"] = np.cumsum([0, *map(self._count, range(len(self.manifest)))])
-        """Number of the first window of each video, and the number of all windows."""
+        """Number of each video's first window. The last entry is the total number of windows."""
 
     def __len__(self) -> int:
         return int(self.first[-1])

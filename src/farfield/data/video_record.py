@@ -31,7 +31,7 @@ class VideoRecord:
 
 
 def split_labels(text: str) -> tuple[str, ...]:
-    """Split a manifest's label at `|`."""
+    """Split the text of a manifest's column `label` into its labels, which `|` separates."""
     return tuple(label for each in text.split("|") if (label := each.strip()))
 
 

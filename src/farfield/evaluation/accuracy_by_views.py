@@ -29,8 +29,8 @@ def accuracy_by_views(
 ) -> list[AccuracyAtViews]:
     """Measure top-1 accuracy for every number of views, from 1 to all, averaged over random orders of the views.
 
-    With more orders, the accuracy depends less on which views are drawn. The confidence interval does not get
-    narrower: it is Wilson's interval for the number of videos.
+    With more orders, the accuracy depends less on which views are drawn. The 95% confidence interval does not get
+    narrower, since it is Wilson's interval for the number of videos.
 
     Args:
         view_probabilities: class probabilities of each view.

@@ -4,10 +4,11 @@ A false alarm is a predicted segment that overlaps no true segment of its class.
 over union (tIoU) is given, a false alarm is instead a predicted segment that matches no true segment (see
 `segment_matching`). Then a second alarm for the same action, or an alarm that is far too long, is a false alarm, too.
 
-The delay of a true segment is the time from its start to the end of the first window that overlaps it and whose
-probability of the class reaches the threshold. A window's probability is known at its end, when its last frame has
-been seen, so the delay is never 0. The time for computing is not included. The window may begin before the segment and
-end after it. A true segment without such a window is missed. Missed segments are counted, and left out of the averages.
+A true segment is detected by the first window that overlaps it and has a class probability at or above the class's
+threshold. The delay is the time from the start of the segment to the end of this window. A window's probability is
+known at its end, when its last frame has been seen, so the delay is never 0. The time for computing is not included.
+The window may begin before the segment and end after it. A true segment without such a window is missed. Missed
+segments are counted, and left out of the averages.
 """
 
 from __future__ import annotations
@@ -94,12 +95,12 @@ class DelaySummary(NamedTuple):
 
 @dataclass(frozen=True)
 class DetectionDelays:
-    """Time from the start of each true segment until it is detected, and summaries.
+    """Detection delay of each true segment (time from its start until it is detected), and summaries of the delays.
 
     Attributes:
-        seconds: delay of each true segment, in the given order; NaN for a missed segment.
-        per_class: summary of each class.
-        all: summary of all true segments.
+        seconds: delay of each true segment, in the order of the segments; NaN for a missed segment.
+        per_class: summary of the delays of each class.
+        all: summary of the delays of all true segments.
     """
 
     seconds: Float[np.ndarray, " n"]
@@ -114,7 +115,8 @@ def false_alarms_per_hour(
 
     Args:
         truth: true segments.
-        predicted: final predictions; leave out candidates with low scores. Scores are needed only if `tiou` is given.
+        predicted: segments that raise an alarm, without candidates of low score. They need scores only if `tiou` is
+            given.
         classes: number of classes.
         hours: length of all videos together, including videos without segments.
         tiou: minimum tIoU at which a predicted segment matches a true one. With None, any overlap is enough.
@@ -153,7 +155,7 @@ def overlaps_any(segments: Segments, others: Segments) -> Bool[np.ndarray, " n"]
 def detection_delays(
     truth: Segments, videos: Sequence[ScoredWindows], thresholds: Sequence[float | None]
 ) -> DetectionDelays:
-    """Compute the delay with which each true segment is detected, in seconds.
+    """Compute the time in seconds from the start of each true segment until it is detected.
 
     Args:
         truth: true segments.
@@ -184,7 +186,7 @@ def _delays(
 ) -> Float[np.ndarray, " n"]:
     """Return the time in seconds from each segment's onset to the end of the first window that overlaps the segment.
 
-    It is NaN if no window overlaps the segment.
+    The time is NaN for a segment that no window overlaps.
 
     Args:
         onsets: start of each segment.

@@ -1,14 +1,16 @@
 """Calibration: expected calibration error, reliability bins and temperature scaling.
 
 Guo et al., "On Calibration of Modern Neural Networks", ICML 2017. The n videos are binned by the probability of their
-predicted class. With acc(B) the accuracy in bin B, and conf(B) the mean probability, the expected calibration error
-(eq. 3) is
+predicted class. The expected calibration error (eq. 3) is
 
     ECE = sum_B |B| / n |acc(B) - conf(B)|
 
+where |B| is the number of videos in bin B, acc(B) their accuracy, and conf(B) the mean of their probabilities.
+
 Temperature scaling (eq. 9) divides logits by one number T. T maximises the likelihood of the labels of videos that the
-network was not trained on. Scaling changes probabilities but not rankings. Here the probabilities of a video are first
-averaged over its views, and T divides the logarithm of the average, because the average is what is reported.
+network was not trained on. Scaling changes a video's probabilities but not the ranking of its classes. Here a video's
+probabilities are first averaged over its views, and T divides the logarithm of the average, because the average is
+reported.
 """
 
 from __future__ import annotations

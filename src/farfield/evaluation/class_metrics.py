@@ -5,15 +5,16 @@ measures tests in which a video has one class (one-hot targets), and tests in wh
 torchmetrics computes the values, except the sample-wise mean, because torchmetrics'
 `multilabel_ranking_average_precision` gives no value for each video.
 
-Each class is a binary question: is the video of this class? If it is, the video is a positive of the class, else a
-negative. Precision, recall and F1 depend on the yes-or-no decisions. Average precision and the area under the ROC curve
-(ROC-AUC) depend only on the order of the scores.
+Each class is measured as a binary decision: does the video have this class? A video that has it is a positive of the
+class, any other video a negative. Precision, recall and F1 depend on the yes-or-no decisions. Average precision and the
+area under the ROC curve (ROC-AUC) depend only on the order of the scores.
 
 - macro: mean over the classes. The macro average precision is the mAP, MMAction2's `mean_average_precision`.
-- micro: all pairs of a video and a class pooled. If every video has one class and one predicted class, micro precision,
-  recall and F1 all equal top-1 accuracy.
-- sample-wise: average precision of each video over the classes, and the mean over videos: MMAction2's
-  `mmit_mean_average_precision` (mmaction/evaluation/functional/accuracy.py at 5174d7d), used for Multi-Moments in Time.
+- micro: the metric over all (video, class) pairs together. If every video has one class and one predicted class, micro
+  precision, recall and F1 all equal top-1 accuracy.
+- sample-wise: the average precision of the ranking of the classes within a video, averaged over the videos. This is
+  MMAction2's `mmit_mean_average_precision` (mmaction/evaluation/functional/accuracy.py at 5174d7d), used for
+  Multi-Moments in Time.
 
 All metrics of a class without positives are NaN and left out of the macro average. torchmetrics 1.9 returns 0 for such
 a class, and its macro averages include it. The ROC-AUC of a class without negatives is NaN, too. The precision of a
@@ -59,16 +60,22 @@ from farfield.evaluation.resampling import (
 from farfield.progress import ProgressBar
 
 MAX_DRAWS, MIN_DRAWS = 1000, 200
-"""Number of resamples for small tests, and the minimum number for large ones."""
+"""Largest and smallest number of resamples; large tests use fewer than `MAX_DRAWS` to save time."""
 _MAX_DRAWN_CELLS = 1_600_000_000
-"""Maximum of videos x classes x resamples. Larger tests draw fewer than `MAX_DRAWS` resamples."""
+"""Maximum of videos x classes x resamples, except that `MIN_DRAWS` resamples may exceed it.
+
+Tests that would exceed it with `MAX_DRAWS` resamples use fewer.
+"""
 MAX_CELLS = 40_000_000
 """Maximum of videos x classes. Larger tests have no intervals."""
 
 
 @dataclass(frozen=True)
 class Averaged:
-    """A metric of each class, and its averages. Undefined values and bounds of missing intervals are NaN."""
+    """A metric of each class, with its macro and micro average. A value that is undefined is NaN.
+
+    If there is no confidence interval, its bounds are NaN.
+    """
 
     per_class: list[Estimate]
     macro: Estimate
@@ -77,11 +84,11 @@ class Averaged:
 
 @dataclass(frozen=True)
 class DecisionCounts:
-    """Number of decisions of each class.
+    """Numbers of predictions and of true classes, from which precision, recall and F1 are computed, for each class.
 
     Attributes:
-        true_positives: number of videos (or segments) for which the class is rightly predicted.
-        predicted: number of all predictions of the class.
+        true_positives: number of videos (or segments) for which the class is correctly predicted.
+        predicted: number of videos (or segments) for which the class is predicted.
         positives: number of videos (or segments) that have the class.
     """
 
@@ -92,7 +99,7 @@ class DecisionCounts:
 
 @dataclass(frozen=True)
 class DecisionMetrics:
-    """Precision, recall and F1 of yes-or-no decisions: for each class, and averaged, with the counts behind them."""
+    """Precision, recall and F1 of each class, their averages, and the counts from which they are computed."""
 
     precision: Averaged
     recall: Averaged
@@ -119,7 +126,7 @@ class RankingMetrics:
 
 @dataclass(frozen=True)
 class Resampling:
-    """Settings of the bootstrap that confidence intervals are computed with.
+    """Settings of the bootstrap that computes confidence intervals.
 
     Args:
         units: for each video, the index of its unit, from `sampling_units`. A unit is a group, or a video without a
@@ -134,7 +141,7 @@ class Resampling:
 
     @classmethod
     def of_groups(cls, groups: Sequence[str | None] | None, videos: int, classes: int) -> Resampling:
-        """Choose the units, and a number of resamples that takes about 20 seconds at most.
+        """Choose the units, and the number of resamples: few enough that a bootstrap takes about 20 seconds at most.
 
         Args:
             groups: group of each video (None for a video without a group), or None if no video has a group.
@@ -142,8 +149,8 @@ class Resampling:
             classes: number of classes.
 
         Returns:
-            Settings with `MAX_DRAWS` resamples, or fewer for large tests. They have no resamples if videos x classes
-            exceed `MAX_CELLS`, or if there are fewer than `MIN_UNITS` units.
+            Settings with `MAX_DRAWS` resamples, or fewer for large tests. If videos x classes exceed `MAX_CELLS`, or if
+            there are fewer than `MIN_UNITS` units, the number of resamples is 0.
         """
         found, cells = cls(sampling_units(groups, videos), draws=0), videos * classes
         if found.number_of_units < MIN_UNITS or cells > MAX_CELLS:
@@ -159,7 +166,7 @@ class Resampling:
         """Return why there are no intervals; None if there are intervals.
 
         Args:
-            resampled: what the units are, "groups" or "videos".
+            resampled: name of the units in the text, "groups" or "videos".
         """
         if self.draws:
             return None
@@ -307,7 +314,7 @@ def _pooled(metric: Callable[..., Tensor], given: Tensor, targets: Tensor) -> fl
 def _pooled_decision_metrics(
     decisions: Bool[Tensor, "n classes"], targets: Bool[Tensor, "n classes"], weights: Float[Tensor, "n draws"]
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Compute precision, recall and F1 of all pairs of a video and a class pooled, for each resample.
+    """Compute micro precision, recall and F1 (over all (video, class) pairs together) on each resample.
 
     Args:
         decisions: True where the class is predicted for the video.
@@ -333,7 +340,7 @@ def averaged(
     drawn_micro: list[Tensor],
     has_interval: Bool[Tensor, " classes"],
 ) -> Averaged:
-    """Compute the 95% intervals of a metric's values for the classes, its macro average and its micro average.
+    """Compute a metric's macro average, and the 95% intervals of its class values and of both averages.
 
     The macro average is taken over the classes that have a value.
 
@@ -361,8 +368,11 @@ def _joined(parts: list[Tensor]) -> Tensor | None:
 def estimate_from_draws(value: float, drawn: Float[Tensor, " draws"] | None) -> Estimate:
     """Return a value and its 95% interval: percentiles of the resampled values, shifted so that their mean is `value`.
 
-    The bounds are NaN if there are no resamples, or if the value is NaN. `drawn` has the value on each resample; it is
-    None if there are no resamples.
+    The bounds are NaN if there are no resamples, or if the value is NaN.
+
+    Args:
+        value: value on all videos.
+        drawn: value on each resample; None if there are no resamples.
     """
     if drawn is None or value != value:
         return Estimate(value, torch.nan, torch.nan)

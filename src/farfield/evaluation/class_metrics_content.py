@@ -1,4 +1,4 @@
-"""Convert class metrics and operating points to plain types for report.json, and to rows of per_class.csv."""
+"""Convert class metrics and class thresholds to plain types for report.json, and to rows of per_class.csv."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def class_metrics_content(
     Args:
         labels: label of each class.
         positives: number of videos of each class.
-        decisions: precision, recall and F1 of the yes-or-no decisions whether a video has a class.
+        decisions: precision, recall and F1 of each class, with averages.
         ranking: average precision and ROC-AUC of the scores.
         resampling: how the intervals were computed.
         by_group: whether the manifest has groups.

@@ -186,7 +186,7 @@ def _shared_rows(a: list[str], b: list[str]) -> list[tuple[int, int]]:
 
 
 def hits(scores: Scores, k: int) -> Float[np.ndarray, " n"]:
-    """Return 1 for each video whose class is among the k most probable ones, else 0."""
+    """Return 1 for each video whose true class is among its k most probable classes, else 0."""
     best = scores.probabilities.topk(min(k, len(scores.labels)), dim=1).indices
     return (best == scores.targets[:, None]).any(1).double().numpy()
 

@@ -65,13 +65,14 @@ def measure_curves(scores: Float[Tensor, "n classes"], targets: Bool[Tensor, "n 
 
 
 def plot_precision_recall(curves: Curves, ranking: RankingMetrics, labels: Sequence[str]) -> Figure:
-    """Plot precision against recall for each class, and their mean (bold).
+    """Plot the precision-recall curve of each class, and the mean of these curves (bold).
 
-    At most `NAMED_CURVES` classes are named: those with the lowest average precision. The others are drawn in grey.
+    At most `NAMED_CURVES` curves are named: those of the classes with the lowest average precision. The others are
+    grey.
 
     Args:
         curves: curves to plot.
-        ranking: metrics to show beside the class names.
+        ranking: average precision of each class, shown beside the class names.
         labels: class names.
     """
     figure, axes = _axes("recall", "precision")
@@ -85,10 +86,15 @@ def plot_precision_recall(curves: Curves, ranking: RankingMetrics, labels: Seque
 
 
 def plot_roc(curves: Curves, ranking: RankingMetrics, labels: Sequence[str]) -> Figure:
-    """Plot the true positive rate against the false positive rate for each class, and their mean (bold).
+    """Plot the ROC curve of each class (true against false positive rate), and the mean of these curves (bold).
 
-    At most `NAMED_CURVES` classes are named: those with the lowest average precision. The others are drawn in grey.
-    Arguments are those of `plot_precision_recall`.
+    At most `NAMED_CURVES` curves are named: those of the classes with the lowest average precision. The others are
+    grey.
+
+    Args:
+        curves: curves to plot.
+        ranking: metrics of each class. The ROC-AUC is shown beside the class names.
+        labels: class names.
     """
     figure, axes = _axes("false positive rate", "true positive rate (recall)")
     axes.plot([0, 1], [0, 1], color="0.6", lw=1, ls=":")

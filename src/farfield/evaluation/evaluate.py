@@ -119,11 +119,11 @@ def evaluate(
         num_crops: crops of each clip. None for the network's test setting or, with a timeline, 1.
         views_aggregation: how the class probabilities of a video's views are aggregated: "mean", or "max" as PySlowFast
             does for Charades. None for the network's test setting.
-        whole_videos: join the rows of each video: the whole video is tested, with the labels of all its rows (the
+        whole_videos: merge the rows of each video, and test the whole video with the labels of all its rows (the
             protocol of Charades). Needs a multilabel network. If false, each row is tested separately.
         timeline: find segments in whole videos, as `predict` does with a timeline, and compare them with the labelled
-            segments of the manifest, which may have several rows for a video. True, or `TimelineOptions` to set the
-            options of windows and segments.
+            segments of the manifest, which may have several rows for a video. True for the default options of windows
+            and segments; a `TimelineOptions` to set them.
         out: folder for the report, see `write_report` or, for a timeline, `write_timeline_report`; None to write no
             report.
         accelerator: accelerator of Lightning's Trainer: auto, cpu or gpu.
@@ -136,10 +136,11 @@ def evaluate(
         calibrate_on: manifest of validation videos, on which a temperature for the probabilities is fitted (Guo et
             al., ICML 2017). The temperature does not change the ranking of the classes. None for no temperature.
         choose_threshold: rule by which to choose a threshold for each class on the videos of `calibrate_on`: "f1",
-            "precision=P", "recall=R" or "false_alarms_per_hour=N", such as "recall=0.9"; see `ThresholdRule`. The
-            thresholds are written into the checkpoint, whose hash thus changes; if `model` is a network, they are set
-            as `model.operating_point`. With a timeline, they are chosen on the timelines of these videos, and set as
-            `model.timeline_operating_point` instead. With None, the model's own thresholds are used, if any.
+            "precision=P", "recall=R" or "false_alarms_per_hour=N", such as "recall=0.9"; see `ThresholdRule`. If
+            `model` is a checkpoint, the thresholds are written into it, which changes the checkpoint's hash. If `model`
+            is a network, they are set as `model.operating_point`. With a timeline, they are chosen on the timelines of
+            the videos of `calibrate_on`, and set as `model.timeline_operating_point` instead. With None, the model's
+            own thresholds are used, if any.
         decoder: "pyav" or "decord".
         progress: show a progress bar.
 

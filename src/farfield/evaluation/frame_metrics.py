@@ -7,8 +7,8 @@ equal scores count together, as in scikit-learn.
 
 Published evaluations measure different moments:
 - MultiTHUMOS (Piergiovanni and Ryoo, "Learning Latent Super-Events to Detect Multiple Activities in Videos", CVPR 2018,
-  github.com/piergiaj/super-events-cvpr18): the times of the extracted features, at a fixed rate, of all videos
-  together.
+  github.com/piergiaj/super-events-cvpr18): the times at which features are extracted, a fixed number per second. The
+  moments of all videos are ranked together.
 - Charades (`Charades_v1_localize.m`): 25 moments of each video, at j / 25 of its length for j = 0, ..., 24.
 
 Here, all moments count by default, weighted by time: a video is cut at the bounds of its cells and true segments, and
@@ -57,7 +57,7 @@ class ScoredCells(NamedTuple):
 
 @dataclass(frozen=True)
 class FrameSampling:
-    """Moments at which a video is measured; all moments, weighted by time, if neither option is given.
+    """Settings for the moments at which a video is measured. Without options: all moments, weighted by time.
 
     Args:
         frames_per_video: number n of moments of each video, at j / n of its length for j = 0, ..., n - 1; 25 for
@@ -86,8 +86,8 @@ class FrameAccuracy:
     """Share of time in which exactly the true classes are predicted.
 
     Attributes:
-        accuracy: share of all time. Time without a true class is correct if no class is predicted.
-        in_actions: the same share, but only of the time that has a true class; NaN if there is no such time.
+        accuracy: share of the total time of all videos. Time without a true class is correct if no class is predicted.
+        in_actions: share of the time that has a true class; NaN if there is no such time.
     """
 
     accuracy: Estimate
@@ -106,12 +106,12 @@ def frame_map(
     Args:
         videos: class probabilities of each video over time.
         truth: true segments.
-        sampling: moments that are measured; None for all, weighted by time.
+        sampling: settings for the moments that are measured; None for all moments, weighted by time.
         resampling: settings of the bootstrap, from `frame_resampling`; None for no intervals.
 
     Returns:
         Average precision of each class, NaN for a class without positives. `macro` is the frame-wise mAP; `micro` is
-        the average precision of all classes pooled.
+        the average precision over all (moment, class) pairs together.
 
     Raises:
         ValueError: if there are no videos.
@@ -172,10 +172,10 @@ def frame_accuracy(
 
 
 def frame_resampling(groups: Sequence[str | None] | None, videos: Sequence[ScoredCells], classes: int) -> Resampling:
-    """Choose the settings of the bootstrap for `frame_map`: what is drawn, and the number of resamples.
+    """Choose the settings of the bootstrap for `frame_map`: the units that are drawn, and the number of resamples.
 
-    Groups of videos are drawn, or single videos if they have no group. To limit the computing time, there are
-    fewer resamples if the videos have more cells (time intervals with class probabilities) or more classes.
+    A unit is a group of videos, or a video without a group. To limit the computing time, there are fewer resamples if
+    the videos have more cells (time intervals with class probabilities) or more classes.
 
     Args:
         groups: group of each video (None for a video without a group), or None if no video has a group.
@@ -189,10 +189,11 @@ def frame_resampling(groups: Sequence[str | None] | None, videos: Sequence[Score
 def _moments(
     videos: Sequence[ScoredCells], truth: Segments, sampling: FrameSampling
 ) -> tuple[Float[Tensor, "n classes"], Bool[Tensor, "n classes"], Float[Tensor, " n"], Int[Tensor, " n"]]:
-    """Return the scores, targets, weight and video index of each moment that is measured.
+    """Return the class scores, targets, weight and video index of each measured moment (row).
 
-    If `sampling` sets no option, each row stands for the time between neighbouring bounds of cells or true segments,
-    and its weight is the length of this time in seconds. Sampled moments have the weight 1.
+    If `sampling` sets no option, the videos are cut at all bounds of cells and true segments. Each part gives one row,
+    whose weight is the length of the part in seconds. If `sampling` sets an option, each row is a sampled moment, and
+    its weight is 1.
     """
     parts: list[tuple[np.ndarray, ...]] = []
     for video, ((times, probabilities), here) in enumerate(zip(videos, _by_video(truth, len(videos)), strict=True)):
@@ -236,12 +237,15 @@ def _present(bounds: Float[np.ndarray, " n+1"], segments: Segments, classes: int
 
 
 def _by_video(segments: Segments, videos: int) -> list[Segments]:
-    """Divide segments among their videos."""
+    """Return the segments of each video; `videos` is the number of videos."""
     return [segments.where(rows) for rows in segments.rows_of_videos(videos)]
 
 
 def _ratio(seconds: Float[np.ndarray, "videos 2"], resampling: Resampling | None) -> Estimate:
-    """Return the sum of the first column divided by the sum of the second, with an interval; NaN for 0 / 0."""
+    """Return the sum of the first column of `seconds` divided by the sum of the second; NaN for 0 / 0.
+
+    The 95% interval is NaN if `resampling` is None or has no resamples.
+    """
     sums, drawn = torch.from_numpy(seconds), None
     if resampling is not None and resampling.draws:
         weights = resample_weights(resampling.units, draws=resampling.draws, seed=resampling.seed)

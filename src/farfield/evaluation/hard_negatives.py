@@ -1,4 +1,4 @@
-"""Find the windows that a network predicted wrongly, and write them to a CSV file, to train on them more often."""
+"""Find the windows for which a network predicted a class wrongly, and write them to a CSV file for further training."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from farfield.task import Task
 def find_hard_negatives(
     video: VideoTimeline, labels: Sequence[str], predicted: Bool[np.ndarray, "windows classes"]
 ) -> Iterator[HardWindow]:
-    """Yield the windows of a video in which a class was predicted wrongly, in order of time.
+    """Yield an entry for each window and class of a video for which the prediction was wrong, in order of time.
 
     If the segments of a class cover a window only in part, both predicting and not predicting the class are correct.
 

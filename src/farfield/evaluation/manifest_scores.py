@@ -47,7 +47,7 @@ def make_trainer(accelerator: str, devices: int, precision: str, *, progress: bo
 def score_manifest(
     trainer: Trainer, module: ScoringModule, data: TestDataModule, name: str
 ) -> tuple[Scores, list[int]]:
-    """Score the videos of a manifest; return their scores, and the row of each scored video in the manifest.
+    """Score the videos of a manifest. Return the scores, and the manifest row of each scored video.
 
     Args:
         trainer: from `make_trainer`.

@@ -3,10 +3,11 @@
 Top-k accuracy is a proportion of n videos; its interval is Wilson's ("Probable inference, the law of succession, and
 statistical inference", JASA 1927), which stays inside [0, 1] and has a width above 0 even at accuracies of 0 and 1.
 
-Mean class accuracy is the mean of the top-1 accuracies of the C classes that have videos. If videos of all classes were
-classified correctly with the same probability p, its variance would be p (1 - p) / n_eff with
-n_eff = C^2 / sum_c 1/n_c, where n_c is the number of videos of class c. The interval of the mean class accuracy is
-Wilson's for n_eff videos. With balanced classes, n_eff = n, and the interval equals that of top-1 accuracy.
+Mean class accuracy is the mean of the top-1 accuracies of the C classes that have videos. Suppose that videos of all
+classes were classified correctly with the same probability p. The variance of the mean class accuracy would then be
+p (1 - p) / n_eff with n_eff = C^2 / sum_c 1/n_c, where n_c is the number of videos of class c. The interval of the mean
+class accuracy is therefore Wilson's interval for n_eff videos instead of n. With balanced classes, n_eff = n, and the
+interval equals that of top-1 accuracy.
 """
 
 from __future__ import annotations

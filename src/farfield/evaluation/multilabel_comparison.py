@@ -40,7 +40,7 @@ _HOW_TO_COMPARE = {
 
 @dataclass(frozen=True)
 class ClassDifference:
-    """Difference between run B and run A in one class.
+    """Difference in average precision between run B and run A, for one class.
 
     Attributes:
         label: name of the class.

@@ -29,7 +29,7 @@ With more classes, reports instead list the most frequent confusions (`confused_
 """
 _CELL_INCHES = 0.34
 _LINE = 44
-"""Maximum number of characters in a line of a class name; two lines fit beside a cell."""
+"""Maximum number of characters in one line of a class name. A name has at most two lines, which fit beside a cell."""
 
 
 def plot_confusion(
@@ -37,12 +37,12 @@ def plot_confusion(
 ) -> Figure:
     """Draw a confusion matrix, with each row divided by its sum.
 
-    The figure grows with the number of classes and the length of their names. A name with a character that is in no
-    installed font is drawn as "class NUMBER", where NUMBER is the index of the class, from 0. With more than
+    The figure grows with the number of classes and the length of their names. If no installed font has a character of
+    a name, the name is drawn as "class NUMBER", where NUMBER is the index of the class, from 0. With more than
     `NAMED_CLASSES` classes, the axes show no names.
 
     Args:
-        confusion: number of videos of each true class (row) for each predicted class (column).
+        confusion: number of videos for each true class (row) and predicted class (column).
         labels: class names.
         path: file to save the figure to; None to save nothing.
     """
@@ -99,11 +99,11 @@ def fit_figure(figure: Figure, places: Mapping[Axes, tuple[float, float, float, 
 
 
 def names_with_numbers(labels: Sequence[str]) -> dict[str, str]:
-    """Map each label to its text in tables.
+    """Map each label to the text that tables show for it: the label or "LABEL (class NUMBER)".
 
-    The text is usually the label. If the label has a character that is in no installed font, plots show "class NUMBER"
-    instead of it, where NUMBER is the index of the class, from 0. The text is then "LABEL (class NUMBER)". With more
-    than `NAMED_CLASSES` classes, plots show no names, and every text is the label.
+    The number is added if plots show "class NUMBER" instead of the label, because no installed font has a character of
+    the label. NUMBER is the index of the class, from 0. With more than `NAMED_CLASSES` classes, plots show no names, so
+    no number is added.
     """
     if len(labels) > NAMED_CLASSES:
         return {label: label for label in labels}
@@ -187,11 +187,11 @@ def _plot_reliability(
     """Draw a reliability diagram of one or two calibrations, the second with temperature scaling.
 
     Args:
-        calibrations: (expected calibration error, bins) of each. A bin is (low edge, high edge, number of cases, mean
-            probability of the cases, share of the cases that are true).
+        calibrations: (expected calibration error, bins) of each calibration. A bin is (low edge, high edge, number of
+            cases, mean probability of the cases, share of the cases that are true).
         across: label of the horizontal axis, which shows the mean probability.
-        up: label of the vertical axis, which shows the share of true cases.
-        counted: what the cases are, such as "videos".
+        up: label of the vertical axis of the diagram, which shows the share of true cases.
+        counted: plural noun for the cases in axis labels, such as "videos".
     """
     figure = Figure(figsize=(4.6, 5.2))
     curve, shares = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))

@@ -1,8 +1,8 @@
 """Bootstrap of per-class metrics: resample videos, or groups of videos, and measure every class on each resample.
 
-Efron and Tibshirani, "An Introduction to the Bootstrap", 1993. A resample draws as many units (videos or groups) as
-there are, with replacement. It is stored as weights: how often each video was drawn. Videos of one group have the same
-weight, because they are drawn together.
+Efron and Tibshirani, "An Introduction to the Bootstrap", 1993. The units of the bootstrap are videos, or groups of
+videos. For n units, a resample draws n of them with replacement. It is stored as weights: how often each video was
+drawn. Videos of one group have the same weight, because they are drawn together.
 
 With few units, the intervals of such a bootstrap are far too narrow: two groups give only three different resamples.
 Cameron, Gelbach and Miller, "Bootstrap-Based Improvements for Inference with Clustered Errors", Review of Economics and
@@ -32,13 +32,13 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 MIN_UNITS = 10
-"""Minimum number of units (groups or videos) for intervals. The number itself is a choice of this project."""
+"""Minimum number of units (groups or videos) for intervals. The value has no source; it is a choice of this project."""
 _MAX_CELLS = 5_000_000
 """Maximum number of weights or sums in memory at a time."""
 
 
 def sampling_units(groups: Sequence[str | None] | None, videos: int) -> Int[Tensor, " n"]:
-    """Return the index of each video's unit. A bootstrap draws units: groups, and single videos without a group.
+    """Return the index of each video's unit. A unit of the bootstrap is a group of videos, or a video without a group.
 
     Args:
         groups: group of each video (None for a video without a group), or None if no video has a group.
@@ -55,7 +55,7 @@ def too_few_units(units: int, resampled: str) -> str | None:
 
     Args:
         units: number of units.
-        resampled: what the units are, "groups" or "videos".
+        resampled: name of the units in the text, "groups" or "videos".
     """
     if units >= MIN_UNITS:
         return None
@@ -65,8 +65,8 @@ def too_few_units(units: int, resampled: str) -> str | None:
 def resample_weights(units: Int[Tensor, " n"], *, draws: int, seed: int) -> Iterator[Float[Tensor, "n some"]]:
     """Draw `draws` resamples, and yield their weights in blocks that fit into memory.
 
-    A block has a row for each video, and a column for each of some resamples. A weight (float32) is the number of times
-    that the resample contains the video.
+    A block has a row for each video and a column for each resample in the block. A weight (float32) is the number of
+    times that the resample contains the video.
 
     Args:
         units: unit of each video, as `sampling_units` numbers them.

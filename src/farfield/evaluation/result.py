@@ -59,8 +59,8 @@ class EvaluationResult:
     Some methods are for one task only, and raise `FarfieldError` for other tasks:
     - `single_label`: `metrics`, `classes`, `calibrations` and `accuracy_by_views`
     - `multilabel`: `multilabel_metrics`, `pair_calibrations` and `precision_by_views`
-    - `multi_head`: `joint_metrics`, and `heads`, which returns the single-label result of each head. Class metrics and
-      decisions are only available from the results of the heads.
+    - `multi_head`: `joint_metrics` and `heads`. `heads` returns a single-label result for each head. Class metrics,
+      curves and decisions are only available from these results.
 
     Attributes:
         scores: scores of the videos that could be read.
@@ -196,6 +196,9 @@ class EvaluationResult:
 
         In a single-label task, the most probable class is predicted. In a multilabel task, a class is predicted if its
         probability, without temperature scaling, reaches its threshold.
+
+        Raises:
+            FarfieldError: if the task is `multi_head`.
         """
         self._check_one_set_of_classes("decisions")
         if self.task == "multilabel":
@@ -208,7 +211,11 @@ class EvaluationResult:
         return Resampling.of_groups(self.groups, len(self.scores.paths), len(self.scores.labels))
 
     def decision_metrics(self) -> DecisionMetrics:
-        """Return precision, recall and F1 of each class, and their averages."""
+        """Return precision, recall and F1 of each class, and their averages.
+
+        Raises:
+            FarfieldError: if the task is `multi_head`.
+        """
         self._check_one_set_of_classes("decision_metrics")
         return self._decision_metrics
 
@@ -235,7 +242,11 @@ class EvaluationResult:
         return measure_ranking(scores, self.target_matrix(), self.resampling)
 
     def curves(self) -> Curves:
-        """Return the precision-recall and ROC curves of each class."""
+        """Return the precision-recall and ROC curves of each class.
+
+        Raises:
+            FarfieldError: if the task is `multi_head`.
+        """
         self._check_one_set_of_classes("curves")
         return measure_curves(self.scores.probabilities, self.target_matrix())
 
@@ -244,6 +255,9 @@ class EvaluationResult:
 
         Returns:
             The labels of the classes that have a threshold, and the metrics of these classes.
+
+        Raises:
+            FarfieldError: if the task is `multi_head`.
         """
         self._check_one_set_of_classes("threshold_metrics")
         return self._threshold_metrics
@@ -330,4 +344,4 @@ _OTHER_TASKS = {
     "joint_metrics": "to_dict",
     "heads": "to_dict",
 }
-"""Method that the error message suggests if the network has another task."""
+"""Maps a method that does not suit the network's task to the method that the error message suggests instead."""

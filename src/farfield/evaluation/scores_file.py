@@ -66,7 +66,7 @@ class Scores:
         return one_hot(self.targets, len(self.labels)).bool() if self.task == "single_label" else self.targets
 
     def label_texts(self) -> list[str]:
-        """Return the labels of each video as a manifest has them: `a|b` for several, empty for none."""
+        """Return the labels of each video as in a manifest's column `label`: `a|b` for several, empty for none."""
         return label_texts(self.target_matrix(), self.labels)
 
 
@@ -124,11 +124,11 @@ def _as_bytes(texts: Sequence[str]) -> np.ndarray:
 
 
 def read_groups(path: Path) -> list[str | None] | None:
-    """Read the group of each video from a file that `read_scores` has read.
+    """Read the group of each video from a scores file. Call `read_scores` first, which checks the file.
 
     Returns:
-        Group of each video (None for a video without a group), or None if no video has a group or if an earlier version
-        wrote the file.
+        Group of each video (None for a video without a group). None instead of a list if no video has a group, or if
+        the file is from an earlier version of farfield, which did not store groups.
 
     Raises:
         FarfieldError: if the groups are damaged.

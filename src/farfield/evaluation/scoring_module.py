@@ -23,9 +23,10 @@ class ScoringModule(LightningModule):
         view_batch_size: views per forward pass; fewer need less memory. None for all views of a batch.
 
     Attributes:
-        scores: (manifest rows, targets, probabilities of each view) of each batch; after the test, gathered from all
-            processes.
-        failures: (path, reason) of each video that could not be read; after the test, gathered from all processes.
+        scores: (manifest rows, targets, probabilities of each view) of each batch. During a test, only of this
+            process's batches; after the test, of the batches of all processes.
+        failures: (path, reason) of each video that could not be read. Gathered from all processes after the test, like
+            `scores`.
     """
 
     def __init__(self, network: ActionNet, *, view_batch_size: int | None = None) -> None:

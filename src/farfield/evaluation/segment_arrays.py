@@ -66,7 +66,7 @@ class Segments:
         return Segments(self.videos[chosen], self.classes[chosen], self.starts[chosen], self.ends[chosen], scores)
 
     def rows_of_videos(self, videos: int) -> list[Int[np.ndarray, " _"]]:
-        """Return the indices of the segments of each video, in ascending order; `videos` is the number of videos."""
+        """Return, for each video, the ascending indices of its segments. `videos` is the number of videos."""
         order = np.argsort(self.videos, kind="stable")
         bounds = np.searchsorted(self.videos[order], np.arange(videos + 1))
         return [order[first:last] for first, last in pairwise(bounds)]

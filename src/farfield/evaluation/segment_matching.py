@@ -1,27 +1,26 @@
 """Match predicted segments to true ones by temporal IoU (tIoU), as ActivityNet's evaluation does.
 
 The tIoU of two segments is the length of their intersection over the length of their union. Predicted segments are
-taken in the order of their scores, highest first. Each is compared with the true segments of its video and class that
-are not matched yet, and is matched to the one with the highest tIoU if that tIoU reaches the threshold. A matched
-predicted segment is a true positive. Any other predicted segment is a false positive, such as a second prediction of
-the same action.
+processed in descending order of score. Each is compared with the still unmatched true segments of its video and class.
+It is matched to the one with the highest tIoU if that tIoU reaches the threshold. A matched predicted segment is a true
+positive. Any other predicted segment, such as a second prediction of the same action, is a false positive.
 
-Instead of the loops of ActivityNet's evaluation, pairs of a predicted and a true segment are sorted by the rank of the
-predicted segment, then by tIoU. A pair is a match if no earlier pair contains one of its two segments. A match is
-removed together with all other pairs that contain one of its segments. This is repeated until no pair is left, usually
-one to three times, and gives the same matches as the loops.
+ActivityNet's evaluation loops over the segments. This code gives the same matches faster: it sorts all pairs of a
+predicted and a true segment by the rank of the predicted segment, then by tIoU. A pair is a match if no earlier pair
+contains one of its two segments. Each match is removed, together with all other pairs that contain one of its segments.
+These steps are repeated until no pair is left, usually one to three times.
 
-Where public implementations differ, or leave the result open:
-- Equal scores. ActivityNet's evaluation sorts with NumPy's default sort, whose order of equal values depends on the
-  processor; MMAction2 1.2.0 keeps the given order, and so does this code.
-- Two true segments with equal tIoU: the later one in the input is matched. (To sort the tIoUs in ascending order with
-  a stable sort, and then reverse the order, gives the same.)
-- Precision of tIoU: float64, as ActivityNet's. MMAction2 1.2.0 rounds to float32, so that a tIoU of exactly 0.7 does
-  not reach 0.7 there.
-- Two segments without length, whose tIoU is 0 / 0: no match here. In ActivityNet's evaluation and MMAction2 1.2.0, NaN
-  is not below any threshold, so such a prediction matches any true segment without length in the video.
-- Duplicate true segments, and true segments without length, count as true segments, as in ActivityNet's evaluation and
-  MMAction2. ActionFormer 1.5.0 and OpenTAD leave them out before they measure.
+Cases in which public implementations differ or do not define the result:
+- Predicted segments with equal scores. This code and MMAction2 1.2.0 keep their order in the input. ActivityNet's
+  evaluation uses NumPy's default sort, which orders equal values differently on different processors.
+- Two true segments that have equal tIoU with a predicted one: the later one in the input is matched. (A stable
+  ascending sort of the tIoUs, reversed, gives the same result.)
+- Precision of tIoU: float64, as in ActivityNet's evaluation. MMAction2 1.2.0 rounds to float32, so that a tIoU of
+  exactly 0.7 does not reach the threshold 0.7 there.
+- A predicted and a true segment of length 0, whose tIoU is 0 / 0: they do not match here. In ActivityNet's evaluation
+  and MMAction2 1.2.0 they match if they are in the same video, because NaN is not below any threshold.
+- Duplicate true segments, and true segments of length 0, count as true segments, as in ActivityNet's evaluation and
+  MMAction2. ActionFormer 1.5.0 and OpenTAD remove them before the evaluation.
 """
 
 from __future__ import annotations
@@ -38,11 +37,11 @@ from farfield.timelines.overlaps import temporal_iou
 
 @dataclass(frozen=True)
 class RankedMatches:
-    """Predicted segments of one class in the order of their scores, and which of them match a true segment.
+    """Ranking of one class's predicted segments by score, highest first, and which segments match a true one.
 
     Attributes:
-        order: for each rank, the index of the segment in the unranked input.
-        matched: whether a segment is a true positive, with a row for each tIoU threshold and a column for each rank.
+        order: for each rank, the index of the predicted segment in the input of `match_segments`.
+        matched: for each tIoU threshold (row) and rank (column), whether the predicted segment is a true positive.
     """
 
     order: Int[np.ndarray, " predicted"]
@@ -50,11 +49,11 @@ class RankedMatches:
 
 
 def match_segments(truth: Segments, predicted: Segments, tious: Sequence[float]) -> RankedMatches:
-    """Match the predicted segments of one class to the true ones. The classes of the segments are not compared.
+    """Match the predicted segments of one class to the true segments of this class, at each tIoU threshold.
 
     Args:
-        truth: true segments of the class.
-        predicted: predicted segments of the class, with scores.
+        truth: true segments of one class only: the classes of segments are not compared.
+        predicted: predicted segments of the same class only, with scores.
         tious: tIoU thresholds.
 
     Raises:
@@ -74,7 +73,13 @@ def match_segments(truth: Segments, predicted: Segments, tious: Sequence[float])
 def _pairs(
     truth: Segments, predicted: Segments, order: Int[np.ndarray, " predicted"], least: float
 ) -> tuple[Int[np.ndarray, " pairs"], Int[np.ndarray, " pairs"], Float[np.ndarray, " pairs"]]:
-    """Find all pairs of a predicted and a true segment of one video with a tIoU of at least `least`.
+    """Find all pairs of a predicted and a true segment that are in the same video and have a tIoU of at least `least`.
+
+    Args:
+        truth: true segments.
+        predicted: predicted segments.
+        order: for each rank, the index of the predicted segment.
+        least: minimum tIoU.
 
     Returns:
         For each pair: rank of the predicted segment, index of the true segment, and tIoU. The pairs are sorted by rank
@@ -101,10 +106,10 @@ def _pairs(
 def _match(
     ranks: Int[np.ndarray, " pairs"], trues: Int[np.ndarray, " pairs"], predicted: int, true: int
 ) -> Int[np.ndarray, " matches"]:
-    """Return the ranks of the predicted segments that match a true one.
+    """Return the ranks of the predicted segments that match a true one, given all pairs that reach a tIoU threshold.
 
     Args:
-        ranks: rank of the predicted segment of each pair, in the order of `_pairs`.
+        ranks: rank of the predicted segment of each pair. The pairs are in the order of `_pairs`.
         trues: index of the true segment of each pair.
         predicted: number of predicted segments.
         true: number of true segments.

@@ -12,14 +12,15 @@ are the numbers of true and false positives among the j highest scores. The mean
 the mean of the mAPs over the tIoUs is the average mAP.
 
 The results equal those of MMAction2 1.2.0 (`ActivityNetLocalization`) and ActionFormer 1.5.0 (`ANETdetection`), except
-for the differences that `segment_matching` lists. As in both, the average precision of a class without a true segment
-is NaN and is left out of the means. The predictions of such a class count in none of these numbers; they are counted as
-false alarms (see `alarms`). ActivityNet's and MMAction2's evaluation end with an error if there are such predictions,
-and ActionFormer's may count them for another class. A class with true segments and no predictions has an average
-precision of 0.
+in the cases that `segment_matching` lists. As in both, the average precision of a class without a true segment is NaN,
+and the means leave this class out. Its predictions therefore do not affect any average precision or mean; they are
+counted as false alarms (see `alarms`). Predictions of a class without a true segment are an error in ActivityNet's and
+MMAction2's evaluation, and ActionFormer's may count them as predictions of another class. A class with true segments
+and no predictions has an average precision of 0.
 
-Intervals come from a bootstrap over videos or groups, as in `class_metrics`. A match stays inside a video, so the
-segments are matched once, and a resample only counts each video's segments as often as the video is drawn.
+95% confidence intervals are computed with a bootstrap over videos or groups of videos, as in `class_metrics`. Segments
+are matched only within a video. They are therefore matched once, and each resample counts the segments of a video as
+often as it contains the video.
 """
 
 from __future__ import annotations
@@ -51,22 +52,22 @@ THUMOS_TIOUS = tuple(np.linspace(0.3, 0.7, 5).tolist())
 """tIoU thresholds 0.3, 0.4, ..., 0.7, with the rounding of the public code: 0.4 is 0.39999999999999997."""
 
 _MAX_CELLS = 5_000_000
-"""Maximum number of sums in memory at a time."""
+"""Maximum number of cumulative counts (ranks x resamples) in memory at a time."""
 
 
 @dataclass(frozen=True)
 class DetectionMap:
-    """Mean average precision of temporal detection, with 95% intervals.
+    """Mean average precision of temporal detection, with 95% confidence intervals.
 
-    An `Estimate` without an interval has the bounds NaN.
+    If an `Estimate` has no interval, its bounds are NaN.
 
     Attributes:
         tious: tIoU thresholds.
         average_precision: average precision for each threshold and class, without intervals; NaN for a class without
             true segments.
-        per_class: mean over the thresholds, for each class.
-        at_tiou: mean over the classes (mAP), for each threshold.
-        mean: mean over classes and thresholds: the average mAP.
+        per_class: for each class, the mean of its average precision over the thresholds.
+        at_tiou: for each threshold, the mean of the average precision over the classes (mAP).
+        mean: mean of the average precision over classes and thresholds: the average mAP.
     """
 
     tious: tuple[float, ...]
@@ -106,7 +107,7 @@ def detection_map(
     *,
     resampling: Resampling | None = None,
 ) -> DetectionMap:
-    """Compute the average precision of each class at each tIoU threshold, and the means, with 95% intervals.
+    """Compute the average precision of each class at each tIoU threshold, and its means with 95% confidence intervals.
 
     Args:
         truth: true segments.
@@ -145,7 +146,7 @@ def detection_map(
 def segment_precision_recall(
     truth: Segments, predicted: Segments, classes: int, *, tiou: float = 0.5, resampling: Resampling | None = None
 ) -> DecisionMetrics:
-    """Compute precision, recall and F1 of the predicted segments of each class, with 95% intervals.
+    """Compute precision, recall and F1 of the predicted segments of each class, with 95% confidence intervals.
 
     A predicted segment is correct if it matches a true one, see `segment_matching`. For a class without true segments,
     all three metrics are NaN. For a class with true segments but no predicted ones, precision is NaN, and recall and F1
@@ -153,7 +154,8 @@ def segment_precision_recall(
 
     Args:
         truth: true segments.
-        predicted: final predictions; leave out candidates with low scores.
+        predicted: predicted segments, with scores. All of them count as predictions, whatever their score, so they
+            must not include candidates below the decision threshold.
         classes: number of classes.
         tiou: tIoU threshold, above 0 and at most 1.
         resampling: settings of the bootstrap, from `detection_resampling`; None for no intervals.
@@ -188,9 +190,10 @@ def segment_precision_recall(
 def detection_resampling(
     groups: Sequence[str | None] | None, videos: int, truth: Segments, predicted: Segments
 ) -> Resampling:
-    """Choose the settings of the bootstrap for `detection_map`: what is drawn, and the number of resamples.
+    """Choose the settings of the bootstrap for `detection_map`: the units to draw, and the number of resamples.
 
-    Groups of videos are drawn, or single videos if they have no group. More segments give fewer resamples.
+    A unit is a group of videos, or a single video that has no group. The more segments there are, the fewer resamples
+    are drawn, to limit the time.
 
     Args:
         groups: group of each video (None for a video without a group), or None if no video has a group.
@@ -203,7 +206,7 @@ def detection_resampling(
 
 
 _NUMBERS_PER_TRUE = 30
-"""Number of values computed for each true segment and resample: three at each of ten tIoUs."""
+"""Number of values computed for each true segment and resample: three values at each of ten tIoU thresholds."""
 
 
 def _interpolated(matched: Bool[np.ndarray, "tious n"], positives: int) -> Float[np.ndarray, " tious"]:
@@ -218,11 +221,11 @@ def _resampled(
 ) -> Float[np.ndarray, "draws tious"]:
     """Compute the interpolated average precision of the ranked predictions of one class on each resample.
 
-    To save time, predictions are counted once for all tIoUs, and the cumulative counts are kept only at the ranks of
-    predictions that are true positives at any tIoU.
+    To save time, the cumulative counts of predictions are computed once and used for all tIoU thresholds. They are kept
+    only for the ranks of predictions that are true positives at one or more thresholds.
 
     Args:
-        matched: whether each prediction is a true positive, at each tIoU.
+        matched: whether each prediction is a true positive, at each tIoU threshold. Predictions are in order of rank.
         videos: index of each prediction's video.
         truth: true segments of the class.
         resampling: settings of the bootstrap.
@@ -244,9 +247,14 @@ def _resampled(
 def _cumulated(
     videos: Int[np.ndarray, " n"], weights: Float[np.ndarray, "videos draws"], ranks: Int[np.ndarray, " k"]
 ) -> Float[np.ndarray, "k draws"]:
-    """Count the predictions up to and including each rank, for each resample.
+    """Count the predictions up to and including each of the given ranks, for each resample.
 
     A prediction counts as often as its video is drawn.
+
+    Args:
+        videos: index of each prediction's video, in order of rank.
+        weights: how often each video is drawn in each resample.
+        ranks: ranks to return the counts for, ascending.
     """
     found, below = [], np.zeros(weights.shape[1], np.float32)
     for begin in range(0, int(ranks.max(initial=-1)) + 1, _ROWS):
@@ -268,8 +276,8 @@ def _precision_sum(
     """Sum the interpolated precision over the true positives of each resample.
 
     Args:
-        right: how often each true positive is drawn, in the order of ranks.
-        predictions: number of predictions up to and including each true positive.
+        right: how often each true positive (row, in order of rank) is drawn in each resample (column).
+        predictions: number of predictions up to and including each true positive, in each resample.
     """
     precision = np.cumsum(right, axis=0)
     precision /= np.maximum(predictions, 1)
@@ -280,7 +288,7 @@ def _precision_sum(
 def _ratios(hits: Tensor, predicted: Tensor, true: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Compute precision, recall and F1 from the numbers of correct, predicted and true segments.
 
-    Without true segments, all three are NaN. With true but without predicted segments, only precision is NaN.
+    Without true segments, all three are NaN. With true segments but no predicted ones, only precision is NaN.
     """
     found = (hits / predicted, hits / true.clamp_min(1), 2 * hits / (predicted + true).clamp_min(1))
     return tuple(each.masked_fill(true == 0, torch.nan) for each in found)  # type: ignore[return-value]
@@ -292,9 +300,9 @@ def _count(segments: Segments, videos: int, classes: int) -> Float[np.ndarray, "
 
 
 def _in_several_units(truth: Segments, classes: int, resampling: Resampling | None) -> Bool[Tensor, " classes"]:
-    """Return for each class whether an interval can be computed from the bootstrap.
+    """Return, for each class, whether the bootstrap can give a confidence interval.
 
-    This needs true segments in more than one unit (group or single video).
+    It can if true segments of the class are in more than one unit (group or single video).
     """
     if resampling is None or not resampling.draws:
         return torch.zeros(classes, dtype=torch.bool)

@@ -1,8 +1,10 @@
 """Paired bootstrap: significance of the difference between two runs on the same videos.
 
-Efron and Tibshirani, "An Introduction to the Bootstrap", 1993; Koehn, EMNLP 2004. The n videos are resampled with
-replacement many times, and the difference of the two runs' metrics is computed on each sample. The quantiles of these
-differences are the confidence interval. Pairing removes the variance due to videos that are easy or hard for both runs.
+The n videos are resampled with replacement many times, and the difference of the two runs' metrics is computed on each
+sample. The quantiles of these differences are the bounds of the confidence interval. Pairing removes the variance due
+to videos that are easy or hard for both runs.
+
+Sources: Efron and Tibshirani, "An Introduction to the Bootstrap", 1993; Koehn, EMNLP 2004.
 """
 
 from __future__ import annotations
@@ -97,7 +99,7 @@ def difference_of_draws(a: float, b: float, drawn: Float[np.ndarray, " draws"]) 
 def _group_means(
     values: Float[np.ndarray, "draws n"], groups: Int[np.ndarray, "draws n"], num_groups: int
 ) -> Float[np.ndarray, " draws"]:
-    """Compute the mean of the group means for each draw, over the groups that occur in it."""
+    """Compute, for each draw, the mean of the group means over the groups that occur in the draw."""
     draws = len(values)
     places = (groups + num_groups * np.arange(draws)[:, None]).ravel()
     sums = np.bincount(places, values.ravel(), draws * num_groups).reshape(draws, num_groups)

@@ -47,10 +47,13 @@ class SplitsComparison:
 
 
 def splits_to_compare(run_a: str | Path, run_b: str | Path) -> tuple[list[Path], list[Path]] | None:
-    """Return the runs of two folders from `average_splits`, one run per split; None if neither is such a folder.
+    """Find the runs of each split in two folders that `average_splits` wrote.
+
+    Returns:
+        The scores.npz files of A and those of B, one per split; None if neither folder has a splits.json.
 
     Raises:
-        FarfieldError: if only one of the two is such a folder, or their numbers of splits differ.
+        FarfieldError: if only one of the two folders has a splits.json, or their numbers of splits differ.
     """
     a, b = runs_of_splits(run_a), runs_of_splits(run_b)
     if a is None and b is None:
@@ -69,19 +72,19 @@ def compare_splits(
 ) -> SplitsComparison:
     """Compare two methods, each given as one run per split. Both lists have the splits in the same order.
 
-    The runs of a split are compared on the videos that both scored. The bootstrap is paired, and draws groups or videos
-    for all splits together, see `split_resampling`.
+    The two runs of a split are compared on the videos that both scored. The bootstrap is paired, and draws groups or
+    videos for all splits together, see `split_resampling`.
 
     Args:
-        runs_a: run of each split of method A: its folder, the folder of its test report, or its scores.npz.
-        runs_b: run of each split of method B.
+        runs_a: for each split, the run of method A: the run's folder, the folder of the test report, or scores.npz.
+        runs_b: for each split, the run of method B, likewise.
         draws: number of bootstrap resamples, at least 100.
         seed: random seed of the bootstrap.
 
     Raises:
-        FarfieldError: if a run has no scores; if the two runs of a split have no videos in common, or their classes or
-            labels differ; or if an option is out of range.
-        ValueError: if the numbers of runs differ.
+        FarfieldError: if a run has no scores, the two runs of a split have no videos in common or differ in their
+            classes or labels, or an option is out of range.
+        ValueError: if `runs_a` and `runs_b` differ in length.
     """
     check_bootstrap(draws, seed)
     pairs = [_read_pair(*both) for both in zip(runs_a, runs_b, strict=True)]
@@ -109,7 +112,14 @@ def compare_splits(
 
 @dataclass(frozen=True)
 class _Pair:
-    """Scores of both methods for one split, on the videos that both scored, and the groups of these videos."""
+    """Scores of methods A and B for one split, on the videos that both scored.
+
+    Attributes:
+        a: scores of A.
+        b: scores of B, for the same videos in the same order.
+        groups: group of each of these videos; None for a video without a group.
+        left_out: number of videos that only one of the methods scored.
+    """
 
     a: Scores
     b: Scores
@@ -130,7 +140,7 @@ def _scores(pair: _Pair) -> tuple[Scores, Scores]:
 
 
 def _defined(drawn: Float[np.ndarray, " draws"]) -> Float[np.ndarray, " some"]:
-    """Drop the values that are NaN: those of bootstrap draws that contain no video of the split."""
+    """Drop NaN values. A value is NaN if the bootstrap draw contains no video of the split."""
     return drawn[~np.isnan(drawn)]
 
 

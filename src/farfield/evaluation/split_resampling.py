@@ -1,15 +1,15 @@
 """Bootstrap over the videos of all official splits of a data set together.
 
 The tests of several splits are not independent. The test lists of HMDB51 overlap, so that a video is scored by up to
-three networks, and clips of one source video are equally easy or hard. Videos are therefore resampled in units: all
-clips of a group (source video, film, person), in whatever split they are, are drawn together. Without groups, a unit is
-a video, in all splits that test it (cluster bootstrap; Davison and Hinkley, "Bootstrap Methods and their Application",
-1997, section 3.8).
+three networks, and clips of one source video are equally easy or hard. Videos are therefore resampled in units. A unit
+is a group (source video, film, person): all its clips are drawn together, whichever splits they are in. Without groups,
+a unit is a video, drawn for all splits that test it (cluster bootstrap; Davison and Hinkley, "Bootstrap Methods and
+their Application", 1997, section 3.8).
 
-In a resample, let m_s be the metric of split s. Let w_s be how often videos of split s are drawn in all, divided by the
+In a resample, let m_s be the metric of split s. Let w_s be the number of draws of videos of split s, divided by the
 number of videos in the split (1 on average). The metric of the resample is sum_s w_s m_s / sum_s w_s. If all videos are
-drawn once, it is the mean over the splits. The weights matter where a split has few groups: a split of one group counts
-as often as its group is drawn, and not at all in resamples without it.
+drawn once, it is the mean over the splits. The weights matter for splits with few groups. For example, if all videos of
+a split are in one group, the weight of the split is the number of times that the group is drawn: 0 if it is not drawn.
 
 The networks are fixed: the intervals do not include the variation between trainings.
 """
@@ -108,7 +108,7 @@ def resample_splits(
 
 
 def _totals(split: SplitValues, units: Int[Tensor, " n"], count: int) -> tuple[Tensor, Tensor]:
-    """Return the sum of the values and the number of videos of each class in each unit that is resampled as a whole.
+    """Sum the values, and count the videos, of each class in each resampling unit.
 
     Args:
         split: value of each video, and its class.

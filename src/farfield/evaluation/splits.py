@@ -1,4 +1,4 @@
-"""Average the test results of a data set's official splits: accuracies of each split, and means, with intervals.
+"""Average the accuracies over the official splits of a data set, with 95% confidence intervals.
 
 UCF101 and HMDB51 have three splits into training and test videos. One network is trained and tested for each split, and
 papers report the mean of the three accuracies.
@@ -9,10 +9,10 @@ accuracies of 0 and 1. The number of videos n in Wilson's interval of the mean o
 
     n = (d / t) S^2 / sum_s (1 / n_s)
 
-Here n_s is the number of tested videos of split s (for mean class accuracy n_eff, see `metrics`), d the number of
-different tested videos of all splits, and t the sum of the splits' numbers of tested videos. The reason: if all splits
-have the same expected accuracy p, the accuracy of split s has the variance p (1 - p) / n_s. Then the mean over splits
-without common videos (d = t) has the variance p (1 - p) / n.
+Here n_s is the number of tested videos of split s, d the number of different tested videos of all splits, and t the sum
+of the splits' numbers of tested videos. For mean class accuracy, n_s is the number n_eff of `metrics` instead. The
+formula follows from the variance: if all splits have the same expected accuracy p, the accuracy of split s has the
+variance p (1 - p) / n_s. Then the mean over splits without common videos (d = t) has the variance p (1 - p) / n.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class SplitFigures:
     """Accuracies on the test list of one split.
 
     Attributes:
-        run: the split's run, as it was given.
+        run: the split's run, as given to `average_splits`.
         videos: number of tested videos.
         top1: top-1 accuracy.
         top5: top-5 accuracy.
@@ -190,7 +190,13 @@ def read_splits(runs: Sequence[str | Path]) -> list[ScoredRun]:
 
 
 def runs_of_splits(folder: str | Path) -> list[Path] | None:
-    """Find the runs of the splits in a folder that `average_splits` wrote; None for a folder without splits.json.
+    """Find the run of each split in the splits.json that `average_splits` wrote.
+
+    Args:
+        folder: folder that contains splits.json, or splits.json itself.
+
+    Returns:
+        Path of the scores.npz file of each split's run; None if there is no splits.json.
 
     Raises:
         FarfieldError: for a damaged splits.json.
@@ -233,7 +239,7 @@ def _effective_videos(split: SplitValues) -> float:
 
 
 def _widened(estimate: Estimate, drawn: np.ndarray) -> Estimate:
-    """Return an estimate with its interval widened to contain the interval of the resamples, too."""
+    """Widen the interval of an estimate so that it also contains the 95% interval of the bootstrap values `drawn`."""
     low, high = np.nanquantile(drawn, [0.025, 0.975])
     return Estimate(estimate.value, min(estimate.low, float(low)), max(estimate.high, float(high)))
 
@@ -250,7 +256,10 @@ def _checked_out(folder: Path) -> Path:
 
 
 def _write(result: SplitsResult, scored: Sequence[ScoredRun], folder: Path) -> None:
-    """Write splits.json and splits.md. Paths to scores are relative to `folder`, so that all can be moved together."""
+    """Write splits.json and splits.md into `folder`.
+
+    splits.json has the paths of the scores relative to `folder`, so that the folder and the runs can be moved together.
+    """
     content = result.to_dict()
     for each, run in zip(content["splits"], scored, strict=True):
         each["scores"] = os.path.relpath(run.file.absolute(), folder.absolute())

@@ -53,7 +53,7 @@ def warn_if_tested(calibrate_on: str | Path | None, held_out: Manifest, listed: 
 
 
 def no_readable_video(count: int, manifest: str, failures: Sequence[tuple[str, str]]) -> FarfieldError:
-    """Make the error for a manifest without a readable video.
+    """Return an error for a manifest of which no video can be read.
 
     Args:
         count: number of videos in the manifest.

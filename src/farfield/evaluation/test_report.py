@@ -31,9 +31,10 @@ def write_report(result: EvaluationResult, folder: str | Path) -> dict[str, Any]
 
     Large arrays (videos x classes and classes x classes) are in scores.npz only: as JSON, the confusion matrix of 3,000
     classes takes 80 MB. The plots are confusion_matrix.png (for a single-label task), reliability.png,
-    precision_recall.png, roc.png and, for several views, views.png. For a `multi_head` task, each head has such a
-    report in a subfolder with the head's name, and report.json, report.md and scores.npz in `folder` have the results
-    of all heads together.
+    precision_recall.png, roc.png and, for several views, views.png.
+
+    For a `multi_head` task, all these files are written for each head, into a subfolder with the head's name. `folder`
+    then has only report.json, report.md and scores.npz, with the results of all heads.
 
     Args:
         result: evaluation to report.

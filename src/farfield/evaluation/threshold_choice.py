@@ -1,10 +1,14 @@
-"""Choose a threshold for each class on validation videos, by a rule, and apply thresholds to scores.
+"""Choose a threshold for each class on validation videos, and apply thresholds to scores.
 
-The candidates are the class's scores. Precision and recall at each of them come from torchmetrics'
-`binary_precision_recall_curve`. A float32 softmax rounds probabilities above 1 - 3e-8 to exactly 1, and whether a
-probability is rounded to 1 depends on the batch and the device. Scores above `HIGHEST` therefore count as `HIGHEST`, so
-that no threshold is 1. torchmetrics' `binary_recall_at_fixed_precision` and `binary_precision_at_fixed_recall` choose
-the same thresholds (unit tests compare them), but the latter is slow: it loops over the videos in Python.
+A rule such as "recall=0.9" decides which threshold is best. The candidate thresholds of a class are its scores.
+Precision and recall at each candidate are computed by torchmetrics' `binary_precision_recall_curve`.
+
+A float32 softmax rounds probabilities above 1 - 3e-8 to exactly 1, and whether a probability is rounded to 1 depends on
+the batch and the device. Scores above `HIGHEST` are therefore replaced by `HIGHEST`, so that no threshold is 1.
+
+torchmetrics' `binary_recall_at_fixed_precision` and `binary_precision_at_fixed_recall` choose the same thresholds (unit
+tests compare them). They are not used, because `binary_precision_at_fixed_recall` loops over the videos in Python and
+is slow.
 """
 
 from __future__ import annotations
@@ -28,7 +32,7 @@ from farfield.models.operating_point import OperatingPoint, reaches
 HIGHEST = 1 - 1e-6
 """Highest threshold that is chosen. Float32 probabilities above it differ by rounding only."""
 MIN_DETECTIONS = 20
-"""Number of detections on the validation videos below which a chosen threshold is named in a warning."""
+"""Minimum number of detections on the validation videos. If a threshold has fewer, a warning names its class."""
 
 log = logging.getLogger("farfield")
 
@@ -38,17 +42,17 @@ RULES = ("f1", "precision=0.95", "recall=0.9", "false_alarms_per_hour=1")
 
 @dataclass(frozen=True)
 class ThresholdRule:
-    """Rule by which the threshold of a class is chosen.
+    """Rule for choosing the threshold of a class.
 
     Args:
         kind: one of
             "f1": choose the threshold with the highest F1;
             "precision": among the thresholds with a precision of at least `value`, choose the one with the highest
             recall;
-            "recall": among those with a recall of at least `value`, choose the one with the highest precision;
-            "false_alarms_per_hour": among those with at most `value` wrong predictions of the class per hour of video,
-            choose the one with the highest recall.
-            Ties go to the highest recall for "recall", and to the fewest false alarms for the others.
+            "recall": among the thresholds with a recall of at least `value`, choose the one with the highest precision;
+            "false_alarms_per_hour": among the thresholds with at most `value` false alarms (wrong predictions of the
+            class) per hour of video, choose the one with the highest recall.
+            Ties go to the highest recall for "recall", and to the fewest false alarms for the other kinds.
         value: minimum precision, minimum recall or maximum number of false alarms per hour; None for "f1".
 
     Raises:
@@ -202,7 +206,7 @@ def best_candidates(
     rule: ThresholdRule,
     hours: float | None,
 ) -> Bool[Tensor, " candidates"]:
-    """Return which candidate thresholds are the best by a rule. Several may be equally good.
+    """Return, for each candidate threshold, whether the rule ranks it best. Several may be equally good.
 
     All values are False if the rule allows no candidate with a recall above 0.
 

@@ -108,5 +108,5 @@ def _video(video: VideoTimeline) -> dict[str, Any]:
 
 
 def _delay(found: DelaySummary) -> dict[str, float | None]:
-    """Convert a summary to a dict, with None for NaN, which JSON does not have."""
+    """Convert a summary of delays to a dict for JSON. NaN, which JSON does not support, becomes None."""
     return {name: None if math.isnan(value) else value for name, value in found._asdict().items()}

@@ -22,7 +22,7 @@ from farfield.reports.overlapping_labels import assign_lanes
 SHOWN_VIDEOS = 20
 """Maximum number of videos in the picture."""
 COLOURED_CLASSES = 38
-"""Maximum number of classes with a colour of their own. Classes with less time than these are grey."""
+"""Maximum number of classes with their own colour. If there are more classes, those with the least time are grey."""
 COLOURS = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#f0e442", "#000000")
 """Okabe and Ito's palette for colour-blind readers, for up to 8 classes."""
 OTHER_COLOUR = "#8a8f98"
@@ -67,9 +67,12 @@ def plot_timelines(videos: Sequence[VideoTimeline], labels: Sequence[str], path:
 
 
 def class_colours(videos: Sequence[VideoTimeline], labels: Sequence[str]) -> dict[str, Any]:
-    """Choose a colour for each class that is labelled or found in a shown video, in the order of `labels`.
+    """Assign colours to the classes that occur in the videos, labelled or found. Colours follow the order of `labels`.
 
-    If there are more than `COLOURED_CLASSES` classes, the classes with the shortest total time get no colour.
+    If more than `COLOURED_CLASSES` classes occur, those with the shortest total time are left out.
+
+    Returns:
+        Label to colour.
     """
     seconds: defaultdict[str, float] = defaultdict(float)
     for video in videos:
@@ -131,12 +134,12 @@ def _draw(
     """Draw the bars of one video from the top down.
 
     Args:
-        axes: axes of the video; y will be in inches.
+        axes: axes for the video. Their y limits are set to 0 and `height`, so that y is in inches.
         video: the video.
-        bars: its bars, from the top.
+        bars: bars of the video, from the top.
         height: height of the axes in inches.
-        colours: colour of each coloured class, by label.
-        names: text to write for each class, by label.
+        colours: label to colour. Classes that are not in it are grey.
+        names: label to the text that is written into the segments of the class.
     """
     top, ticks = height, []
     scale = _WIDTH / max(video.duration_seconds, 1e-3)  # inches per second
@@ -246,6 +249,6 @@ def _clock(seconds: float) -> str:
 
 
 def _short(path: str) -> str:
-    """Shorten a path to one line: keep its end, and replace characters that no font has."""
+    """Shorten a path to one line: keep its end, and replace characters missing from every installed font with "?"."""
     one_line = " ".join(path.encode(errors="replace").decode().split())
     return drawable(one_line if len(one_line) <= _TITLE_LETTERS else f"…{one_line[1 - _TITLE_LETTERS :]}")

@@ -1,4 +1,4 @@
-"""Find segments again in scored timelines, with other thresholds or options, without the network."""
+"""Find segments again from the stored window scores of a test. This does not need the network."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from farfield.timelines.timeline_segments import segments_at
 
 
 def rescore(file: str | Path, options: TimelineOptions, thresholds: Sequence[float] | None = None) -> TimelineResult:
-    """Read the timelines.npz of a test, and find segments again with other thresholds or options.
+    """Find segments again from the window scores in a test's timelines.npz, with other thresholds or options.
 
     Args:
         file: timelines.npz from `write_timeline_report`.
-        options: options of the segments. The options of windows (`window_seconds`, `hop_seconds`) are not used.
-        thresholds: threshold of each class. With None, `options.threshold` applies to all classes; if that is 0, the
-            thresholds of the test apply.
+        options: options for finding segments. The options of windows (`window_seconds`, `hop_seconds`) are not used.
+        thresholds: threshold of each class. None for `options.threshold` for all classes or, if `options.threshold`
+            is 0, for the thresholds that the test used.
 
     Raises:
         FarfieldError: if the file is missing or damaged.

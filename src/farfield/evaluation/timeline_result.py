@@ -52,8 +52,8 @@ class TimelineResult:
         failures: (path, reason) of every video that could not be read to its end. Metrics do not include these videos.
         options: options of the windows and segments.
         thresholds: threshold with which the segments of each class were found, in the order of `labels`.
-        operating_point: `timeline_operating_point` of the tested network, which is not used if `options.threshold` is
-            set. None if the network has none, or if the result is from `rescore`.
+        operating_point: `timeline_operating_point` of the tested network; None if the network has none, or if the
+            result is from `rescore`. It was not used for this result if `options.threshold` is set.
         about: what was tested and how: checkpoint, manifest, precision, ...
         groups: group of each video in the manifest (None for a video without a group), or None if no video has a group.
     """
@@ -93,21 +93,23 @@ class TimelineResult:
 
     @cached_property
     def resampling(self) -> Resampling:
-        """Bootstrap settings for the intervals."""
+        """Bootstrap settings for the confidence intervals."""
         return detection_resampling(self.groups, len(self.videos), self.truth, self.found)
 
     def average_precision(self, tious: Sequence[float] = ACTIVITYNET_TIOUS) -> DetectionMap:
-        """Return the average precision per class and the mAP per tIoU threshold of the found segments, with intervals.
+        """Return the average precision of the found segments per class and tIoU threshold, and its means (mAP).
+
+        The means have 95% confidence intervals.
 
         Args:
-            tious: tIoU thresholds, such as `ACTIVITYNET_TIOUS` (0.5 to 0.95) or `THUMOS_TIOUS` (0.3 to 0.7). To be
-                correct, a found segment must have at least this temporal intersection over union (tIoU) with a labelled
-                segment of its class.
+            tious: thresholds of temporal intersection over union (tIoU), such as `ACTIVITYNET_TIOUS` (0.5 to 0.95) or
+                `THUMOS_TIOUS` (0.3 to 0.7). To be correct, a found segment must have at least this tIoU with a labelled
+                segment of its class (see `segment_matching`).
         """
         return detection_map(self.truth, self.found, len(self.labels), tious, resampling=self.resampling)
 
     def segment_metrics(self, tiou: float = 0.5) -> DecisionMetrics:
-        """Return precision, recall and F1 of the segments of each class at a tIoU threshold, with intervals."""
+        """Return precision, recall and F1 of each class's found segments at a tIoU threshold, with 95% intervals."""
         return segment_precision_recall(self.truth, self.found, len(self.labels), tiou=tiou, resampling=self.resampling)
 
     def frame_average_precision(self) -> Averaged:
@@ -136,10 +138,10 @@ class TimelineResult:
         return false_alarms_per_hour(self.truth, self.found, len(self.labels), self.hours)
 
     def delays(self) -> DetectionDelays:
-        """Return the delay with which each labelled segment is detected, in seconds.
+        """Return the detection delay of each labelled segment, in seconds.
 
-        It is the time from the start of the segment to the end of the first window that overlaps the segment and in
-        which the segment's class is predicted; NaN if there is no such window.
+        The delay is the time from the start of the segment to the end of the first window that overlaps the segment and
+        in which the segment's class is predicted. It is NaN if there is no such window.
         """
         windows = [
             ScoredWindows(
@@ -164,10 +166,11 @@ class TimelineResult:
         return timeline_content(self)
 
     def hard_negatives(self) -> list[HardWindow]:
-        """Return the windows that were scored wrongly, in the order of the videos and of time.
+        """Return the windows in which a class was predicted wrongly, sorted by video, then by time.
 
-        A window is returned for each class that was predicted though none of its labelled segments overlaps the window,
-        and for each class that was not predicted though its labelled segments cover the whole window.
+        There is one entry for each window and class with an error. False positive: the class was predicted, but no
+        labelled segment of the class overlaps the window. Missed: the class was not predicted, although labelled
+        segments of the class cover the whole window.
         """
         return [
             each for video in self.videos for each in find_hard_negatives(video, self.labels, self._predicted(video))

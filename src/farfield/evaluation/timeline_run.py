@@ -50,8 +50,8 @@ class TimelineRun:
     Args:
         timeline: options of windows and segments.
         root: folder that the manifests' paths are relative to; None for each manifest's own folder.
-        num_crops: square crops of each window.
-        view_batch_size: windows x crops per forward pass.
+        num_crops: number of square crops of each window.
+        view_batch_size: number of views (crops of windows) per forward pass.
         accelerator: auto, cpu or gpu.
         precision: 32-true, bf16-mixed or 16-mixed.
         decoder: "pyav" or "decord".
@@ -96,7 +96,7 @@ def check_applicable_options(**given: bool) -> None:
     """Refuse options of a test that do not apply to timelines (those of `_INAPPLICABLE`).
 
     Args:
-        given: whether the user gave the option, for each option of `_INAPPLICABLE`.
+        given: keyword arguments named like options of `_INAPPLICABLE`; True if the user gave the option.
 
     Raises:
         FarfieldError: if an option was given; the message says why it does not apply.
@@ -120,13 +120,13 @@ def evaluate_timelines(
         model: a checkpoint, or a network.
         manifest: CSV file of videos and their labelled segments, with one row for each segment.
         run: options.
-        calibrate_on: manifest of validation videos, on whose timelines thresholds are chosen by `rule`; None without a
-            rule.
-        rule: how to choose thresholds, which are then stored in the checkpoint or network. None to choose none.
+        calibrate_on: manifest of validation videos, needed to choose thresholds; None without `rule`.
+        rule: rule for choosing thresholds on the timelines of the validation videos. The chosen thresholds are stored
+            in the checkpoint or network. None to use the thresholds of the network or of `run.timeline`.
 
     Raises:
-        FarfieldError: if the manifest has no segments, or has labels that are not classes of the network; if the task
-            is `multi_head`; or if no video can be read.
+        FarfieldError: if a manifest has no segments, or labels that are not classes of the network; if `rule` is
+            combined with `run.timeline.threshold`; if the task is `multi_head`; or if no video can be read.
     """
     network = plain_network(model)
     _check_network(network, run.timeline, rule)
@@ -169,7 +169,7 @@ def _check_network(network: ActionNet, options: TimelineOptions, rule: Threshold
 
 
 _SOME_THRESHOLD = 0.5
-"""Placeholder for thresholds that are chosen later, so that options that need a threshold are accepted."""
+"""Placeholder for thresholds that are not chosen yet, to check options that are valid only with a threshold."""
 
 
 def _read(path: str | Path, run: TimelineRun, network: ActionNet) -> Manifest:

@@ -28,10 +28,10 @@ from farfield.progress import ProgressBar
 from farfield.timelines.segments import Segment, find_segments_of_each_class
 
 FindSegments = Callable[[np.ndarray, np.ndarray, list[str], np.ndarray], list[Segment]]
-"""Function that finds segments from the times and probabilities of cells, the labels and their thresholds."""
+"""Function that finds segments. Its arguments are the times and probabilities of cells, the labels and thresholds."""
 
 EVEN_CANDIDATES = tuple(np.linspace(0.05, 0.95, 19).tolist())
-"""Thresholds that are tried for every class in addition to its probabilities, to cover gaps between these."""
+"""Candidate thresholds of every class in addition to its probabilities. They cover gaps between the probabilities."""
 
 
 def choose_timeline_thresholds(
@@ -46,18 +46,21 @@ def choose_timeline_thresholds(
 ) -> OperatingPoint:
     """Choose each class's threshold on validation timelines.
 
-    A predicted segment that matches no true one at `tiou` is a false alarm. The candidates are the distinct
-    probabilities of the class, and the values in `EVEN_CANDIDATES` between the lowest and the highest probability. If
-    there are more than `max_probabilities` distinct probabilities, at most that many are tried: half of them are spread
-    evenly over the probabilities inside true segments of the class, and half over all probabilities. If several
-    candidates are equally good, the widest range of neighbouring ones is taken, and of these the one nearest to the
-    middle of the range.
+    A predicted segment that matches no true one at `tiou` is a false alarm.
+
+    The candidate thresholds of a class are its distinct probabilities, and the values in `EVEN_CANDIDATES` between the
+    lowest and the highest probability. If there are more than `max_probabilities` distinct probabilities, at most
+    `max_probabilities` of them are candidates. One half is picked at even steps from the sorted probabilities inside
+    true segments of the class, the other half from all sorted probabilities.
+
+    If the rule ranks several candidates as equally good, they form ranges of neighbouring candidates. The candidate
+    nearest to the middle of the widest range is chosen.
 
     Args:
         videos: class probabilities of each video over time.
         truth: true segments.
         labels: class names, in the order of the probabilities' columns.
-        rule: how to choose.
+        rule: rule for choosing a threshold.
         tiou: minimum temporal intersection over union at which a predicted segment matches a true one, above 0 and at
             most 1.
         find: function that finds segments. It should use the same options, such as a minimum length, as later
@@ -161,10 +164,14 @@ def _count_at(
 
 
 def _middle(thresholds: Float[np.ndarray, " candidates"], best: Bool[np.ndarray, " candidates"]) -> float | None:
-    """Return the candidate nearest to the middle of the widest range of neighbouring candidates that are all best.
+    """Find the widest range of neighbouring candidates that are all best, and return the one nearest to its middle.
 
-    Of equally wide ranges, the one with the higher thresholds is taken; of equally near candidates, the lower one.
-    Returns None if no candidate is best.
+    Ties go to the range with the higher thresholds, and to the lower of two equally near candidates. Returns None if no
+    candidate is best.
+
+    Args:
+        thresholds: candidate thresholds, ascending.
+        best: whether each candidate is one of the best.
     """
     places = np.flatnonzero(best)
     if not len(places):

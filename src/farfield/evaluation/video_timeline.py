@@ -48,12 +48,14 @@ class VideoTimeline:
 
     @classmethod
     def of(cls, path: str, line: Timeline, truth: Sequence[tuple[float, float, tuple[str, ...]]]) -> VideoTimeline:
-        """Combine a timeline with the rows of a manifest. Segments are cut at the end of the video.
+        """Combine the timeline of a video with the manifest rows that label the video.
+
+        Labelled segments are cut at the end of the video. Those that begin at or after its end are left out.
 
         Args:
             path: path of the video, as written in the manifest.
             line: timeline of the video.
-            truth: start, end (both in seconds) and labels of each row of the video.
+            truth: for each manifest row of the video: start and end in seconds, and the labels.
         """
         assert line.window_probabilities is not None
         end = float(line.times[-1])

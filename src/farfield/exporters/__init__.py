@@ -1,1 +1,1 @@
-"""Export networks to ONNX, OpenVINO, torch.export and folders to publish, and compare exports with the network."""
+"""Export networks to files (ONNX, OpenVINO, torch.export) or to folders to publish, and check the exports."""

@@ -57,10 +57,10 @@ def export(
         int8: quantise weights and activations to 8 bits; for .xml only. `clips` are used to choose the ranges and to
             measure the loss of accuracy. The tolerance applies to the graph before quantisation.
         num_calibration_clips: maximum number of clips to choose the 8-bit ranges on, spread evenly over `clips`.
-        num_compare_clips: maximum number of clips to compare scores on and to measure 8-bit accuracy on, spread evenly
-            over `clips`.
+        num_compare_clips: maximum number of clips on which scores are compared and 8-bit accuracy is measured, spread
+            evenly over `clips`.
         tolerance: the largest accepted difference of a probability. Also the largest accepted difference of a logit,
-            relative to the largest absolute logit (or to 1, for a multilabel network with smaller logits).
+            divided by the largest absolute logit; for a multilabel network, this divisor is at least 1.
         decoder: "pyav" or "decord".
         report: path of a report.json of `farfield test`, for a folder's model card. None uses test/report.json in the
             checkpoint's run folder, if that report was measured on this checkpoint.

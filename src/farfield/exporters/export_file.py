@@ -1,4 +1,4 @@
-"""Export of a network to a file, which is kept only if its scores agree with the network's."""
+"""Export of a network to a file. The file is kept only if its scores agree with those of the network."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class ExportReport:
         description: metadata stored in the file.
         differences: differences of the float graph from the network, one per compared batch.
         tolerance: the largest accepted difference of a probability. Also the largest accepted difference of a logit,
-            relative to the largest absolute logit (or to 1, for a multilabel network with smaller logits).
+            divided by the largest absolute logit; for a multilabel network, this divisor is at least 1.
         accuracy: accuracy of the 8-bit network on the compared videos; None for a float network.
         compared_videos: number of videos whose central clips were compared.
         given_videos: number of videos that the user gave.
@@ -70,7 +70,7 @@ def export_model(
 ) -> ExportReport:
     """Export a network to a file in the format that the suffix of `out` names; see `export`.
 
-    The graph takes any batch size and any clip length, each only if the network allows it.
+    The graph takes any batch size if the network allows it, and any clip length if the network allows it.
 
     Args:
         network: network to export. It is moved to the CPU and put in evaluation mode.
@@ -150,8 +150,15 @@ def _attempt(
 def _compare(network: ActionNet, exported: Any, lengths: Sequence[int], tolerance: float) -> list[ParityDifference]:
     """Compare the exported graph with the network on random clips.
 
+    Args:
+        network: the original network.
+        exported: the exported graph.
+        lengths: clip lengths to compare at in addition to the network's own; empty for a graph of one fixed length.
+        tolerance: see `ExportReport.tolerance`.
+
     Raises:
-        _FixedLengthOnlyError: if the graph is for clips of any length, and fails or differs at other lengths.
+        _FixedLengthOnlyError: if `lengths` is not empty, and the graph cannot be run, differs from the network at
+            another length, or the network accepts no other length.
     """
     compared = on_random_clips(network, exported, lengths)
     try:

@@ -9,9 +9,9 @@ from farfield.errors import FarfieldError
 TOLERANCE = 1e-4
 
 COMPARE_CLIPS = 64
-"""Default maximum number of clips to compare on.
+"""Default maximum number of clips on which the exported graph and the network are compared.
 
-A wrong graph usually differs on the first clip already; the other clips cover rare inputs.
+A wrong graph usually shows on the first clip. The other clips cover rare inputs.
 """
 
 
@@ -27,10 +27,10 @@ class ExportOptions:
             quantisation.
         num_calibration_clips: maximum number of clips to calibrate the 8-bit ranges on, spread evenly over the given
             clips.
-        num_compare_clips: maximum number of clips to compare scores on and to measure 8-bit accuracy on, spread evenly
-            over the given clips.
+        num_compare_clips: maximum number of clips on which scores are compared and 8-bit accuracy is measured, spread
+            evenly over the given clips.
         tolerance: the largest accepted difference of a probability. Also the largest accepted difference of a logit,
-            relative to the largest absolute logit (or to 1, for a multilabel network with smaller logits).
+            divided by the largest absolute logit; for a multilabel network, this divisor is at least 1.
 
     Raises:
         FarfieldError: for values out of range.

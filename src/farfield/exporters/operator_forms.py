@@ -1,13 +1,13 @@
-"""Implementations of operations of the attention layers for export, with operators that every runtime supports.
+"""Export versions of the attention layers' operations. They use only operators that every runtime supports.
 
 In PyTorch, attention and non-local layers choose their kernels by device, memory format and input size. An exported
 graph would fix one choice for all input sizes, and ONNX has no operator for `torch.searchsorted`, which some kernels
 use. While a network is traced, `graph_forms` therefore replaces the kernels by direct implementations of the equations.
-Runtimes fuse the operators they can.
+Runtimes fuse the operators where they can.
 
-These implementations can need more memory. Runtimes that cannot fuse a softmax between two matrix products store the
-affinities of n queries and m keys: n x m values per head and clip. All runtimes store them for `relu_of_sums` and
-`softmax_of_sums`.
+These implementations can need more memory, for the affinities of n queries and m keys: n x m values per head and clip.
+A runtime stores the affinities if it cannot fuse a softmax between two matrix products. For `relu_of_sums` and
+`softmax_of_sums`, all runtimes store them.
 
 In the equations, i is the index of a query, j that of a key, and m is the number of keys.
 """
@@ -124,10 +124,10 @@ def _never(*tensors: Tensor, width: int) -> bool:
 
 
 def _classify(forward: Callable[..., Tensor]) -> Callable[..., Tensor]:
-    """Wrap `Head.forward`, so that the classifier of a head without pooling windows gets vectors (b c).
+    """Wrap `Head.forward`: in a head without pooling windows, the classifier gets features of shape (b c).
 
-    Otherwise it would get (b v c), where v is the number of windows and equals 1. OpenVINO 2026.4 squeezes the wrong
-    axis of these vectors if the classifier is quantised. Heads with pooling windows are not changed.
+    Without the wrapper, it gets shape (b 1 c), and OpenVINO 2026.4 squeezes the wrong axis of this shape if the
+    classifier is quantised. Heads with pooling windows are not changed: their classifier gets (b v c) for v windows.
     """
 
     def classify(head: Head, features: Any) -> Tensor:

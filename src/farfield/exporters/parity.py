@@ -30,8 +30,8 @@ class ParityDifference:
         clips: name of the batch: a text such as "3 random clips of 8 frames", or a video's path.
         frames: number of frames in each clip.
         probabilities: the largest difference of a class probability.
-        logits: the largest difference of a logit, divided by the largest logit. For a multilabel network the divisor is
-            at least 1, since all logits may be near 0.
+        logits: the largest difference of a logit, divided by the largest absolute logit. For a multilabel network this
+            divisor is at least 1, since all logits may be near 0.
         decisions: number of (clip, class) pairs whose probability reaches the class's threshold in only one of the
             networks; None unless the network is multilabel. The tolerance does not limit this number, since rounding
             may change a decision if the probability is very close to the threshold.
@@ -71,12 +71,12 @@ def difference(
 
 
 def predicted_classes(network: ActionNet, probabilities: Float[Tensor, "b classes"]) -> Bool[Tensor, "b classes"]:
-    """Return whether the probability of each class of a multilabel network is at least the class's threshold."""
+    """Return, for each class of a multilabel network, whether its probability is at least its threshold."""
     return reaches(probabilities, class_thresholds(network.labels, network.operating_point, network.task))
 
 
 def other_lengths(num_frames: int) -> list[int]:
-    """Return the clip lengths, besides the network's own, at which a graph for any length is checked."""
+    """Choose clip lengths, different from the network's own, for checking a graph that takes clips of any length."""
     return sorted({max(1, num_frames // 2), num_frames + 1, 2 * num_frames} - {num_frames})
 
 

@@ -1,4 +1,4 @@
-"""Write a network as a folder to publish: weights, configuration, labels and a model card."""
+"""Write a folder for publishing a network: weights, configuration, labels and a model card."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ class FolderReport:
 
 
 def publish_folder(model: str | Path | ActionNet, out: Path, report: str | Path | None = None) -> FolderReport:
-    """Write a network as a folder to publish, and check that the network read back from it is identical.
+    """Write a folder for publishing a network, and check that the network read back from it is identical.
 
     Args:
         model: a checkpoint, a folder that `publish_folder` wrote, or a network. The model card describes the training
-            data only for a checkpoint, and has no test report if `model` is a network.
+            data only if `model` is a checkpoint. It has no test results if `model` is a network.
         out: the folder; it must not exist.
         report: path of a report.json of `farfield test`. None uses test/report.json in the checkpoint's run folder, if
             that report was measured on this checkpoint.

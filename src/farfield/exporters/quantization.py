@@ -1,7 +1,7 @@
 """Post-training quantization to 8 bits, and measurement of the loss of accuracy on clips.
 
-NNCF chooses the range of activations from their values on the clips, and a range per channel for weights. Nothing is
-trained.
+NNCF chooses the value ranges of activations from their values on the clips. Weights have one range per channel. Nothing
+is trained.
 """
 
 from __future__ import annotations
@@ -58,8 +58,8 @@ class Accuracy:
 class MultilabelAccuracy:
     """Accuracy of a multilabel 8-bit network compared with the original, on the central clips of videos.
 
-    The agreement leaves out the classes that neither network finds in a video. Since a video lacks most classes, even
-    networks that find different classes would otherwise seem to agree.
+    The agreement does not count classes that neither network finds in a video. A video shows only a few of the classes,
+    so with all classes counted, even networks that find different classes would seem to agree.
 
     Attributes:
         videos: number of videos.

@@ -1,4 +1,4 @@
-"""Decode clips of real videos, on which exported networks are compared, calibrated and measured."""
+"""Decode clips of real videos, for the comparison, 8-bit calibration and accuracy of exported networks."""
 
 from __future__ import annotations
 
@@ -75,8 +75,8 @@ def find_reference_videos(
         skipped: record to which skipped files are added.
 
     Raises:
-        FarfieldError: for a folder without videos, or a manifest that cannot be read, has classes that the network
-            lacks, or has rows whose labels do not fit the task, see `row_targets`.
+        FarfieldError: if a folder has no videos, or if a manifest cannot be read, has classes that the network lacks,
+            or has rows whose labels do not fit the task (see `row_targets`).
     """
     manifests = [given for given in clips if given.lower().endswith(".csv")]
     rest = [given for given in clips if given not in manifests]

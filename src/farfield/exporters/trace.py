@@ -58,7 +58,7 @@ class WithNormalisation(nn.Module):
 
 
 def trace(network: ActionNet, *, takes_frames: bool = False, any_length: bool = True) -> Traced:
-    """Trace a network's graph for clips of its test size, with batch norms folded.
+    """Trace a network to a graph for clips of the network's test size in pixels, with batch norms folded.
 
     Args:
         network: network to trace. It is moved to the CPU; a copy of it is folded.
@@ -109,7 +109,7 @@ def _free_axes(program: ExportedProgram) -> set[int]:
 
 @contextmanager
 def without_shape_checks() -> Iterator[None]:
-    """Disable the shape checks of jaxtyping's import hook, which would make the compared sizes static."""
+    """Disable the shape checks of jaxtyping's import hook. While tracing, a size that they compare becomes static."""
     before = jaxtyping.config.jaxtyping_disable
     jaxtyping.config.update("jaxtyping_disable", True)
     try:
@@ -120,7 +120,7 @@ def without_shape_checks() -> Iterator[None]:
 
 @contextmanager
 def silence_exporter_logs() -> Iterator[None]:
-    """Suppress the exporters' warnings, which are for developers of networks and not for users."""
+    """Suppress the exporters' warnings, because users of a network can do nothing about them."""
     names = ("torch.export", "torch._export", "torch.onnx", "torch.fx", "onnxscript", "nncf")
     loggers = [logging.getLogger(name) for name in names]
     levels = [each.level for each in loggers]

@@ -70,14 +70,14 @@ class AlarmEvent:
 
 
 class CameraAlarms:
-    """Tracks the alarms of one camera, records their clips, and yields the events of alarms and clips.
+    """Tracker of one camera's alarms and recorder of their clips. Its methods yield the events of alarms and clips.
 
     Args:
         camera: the camera; its recorder is used if clips are requested.
         model: the network.
-        options: when alarms start and end.
+        options: options that decide when alarms start and end.
         clips: options of the clips, such as their folder; None for no clips.
-        numbers: iterator of alarm numbers, which all cameras share.
+        numbers: iterator that gives the numbers of new alarms. All cameras share one iterator.
     """
 
     def __init__(
@@ -198,7 +198,7 @@ class CameraAlarms:
 
 @dataclass
 class _Followed:
-    """An alarm with events that have not been reported yet.
+    """An alarm that is open, or whose clip is not finished: an event of it is still to come.
 
     Attributes:
         number: number of the alarm over all cameras.

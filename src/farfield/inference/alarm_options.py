@@ -1,4 +1,4 @@
-"""Options of alarms (reports that a camera shows a class), and of the clips that are recorded for alarms."""
+"""Options for alarms (an alarm reports that a camera shows a class), and for the clips recorded for alarms."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ DELAY_SECONDS = 5.0
 """Additional seconds for which packets are kept in memory, because decoding and scoring take time."""
 
 LOWEST_USUAL_FPS = 10.0
-"""Frame rate with which the length of a window is estimated before the cameras are open."""
+"""Frame rate for estimating the length of a window before the cameras' own frame rates are known."""
 
 
 @dataclass(frozen=True)
@@ -23,11 +23,11 @@ class AlarmOptions:
     """Options that decide when an alarm starts and ends.
 
     Args:
-        threshold: minimum probability of a class at which an alarm starts; 0 for the network's own thresholds. If the
-            network is not multilabel, only the most probable class of a window can start an alarm; in a `multi_head`
-            network, the most probable class of each head.
-        hysteresis: threshold at which an alarm ends, as a share of the threshold at which it starts, above 0 and at
-            most 1.
+        threshold: minimum probability of a class at which an alarm starts; 0 for the network's own thresholds. In a
+            multilabel network, any class can start an alarm. In other networks, only the most probable class of a
+            window (for `multi_head`, of each head) can start or continue one.
+        hysteresis: the probability needed to continue an alarm, as a share of the threshold that starts it; above 0 and
+            at most 1.
         gap_seconds: an alarm ends when its class has been below `hysteresis` x threshold for longer than this.
         labels: classes that can start alarms; None for all.
 

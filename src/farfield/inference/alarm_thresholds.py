@@ -14,11 +14,11 @@ from farfield.timelines.timeline_segments import timeline_thresholds
 
 
 def make_tracker(model: InferenceModel, options: AlarmOptions) -> AlarmTracker:
-    """Return a tracker for one camera. The network's thresholds are used if the options have none.
+    """Make the alarm tracker of one camera. If `options.threshold` is 0, the network's thresholds are used.
 
     Raises:
-        FarfieldError: if neither the options nor the network have thresholds, or a label in the options is not a
-            class of the network.
+        FarfieldError: if `options.threshold` is 0 and the network has no thresholds for timelines (a multilabel network
+            always has thresholds), or if a label in the options is not a class of the network.
     """
     labels = model.labels
     for label in options.labels or ():

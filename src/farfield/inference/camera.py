@@ -1,4 +1,4 @@
-"""One camera: a thread that decodes its stream, keeps the frames of the newest window, and reconnects."""
+"""One camera: a thread decodes the stream, keeps the frames of the newest window, and reconnects."""
 
 from __future__ import annotations
 
@@ -33,13 +33,13 @@ class Camera:
         name: name for messages and output.
         connected: whether frames are arriving.
         ended: whether no more frames will arrive.
-        error: why the camera ended; None if a recording reached its end.
+        error: why the camera ended; None if it has not ended, was stopped, or if its stream ended without an error.
 
     Args:
         name: name for messages and output.
         source: a URL that FFmpeg opens, a file, or a camera's device.
         spec: the network's clip settings.
-        options: how the camera is read.
+        options: options for reading the camera, such as the hop between windows and when to reconnect.
         arrived: `threading.Condition` that is notified when a frame has arrived, and when the camera has ended.
         recorder: recorder that is given the stream's packets; None for no recording.
         required: whether the camera ends with an error if the first attempt to open it fails.
@@ -103,7 +103,7 @@ class Camera:
             self._thread.join()
 
     def utc(self, seconds: float) -> datetime:
-        """Return the date and time, in UTC, of a moment in seconds since the camera's first frame."""
+        """Convert seconds since the camera's first frame to a date and time in UTC."""
         return self._begin_utc + timedelta(seconds=seconds)
 
     def now(self) -> float:
@@ -116,7 +116,10 @@ class Camera:
         return self._count >= self._due > 0
 
     def newest_window(self) -> tuple[Window, int]:
-        """Return the newest window, and the number of windows skipped before it. `is_due` must be True."""
+        """Return the newest window, and the number of windows skipped since the previous call.
+
+        `is_due` must be True. Windows that were skipped before a reconnection are not counted.
+        """
         skipped = (self._count - self._due) // self._hop
         self._due = self._count + self._hop
         frames = list(self._held)
@@ -156,7 +159,8 @@ class Camera:
             broken_since: `time.monotonic()` at which the connection was lost; None if it was not lost.
 
         Returns:
-            Why the stream ended, or None if its end is no error and it must not be opened again.
+            Why the stream must be opened again or, with `reconnect` "never", which error ended it. None if it ended
+            without an error and must not be opened again.
         """
         try:
             stream = LiveStream(self._source, self._spec, self._options.timeout_seconds, name=self.name)
@@ -218,7 +222,7 @@ class Camera:
         """Return the time, in seconds, of the first frame of a connection.
 
         The time is 0 for the first connection. For a later connection, it is the time since the first frame of the
-        first connection, by this machine's clock.
+        first connection, by this machine's clock, but not before the end of the last frame.
         """
         # While the stream is opened, FFmpeg reads its first packets: the first frame is about as old as the attempt.
         age = time.monotonic() - stream.opening

@@ -1,4 +1,4 @@
-"""Read a group of cameras in turns: each step returns the newest window of every camera that has a new one."""
+"""Read a group of cameras: each step returns the newest window of every camera that has a new window."""
 
 from __future__ import annotations
 
@@ -20,7 +20,10 @@ from farfield.timelines.window_lengths import check_window_lengths
 log = logging.getLogger("farfield")
 
 SECONDS_BETWEEN_WARNINGS = 60.0
-"""Seconds over which skipped windows are counted. Many, because a connection begins with a burst of frames."""
+"""Seconds over which skipped windows are counted before a warning.
+
+The time is long, so that the burst of frames at the beginning of a connection does not cause a warning.
+"""
 
 TOLERATED_SKIPS = 0.1
 """Share of windows that may be skipped without a warning."""
@@ -33,7 +36,8 @@ class CameraWindow:
     Attributes:
         camera: the camera.
         window: the newest window of the camera.
-        skipped: number of windows that were skipped since the previous returned window, because scoring is too slow.
+        skipped: number of windows of the camera that were skipped since the previously returned one, because scoring is
+            slower than the camera.
     """
 
     camera: Camera
@@ -42,7 +46,7 @@ class CameraWindow:
 
 
 class CameraGroup:
-    """A group of open cameras, from `open_cameras`. Their newest windows are taken in turns.
+    """A group of open cameras, from `open_cameras`. If not all can be served at once, they take turns.
 
     Args:
         cameras: cameras that have been started.
@@ -66,7 +70,8 @@ class CameraGroup:
         """Wait until a camera has a new window, and return the newest window of each camera that has a new one.
 
         Args:
-            max_windows: maximum number of windows to return. Cameras that were left out come first in the next call.
+            max_windows: maximum number of windows to return. If more cameras have a new window, the remaining cameras
+                come first in the next call.
             timeout_seconds: maximum time to wait; None for no limit.
 
         Returns:
@@ -117,14 +122,13 @@ def open_cameras(
         sources: cameras, each as SOURCE or NAME=SOURCE. A source is a URL that FFmpeg opens (rtsp, http, udp, tcp,
             ...), a file, or a device such as /dev/video0.
         spec: the network's clip settings.
-        options: how the cameras are read.
+        options: options for reading the cameras.
         recorder: function that creates the recorder of a camera's packets; None for no recording.
 
     Raises:
         FarfieldError: if two cameras have the same name, or if `options.window_seconds` is None and the network has no
             window length of its own, because it samples frames from a whole video.
-        VideoError: if a single camera cannot be opened; if `options.reconnect` is "never", also if any of several
-            cameras cannot be opened.
+        VideoError: if the only camera cannot be opened or, with `options.reconnect` "never", any camera cannot.
     """
     check_window_lengths(spec, options.hop_seconds, options.window_seconds)
     arrived = threading.Condition()

@@ -18,7 +18,7 @@ class CameraOptions:
 
     Args:
         hop_seconds: minimum time between the starts of windows; None for half a window.
-        window_seconds: length of a window; None for `num_frames` frames at `frame_stride`.
+        window_seconds: length of a window; None for the network's `num_frames` frames at its `frame_stride`.
         timeout_seconds: maximum time for opening a camera, and for each read.
         reconnect: "auto" opens a stream again after an error. It also opens a live stream again after its end, because
             the end looks like a lost connection. "always" also plays recordings (streams with a stated length) again

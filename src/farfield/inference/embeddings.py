@@ -35,7 +35,13 @@ def check_parquet() -> None:
 
 
 def write_features(path: Path, features: Float[np.ndarray, "rows c"], seconds: Float[np.ndarray, "rows 2"]) -> None:
-    """Write one video's features, and the start and end of each row in seconds, to a .safetensors file, atomically."""
+    """Write the features of one video to a .safetensors file, atomically.
+
+    Args:
+        path: the file to write. Its folder is created if it is missing.
+        features: features of the whole video (one row), or of each window of a timeline.
+        seconds: start and end, in seconds, of the part of the video that each row is computed from.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     content: dict[str, np.ndarray] = {
         "features": np.ascontiguousarray(features, np.float32),

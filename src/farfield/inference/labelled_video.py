@@ -143,11 +143,11 @@ _PALETTE = [
 def _above(
     frames: Iterable[tuple[tuple[int, ...], np.ndarray]], draw: Callable[[int, tuple[int, ...]], np.ndarray]
 ) -> Iterator[UInt8[np.ndarray, "h w c"]]:
-    """Enlarge each frame and add a panel below it. The panel is redrawn only when its key changes.
+    """Place each frame above a panel, and enlarge narrow frames. The panel is redrawn only when the key changes.
 
     Args:
-        frames: (key, frame) of each frame. The key holds all that the panel depends on, apart from its width.
-        draw: function that draws a panel of a given width in pixels for a key.
+        frames: (key, frame) of each frame. Frames with equal keys have the same panel.
+        draw: function that draws the panel, from a width in pixels and a key.
     """
     last: tuple[int, ...] | None = None
     panel = np.empty(0)

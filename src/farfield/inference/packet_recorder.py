@@ -51,7 +51,8 @@ class PacketRecorder:
 
     Args:
         buffer_seconds: number of seconds for which packets are kept in memory, so that a clip can begin in the past.
-        max_bytes: maximum size of the packets in memory.
+        max_bytes: maximum size of the packets in memory for clips that may begin later. The same limit applies to the
+            packets after the end of an open clip, separately for each clip; more packets are written to the clip.
         max_clip_seconds: maximum length of a clip; a clip ends when it is this long.
     """
 
@@ -92,7 +93,7 @@ class PacketRecorder:
                 self._finish(clip)
 
     def begin(self, key: int, path: Path, start_seconds: float, until_seconds: float) -> None:
-        """Begin a clip, from the last keyframe at or before `start_seconds` that is in memory.
+        """Begin a clip at the last keyframe at or before `start_seconds`, or else at the first keyframe in memory.
 
         Args:
             key: key of the clip, for `extend` and `finished`.
@@ -135,7 +136,7 @@ class PacketRecorder:
                 self._finish(clip)
 
     def finished(self) -> list[RecordedClip]:
-        """Return the clips that have been finished since the last call."""
+        """Return the clips that were finished, or failed, since the previous call."""
         with self._lock:
             found = list(self._finished)
             self._finished.clear()
@@ -163,7 +164,7 @@ class PacketRecorder:
 
 
 class _OpenClip:
-    """A clip that is being written. Packets after its end are kept, because the clip may be extended."""
+    """A clip that is being written. Packets after its end are kept in memory, because the clip may be extended."""
 
     def __init__(
         self, key: int, path: Path, template: StreamTemplate, until: float, max_seconds: float, max_bytes: int

@@ -40,7 +40,8 @@ class PredictOptions:
             their thresholds.
         num_clips: clips spread over the video; None for the network's test setting.
         num_crops: crops of each clip; None for the network's test setting, or for 1 crop if there is a timeline.
-        hop: frames between the starts of two successive clips, which then cover the whole video. Replaces num_clips.
+        hop: frames between the starts of two successive clips, for clips that cover the whole video. It replaces
+            num_clips, which must then be None.
         timeline: options of the timeline: windows slide over the video, and actions are found as segments with a start
             and an end. None makes no timeline.
         features: whether to also return the features before the classifier.
@@ -130,7 +131,8 @@ def predict(
             their thresholds.
         num_clips: clips spread over the video; None for the network's test setting.
         num_crops: crops of each clip; None for the network's test setting, or for 1 crop if there is a timeline.
-        hop: frames between the starts of two successive clips, which then cover the whole video. Replaces num_clips.
+        hop: frames between the starts of two successive clips, for clips that cover the whole video. It replaces
+            num_clips, which must then be None.
         timeline: True to slide windows over the video and return segments; `TimelineOptions` to set the options of
             windows and segments; False for no timeline.
         features: whether to also return the features before the classifier.

@@ -1,4 +1,7 @@
-"""Predict the actions in the video of live cameras and streams, window by window, and watch for alarms."""
+"""Predict the actions in live cameras and streams, window by window, and report alarms.
+
+An alarm reports that a camera shows a class, see `AlarmOptions`.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +25,10 @@ from farfield.timelines.timeline_segments import timeline_thresholds
 from farfield.timelines.window_scores import score_windows
 
 POLL_SECONDS = 0.2
-"""Maximum time, in seconds, between two checks for finished clips, alarms that must end, and a request to stop."""
+"""Maximum seconds between two checks.
+
+Each check asks whether the video of an alarm is finished, whether an alarm must end, and whether a stop was requested.
+"""
 
 
 @dataclass(frozen=True)
@@ -30,14 +36,14 @@ class LivePrediction:
     """The prediction for one window of a stream.
 
     Attributes:
-        start_seconds: time of the window's first frame, counted from the first frame of the stream. After a stream has
-            been interrupted, time continues by this machine's clock.
+        start_seconds: time of the window's first frame, counted from the first frame of the stream. The duration of
+            an interruption of the stream is included, measured by this machine's clock.
         end_seconds: time at which the display of the window's last frame ends.
         ranking: the most probable classes, best first. In a multilabel task, it also has all other classes that reach
             their thresholds. The thresholds are those of the alarms if there are alarms, otherwise the network's.
         task: task of the network.
-        source: name of the camera.
-        start_utc: time of day of the window's first frame, in UTC.
+        source: name of the camera or stream.
+        start_utc: date and time of the window's first frame, in UTC.
         skipped_windows: number of windows since the previous prediction that were skipped because scoring is too slow.
     """
 
@@ -72,8 +78,8 @@ def predict_live(
         window_seconds: length of a window; None for the length of the network's clips.
 
     Raises:
-        FarfieldError: if top_k is below 1, hop_seconds or window_seconds is not positive, or window_seconds is None and
-            the network samples segments of a whole video.
+        FarfieldError: if top_k is below 1, or hop_seconds or window_seconds is not positive. Also if window_seconds is
+            None and the network samples segments of a whole video.
         VideoError: if the source cannot be opened, or ends with an error.
     """
     options = CameraOptions(hop_seconds, window_seconds, reconnect="never")
@@ -93,10 +99,10 @@ def predict_cameras(
     clips: ClipOptions | None = None,
     stop: threading.Event | None = None,
 ) -> Iterator[LivePrediction | AlarmEvent]:
-    """Yield predictions for the newest windows of several cameras, and the alarms in them, until all cameras end.
+    """Yield predictions and alarm events for the newest windows of several cameras, until all cameras end.
 
-    Each step scores the newest window of every camera that has a new one, in one batch. Windows that would come too
-    late are skipped, so that latency stays bounded. A stream that breaks is opened again.
+    Each step waits for new windows, and scores the newest window of every camera that has one, in one batch. Older
+    windows that have not been scored are skipped, so that latency stays bounded. A stream that breaks is opened again.
 
     Args:
         sources: cameras, each as SOURCE or NAME=SOURCE. A source is a URL that FFmpeg opens (rtsp, http, udp, tcp,
@@ -106,13 +112,13 @@ def predict_cameras(
         view_batch_size: maximum number of windows in a batch; bounds memory. If more cameras have a new window, they
             take turns.
         options: how cameras are read; None for the defaults of `CameraOptions`.
-        alarms: when an alarm starts and ends; None for no alarms.
+        alarms: options that decide when an alarm starts and ends; None for no alarms.
         clips: options for recording a video of each alarm, such as the folder of the videos; None to record none.
         stop: event that stops the iterator when it is set. Before the iterator stops, it ends all running alarms and
             finishes their videos.
 
     Raises:
-        FarfieldError: for options that are out of range, or do not fit each other or the network.
+        FarfieldError: for options that are out of range, or incompatible with each other or with the network.
         VideoError: if there is only one camera and it cannot be opened; or, after all cameras have ended, if any of
             them ended with an error.
     """
@@ -152,13 +158,13 @@ def _score(
     watched: dict[str, CameraAlarms],
     thresholds: list[float] | None,
 ) -> Iterator[LivePrediction | AlarmEvent]:
-    """Score windows in one batch, and yield the prediction for each window, followed by the alarms in it.
+    """Score windows in one batch, and yield each window's prediction, followed by the alarm events that it causes.
 
     Args:
         windows: newest windows of the cameras, at most one of each.
         model: network to score with.
         top_k: number of classes in each ranking.
-        watched: alarms of each camera, by the camera's name; empty if there are no alarms.
+        watched: maps a camera's name to the object that tracks its alarms; empty if there are no alarms.
         thresholds: threshold of each class for the rankings; None for the network's own thresholds.
     """
     scores = score_windows([each.window for each in windows], model, max(len(windows), 1))

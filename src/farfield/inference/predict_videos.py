@@ -1,4 +1,7 @@
-"""Predict many videos, in this process, in worker processes or on a Ray cluster. If one fails, the others go on."""
+"""Predict many videos, in this process, in worker processes or on a Ray cluster.
+
+If one video fails, the others are still predicted.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +26,7 @@ from farfield.timelines.timeline_segments import check_timeline_options
 
 @dataclass(frozen=True)
 class PredictionJob:
-    """A video that a worker process predicts, and the network that it loads.
+    """A video for a worker process to predict, and the network for the worker to load.
 
     Attributes:
         file: absolute path of the video.
@@ -102,7 +105,7 @@ def predict_videos(
     seconds_per_video: float = 3600,
     on_progress: OnProgress | None = None,
 ) -> Iterator[tuple[VideoRecord, Prediction]]:
-    """Predict videos and segments of videos, and yield each with its prediction in the order in which they finish.
+    """Predict videos and segments of videos, and yield pairs (record, prediction) as they finish.
 
     If a video fails, its prediction has an empty ranking, and the reason in `error`.
 
@@ -117,8 +120,8 @@ def predict_videos(
             `records`; with "ray", 0 means one worker per core of the cluster.
         engine: "local" or "ray".
         seconds_per_video: time limit for each video in a worker process. A video that takes longer fails.
-        on_progress: called with (windows done, all windows) or (views done, all views), see `predict_video`; not
-            called by workers.
+        on_progress: called with the number of windows or views of the current video scored so far, and their total
+            number, see `predict_video`; not called by workers.
 
     Raises:
         FarfieldError: if the checkpoint cannot be loaded on the device, an option is invalid, or features are requested

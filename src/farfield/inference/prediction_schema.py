@@ -53,7 +53,7 @@ class Prediction:
             probabilities.
         task: task of the network. In a multilabel task, the probabilities of the classes are independent: a video may
             have several classes or none, and segments of different classes may overlap.
-        heads: the most probable classes of each head of a multi_head task, by the head's name; None for other tasks.
+        heads: maps the name of each head of a multi_head task to its most probable classes; None for other tasks.
         model: name of the network's backbone; None if unknown.
         duration_seconds: length of the whole video; None if unknown.
         start_seconds: time of the first frame that was scored.
@@ -70,8 +70,9 @@ class Prediction:
             requested. Not in the JSON.
         feature_seconds: start and end, in seconds, of the part of the video that each row of features covers; None if
             there are no features. Not in the JSON.
-        reaches_threshold: whether any class reaches its threshold, even one that is not in the ranking; None without
-            thresholds, with a timeline or the option `hop`, and for a prediction read from JSON. Not in the JSON.
+        reaches_threshold: whether any class reaches its threshold, even one that is not in the ranking. None if the
+            network has no thresholds, if there is a timeline, if the option `hop` was given, or if the prediction was
+            read from JSON. Not in the JSON.
     """
 
     path: str
@@ -142,7 +143,7 @@ class Prediction:
 
 
 def segment_text(start_seconds: float | None, end_seconds: float | None) -> str:
-    """Format the start and end of a part of a video, to follow its path: " [1.5, 4) s".
+    """Format the start and end of a part of a video, as text to append to the video's path: " [1.5, 4) s".
 
     A start of None is written as 0, and an end of None as "end". The result is "" if both are None.
     """
@@ -168,8 +169,8 @@ def rank(
         probabilities: probability of each class.
         model: network with the labels, the task and the thresholds.
         top_k: number of the most probable classes to return.
-        as_in_test: whether the probabilities are averages over test views, like the probabilities from which `farfield
-            test` chooses thresholds. In a single-label task, only such probabilities are compared with thresholds.
+        as_in_test: whether the probabilities are averages over test views. `farfield test` chooses thresholds from such
+            averages, so in a single-label task other probabilities are not compared with thresholds.
         thresholds: threshold of each class, instead of the network's own; used in a multilabel task only.
     """
     if model.task == "multi_head":
@@ -188,7 +189,7 @@ def rank(
 
 
 def any_reaches_threshold(probabilities: Float[np.ndarray, " classes"], model: InferenceModel) -> bool | None:
-    """Return whether any class reaches the network's threshold for it; None without thresholds.
+    """Return whether any class reaches its threshold; None if the network has no thresholds or a multi_head task.
 
     Args:
         probabilities: probability of each class, averaged over test views.
@@ -204,7 +205,7 @@ def any_reaches_threshold(probabilities: Float[np.ndarray, " classes"], model: I
 def rank_heads(
     probabilities: Float[np.ndarray, " classes"], model: InferenceModel, top_k: int
 ) -> dict[str, list[RankedLabel]] | None:
-    """Return the `top_k` most probable classes of each head of a multi_head network; None for other tasks."""
+    """Map each head of a multi_head network to its `top_k` most probable classes; return None for other tasks."""
     if model.task != "multi_head":
         return None
     heads, rankings = split_heads(model.labels), {}

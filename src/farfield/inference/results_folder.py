@@ -36,7 +36,7 @@ SETTINGS, JOURNAL, LOCK = "settings.json", "predictions.jsonl", ".lock"
 
 
 def check_extras(extras: Sequence[str], *, timeline: bool) -> None:
-    """Check that the kinds of extra files exist, and that a timeline is requested if one of them needs it.
+    """Check that the kinds of extra files are known, and that a timeline is requested if one of the kinds needs it.
 
     Raises:
         FarfieldError: for an unknown kind, or if no timeline is requested for subtitles or for a labelling tool that
@@ -59,9 +59,9 @@ def open_results(folder: str | Path, settings: dict[str, Any], extras: Sequence[
     Args:
         folder: created if missing.
         settings: options that affect predictions, in plain types, from `PredictOptions.settings`.
-        extras: kinds of extra files to write. One file for each video: "srt", "vtt" or "mp4". One file for all videos:
-            "csv", or for features "safetensors" or "parquet". A folder for a labelling tool: "labelstudio", "cvat",
-            "fiftyone" or "eaf".
+        extras: kinds of extra files to write. "srt", "vtt" and "mp4" write one file for each video. "csv" writes one
+            file for all videos, and so do "safetensors" and "parquet", which hold features. "labelstudio", "cvat",
+            "fiftyone" and "eaf" write a folder for a labelling tool.
 
     Raises:
         FarfieldError: if the folder is a file, cannot be written, is locked by another run, holds predictions that were
@@ -94,7 +94,7 @@ def _writing(folder: Path) -> Iterator[None]:
 
 
 class Results:
-    """An open results folder; see `open_results` for the arguments."""
+    """An open results folder. For the arguments, see `open_results`."""
 
     def __init__(self, folder: Path, settings: dict[str, Any], extras: Sequence[str]) -> None:
         self.folder = folder
@@ -110,7 +110,7 @@ class Results:
         self._numbers: dict[str, int] = {}
 
     def is_done(self, record: VideoRecord) -> bool:
-        """Return whether a video's prediction and extra files exist, and the video has not changed since then."""
+        """Return whether a video's prediction and extra files exist and the video is unchanged since its prediction."""
         entry = self._entries.get(_record_key(record))
         if entry is None or entry["file"] != _file_state(record.path):
             return False
@@ -121,16 +121,16 @@ class Results:
         return _stored(self._entries[_record_key(record)])
 
     def add(self, prediction: Prediction, *, fps: float | None = None) -> Prediction:
-        """Write a prediction's files, then its line in predictions.jsonl.
+        """Write the extra files of a video, then its line in predictions.jsonl.
 
-        If the video could not be read, the files that an earlier run wrote for it are removed.
+        If the video could not be read, the extra files that an earlier run wrote for it are removed.
 
         Args:
             prediction: prediction of a video or segment.
             fps: frame rate if the video is a folder of pictures; None for the frame rate in the settings.
 
         Returns:
-            The prediction. If its files could not be written, its `error` says why.
+            The prediction. If the extra files could not be written, its `error` says why.
         """
         name = self._name(prediction.to_dict() | {"fps": fps})
         failed: str | None = None
@@ -151,7 +151,9 @@ class Results:
         return prediction
 
     def finish(self, records: Sequence[VideoRecord], labels: Sequence[str] = ()) -> None:
-        """Write the files of all videos (CSV, features, labelling tools); remove outdated lines of predictions.jsonl.
+        """Write the files that cover several videos, and remove outdated lines of predictions.jsonl.
+
+        The files are predictions.csv, the features, and the folders for labelling tools, as far as they are requested.
 
         Args:
             records: videos and segments of videos that the files cover.
@@ -195,16 +197,21 @@ class Results:
             write_labelled_video(prediction, copy, fps=fps or self._fps)
 
     def _files_of(self, name: str) -> dict[str, str]:
-        """Return the names of a video's extra files, by kind. `name` is the base name of the video's files."""
+        """Map each requested kind of extra file to the file's name. `name` is the base name of the video's files."""
         return {kind: f"{name}{end}" for kind, end in _SUFFIXES.items() if kind in self._extras}
 
     def _part(self, name: str) -> Path:
         return self.folder / "features" / f"{name}.safetensors"
 
     def _name(self, entry: dict[str, Any]) -> str:
-        """Return the base name of a video's files: the video's name without suffix, and a number if that is taken.
+        """Return the base name of a video's extra files: the video's name without suffix.
 
-        The name is valid UTF-8. It is cut to 200 bytes, because file systems allow 255 bytes including suffixes.
+        If a base name was already chosen for the video, it is kept. If another video has the base name, a number is
+        appended. The video's name is cut to 200 bytes of valid UTF-8, because file systems allow 255 bytes including
+        suffixes.
+
+        Args:
+            entry: the prediction as a dict, with the key "fps".
         """
         if _key(entry) in self._entries:
             return str(self._entries[_key(entry)]["name"])
@@ -272,7 +279,8 @@ Key = tuple[str, float | None, float | None, float | None]
 def _key(entry: dict[str, Any]) -> Key:
     """Return the key of a prediction, (path, start, end, fps), from its line of predictions.jsonl.
 
-    Lines by farfield versions that could not predict segments have only the path. The other values are then None.
+    Lines that older farfield versions wrote, before segments could be predicted, have only the path. For them, the
+    other values of the key are None.
     """
     return (
         entry["path"],
@@ -293,7 +301,7 @@ def _stored(entry: dict[str, Any]) -> Prediction:
 _RECORD = ("fps", "name", "file")
 """Keys of a line of predictions.jsonl that are not fields of `Prediction`."""
 _SUFFIXES = {"srt": ".srt", "vtt": ".vtt", "mp4": "_labelled.mp4"}
-"""Suffixes of the extra files of one video, by kind."""
+"""Maps a kind of extra file, of which each video has one, to the suffix of the file's name."""
 
 
 def _line(entry: dict[str, Any]) -> str:

@@ -9,17 +9,18 @@ from av.packet import Packet
 from farfield.video.packet_buffer import StoredPacket
 
 MAX_UNTIMED = 64
-"""Maximum number of packets without times that are kept at the start of a stream until one with a time arrives."""
+"""Maximum number of packets without times that are held back at the start of a stream. See `PacketClock.store`."""
 
 
 class StreamClock:
-    """Converts the times of a source's clock to seconds that start at `base`.
+    """Converter of times on a source's clock to seconds that start at `base` and never decrease.
 
-    If the source's clock jumps back, for example after a restart, the result continues from the previous result.
+    If the source's clock jumps back, for example after a restart, the first result after the jump is the previous
+    result plus `step`.
 
     Args:
         base: result of the first conversion, in seconds.
-        step: seconds from the previous result to the next one after the source's clock has jumped back.
+        step: seconds between the last result before a jump and the first result after it.
     """
 
     def __init__(self, base: float, step: float) -> None:
@@ -31,8 +32,8 @@ class StreamClock:
         """Convert a time on the source's clock to seconds that start at `base` and never decrease.
 
         Args:
-            time: time on the source's clock, in seconds from any zero point. Times must be given in the order of the
-                stream.
+            time: time on the source's clock in seconds; the clock's zero can be anywhere. Call with times in the order
+                of the stream.
         """
         if self._first is None:
             self._first = time - self.seconds
@@ -43,9 +44,9 @@ class StreamClock:
 
 
 class PacketClock:
-    """Adds missing times to a stream's demuxed packets, and converts all their times to seconds.
+    """Converter of the times of a stream's demuxed packets to seconds. It adds times that packets lack.
 
-    The seconds are on the same clock as those of the stream's decoded frames from `LiveStream.frames`.
+    Packets and the decoded frames from `LiveStream.frames` have times on the same clock.
 
     Args:
         base: time of the first packet's frame, in seconds.
@@ -60,11 +61,12 @@ class PacketClock:
         self._lead: float | None = None
 
     def store(self, packet: Packet) -> Iterator[StoredPacket]:
-        """Take the next packet, and yield it; or hold it back, and yield it later, when its time is known.
+        """Yield the given packet with its time; or hold it back until its time is known.
 
         Packets at the beginning of a stream may lack times (the first one of an RTSP stream, the first ones of a
-        Matroska stream with B-frames). They are held back until the first packet with a time. Their times are counted
-        back from it, and they are yielded before it.
+        Matroska stream with B-frames). They are held back until the first packet with a time arrives. Then they are
+        yielded before that packet, with times counted back from its time. At most `MAX_UNTIMED` packets are held back;
+        if the next packet lacks a time, too, all times are assumed.
         """
         duration = packet.duration or round(self._step / packet.time_base)
         if packet.dts is None and self._last is None and len(self._untimed) < MAX_UNTIMED:

@@ -53,7 +53,7 @@ CSV_HEADER = {
 }
 """CSV columns. False: without a timeline, one row per ranked class. True: with a timeline, one row per segment.
 
-The ranking of a multilabel network has one more column, above_threshold: true or false.
+Without a timeline, a multilabel network's rows have an additional last column, above_threshold: true or false.
 """
 
 
@@ -112,10 +112,10 @@ def as_vtt(prediction: Prediction) -> str:
 
 
 def _moments(segments: list[Segment]) -> Iterator[tuple[float, float, list[Segment]]]:
-    """Yield (start, end, segments) of each cue, split so that cues do not overlap.
+    """Yield (start, end, segments) of each subtitle cue. Cues do not overlap.
 
-    A cue starts or ends wherever a segment starts or ends, and has all segments at that time. Without this, players
-    would show only one of several overlapping cues.
+    Wherever a segment starts or ends, a new cue starts. It has all segments that are active until the next such time.
+    With one cue per segment instead, cues could overlap, and players would show only one of them.
     """
     bounds = sorted({bound for each in segments for bound in (each.start_seconds, each.end_seconds)})
     waiting = deque(sorted(segments, key=lambda each: each.start_seconds))
@@ -139,7 +139,7 @@ def _cue(segments: list[Segment]) -> str:
 
 
 def _clock(seconds: float, point: str = ".") -> str:
-    """Format seconds as hh:mm:ss.mmm."""
+    """Format seconds as hh:mm:ss.mmm. `point` is the decimal separator."""
     thousandths = round(1000 * seconds)
     minutes, rest = divmod(thousandths, 60_000)
     return f"{minutes // 60:02d}:{minutes % 60:02d}:{rest // 1000:02d}{point}{rest % 1000:03d}"

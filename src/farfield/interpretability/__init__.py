@@ -1,1 +1,1 @@
-"""Explanations of a network's predictions: attention maps, Grad-CAM, class evidence over time."""
+"""Explanations of a network's predictions: attention maps, Grad-CAM, class evidence (logits) over time."""

@@ -1,4 +1,6 @@
-"""Draw what one attention map does not show: gates, channel attention, object regions, or several passes.
+"""Draw the parts of a block that an attention map does not show: gates, channel attention, object regions.
+
+For criss-cross attention, compute the attention map after all passes. By type of block:
 
     coordinate attention   gates along t, h and w, drawn as curves. No position attends to another, so there is no map.
     dual attention         channel attention: the weight of channel d in the output of channel c
@@ -93,7 +95,7 @@ class Region:
 
     Attributes:
         name: class name of the region; "region N" if regions do not correspond to classes.
-        weights: weight of each position in the region, with sum 1.
+        weights: weight of each position in the region. The weights sum to 1.
         share: attention weight of the region for a query position; the shares of all regions sum to 1.
     """
 
@@ -106,14 +108,14 @@ class Region:
 def object_regions(
     activation: BlockActivation, query: tuple[float, float, float], labels: Sequence[str]
 ) -> list[Region]:
-    """Return the object regions that a position attends to most, by descending share, at most `REGIONS`.
+    """Return the object regions that a position attends to most, by descending share. There are at most `REGIONS`.
 
     The list is empty if the block is not an `ObjectContext`.
 
     Args:
         activation: recorded input of the block.
         query: the position, (t, h, w) in the clip, each in [0, 1).
-        labels: class names. They are used as the regions' names if there are as many regions as classes.
+        labels: class names. They also name the regions if the numbers of regions and classes are equal.
     """
     block: Any = activation.block
     if not isinstance(block, ObjectContext):
@@ -150,7 +152,7 @@ def draw_component(
         labels: class names.
 
     Returns:
-        A caption and the figure; None if the block has none of these.
+        A caption and the figure; None if the block has no gates, channel attention or object regions.
     """
     block: Any = activation.block
     if isinstance(block, CoordinateAttention):

@@ -40,7 +40,10 @@ Position = tuple[float | None, float | None, float | None]
 """(t, h, w) in the clip, each as a fraction in [0, 1). A coordinate that is None is chosen automatically."""
 
 GRID = 4
-"""Grid size along each axis. Query positions are chosen from this grid, and means are taken over it."""
+"""Number of points along each axis of a grid of query positions that covers the clip.
+
+`attention_maps` chooses query positions from this grid. Averages over positions are averages over this grid.
+"""
 
 
 @dataclass(frozen=True)
@@ -49,14 +52,15 @@ class AttentionMap:
 
     Attributes:
         block: residual block after which the block is inserted, for example "res4[1]".
-        query: middle of the query position in the clip, (t, h, w), each in [0, 1).
-        weights: weight of each key: the mean over heads of the absolute weights, scaled to sum 1.
+        query: middle of the query position, (t, h, w), as fractions of the clip in [0, 1).
+        weights: weight of each key: the mean over heads of the absolute weights, scaled so that the weights of all keys
+            sum to 1.
         entropy: entropy of the weights in bits. Uniform attention over n keys has log2(n) bits.
-        places: middles of the keys in the clip along t, h and w, in [0, 1); None for evenly spaced keys. Keys are not
-            evenly spaced if pooling omits a border that does not fill a pooling window, or if they come from a slow
-            pathway's frames.
+        places: middles of the keys' positions along t, h and w, as fractions of the clip in [0, 1); None if the keys
+            are evenly spaced. They are not if pooling omits positions at the border that do not fill a window, or if
+            the block is in a slow pathway.
         signs: sign of each key's weight after averaging over heads: -1, 0 or 1; None if no weights are negative.
-        reach: mask of the keys that the position can attend to, given the block's scope; None for all keys.
+        reach: mask of the keys that the query can attend to, given the block's scope; None for all keys.
     """
 
     block: str
@@ -75,7 +79,7 @@ class AttentionMap:
 
     @property
     def keys(self) -> int:
-        """Number of keys that the position can attend to."""
+        """Number of keys that the query can attend to."""
         return self.weights.numel() if self.reach is None else int(self.reach.sum())
 
     @property
@@ -93,8 +97,9 @@ def attention_maps(
     Args:
         network: network in evaluation mode, on the device of the clip.
         clip: clip, normalised by `network.clip`.
-        position: (t, h, w) in the clip, each in [0, 1). None chooses, for each block, the position of a 4 x 4 x 4
-            grid whose attention has the least entropy. None for one of t, h and w chooses only that coordinate.
+        position: (t, h, w) in the clip, each in [0, 1). Coordinates that are None are chosen, for each block, from the
+            positions of a 4 x 4 x 4 grid: the attention of the chosen position has the least entropy. None instead of
+            a tuple chooses all three coordinates.
 
     Raises:
         FarfieldError: for a position outside of the clip.
@@ -125,8 +130,8 @@ def attention_rows(activation: BlockActivation, position: Position | None = None
 
     Args:
         activation: recorded input of a block with attention over positions.
-        position: (t, h, w). A coordinate in [0, 1) is fixed; a coordinate of None takes all values of the grid on its
-            axis. `position=None` uses the whole grid.
+        position: (t, h, w). A coordinate in [0, 1) is fixed; a coordinate that is None takes all values of the grid on
+            its axis. `position=None` uses the whole grid.
     """
     block, x = activation.block, activation.x
     wanted = itertools.product(*(even_middles(GRID) if at is None else [at] for at in position or (None,) * 3))
@@ -156,16 +161,17 @@ def attention_rows(activation: BlockActivation, position: Position | None = None
 
 
 def most_effective(activation: BlockActivation, position: Position = (None, None, None)) -> AttentionMap:
-    """Compute the attention map of the position at which the block affects the score of a class most.
+    """Compute the attention map of the position where the block has its largest effect on the score of a class.
 
     The effect at position i is |dy/dz_i . (z_i - x_i)|, for the block's input x and output z and the score y. To first
-    order, this is how much the score would change if the block left x_i unchanged. Low entropy is no substitute: a
-    position of low entropy may have no effect on the score. If the block has no effect anywhere, for example because it
-    is the identity as at initialisation, the position with the least entropy is chosen.
+    order, this is how much the score would change if the block left x_i unchanged. `attention_maps` chooses by least
+    entropy instead, but a position with low entropy may have no effect on the score. If the block has no effect at any
+    position to choose from, for example because it is the identity as at initialisation, the position on the grid of
+    `attention_rows` with the least entropy is chosen.
 
     Args:
         activation: recorded input of a block, with its `effect` on the score of a class.
-        position: (t, h, w). A coordinate in [0, 1) is fixed; a coordinate of None is chosen.
+        position: (t, h, w). A coordinate in [0, 1) is fixed; a coordinate that is None is chosen.
     """
     assert activation.effect is not None
     open_to_choice = [
@@ -202,6 +208,11 @@ def _reach(block: Any, place: Sequence[int], size: Sequence[int]) -> Bool[Tensor
     With scope "space", these are all keys of the position's time step. With scope "time", they are the keys at the
     position's (h, w) in all time steps. With criss-cross attention, they are on the lines through the position along t,
     h and w.
+
+    Args:
+        block: the inserted block.
+        place: indices (t, h, w) of the position in the block's features.
+        size: number of keys along t, h and w.
     """
     scope = getattr(block, "scope", "spacetime")
     lines = isinstance(block, CrissCrossAttention)
@@ -221,7 +232,7 @@ def _reach(block: Any, place: Sequence[int], size: Sequence[int]) -> Bool[Tensor
 def draw_attention(
     frames: UInt8[np.ndarray, "t h w c"], maps: Sequence[AttentionMap], *, columns: int = 8, title: str = ""
 ) -> Figure:
-    """Draw a row of frames for each map. Places that get less attention are darker.
+    """Draw a row of frames for each map. Parts of the frames that get less attention are darker.
 
     A box marks the query position, in the drawn frame that is nearest to it in time.
 

@@ -65,11 +65,11 @@ def measure_spread(attention: AttentionMap, seconds: Float[np.ndarray, " t"], si
 
 
 UNIFORM_SHARE = 0.999
-"""Attention counts as uniform if its entropy is above this share of that of uniform attention."""
+"""Attention counts as uniform if its entropy, divided by the entropy of uniform attention, is above this value."""
 
 
 def is_uniform(attention: AttentionMap) -> bool:
-    """Return whether a position attends about equally to all keys, so that the strongest keys mean nothing."""
+    """Return whether a position attends about equally to all keys, so that its strongest keys are not meaningful."""
     return attention.entropy > UNIFORM_SHARE * float(np.log2(max(attention.keys, 1)))
 
 

@@ -5,10 +5,10 @@ result as averaging after it. For the features A of a clip:
 
     y = W mean_thw(A) + b = mean_t (W mean_hw(A_t) + b) = mean_t y(t)
 
-y(t) is the logit of a class at time step t, called its evidence, and the network's own logit y is exactly the mean over
-t. With two pathways, each time step of the slow pathway is repeated for the alpha steps of the fast pathway that it
-spans. There is no such evidence if a nonlinear layer lies between pooling and the linear layer, or if the head averages
-over pooling windows that weight time steps unequally.
+y(t) is the logit of a class at time step t. It is called the evidence of the class, and its mean over t is exactly the
+network's own logit y. With two pathways, a time step of the slow pathway spans alpha steps of the fast pathway, and is
+repeated for each of them. Evidence over time cannot be computed if a nonlinear layer lies between pooling and the
+linear layer, or if the head averages over pooling windows that weight time steps unequally.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ from farfield.models.network import ActionNet
 class Evidence:
     """Logits of each class at each time step.
 
-    Their mean over time is the network's output. For a multi_head network, this is the output before the log-softmax
-    over each head.
+    Their mean over time is the network's output; for a multi_head network, the output before the log-softmax over each
+    head.
 
     Attributes:
         scores: the logits, with one row for each time step and one column for each class.
@@ -78,9 +78,9 @@ def class_evidence(network: ActionNet, clip: Float[Tensor, "1 3 t h w"]) -> Evid
 def draw_evidence(
     found: Evidence, seconds: Sequence[float] | Float[np.ndarray, " t"], labels: Sequence[str], *, top_k: int = 5
 ) -> Figure:
-    """Draw the evidence of the `top_k` most probable classes over time as curves, and their means as dotted lines.
+    """Draw the evidence of the `top_k` most probable classes over time: one curve per class.
 
-    The mean of a class's curve is the network's logit of the class.
+    A dotted line is the mean of a curve, which is the network's logit of the class.
 
     Args:
         found: evidence to draw.

@@ -37,14 +37,15 @@ class BlockExplanation:
     """Attention of one block: the map of the chosen position, and averages over positions of the clip.
 
     Attributes:
-        shown: attention map of the chosen position; if the block has several passes, in the last pass.
+        shown: attention map of the chosen position. For a block with several passes, it is the map of the last pass.
         after_passes: attention map of the chosen position after all passes, for criss-cross attention with several
             passes; None otherwise.
         connections: strongest connections of the chosen position, from `shown`.
         query: spread of the attention of the chosen position, from `shown`: entropy, and mean distances in time and
             space.
         mean: spread of the attention, averaged over the positions of a grid that covers the clip.
-        uniform: `mean`, if each position attended equally to all keys that it can attend to. For comparison.
+        uniform: for comparison, the value that `mean` would have if each position attended equally to all keys that it
+            can attend to.
     """
 
     shown: AttentionMap
@@ -239,7 +240,7 @@ def _check_request(
 
 
 def _notes(explanation: Explanation) -> list[str]:
-    """Return a line for each missing part of the explanation, and for each fact that its readers need to know."""
+    """Return one line for each missing part of the explanation, and for each fact needed to interpret it."""
     notes = []
     if explanation.thresholds is not None:
         notes.append("a video may have several of the classes or none: each class has a probability of its own.")

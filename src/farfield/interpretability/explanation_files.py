@@ -31,7 +31,7 @@ from farfield.video.writer import write_video
 
 NUMBERS = "explanation.json"
 OURS = re.compile(r"(attention|part|grad_cam|evidence|windows|explanation)[\w.-]*\.(png|mp4|html|json)")
-"""Names of an explanation's files. Only files of these names are deleted when another explanation is written."""
+"""Names of an explanation's files. Writing another explanation to a folder deletes only files with such names."""
 
 
 def check_folder(out: str | Path) -> Path:
@@ -58,8 +58,8 @@ def write_explanation(
     Args:
         explanation: explanation to write.
         out: output folder; created if it does not exist.
-        connections: maximum number of arrows for each block in the image of the attention. Arrows point from the
-            chosen position to those that it attends to most.
+        connections: maximum number of arrows for each block in attention.png. Arrows point from the chosen position to
+            the positions that it attends to most.
         top_k: number of classes in plots and tables.
 
     Returns:

@@ -54,9 +54,10 @@ class GradCam:
 def default_stages(network: ActionNet) -> list[str]:
     """Return the names of the stages to use for Grad-CAM: the last stage of each pathway.
 
-    If there are blocks after the last stage, or if the backbone has no stages, the names are those of the features that
-    the head pools, such as "top". If the head takes a class token, the name is that of the second-last layer, because
-    the last layer's patch tokens do not affect the class token. The list is empty if no features have positions.
+    There are three exceptions. If there are blocks after the last stage, or if the backbone has no stages, the names of
+    the features that the head pools are returned, such as "top". If the head classifies a class token, the name of the
+    second-last layer is returned, because the last layer's patch tokens do not affect the class token. The list is
+    empty if no features have positions.
     """
     backbone = network.backbone
     stages = list(backbone.stage_specs)
@@ -90,8 +91,8 @@ def grad_cam(network: ActionNet, clip: Float[Tensor, "1 3 t h w"], *, label: str
         clip: clip, normalised by `network.clip`.
         label: class to explain.
         stage: stage of the features, or "top" for the features that the head pools. A block inserted after the stage's
-            last residual block belongs to the stage. In an encoder of Hugging Face, "layer1", "layer2", ... are the
-            patch tokens after a layer.
+            last residual block belongs to the stage. In a Hugging Face encoder, "layer1", "layer2", ... are the patch
+            tokens after a layer.
 
     Raises:
         FarfieldError: for an unknown class or stage.

@@ -49,7 +49,14 @@ def overlay_heat(
 
 
 def draw_box(picture: np.ndarray, place: tuple[float, float], colour: tuple[int, int, int] = CYAN) -> None:
-    """Draw a square box into `picture` around (h, w), each in [0, 1). Its side is about 1/8 of the picture's height."""
+    """Draw a square box into `picture`, in place. Its side is about 1/8 of the picture's height.
+
+    Args:
+        picture: picture (h w c) to draw into.
+        place: centre (h, w) of the box, as fractions of the picture in [0, 1). A box that would cross the picture's
+            border is moved inwards.
+        colour: RGB colour of the box.
+    """
     height, width = picture.shape[:2]
     half = max(height // 16, 3)
     y, x = (int(np.clip(at * size, half, size - 1 - half)) for at, size in zip(place, (height, width), strict=True))

@@ -1,4 +1,7 @@
-"""Draw plot legends of class names. The names may be in any script, are drawn literally, and can be shortened."""
+"""Draw plot legends of class names, and shorten long names.
+
+Names may be in any script. They are drawn literally, without mathematical notation.
+"""
 
 from __future__ import annotations
 

@@ -49,7 +49,9 @@ class Connection:
 
 
 def strongest_connections(attention: AttentionMap, count: int) -> list[Connection]:
-    """Return the `count` places with the largest absolute attention weights, largest first, without places of weight 0.
+    """Return the `count` places with the largest absolute attention weights, largest first.
+
+    Places with weight 0 are omitted, so the list can be shorter.
 
     Raises:
         FarfieldError: if count is below 1.

@@ -32,7 +32,7 @@ class ScoredViews:
         seconds: time of each frame of each view.
         probabilities: class probabilities of each view.
         num_crops: number of crops of each clip.
-        aggregation: how the probabilities of views are aggregated.
+        aggregation: "mean" or "max": how the probabilities of several views are combined into one.
     """
 
     frames: UInt8[Tensor, "v t h w c"]
@@ -105,8 +105,8 @@ def choose_view(views: ScoredViews, index: int, seconds: float | None = None) ->
     Args:
         views: views of the video.
         index: index of the class.
-        seconds: time that the view must contain. Of the views that contain it, only those that have the frame closest
-            to this time are compared. None compares all views.
+        seconds: time that the view must contain. If several views contain it, only the views with the frame nearest to
+            this time are compared. None compares all views.
 
     Raises:
         FarfieldError: for a time that no view contains.

@@ -35,7 +35,7 @@ def window_contributions(
     Args:
         probabilities: class probabilities of each window.
         index: index of the class.
-        aggregation: how the probabilities of windows are aggregated.
+        aggregation: "mean" or "max": how the windows' probabilities are combined into those of the video.
     """
     windows = len(probabilities)
     if windows < 2:
@@ -59,7 +59,7 @@ def draw_windows(
     explained: int | None = None,
     title: str = "",
 ) -> Figure:
-    """Draw the probabilities of the most probable classes in each window, as lines from the window's start to its end.
+    """Draw the probabilities of a video's most probable classes over time, one horizontal line per class and window.
 
     If there are several windows, a second plot shows each window's contribution to one class. If all windows span the
     same time, because the network samples frames from the whole video, they are drawn side by side and numbered.
@@ -70,9 +70,9 @@ def draw_windows(
         probabilities: class probabilities of each window.
         labels: class names.
         top_k: number of classes to draw.
-        aggregation: how the probabilities of windows are aggregated.
-        contributions_to: index of the class of the second plot; None for the most probable class. The class is also
-            drawn in the first plot if it is not among the `top_k`.
+        aggregation: "mean" or "max": how the windows' probabilities are combined into those of the video.
+        contributions_to: index of the class whose contributions the second plot shows; None for the most probable
+            class. The first plot always shows this class, even if it is not among the `top_k`.
         explained: index of a window to mark; None for no mark.
         title: title above the plot.
 

@@ -1,4 +1,4 @@
-"""Choose how to compute softmax attention: which kernel, and in which order of the matrix products.
+"""Choose the kernel that computes softmax attention, and the order of the matrix products.
 
 For n queries theta of width d, m keys phi and m values g of width e, the attention weights are an n x m matrix P. The
 kernels are:
@@ -12,7 +12,7 @@ On a GPU the choice is "fused". On a CPU it is "explicit" for m <= d + e, where 
 together. (For a non-local block with C/2 inner channels, d + e = C.) A larger P is not kept, to bound memory. From
 about 2,000 keys on, reading P also takes longer than computing it again. For a larger P, and always in half
 precision, the choice is "tiles" if d and e differ or oneDNN is faster (see `matrix_product.fast`), and "fused"
-otherwise. Compiled or traced code has to suit all sizes n and m; there the choice is "tiles" if d and e differ, and
+otherwise. Compiled or traced code has to suit all sizes n and m, so for it the choice is "tiles" if d and e differ, and
 "fused" otherwise. `scripts/attention_crossover.py` measures for which n and m each kernel is the fastest.
 
 In a non-local block, the queries are theta = W_theta x, projected from C to C' channels, and W_z projects from C' back
@@ -51,10 +51,10 @@ def choose_kernel(theta: Tensor, phi: Tensor, g: Tensor) -> Kernel:
 
 
 def exchanged_is_cheaper(n: int, m: int, channels: int, inner: int) -> bool:
-    """Return whether a non-local block should compute its products in the order "exchanged" (see the module).
+    """Return whether a non-local block should compute its products in the order "exchanged".
 
-    This is the case if there are at most as many keys as channels, and the order saves about 5% of the multiply-adds or
-    more.
+    The module's docstring explains the orders. "exchanged" is chosen if there are no more keys than channels, and if it
+    saves at least about 5% of the multiply-adds.
 
     Args:
         n: number of queries.

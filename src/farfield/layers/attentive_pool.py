@@ -21,7 +21,7 @@ INIT_STD = 0.02
 class AttentivePool3d(nn.Module):
     """Pool features (b c t h w) to one vector (b c) per clip with a learned query.
 
-    The attention has no position embeddings, so the same features in another order of positions give the same result.
+    The attention has no position embeddings, so the result does not depend on the order of the positions.
 
     Args:
         channels: number of channels, c.
@@ -32,7 +32,7 @@ class AttentivePool3d(nn.Module):
         norm_eps: number that layer norms add to the variance.
 
     Raises:
-        TypeError: if `num_heads` or `depth` is not an integer, or another argument not a number.
+        TypeError: if `num_heads` or `depth` is not an integer, or if another argument is not a number.
         ValueError: if `channels` is not a multiple of `num_heads`, or another argument is out of range.
     """
 

@@ -99,8 +99,9 @@ class _BatchNorm(BatchNormBase):
     """Batch normalisation per channel, for inputs ({axes}).
 
     This is a subclass of PyTorch's batch norm, so that sync-BN conversion, fusing and checkpoint formats work
-    unchanged. It has two additions. `zero_init` starts gamma at zero, also after a reset of the parameters. The
-    gradient on the CPU is correct for a batch or position axes of size 1 (see `forward`).
+    unchanged. It has two additions. `zero_init` sets gamma to zero at initialisation and in `reset_parameters`. The
+    gradient on the CPU is also correct if the batch axis or a position axis has size 1, where PyTorch's can be wrong
+    (see `forward`).
 
     Args:
         num_features: channels c.
@@ -139,16 +140,16 @@ class _BatchNorm(BatchNormBase):
             nn.init.zeros_(self.weight)
 
     def forward(self, x: Float[Tensor, "b c *positions"]) -> Float[Tensor, "b c *positions"]:
-        """Normalise x with PyTorch's batch norm, and work around a fault of its gradient on the CPU.
+        """Normalise x with PyTorch's batch norm, and work around a fault of PyTorch's gradient on the CPU.
 
         An axis of size 1 can have any stride. PyTorch's CPU kernel can then mistake the memory format of x or of the
         output's gradient, and silently compute the gradients of x, gamma and beta from permuted values (seen in torch
         2.14). Two examples:
 
-        - x is a single clip, and a transposed view of an array (1, n, c) of n positions.
+        - x is a batch of one clip, stored as a transposed view of an array (1, n, c) of n positions.
         - x is contiguous, and the output's gradient is channels-last after residual sums and pooling.
 
-        So the output's gradient is converted to the memory format of x.
+        To avoid this, the output's gradient is converted to the memory format of x.
         """
         y: Tensor = super().forward(x)
         at_risk = y.requires_grad and y.device.type == "cpu" and (len(y) == 1 or 1 in y.shape[2:])

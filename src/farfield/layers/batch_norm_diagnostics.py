@@ -77,8 +77,8 @@ def diagnose(
     Args:
         network: network to diagnose; training and evaluation modes are restored.
         batches: evaluation data, in batches of the training size.
-        forward: function that runs a batch; None for network(batch). For a loader of (clips, labels):
-            `forward=lambda network, batch: network(batch[0])`.
+        forward: function of network and batch that runs the network; None for network(batch). For a loader of (clips,
+            labels): `forward=lambda network, batch: network(batch[0])`.
         drifts: largest accepted `mean_drift`. Accepted values of `var_ratio` are 1 / (1 + drifts) to 1 + drifts.
         dies: standard deviation of a channel's output below which the channel is dead.
         explodes: standard deviation of a channel's output above which the channel explodes.

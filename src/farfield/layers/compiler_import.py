@@ -18,17 +18,17 @@ import torch
 
 _NAME = "torch._dynamo"
 _MARK = "__dynamo_disable"
-"""Attribute in which that decorator, in `torch._compile`, caches the function excluded from compilation."""
+"""Attribute of a function with the decorator (from `torch._compile`): caches the version excluded from compilation."""
 
 
 @contextmanager
 def without_compiler() -> Iterator[None]:
     """Keep PyTorch from importing its compiler for operations on the meta device in the `with` block.
 
-    Some functions of PyTorch have a decorator that excludes them from compilation, and for this imports the compiler at
-    the function's first call. In the block, the decorator does nothing. A function that is first called in the block is
-    excluded at its next call after the block. Code that uses the compiler during the block, in any thread, still
-    imports it. Nothing changes if the compiler is already imported.
+    Some functions of PyTorch have a decorator that excludes them from compilation. At a function's first call, the
+    decorator imports the compiler and excludes the function. Inside the block, the decorator does nothing. A function
+    whose first call is inside the block is excluded at its first call after the block instead. Code that uses the
+    compiler during the block, in any thread, still imports it. Nothing changes if the compiler is already imported.
     """
     if _NAME in sys.modules:
         yield

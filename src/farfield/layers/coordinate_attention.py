@@ -1,8 +1,8 @@
 """Coordinate attention.
 
 Hou, Zhou, Feng, "Coordinate Attention for Efficient Mobile Network Design", CVPR 2021, section 3.2, extended to video.
-Pooling over all axes but one gives a profile along that axis. A reduction shared by all axes exchanges information
-between the profiles. Each profile gives a gate:
+Pooling over all axes but one gives a profile along that axis. A convolution to fewer channels, shared by all axes,
+processes the concatenated profiles. Each profile then gives a gate:
 
     z^t, z^h, z^w = x averaged over the other two axes                    eq. 4 and 5
     [f^t, f^h, f^w] = h_swish(BN(reduce [z^t, z^h, z^w]))                 eq. 6, profiles concatenated
@@ -11,7 +11,7 @@ between the profiles. Each profile gives a gate:
 
 `reduce` and the gate_a are 1x1 convolutions: from C to C / reduction channels, and back.
 The layer weights each position by the product of its gates. No position attends to another, so there is no attention
-map. The cost for n positions is O(n C), and O((t + h + w) C^2 / reduction) for the gates.
+map. For n positions, pooling and weighting take O(n C), and the gates take O((t + h + w) C^2 / reduction).
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ from farfield.layers.positions import check_input, check_sizes
 class CoordinateAttention(nn.Module):
     """Coordinate attention: multiply the features by one gate for each position axis.
 
-    For the paper's output B(x), the product of x and the gates, the block computes x + gamma (B(x) - x). gamma is
-    learned from 0, so the block starts as the identity.
+    The paper's output B(x) is the product of x and the gates. The block computes x + gamma (B(x) - x). gamma is a
+    learned scale with initial value 0, so the block starts as the identity.
 
     Args:
         channels: number of channels C of the input and the output.

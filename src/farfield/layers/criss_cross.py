@@ -6,7 +6,7 @@ One softmax runs over all three lines:
 
     x'_i = gamma sum_{j on i's lines} softmax_j(query_i^T key_j) value_j + x_i        eq. 2
 
-gamma is not in the paper's eq. 2. The authors' released code has it, learned from 0.
+gamma, a learned scale with initial value 0, is not in the paper's eq. 2, but in the authors' released code.
 
 Most pairs of positions share no line. One pass carries information along one axis, so R = 3 passes with shared weights
 connect all positions (section 3.3: R = 2 in images). The cost for n positions is O(n (t + h + w) C) per pass. If t = h
@@ -26,15 +26,15 @@ from farfield.layers.positions import check_input, check_sizes, flat_index, like
 class CrissCrossAttention(nn.Module):
     """Criss-cross attention in R passes with shared weights. Each pass computes x + gamma y(x).
 
-    y(x) averages values, with attention weights, over the lines through each position along t, h and w. gamma is
-    learned from 0, so the block starts as the identity.
+    y(x) averages values, with attention weights, over the lines through each position along t, h and w. gamma is a
+    learned scale with initial value 0, so the block starts as the identity.
 
     Args:
         channels: number of channels C of the input and the output.
         passes: number of passes R; None for one pass per axis, which is enough to connect all positions.
         reduction: query and key have C / reduction channels (at least 1).
         ndim: number of position axes, 3 for b c t h w or 2 for b c h w.
-        identity_at_init: learn gamma from 0; False for the paper's eq. 2, x + y(x).
+        identity_at_init: learn gamma, with initial value 0; False for the paper's eq. 2, x + y(x).
 
     Raises:
         ValueError: if a number is out of range, or the input has the wrong axes or channels.

@@ -70,7 +70,7 @@ class DenseConv3d(nn.Module):
 def dense_weight(
     weight: Float[Tensor, "c2 c kt kh kw"], stride: Sequence[int], padding: Sequence[int]
 ) -> Float[Tensor, "c2 dense_c 1 nh nw"]:
-    """Rearrange the weight of a strided convolution for its dense form (see the module).
+    """Rearrange the weight of a strided convolution for its dense form, see the module's docstring.
 
     Args:
         weight: weight of the strided convolution.
@@ -90,9 +90,10 @@ def dense_weight(
 
 
 def axis_padding(size: int, kernel: int, stride: int, padding: int) -> tuple[int, int]:
-    """Return the padding before and after an axis that makes its length a multiple of the stride.
+    """Return the padding before an axis and after it, for the dense form of a strided convolution.
 
-    A negative value crops positions that no output uses.
+    The padded length is a multiple of the stride. A negative padding after the axis crops positions that no output
+    uses.
 
     Args:
         size: length of the axis.

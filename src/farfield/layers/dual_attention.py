@@ -25,8 +25,8 @@ from farfield.layers.self_attention import SelfAttention
 class DualAttention(nn.Module):
     """Dual attention: x + gamma_p P(x) + gamma_c C(x), with position attention P and channel attention C.
 
-    Both gammas are learned from 0, so the block starts as the identity. The submodule `position` is a `SelfAttention`:
-    it computes x + gamma_p P(x), and holds gamma_p.
+    Both gammas are learned scales with initial value 0, so the block starts as the identity. The submodule `position`
+    is a `SelfAttention`, which computes x + gamma_p P(x) and holds gamma_p.
 
     Args:
         channels: number of channels of the input and the output.

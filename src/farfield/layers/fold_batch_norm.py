@@ -46,15 +46,16 @@ def fold_batch_norm(
 ) -> nn.Module:
     """Return a copy of a network in evaluation mode, with batch norms folded into the convolutions before them.
 
-    A norm is folded if it has running statistics, if nothing else uses the output of the convolution before it, and if
-    both run exactly once. Convolutions with a reparametrised weight (weight norm, pruning) are left unchanged. Folded
-    norms are replaced by `nn.Identity`; all other norms stay. The outputs of copy and network agree up to rounding.
+    A norm is folded if it has running statistics, if only the norm uses the output of the convolution before it, and if
+    norm and convolution each run exactly once in a forward pass. Convolutions with a reparametrised weight (weight
+    norm, pruning) are left unchanged. Folded norms are replaced by `nn.Identity`; all other norms stay. The copy and
+    the original give the same output up to rounding.
 
     Args:
         network: any network. Split batch norms (`SubBatchNorm3d`) are joined first. Frozen norms are folded, too.
         example: input for one forward pass, of any valid size. For an input on the meta device, only shapes are
             computed.
-        forward: function that runs the example; None for network(example).
+        forward: function of network and example that runs the network; None for network(example).
         in_place: change the given network and return it, instead of a copy.
     """
     network = join_batch_norm(network if in_place else copy.deepcopy(network)).eval()
@@ -79,7 +80,7 @@ def _without_arithmetic(traced: nn.Module) -> nn.Module:
     """Replace the forward pass of norms and activations by `torch.empty_like`, in place, and return the network.
 
     `traced` is on the meta device, so only shapes matter, and norms and activations keep the shape of their input.
-    Their own forward passes would take most of the time there.
+    Otherwise their own forward passes would take most of the time of the network's forward pass.
     """
     for module in traced.modules():
         if type(module) in _SHAPE_KEEPING:  # a subclass might do more

@@ -4,8 +4,8 @@ PyTorch multiplies float32 matrices with MKL, whose fastest kernels run on Intel
 library, oneDNN, has AVX-512 kernels for every processor. On a fifth-generation AMD EPYC, oneDNN is 2.2 times as fast as
 MKL (`scripts/benchmark_layers.py --real_sizes` prints both rates). PyTorch's convolutions run on oneDNN already.
 
-A product can be computed in either memory layout: a b in rows, or (b^T a^T)^T in columns. Rows suit channels_last
-features, and columns suit contiguous features, so neither has to be copied into the other format.
+The result can have contiguous rows, computed as a b, or contiguous columns, computed as (b^T a^T)^T. Rows suit
+channels_last features, and columns suit contiguous features, so neither has to be copied into the other format.
 """
 
 from __future__ import annotations
@@ -37,8 +37,8 @@ def product(
         a: left factor, in any strides.
         b: right factor, in any strides.
         bias: added to every row.
-        columns: memory layout of the result, by columns (True) or by rows (False); None for the layout of a. `columns`
-            has no effect on products that oneDNN does not compute, for example small ones.
+        columns: whether the columns of the result (True) or its rows (False) are contiguous in memory; None for the
+            layout of a. `columns` has no effect on products that oneDNN does not compute, for example small ones.
     """
     if not fast(a, b, multiply_adds=a.shape[0] * a.shape[1] * b.shape[1]):
         return a @ b if bias is None else torch.addmm(bias, a, b)
@@ -51,7 +51,7 @@ def product(
 
 
 def batched_product(a: Float[Tensor, "b n k"], b: Float[Tensor, "b k m"]) -> Float[Tensor, "b n m"]:
-    """Compute a b for every sample of a batch. oneDNN, which has no batched product, computes one after the other."""
+    """Compute a b for every sample of a batch. oneDNN has no batched product, so it computes sample after sample."""
     if fast_samples(a, b, width=b.shape[2]):
         return stack_samples([product(*pair) for pair in zip(split_samples(a), split_samples(b), strict=True)])
     return a @ b
@@ -77,7 +77,7 @@ def fast(*tensors: Tensor, multiply_adds: int) -> bool:
 
 
 def fast_samples(x: Tensor, *others: Tensor, width: int) -> bool:
-    """Return whether oneDNN should compute the product of each sample of a batch with a matrix; see `fast`.
+    """Return whether oneDNN should multiply each sample of a batch by a matrix; see `fast`.
 
     Args:
         x: the batch, with samples along the first axis.

@@ -19,7 +19,7 @@ def meta_copy(module: M, replaced: Mapping[nn.Module, nn.Module] | None = None) 
 
     Args:
         module: module to copy, left unchanged.
-        replaced: modules in it that are not copied, and what the copy has in place of each.
+        replaced: maps a submodule that is not copied to the module that takes its place in the copy.
     """
     replaced = replaced or {}
     memo: dict[int, Any] = {id(each): new for each, new in replaced.items()}

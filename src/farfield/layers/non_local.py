@@ -57,10 +57,10 @@ MAX_POOL = {1: F.max_pool1d, 2: F.max_pool2d, 3: F.max_pool3d}
 class _NonLocalBlock(nn.Module):
     """Non-local block for features ({axes}): z = x + BN(W_z y), where y is the non-local response to x.
 
-    The block keeps the shape. It is exactly the identity at initialisation, so inserting it into a pretrained network
-    does not change the network's output: the last norm's gamma starts at 0 (section 4.1), or W_z if there is no norm.
-    The matrix of all attention weights, queries x keys, is built only if it is small; see `pairwise` and
-    `attention_choice` for the methods and costs.
+    The output has the shape of the input. The norm's gamma (section 4.1) or, without a norm, W_z starts at 0. The block
+    is then exactly the identity, so inserting it into a pretrained network does not change the network's output. The
+    matrix of all attention weights, queries x keys, is built only if it is small. `pairwise` and `attention_choice`
+    explain how the response is computed, and its time and memory.
 
     Args:
         channels: C, the channels of input and output.
@@ -68,7 +68,7 @@ class _NonLocalBlock(nn.Module):
         inner_channels: number of inner channels C'; None for C/2 (section 3.3).
         key_pool: window of the max-pooling before keys and values, one size per axis. "paper" for 2 along each axis of
             space{paper_pool}, and no pooling if the scope is "time"; None for no pooling. Positions at the border that
-            do not fill a window are left out, as in the authors' code.
+            do not fill a window are not pooled into any key, as in the authors' code.
         pool_after_projection: pool phi(x) and g(x) instead of x. The paper and PySlowFast pool x; MMAction2 pools the
             projections. The outputs differ, so a checkpoint needs the order that it was trained with.
         scale: divide affinities by the square root of the channels per head: C' / num_heads (for "gaussian":
@@ -190,8 +190,8 @@ class _NonLocalBlock(nn.Module):
     def _goes_by_samples(self, x: Tensor) -> bool:
         """Return whether to use `_by_samples`.
 
-        It is used if the products of a clip are large enough for `matrix_product.fast_samples`. It supports only the
-        embedded Gaussian with one head, scope "spacetime", keys that are not pooled after the projection, and
+        `_by_samples` is used if the products of a clip are large enough for `matrix_product.fast_samples`. It supports
+        only the embedded Gaussian with one head, scope "spacetime", keys that are not pooled after the projection, and
         convolutions of the classes in `POINTWISE_CONV`, without hooks.
         """
         if self.pairwise != "embedded_gaussian" or self.scope != "spacetime" or self.pool_after_projection:
@@ -278,7 +278,9 @@ class _NonLocalBlock(nn.Module):
         return maps
 
     def _rows(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Compute queries, keys and values as (b' heads n d), where b' is the batch times the groups of `_group`.
+        """Compute queries, keys and values as (b' heads n d), where b' is the batch size times the groups per clip.
+
+        `_group` forms the groups.
 
         For concatenation, queries and keys have d = 1: they are a_i and b_j in w_f^T [theta_i, phi_j] = a_i + b_j.
         """
@@ -344,7 +346,7 @@ class NonLocalBlock3d(_NonLocalBlock):
 
 
 def _key_pool(key_pool: Sequence[int] | str | None, scope: str, ndim: int) -> tuple[int, ...] | None:
-    """Check and resolve `key_pool`; None for no pooling."""
+    """Check `key_pool`, and return the size of its window along each axis; None for no pooling."""
     if key_pool == "paper":
         key_pool = {1: (2,), 2: (2, 2), 3: (1, 2, 2)}[ndim] if scope != "time" else None
     if key_pool is None:
@@ -361,7 +363,11 @@ def _key_pool(key_pool: Sequence[int] | str | None, scope: str, ndim: int) -> tu
 
 
 def _group(x: Float[Tensor, "b c *positions"], scope: str) -> Float[Tensor, "b2 n c"]:
-    """Return rows in groups. A row attends only to its own group: a clip, a frame, or one (h, w) in all frames."""
+    """Return one row per position, in groups of rows that attend to each other.
+
+    By scope, a group has the positions of a clip ("spacetime"), of a frame ("space"), or at one (h, w) in all frames
+    of a clip ("time").
+    """
     if scope == "spacetime":
         return to_rows(x)
     rows = x.movedim(1, -1).flatten(2, 3)  # b t hw c

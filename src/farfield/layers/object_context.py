@@ -36,8 +36,8 @@ from farfield.layers.positions import check_input, check_sizes, flat_index, from
 class ObjectContext(nn.Module):
     """Object-contextual attention: positions attend to K soft object regions instead of to all positions.
 
-    For the paper's output B(x), the block computes x + gamma (B(x) - x). gamma is learned from 0, so the block starts
-    as the identity.
+    For the paper's output B(x), the block computes x + gamma (B(x) - x). gamma is a learned scale with initial value 0,
+    so the block starts as the identity.
 
     The submodule `regions` computes the region logits. `forward` returns them if return_regions is True; inside a
     network, a forward hook on `regions` can read them.

@@ -12,7 +12,7 @@ and g (m e) of the m key positions, with any leading axes (batch, heads).
     dot product         f = theta_i^T phi_j            C = m         eq. 4
     concatenation       f = ReLU(w_f^T [theta_i, phi_j])   C = m     eq. 5, with w_f^T [theta_i, phi_j] = a_i + b_j
 
-Costs without the projections, for n = m:
+Time and memory without the projections, for n = m:
 
     Gaussian forms      O(n^2 (d + e)) time in O(n) memory, by fused or tiled attention
     dot product         O(n d e), because the matrix product is associative
@@ -137,9 +137,9 @@ def concatenation_weights(a: Float[Tensor, "*b q"], b: Float[Tensor, "*b m"]) ->
 
 
 class Above:
-    """The keys j with a_i + b_j > 0 of every query i: sum rows over these keys, or count them.
+    """For every query i, the set of keys j with a_i + b_j > 0. `sum` adds the rows of these keys; `count` counts them.
 
-    The constructor sorts n queries and m keys. A sum of rows with e columns then takes O((n + m) e).
+    The constructor sorts n queries and m keys. `sum` of rows with e columns then takes O((n + m) e).
 
     Args:
         a: one number a_i per query.
@@ -211,7 +211,7 @@ def _sum_first(
 
 
 def _in_one_table(order: Int[Tensor, "b m"]) -> Int[Tensor, "b m_in_blocks"]:
-    """Convert row numbers within each sample to row numbers of the flattened batch, (b m) rows.
+    """Convert row numbers within each sample to row numbers in the table of all b m rows of the batch.
 
     The numbers of each sample are padded to a multiple of BLOCK, because `_sum_first` sums blocks of rows. The
     sums that it returns never include the padding.

@@ -1,4 +1,4 @@
-"""1x1x1 convolution as a matrix product of every position's row and W^T.
+"""1x1x1 convolution as a matrix product: one row of channels per position, times W^T.
 
 Attention needs one row per position, and the product gives rows for both channels_last and contiguous input. On some
 CPUs the product is several times faster than PyTorch's convolution of a contiguous tensor, on others equally fast

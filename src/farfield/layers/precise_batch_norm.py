@@ -38,8 +38,8 @@ def recalibrate(
         network: network on the device of the batches. Frozen batch norms, and batch norms without running statistics,
             are left unchanged.
         batches: training batches with augmentation, a few thousand clips in total.
-        forward: function that runs a batch; None for network(batch). For a loader of (clips, labels):
-            `forward=lambda network, batch: network(batch[0])`.
+        forward: function of network and batch that runs the network; None for network(batch). For a loader of (clips,
+            labels): `forward=lambda network, batch: network(batch[0])`.
 
     Returns:
         Number of batches used.

@@ -3,8 +3,8 @@
 In training, a convolution, a batch norm and a ReLU keep two tensors of the same size for the backward pass. The norm
 needs the convolution's output x; the ReLU and the next convolution need the ReLU's output y. Keeping x is enough, since
 y = ReLU(a x + b), with one scale and one shift per channel, costs little to compute again. In the same way, the sum at
-the end of a residual block is computed again from its terms. A max-pooling's output and the positions of its maxima
-are computed again from its input, together.
+the end of a residual block is computed again from its terms. The output of a max-pooling and the positions of its
+maxima are computed again from the pooling's input, both in one operation.
 
 Rota Bulo, Porzi, Kontschieder, "In-Place Activated BatchNorm for Memory-Optimized Training of DNNs", CVPR 2018,
 recompute the norm's input from the output of an invertible activation. Pleiss et al., "Memory-Efficient Implementation
@@ -120,7 +120,8 @@ class _Recomputed:
     Attributes:
         num_sums: number of consecutive residual sums that must be recomputed to get this tensor. If the tensor is
             itself a residual sum, it is counted.
-        unread: number of times that autograd will read the tensor again. A computed value is kept until this is 0.
+        unread: number of times that autograd will still read the tensor. Once recomputed, the tensor is kept in memory
+            until this number is 0.
     """
 
     def __init__(self, compute: Callable[[], Tensor], num_sums: int = 0) -> None:
@@ -138,7 +139,7 @@ class _Recomputed:
         return value
 
     def scratch(self) -> Tensor | None:
-        """Return the tensor if it may be overwritten, since nothing else needs it; None otherwise."""
+        """Return the tensor if the caller may overwrite it, because nothing else will read it; None otherwise."""
         return self.value() if self._value is None and self.unread <= 0 else None
 
     def hold(self, value: Tensor) -> None:
@@ -147,7 +148,7 @@ class _Recomputed:
             self._value = value
 
     def read(self) -> Tensor:
-        """Return the tensor for the backward pass of an operation that saved it; after the last, free the memory."""
+        """Return the tensor for the backward pass of an operation that saved it. The last read frees its memory."""
         value = self.value()
         self.unread -= 1
         if self.unread <= 0:
@@ -187,7 +188,7 @@ class _Graph:
     def __init__(self, sums_per_kept: int) -> None:
         self.sums_per_kept = sums_per_kept
         self.sources: dict[tuple[Any, int], _Source | None] = {}
-        """None for a tensor that was not saved and cannot be recomputed."""
+        """Maps (node, output) to the source; to None for a tensor that was not saved and cannot be recomputed."""
         self.positions: dict[int, _Saved] = {}
         """Saved integer tensors by memory address. Some of them turn out to be positions of maxima."""
 
@@ -269,8 +270,8 @@ def _activation(function: Callable[..., Tensor], source: _Recomputed) -> _Recomp
 def _pooling(pool: PoolRecord, source: _Source, saved: _Saved | None) -> _Recomputed:
     """Return a `_Recomputed` for the output of a max-pooling, and free the saved positions of its maxima.
 
-    The pooling's own backward pass reads the positions. They are recomputed at that time or, if the output is
-    recomputed earlier, together with the output.
+    The pooling's own backward pass reads the positions. They are recomputed for this read; but if the output is
+    recomputed before it, the positions are recomputed together with the output.
 
     Args:
         pool: settings of the pooling.

@@ -15,13 +15,14 @@ The similarity s is one of
     dot product     q^T k                        as in the paper
     concatenation   ReLU(w^T [q, k])             without the ReLU the query's part would cancel in the softmax, and
                                                  all positions would have the same weights
-    perceptron      w^T tanh(q + k)              additive attention; q and k are the two projections of Bahdanau,
-                                                 Cho, Bengio, ICLR 2015, appendix A.1.2
+    perceptron      w^T tanh(q + k)              additive attention: Bahdanau, Cho, Bengio, ICLR 2015, appendix A.1.2,
+                                                 where q and k are the two projections inside the tanh
 
-The dot product runs fused, in O(n) memory. The concatenation is exact in O(n log n + n C): with w^T [q_i, k_j] =
-a_i + b_j, where a_i depends on the query and b_j on the key, exp(ReLU(a_i + b_j)) is exp(a_i) exp(b_j) for keys with
-b_j > -a_i and 1 for others, so prefix sums over the sorted keys give both parts. The perceptron has no such form: it
-needs n^2 C/8 values of tanh, computed in slices of bounded memory.
+The dot product needs O(n) memory, since `pairwise.embedded_gaussian` uses a fused or tiled kernel for large n. For the
+concatenation, the exact result takes O(n log n + n C) operations: w^T [q_i, k_j] is a_i + b_j, where a_i depends on the
+query only and b_j on the key only. So exp(ReLU(a_i + b_j)) is exp(a_i) exp(b_j) for keys with b_j > -a_i, and 1 for the
+other keys. Prefix sums over the sorted keys give the sums over both groups of keys. The perceptron cannot be separated
+like this: it needs n^2 C/8 values of tanh, computed in slices of bounded memory.
 """
 
 from __future__ import annotations
@@ -48,7 +49,7 @@ from farfield.layers.positions import (
 Similarity = Literal["dot_product", "concatenation", "perceptron"]
 
 SLICE = 2**24
-"""Number of values of tanh(q + k) in memory at a time: 64 MiB in float32."""
+"""Maximum number of values of tanh(q + k) in memory at a time: 64 MiB in float32. A single query may need more."""
 
 
 class SelfAttention(nn.Module):
@@ -58,13 +59,15 @@ class SelfAttention(nn.Module):
 
     Args:
         channels: number of channels C of the input and the output.
-        similarity: similarity of a query and a key, whose softmax gives the weights: "dot_product", "concatenation" or
-            "perceptron".
-        reduction: queries and keys have C / reduction channels, rounded down, but at least one channel.
+        similarity: how the similarity of a query and a key is computed: "dot_product", "concatenation" or "perceptron".
+            The attention weights are the softmax of the similarities.
+        reduction: factor that reduces the channels of queries and keys. They have C / reduction channels, rounded
+            down, but at least one.
         ndim: number of position axes, 3 for b c t h w or 2 for b c h w.
 
     Raises:
-        ValueError: if similarity is unknown, a number is out of range, or the input has the wrong axes or channels.
+        ValueError: if similarity is unknown, channels or reduction is below 1, ndim is neither 2 nor 3, or the input
+            has the wrong axes or channels.
     """
 
     def __init__(
@@ -98,7 +101,10 @@ class SelfAttention(nn.Module):
     def forward(
         self, x: Float[Tensor, "b c *positions"], *, return_attention: bool = False
     ) -> Float[Tensor, "b c *positions"] | tuple[Float[Tensor, "b c *positions"], Float[Tensor, "b n n"]]:
-        """Compute the output; with return_attention, also return all n x n weights. For large n, use `attention`."""
+        """Compute y; with return_attention, also return the attention weights of all n queries over all n positions.
+
+        If n x n weights are too many, call `attention` for the queries of interest.
+        """
         check_input(x, self.channels, self.ndim, "SelfAttention")
         layout = suited_format(x, self.channels)
         convs = self.query, self.key, self.value
@@ -118,12 +124,16 @@ class SelfAttention(nn.Module):
     def attention(
         self, x: Float[Tensor, "b c *positions"], queries: Int[Tensor, "q axes"]
     ) -> Float[Tensor, "b heads q *positions"]:
-        """Return an attention map for each query position (t, h, w): its weights over all positions, which sum to 1.
+        """Return attention maps: for each query, the attention weights over all positions, which sum to 1.
 
         The heads axis has length 1.
 
+        Args:
+            x: input.
+            queries: indices (t, h, w), or (h, w) if ndim is 2, of each query's position.
+
         Raises:
-            ValueError: for a query outside of x.
+            ValueError: if `queries` is not an integer tensor, or a position is outside of x.
         """
         check_input(x, self.channels, self.ndim, "SelfAttention")
         query, key = to_rows(self.query(x)), to_rows(self.key(x))
@@ -139,9 +149,9 @@ class SelfAttention(nn.Module):
         return torch.cat([perceptron_weights(some, key, self.w) for some in query.split(size, dim=1)], 1)
 
     def _halves(self, query: Tensor, key: Tensor) -> tuple[Tensor, Tensor]:
-        """Split the similarity w^T [query_i, key_j] into a_i + b_j; return a (b n) and b (b m).
+        """Split the similarity w^T [query_i, key_j] into a_i + b_j, and return (a, b).
 
-        a_i depends on the query only, and b_j on the key only.
+        a has shape (batch n) and depends on the queries only. b has shape (batch m) and depends on the keys only.
         """
         assert self.w is not None
         of_query, of_key = self.w.chunk(2)
@@ -151,12 +161,12 @@ class SelfAttention(nn.Module):
 def softmax_concatenation(
     a: Float[Tensor, "b n"], b: Float[Tensor, "b m"], value: Float[Tensor, "b m e"]
 ) -> Float[Tensor, "b n e"]:
-    """Compute sum_j softmax_j(ReLU(a_i + b_j)) value_j exactly in O(n log n + n e).
+    """Compute sum_j softmax_j(ReLU(a_i + b_j)) value_j exactly, in O(n log n + n e) operations.
 
     Args:
         a: the queries' part of the similarity.
         b: the keys' part of the similarity.
-        value: values.
+        value: values that are averaged with the softmax as weights.
     """
     dtype = value.dtype
     a, b, value = (at_least_float32(part) for part in (a, b, value))

@@ -19,10 +19,10 @@ M = TypeVar("M", bound=nn.Module)
 
 
 def shape_copy(module: M) -> M:
-    """Copy a module in evaluation mode to the meta device, with `nn.Identity` in place of norms and activations.
+    """Copy a module to the meta device, with `nn.Identity` in place of norms and activations.
 
-    Norms and activations do not change the shape, but would take most of the time on the meta device. The copy's
-    modules have the same names as the original's.
+    Norms and activations do not change the shape, but would take most of the time on the meta device. The copy is in
+    evaluation mode. Its modules have the same names as the original's.
     """
     identities: dict[nn.Module, nn.Module] = {
         each: nn.Identity() for each in module.modules() if isinstance(each, SHAPE_KEEPING)

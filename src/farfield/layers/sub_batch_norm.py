@@ -1,10 +1,10 @@
 """Sub-batch normalisation: statistics of small batches inside a large batch.
 
 Wu, Girshick, He, Feichtenhofer, Kraehenbuehl, "A Multigrid Method for Efficiently Training Video Models", CVPR 2020,
-section 3: when training uses larger mini-batches than the base size, batch norm still computes its statistics over as
-many samples as in a batch of the base size. The batch is split into S parts, with sample i in part i mod S. Each part
-is normalised by its own statistics; gamma and beta are shared. This is PySlowFast's `SubBatchNorm3d` (`BN.NORM_TYPE:
-sub_batchnorm`), with its state-dict keys.
+section 3: a training batch of S times the base size is split into S parts of the base size, with sample i in part
+i mod S. Each part is normalised by its own statistics, so the number of samples behind a statistic does not grow with
+the batch. The scale gamma and the shift beta are shared by all parts. This is PySlowFast's `SubBatchNorm3d`
+(`BN.NORM_TYPE: sub_batchnorm`), with the same state-dict keys.
 
 For evaluation, the running statistics of the S equal parts are aggregated:
 
@@ -29,11 +29,11 @@ class SubBatchNorm3d(nn.Module):
     evaluation. `eval()` updates `bn` from `split_bn`, and so does `state_dict()` in training mode.
 
     Args:
-        num_features: channels c.
+        num_features: number of channels, c.
         num_splits: number of parts S; must divide the batch size in training.
         eps: added to the variance.
         momentum: weight of the new batch in the running statistics; None for the plain average over batches.
-        affine: learn gamma and beta.
+        affine: learn a scale gamma and a shift beta per channel.
         zero_init: start from gamma = 0 (see `BatchNorm3d`).
 
     Raises:
@@ -65,7 +65,7 @@ class SubBatchNorm3d(nn.Module):
         self.register_state_dict_pre_hook(_aggregate_first)
 
     def reset_parameters(self) -> None:
-        """Reset gamma, beta and the statistics."""
+        """Reset gamma, beta and the running statistics to their initial values."""
         self.bn.reset_parameters()
         self.split_bn.reset_parameters()
         if self.weight is not None and self.bias is not None:
@@ -113,8 +113,8 @@ def split_batch_norm(network: nn.Module, num_splits: int) -> nn.Module:
     """Replace every 3D batch norm in `network` by a `SubBatchNorm3d`, in place.
 
     Gamma and beta are kept, and each part starts from the batch norm's running statistics. The state dict then has
-    PySlowFast's keys. To load a checkpoint of a network with plain batch norms, load it before the split. To save such
-    a checkpoint, call `join_batch_norm` first.
+    PySlowFast's keys. A checkpoint with the keys of plain batch norms must be loaded before the split. To save one,
+    call `join_batch_norm` first.
 
     Returns:
         `network`, or its replacement if it is a batch norm itself.
@@ -156,7 +156,9 @@ def _split(norm: nn.BatchNorm3d, num_splits: int) -> SubBatchNorm3d:
 
 
 def join_batch_norm(network: nn.Module) -> nn.Module:
-    """Replace every `SubBatchNorm3d` in `network` by a `BatchNorm3d` with the same output in evaluation, in place.
+    """Replace, in place, every `SubBatchNorm3d` in `network` by a `BatchNorm3d`.
+
+    Both give the same output in evaluation mode.
 
     Returns:
         `network`, or its replacement if it is a `SubBatchNorm3d` itself.

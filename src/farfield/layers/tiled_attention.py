@@ -1,9 +1,10 @@
-"""Softmax attention on a CPU by matrix products: with the whole matrix of weights, or by tiles of queries.
+"""Softmax attention on a CPU by matrix products: for all queries at once, or for one tile of queries after the other.
 
 PyTorch's fused CPU kernel needs the same width for queries, keys and values. Padding with zeros would double the work
 for widths of C/8 and C, as in self-attention and DANet. The fused kernel also multiplies with MKL, which is slower than
-oneDNN on some processors (see `matrix_product.py`). With tiles, only one tile of rows of the n x m matrix is in memory
-at a time, and the backward pass recomputes it (Dao et al., "FlashAttention", NeurIPS 2022, section 3.1):
+oneDNN on some processors (see `matrix_product.py`). With tiles, only the rows of one tile of the n x m matrix P of
+attention weights are in memory at a time, and the backward pass recomputes them (Dao et al., "FlashAttention", NeurIPS
+2022, section 3.1; * is the elementwise product):
 
     P = softmax(scale Q K^T),  O = P V
     dV = P^T dO,   dS = P * (dO V^T - rowsum(dO * O)),     dQ = scale dS K,   dK = scale dS^T Q
@@ -22,13 +23,16 @@ from farfield.layers.matrix_product import fast_samples, product
 from farfield.layers.positions import at_least_float32, by_columns, no_autocast, split_samples, stack_samples
 
 TILE = 2**21
-"""Number of matrix entries in memory at a time: 8 MiB in float32."""
+"""Maximum number of attention weights in a tile: 8 MiB in float32. A tile of a single query may have more."""
 
 
 def explicit_attention(
     query: Float[Tensor, "b n d"], key: Float[Tensor, "b m d"], value: Float[Tensor, "b m e"], *, scale: float
 ) -> Float[Tensor, "b n e"]:
-    """Compute softmax(scale query key^T) value with the n x m matrix. It can be differentiated any number of times."""
+    """Compute softmax(scale query key^T) value, with all n x m weights in memory at once.
+
+    The result can be differentiated any number of times.
+    """
     if _one_by_one(query, key, value):
         samples = zip(*(split_samples(part) for part in (query, key * scale, value)), strict=True)
         return stack_samples([_explicit(*sample) for sample in samples])
@@ -38,9 +42,10 @@ def explicit_attention(
 def tiled_attention(
     query: Float[Tensor, "b n d"], key: Float[Tensor, "b m d"], value: Float[Tensor, "b m e"], *, scale: float
 ) -> Float[Tensor, "b n e"]:
-    """Compute softmax(scale query key^T) value, and return it in the dtype of `value`.
+    """Compute softmax(scale query key^T) value for one tile of queries after the other.
 
-    Half precision is converted to float32 for the computation. The result can be differentiated once, but not twice.
+    Half-precision inputs are converted to float32 for the computation. The result has the dtype of `value`. It can be
+    differentiated once, but not twice.
     """
     inputs = [at_least_float32(part) for part in (query, key, value)]
     if _one_by_one(*inputs):
@@ -102,9 +107,9 @@ def _times(a: Tensor, b: Tensor, *, columns: bool) -> Tensor:
 
 
 def _one_by_one(query: Tensor, key: Tensor, value: Tensor) -> bool:
-    """Return whether to compute one sample after the other, so that oneDNN computes the products.
+    """Return whether to compute one sample after the other with oneDNN, instead of the whole batch with MKL.
 
-    oneDNN is often faster than MKL, PyTorch's other library, but has no batched product.
+    oneDNN is often faster than MKL, but has no batched product.
     """
     return fast_samples(query, key, value, width=key.shape[1])
 

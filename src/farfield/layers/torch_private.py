@@ -43,7 +43,7 @@ def is_compiled(module: nn.Module) -> bool:
 def child_slots(module: nn.Module) -> dict[str, nn.Module | None]:
     """Return the dict of a module's children by name. Setting an item replaces the child in the module.
 
-    Unlike `named_children()`, the dict lists a child that has two names under both.
+    If one child has two names, the dict lists it under both; `named_children()` lists it under one.
     """
     return module._modules
 
@@ -59,7 +59,7 @@ def view_base(tensor: Tensor) -> Tensor | None:
 
 
 def has_unit_alpha(node: Any) -> bool:
-    """Check whether a node of autograd's graph for an addition, a + alpha b, has alpha = 1."""
+    """Check whether alpha is 1 in an addition a + alpha b, given the addition's node in autograd's graph."""
     return node._saved_alpha == 1
 
 
@@ -76,18 +76,18 @@ POOL_NODE = "MaxPool3DWithIndicesBackward0"
 
 
 def reads_without_side_effects(node: Any, read: Callable[..., Tensor]) -> bool:
-    """Check that no hook except `read` runs when a node's saved tensors are read.
+    """Check whether a node's saved tensors can be read without running any hook except `read`.
 
-    Activation checkpointing has a hook of its own, which runs the forward pass again, and so updates running statistics
-    twice.
+    Reading them under activation checkpointing, for example, runs a hook that repeats the forward pass, and so updates
+    running statistics twice.
 
     Args:
         node: node of autograd's graph.
         read: unpack hook (see `torch.autograd.graph.saved_tensors_hooks`) that has no side effects.
 
     Returns:
-        False if another hook runs. True if this version of PyTorch does not show which hook a tensor has. Always True
-        for nodes other than batch norms and 3D max-poolings, because farfield does not read their tensors.
+        False if another hook would run. True otherwise, also if this version of PyTorch does not show a tensor's hook.
+        Always True for nodes other than batch norms and 3D max-poolings, because farfield does not read their tensors.
     """
     if node.name() == "SyncBatchNormBackward":
         saved = node._raw_saved_tensors
@@ -100,7 +100,7 @@ def reads_without_side_effects(node: Any, read: Callable[..., Tensor]) -> bool:
 
 @dataclass(frozen=True)
 class BatchNormRecord:
-    """Values of a batch norm in training mode that autograd's graph holds: output = (x - mean) * scale + shift.
+    """Values of a batch norm in training mode, read from autograd's graph: output = (x - mean) * scale + shift.
 
     Attributes:
         mean: mean of the batch, one value per channel.
@@ -125,11 +125,14 @@ class BatchNormRecord:
 
 
 def batch_norm_record(node: Any) -> BatchNormRecord | None:
-    """Return the values in a batch norm's node (one of `NORM_NODES`) that give its output; None if some are missing.
+    """Read the values that define a batch norm's output from its node in autograd's graph; None if some are missing.
 
-    Values are missing in evaluation mode. The graph holds a bias only if it is trained. For a norm that has a weight
-    but no trained bias, the result is None, since the norm may have a frozen bias or none. A norm with neither a weight
-    nor a trained bias is assumed to have no bias.
+    Values are missing in evaluation mode. The graph holds a norm's bias only if the bias is trained. For a norm with a
+    weight and without a trained bias, the result is None, since the norm may have a frozen bias or no bias. A norm with
+    neither a weight nor a trained bias is assumed to have no bias.
+
+    Args:
+        node: node of the batch norm, with a name in `NORM_NODES`.
     """
     if node.name() == "SyncBatchNormBackward":
         _, weight, mean, invstd, _ = node.saved_tensors
@@ -149,11 +152,12 @@ def batch_norm_record(node: Any) -> BatchNormRecord | None:
 
 @dataclass(frozen=True)
 class PoolRecord:
-    """Settings of a 3D max-pooling, and the positions of its maxima, as autograd's graph holds them.
+    """A 3D max-pooling, read from autograd's graph.
 
     Attributes:
-        address: memory address of the tensor of positions.
-        compute: function that computes the output and the positions from the pooling's input.
+        address: memory address of the tensor that holds the positions of the maxima.
+        compute: function that repeats the pooling with the same settings: from an input, it computes the output and the
+            positions of the maxima.
     """
 
     address: int
@@ -161,7 +165,7 @@ class PoolRecord:
 
 
 def max_pool_record(node: Any) -> PoolRecord:
-    """Return the record of a max-pooling's node (`POOL_NODE`)."""
+    """Read a 3D max-pooling's record from its node in autograd's graph, whose name is `POOL_NODE`."""
     sizes = node._saved_kernel_size, node._saved_stride, node._saved_padding, node._saved_dilation
     ceil_mode = node._saved_ceil_mode
 

@@ -60,13 +60,13 @@ def unfold(
     Args:
         x: input (b, c, then the axes to slide over).
         kernel_size: window size, one per axis or one for all axes.
-        stride: steps between windows.
+        stride: distance between neighbouring windows, in positions.
         padding: zeros added at both ends.
-        dilation: steps between a window's values.
+        dilation: distance between neighbouring values of a window, in positions.
 
     Returns:
         Columns (b, c * number of kernel values, number of windows). A column's values are ordered by channel and then
-        by the kernel's axes, like a flattened convolution weight. Windows are in the order of the axes of x.
+        by the kernel's axes, like a flattened convolution weight. Windows are ordered like x's flattened positions.
 
     Raises:
         ValueError: if no window fits, or an argument is a sequence whose length is not the number of position axes.
@@ -99,9 +99,9 @@ def fold(
         columns: columns in the order of `unfold`.
         size: size of the output's position axes.
         kernel_size: window size, as in `unfold`.
-        stride: steps between windows, as in `unfold`.
+        stride: distance between neighbouring windows, as in `unfold`.
         padding: zeros added at both ends, as in `unfold`.
-        dilation: steps between a window's values, as in `unfold`.
+        dilation: distance between neighbouring values of a window, as in `unfold`.
 
     Raises:
         ValueError: if the columns do not have the shape that `unfold` returns for this size and these windows.
@@ -146,9 +146,9 @@ def unfold_conv(
         x: input (b, c, then the axes to slide over).
         weight: weight in PyTorch's layout, (Cout, Cin / groups, kernel...).
         bias: one value per output channel.
-        stride: steps between windows.
+        stride: distance between neighbouring windows, in positions.
         padding: zeros added at both ends.
-        dilation: steps between a window's values.
+        dilation: distance between neighbouring values of a window, in positions.
         groups: number of channel groups, each with a separate product.
 
     Raises:
@@ -175,7 +175,7 @@ def unfold_conv(
 
 
 class _UnfoldConv(ConvBase):
-    """{name} computed by `unfold_conv`, with the same arguments, parameters and results. x needs a batch axis."""
+    """{name} computed by `unfold_conv`. Arguments, parameters and results are the same, but x needs a batch axis."""
 
     def forward(self, x: Float[Tensor, "b c *size"]) -> Float[Tensor, "b c2 *windows"]:
         # PyTorch's resolved padding for F.pad, last axis first. It includes "same" and other padding modes.

@@ -19,11 +19,11 @@ from farfield.models.summary import Row, summarise
 
 @dataclass(frozen=True)
 class Costs:
-    """Parameters and multiply-adds of a network for one clip.
+    """Size and computation of a network.
 
     Attributes:
         parameters: number of learned parameters.
-        multiply_adds: number of multiply-adds.
+        multiply_adds: number of multiply-adds for one clip.
     """
 
     parameters: int
@@ -32,14 +32,16 @@ class Costs:
 
 @dataclass(frozen=True)
 class BackboneCosts:
-    """Costs of a backbone for one clip of the size that it was designed for.
+    """Parameters and multiply-adds of a backbone, for one clip of the size that it was designed for.
 
     Attributes:
         backbone: name of the backbone.
         clip: clip settings that the backbone was designed for.
-        plain: costs without blocks.
-        nl5: costs with the non-local blocks of preset nl5; None if the backbone has no stages to insert blocks into.
-        published: published accuracy and costs of the backbone without blocks; None if nothing is published.
+        plain: parameters and multiply-adds without blocks.
+        nl5: parameters and multiply-adds with the five non-local blocks of preset nl5; None if the backbone has no
+            stages to insert blocks into.
+        published: accuracy, parameters and multiply-adds that were published for the backbone without blocks; None if
+            nothing is published.
     """
 
     backbone: str
@@ -50,15 +52,15 @@ class BackboneCosts:
 
 
 def backbone_costs(num_classes: int) -> list[BackboneCosts]:
-    """Count the costs of every backbone in `BACKBONES`, with a classifier of `num_classes` classes."""
+    """Count parameters and multiply-adds of every backbone in `BACKBONES`, with `num_classes` classes."""
     return [_costs(name, num_classes) for name in BACKBONES]
 
 
 def _costs(backbone: str, num_classes: int) -> BackboneCosts:
-    """Count a backbone's costs with and without blocks.
+    """Count a backbone's parameters and multiply-adds, with and without blocks.
 
-    The network is built once, with blocks. Its costs without blocks are those of all other parts, since inserted blocks
-    do not change shapes.
+    The network is built once, with blocks. The counts without blocks are the sums over all other parts, since inserted
+    blocks do not change shapes.
     """
     plain = NetworkOptions(backbone, num_classes=num_classes)
     with structure_only():

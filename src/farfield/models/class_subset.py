@@ -33,8 +33,8 @@ def restrict_labels(network: ActionNet, labels: Sequence[str]) -> ActionNet:
     probabilities sum to 1 over fewer classes.
 
     Raises:
-        FarfieldError: if the network does not have one of the classes (the message names the nearest class), or two
-            labels name the same class.
+        FarfieldError: if a label names no class of the network (the message names the nearest class), or two labels
+            name the same class.
     """
     rows = classifier_rows(network.labels, labels)
     if rows is None:

@@ -73,7 +73,8 @@ def count_levels(network: ActionNet) -> LevelCosts | None:
     """Count a network's multiply-adds by level, for clips of the test size; None for a network without levels.
 
     Args:
-        network: network to count, left unchanged. A folded network costs a little less, as it has no batch norms.
+        network: the network, which is not changed. The counts of a folded network are a little lower, since it has no
+            batch norms, which also count.
     """
     shapes = meta_copy(network)
     levels = find_levels(shapes)

@@ -8,7 +8,7 @@ In C2D, a pooling over pairs of frames follows, and then more layers that mix no
 are the second level, which computes one map from each pair of maps of the first level. A map thus belongs to a *group*
 of consecutive frames.
 
-A bar ends a level. The layers after the last bar are the rest:
+In this table, a bar marks the end of a level. The layers after the last bar are the rest:
 
     C2D              stem res2 | pool res3 res4 res5 | head                     levels of 1 and 2 frames
     C2D with nl5     stem res2 | pool res3[0] res3[1] | non-local block ...     levels of 1 and 2 frames
@@ -99,8 +99,9 @@ def frame_levels(network: ActionNet) -> FrameLevels | None:
     checks this: NaN in one frame of a small clip must not change the feature maps of the other frames.
 
     Returns:
-        The levels and the rest. None if the first residual block already mixes frames, or if the network has several
-        pathways or no residual blocks, is compiled, or has forward hooks (hooks would not run for every window).
+        The levels and the rest. None if no level is found because the first residual block already mixes frames. Also
+        None for a network that has several pathways, has no residual blocks, is compiled, or has forward hooks (which
+        would not run for every window).
     """
     levels = find_levels(network)
     if levels is None or levels == _CHECKED.get(network):
@@ -165,7 +166,7 @@ def _parts(module: nn.Module) -> Iterator[_Part]:
 
 
 def _pytorchvideo_chain(module: nn.Module) -> Sequence[nn.Module]:
-    """Return the modules that a container of PyTorchVideo runs in sequence; an empty tuple for other modules."""
+    """Return the modules that a PyTorchVideo container runs in sequence; an empty tuple for any other module."""
     if not type(module).__module__.startswith("pytorchvideo."):  # networks without it must not import it: it is slow
         return ()
     from pytorchvideo.models.net import Net

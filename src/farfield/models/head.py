@@ -39,14 +39,15 @@ class Head(nn.Module):
         channels: number of channels that the classifier takes: the sum over pathways, or the embedding's output.
         num_classes: number of classes.
         dropout: probability of setting a feature to zero before the classifier, in training.
-        kind: how features are pooled, which matters for clips larger than in training: "gap_fc", "window_mean",
-            "window_softmax_mean" or "attentive", see the top of this file.
+        kind: how features are pooled: "gap_fc", "window_mean", "window_softmax_mean" or "attentive", see the top of
+            this file. The first three differ only for clips larger than in training.
         windows: for "window_mean" and "window_softmax_mean", the pooling window (t h w) of each pathway in its feature
             map; None for "gap_fc" and "attentive".
         attention: for "attentive", the keyword arguments of `AttentivePool3d`.
         map_channels: for "attentive", the number of channels of each pathway's feature map.
-        task: how the scores become probabilities. In a "multi_head" task, the classes are divided into label groups,
-            such as verbs and nouns; the scores are the log-softmax over the classes of each group.
+        task: type of task, which decides how scores are converted to probabilities. In a "multi_head" task, the classes
+            are divided into label groups, such as verbs and nouns. The scores are then the log-softmax of the logits
+            over the classes of each group.
         head_sizes: for "multi_head", the number of classes of each label group; None for other tasks.
         embedding: module between pooling and classifier, (b c ...) -> (b c2 ...); None for no such module.
 
@@ -113,7 +114,7 @@ class Head(nn.Module):
     def pool_maps(
         self, features: Float[Tensor, "b c t h w"] | list[Float[Tensor, "b _ _ h w"]]
     ) -> Float[Tensor, "b c2 t2 h2 w2"]:
-        """Pool each pathway to one position (heads with windows: one per window), and concatenate the pathways."""
+        """Pool each pathway to one position (or to one position per window), and concatenate the pathways' channels."""
         maps = features if isinstance(features, list) else [features]
         if self.attentive_pools is not None:
             pooled = [pool(each)[..., None, None, None] for each, pool in zip(maps, self.attentive_pools, strict=True)]

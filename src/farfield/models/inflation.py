@@ -2,7 +2,7 @@
 
 A 2D kernel is repeated kt times along time and divided by kt. On a video of one repeated frame, the video network then
 gives the image network's output for that frame (Carreira and Zisserman, CVPR 2017, section 2.3; Wang et al., CVPR 2018,
-section 3). This does not hold near the ends of the clip, where kernels reach into the zero padding.
+section 3). The outputs differ near the ends of the clip, where kernels reach into the zero padding.
 """
 
 from __future__ import annotations
@@ -51,7 +51,9 @@ def plain_name(name: str) -> str | None:
 
 
 def inflate(state: dict[str, Tensor], backbone: Backbone, *, name: str, source: Any) -> dict[str, Tensor]:
-    """Inflate an image network's 2D weights to a video backbone's state dict, without the weights of inserted blocks.
+    """Inflate an image network's 2D weights to a state dict for a video backbone.
+
+    The state dict lacks the weights of inserted blocks. Its keys are those of a backbone without inserted blocks.
 
     Args:
         state: state dict of torchvision's ResNet-50 or ResNet-101, or of EfficientNet-Lite0.
@@ -60,7 +62,7 @@ def inflate(state: dict[str, Tensor], backbone: Backbone, *, name: str, source: 
         source: origin of the weights, for messages.
 
     Raises:
-        FarfieldError: for any other backbone, or a backbone whose depth or width differs from the image network's.
+        FarfieldError: if the backbone is of another type, or its depth or width differs from the image network's.
     """
     is_resnet = is_image_resnet(state)
     known = RESNETS if is_resnet else (EFFICIENTNET_LITE,)

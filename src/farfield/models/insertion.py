@@ -101,9 +101,9 @@ PRESETS: dict[str, Callable[[Backbone], Placement]] = {
 def is_place(name: Any, where: Any) -> bool:
     """Return whether {name: where} has the form of an entry of `Placement`, which says where blocks are inserted.
 
-    The form is right if the name is "top" or "fast_top", or if the name is any other string and `where` is a list of
-    integers. `resolve_placement` checks the rest: whether the stage and the residual blocks exist, and whether the
-    value of "top" is a number.
+    The form is right if the name is any string and `where` is a list of integers. It is always right if the name is
+    "top" or "fast_top". `resolve_placement` checks the rest: whether the stage and the residual blocks exist, and
+    whether the value of "top" or "fast_top" is a number.
     """
     if name in TOPS:
         return True
@@ -159,7 +159,8 @@ def _check_stage(backbone: Backbone, stage: str, indices: Sequence[int] | int, g
         backbone: backbone to insert blocks into.
         stage: name of the stage.
         indices: indices of residual blocks.
-        given: start of the error messages, which names the preset that gave the indices; "" if the user gave them.
+        given: text that error messages start with. It names the preset that the indices are from; "" if they are the
+            user's own.
     """
     if stage not in backbone.stage_specs:
         known = [*backbone.stage_specs, *(backbone.tops if backbone.has_map else ())]
@@ -192,7 +193,7 @@ def insert_blocks(backbone: Backbone, where: str | Placement, make_block: Callab
     """Insert blocks into a backbone, in place.
 
     Args:
-        backbone: backbone to change; a residual block at index i stays at index i.
+        backbone: backbone to change. Inserted blocks do not change the indices of its residual blocks.
         where: name of a preset, or {stage: indices of residual blocks, "top": number of blocks after the last stage}.
         make_block: function that takes the number of channels and creates a block. The block keeps the shape
             (b c t h w).
@@ -229,7 +230,7 @@ def insert_blocks(backbone: Backbone, where: str | Placement, make_block: Callab
 
 
 def _top_channels(backbone: Backbone) -> dict[str, int]:
-    """Return the number of channels of each pathway's map after the last stage, by its name in `backbone.tops`."""
+    """Return the number of channels of each pathway's map after the last stage, by the names in `backbone.tops`."""
     if backbone.num_pathways == 1:
         return {backbone.tops[0]: backbone.out_channels}
     slow, fast = backbone.tops

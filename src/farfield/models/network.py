@@ -26,7 +26,7 @@ from farfield.models.structure_only import structure_only
 from farfield.task import DEFAULT_TASK, Task, split_heads
 
 EARLIER_NAMES = {"identity_at_birth": "identity_at_init"}
-"""Block options of earlier versions, which old checkpoints and configs contain, and their current names."""
+"""Current name of each renamed block option, by its earlier name in old checkpoints and configs."""
 
 
 class ActionNet(nn.Module):

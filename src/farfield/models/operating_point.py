@@ -30,13 +30,13 @@ class OperatingPoint:
 
     Attributes:
         rule: how the thresholds were chosen, such as "precision=0.95".
-        thresholds: threshold of each class, by label. None if no threshold satisfies the rule, or the class had no
-            validation video.
+        thresholds: threshold of each class, by label. It is None if no threshold satisfies the rule, or if the class
+            had no validation video.
         validation_videos: number of videos that the thresholds were chosen on.
-        detections: by label, the number of validation videos that reach the class's threshold, with or without this
-            class; on timelines, the number of predicted segments, right or wrong. The number is None for a class
-            without a threshold. The mapping itself is None if the operating point was read from a file of a version
-            before 0.2.
+        detections: by label, the number of validation videos for which the class is predicted at its threshold, rightly
+            or wrongly; on timelines, the number of predicted segments, right or wrong. The number is None for a class
+            without a threshold. `detections` itself is None if the operating point was read from a file that a version
+            before 0.2 wrote.
     """
 
     rule: str
@@ -58,7 +58,7 @@ class OperatingPoint:
         return content if self.detections is None else {**content, "detections": dict(self.detections)}
 
     def to_dict_for(self, labels: Sequence[str]) -> dict[str, Any] | None:
-        """Return the operating point as in `to_dict`; None, and log a warning, if `labels` differ from its classes."""
+        """Return `to_dict()` if the operating point's labels are `labels`; otherwise log a warning and return None."""
         if list(self.thresholds) == list(labels):
             return self.to_dict()
         log.warning(
@@ -113,14 +113,14 @@ class HasOperatingPoints(Protocol):
 
 
 OPERATING_POINTS = ("operating_point", "timeline_operating_point")
-"""Attributes of a network that hold thresholds, which files store under the same names."""
+"""Names of a network's attributes that hold thresholds. Files store the thresholds under the same names."""
 
 
 def operating_points_to_dict(network: HasOperatingPoints) -> dict[str, dict[str, Any]]:
     """Return a network's operating points as plain types, under "operating_point" and "timeline_operating_point".
 
-    An operating point that is None is left out. If the labels have changed since an operating point was chosen, it is
-    left out, too, with a warning in the log.
+    The result omits an operating point that is None. It also omits an operating point that was chosen before the labels
+    were changed, and logs a warning.
     """
     points = {name: getattr(network, name) for name in OPERATING_POINTS}
     stored = {name: point.to_dict_for(network.labels) for name, point in points.items() if point is not None}
@@ -128,11 +128,11 @@ def operating_points_to_dict(network: HasOperatingPoints) -> dict[str, dict[str,
 
 
 def set_operating_points(network: HasOperatingPoints, content: Mapping[str, Any], path: object) -> None:
-    """Set a network's operating points from the content of an untrusted file; set None for those that the file lacks.
+    """Set a network's operating points from the content of an untrusted file; to None if the file has none.
 
     Args:
         network: network with its final labels.
-        content: content of the file. Entries of `operating_points_to_dict` are used; other entries are ignored.
+        content: content of the file. The entries that `operating_points_to_dict` writes are read; others are ignored.
         path: the file, for messages.
 
     Raises:
@@ -143,9 +143,14 @@ def set_operating_points(network: HasOperatingPoints, content: Mapping[str, Any]
 
 
 def class_thresholds(labels: Sequence[str], point: OperatingPoint | None, task: Task) -> list[float | None]:
-    """Return the threshold of each class at an operating point.
+    """Return the threshold of each class.
 
-    For a class without a chosen threshold, it is `DEFAULT_THRESHOLD` in a multilabel task, and None in other tasks.
+    A class for which no threshold was chosen gets `DEFAULT_THRESHOLD` in a multilabel task, and None in other tasks.
+
+    Args:
+        labels: classes, in the order of the result.
+        point: the chosen thresholds; None if none were chosen for any class.
+        task: task of the network.
     """
     default = DEFAULT_THRESHOLD if task == "multilabel" else None
     found = [None if point is None else point.thresholds.get(label) for label in labels]

@@ -27,7 +27,7 @@ NORMS = (
 
 @dataclass(frozen=True)
 class Row:
-    """Costs of one part of a network.
+    """Parameters, multiply-adds and activation memory of one part of a network.
 
     Attributes:
         part: name of the part, such as "stem", "res3", "res3[1] non_local" or "head". A network without stages has the
@@ -53,11 +53,11 @@ class Row:
 
 @dataclass(frozen=True)
 class Summary:
-    """Costs of a network for one clip.
+    """Parameters, multiply-adds and activation memory of a network for one clip.
 
     Attributes:
         clip: size (t h w) of the clip.
-        rows: costs of each part, in the order of the network.
+        rows: counts of each part, in the order of the network.
     """
 
     clip: tuple[int, int, int]
@@ -77,10 +77,10 @@ class Summary:
 
 
 def summarise(network: ActionNet, *, num_frames: int | None = None, side_px: int | None = None) -> Summary:
-    """Count a network's costs for one clip in evaluation.
+    """Count a network's parameters, multiply-adds and activation memory for one clip in evaluation.
 
     Args:
-        network: network to count, left unchanged.
+        network: the network, which is not changed.
         num_frames: frames of the clip; None for `network.clip.num_frames`.
         side_px: height and width of the clip in pixels; None for the training size, `network.clip.crop_px`.
     """
@@ -122,16 +122,16 @@ class _Observed:
 
 @contextmanager
 def _observe(shapes: nn.Module, network: nn.Module) -> Iterator[dict[str, _Observed]]:
-    """Record the size of every layer's output while `shapes` runs in the `with` block.
+    """Record the output size and the norm multiply-adds of every layer while `shapes` runs in the `with` block.
 
     A layer is a module without children.
 
     Args:
         shapes: copy of the network by `shape_copy`, with `nn.Identity` in place of norms and activations.
-        network: the original, which does not run. It only tells the original type of each layer.
+        network: the original network. It does not run, but gives the original type of each layer.
 
     Yields:
-        The records, by the layer's name. They are complete when `shapes` has run.
+        The record of each layer, by its name. The records are complete when `shapes` has run.
     """
     original = dict(network.named_modules())
     seen: dict[str, _Observed] = {}
@@ -191,9 +191,9 @@ def _part(name: str, part_of: dict[str, str]) -> str:
     """Return the part of the network that a parameter or layer belongs to.
 
     Args:
-        name: name of the parameter or layer.
-        part_of: result of `_parts`. If `name` is not one of its keys, the innermost module around `name` that is a
-            key gives the part.
+        name: name of the parameter or layer. If `part_of` has no such key, the innermost enclosing module that is a key
+            is looked up instead.
+        part_of: result of `_parts`.
     """
     while name:
         if name in part_of:

@@ -12,12 +12,12 @@ from farfield.errors import FarfieldError
 
 
 def how_lists_end(option: str) -> str:
-    """Return a sentence for error messages: which words of a command are read as values of a list option."""
+    """Return a sentence for error messages that explains where the values of a list option end."""
     return f"All words after {option} are its values: put files before it."
 
 
 def is_list(kind: Any) -> bool:
-    """Return whether a type annotation is a list, with or without None (`list[str] | None`)."""
+    """Return whether a type annotation is a list, or a list or None (`list[str] | None`)."""
     kinds = [each for each in typing.get_args(kind) or [kind] if each is not type(None)]
     return typing.get_origin(kind) is list or (len(kinds) == 1 and typing.get_origin(kinds[0]) is list)
 
@@ -25,7 +25,7 @@ def is_list(kind: Any) -> bool:
 def join_lists(words: Sequence[str], lists: Mapping[str, bool]) -> list[str]:
     """Join the values of each list option into one JSON list: `--fractions 0.7 0.3` becomes `--fractions [0.7, 0.3]`.
 
-    Values that are JSON lists already are not changed, and neither is null.
+    An option's values are all words after it, up to the next option. JSON lists and null are not changed.
 
     Args:
         words: the command's arguments.
@@ -53,9 +53,16 @@ def join_lists(words: Sequence[str], lists: Mapping[str, bool]) -> list[str]:
 
 
 def join_mappings(words: Sequence[str], mappings: set[str]) -> list[str]:
-    """Convert the value of each mapping option to JSON: for example `path=file,label=action` after `--columns`.
+    """Convert the value of each mapping option to JSON, such as `path=file,label=action` after `--columns`.
 
-    Values that are JSON already are not changed, and neither is null.
+    JSON objects and null keep their value.
+
+    Args:
+        words: the command's arguments.
+        mappings: the options that take a mapping, such as "--columns".
+
+    Raises:
+        FarfieldError: for a value that is neither a JSON object of strings nor `name=value` pairs.
     """
     joined: list[str] = []
     for previous, word in zip(["", *words], words, strict=False):
@@ -82,7 +89,7 @@ def _mapping_as_json(option: str, text: str) -> str:
 
 
 def _read_mapping(text: str) -> dict[str, Any] | None:
-    """Read a JSON object or `name=value` pairs; return None for an invalid JSON object, or pairs with a name twice."""
+    """Read a JSON object or `name=value` pairs. Return None for invalid JSON, or if two pairs have the same name."""
     if text.startswith("{"):
         try:
             return json.loads(text)
@@ -98,7 +105,7 @@ def _is_number(word: str) -> bool:
 
 
 def files_after_dashes(words: Sequence[str]) -> Sequence[str]:
-    """Remove `--`, and put `./` before later file names that start with `-`, so that they are not read as options."""
+    """Remove `--`, and prefix the words after it that start with `-` with `./`, so that they are read as file names."""
     if "--" not in words:
         return words
     end = words.index("--")

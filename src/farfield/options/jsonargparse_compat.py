@@ -1,7 +1,7 @@
 """Use private parts of jsonargparse, and parse its error messages.
 
-`tests/options/test_jsonargparse_compat.py` has a test for each part. When a jsonargparse release changes a part, the
-name of the failing test tells which part. Tested with jsonargparse 4.48 to 4.53; older releases have other messages.
+`tests/options/test_jsonargparse_compat.py` has a test for each part. If a jsonargparse release changes a part, the
+failing test names it. Tested with jsonargparse 4.48 to 4.53; older releases have other messages.
 """
 
 from __future__ import annotations

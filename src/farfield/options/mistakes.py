@@ -1,4 +1,4 @@
-"""Explain errors of the command line's parser, and suggest the option most similar to a misspelt one."""
+"""Explain the errors of the command-line parser, and suggest the option most similar to a misspelt one."""
 
 from __future__ import annotations
 
@@ -23,7 +23,15 @@ from farfield.options.jsonargparse_compat import (
 
 
 def file_hint(message: str, words: Sequence[str]) -> str | None:
-    """Explain how to give a file whose name starts with `-` and was read as an option; None for other mistakes."""
+    """Explain a mix-up of files and options; None for other mistakes.
+
+    The mix-up is a file name that starts with `-` and was read as an option, or an option after `--` that was read as a
+    file.
+
+    Args:
+        message: the parser's error message.
+        words: the command's arguments.
+    """
     if not is_about_words(message):
         return None
     if "--" in words:
@@ -58,7 +66,7 @@ def explain(message: str, options: Sequence[str], required: Sequence[str] = ()) 
 
 
 def _explain_in_group(group: str, message: str) -> str:
-    """Rewrite an error message about an option in a group. It then names the option as "group.option"."""
+    """Rewrite an error message about an option in a group, so that it names the option as "group.option"."""
     if "arser key" in message:
         named = re.sub(r'([Pp]arser key ")', rf"\g<1>{group}.", message)
         return _explain_value(named) or named
@@ -68,14 +76,14 @@ def _explain_in_group(group: str, message: str) -> str:
 def nearest_option(given: str, options: Sequence[str]) -> str:
     """Return a hint that names the option nearest to `given`, for example "model.optimisation.lr" for "lr".
 
-    The last part of a name is what follows its last dot. There are three groups of options:
+    The last part of a name is the text after its last dot. The candidates are the first non-empty group of:
 
-    1. options whose last part is most similar to that of `given`, if the similarity is at least 0.6;
-    2. options whose last part contains that of `given`;
+    1. options whose last part is most similar to the last part of `given`, if that similarity is at least 0.6;
+    2. options whose last part contains the last part of `given`;
     3. options whose whole name has a similarity of at least 0.6 to `given`.
 
-    The nearest option is the one in the first group that is not empty whose whole name is most similar to `given`. If
-    there are at most 30 options, the hint also lists them all.
+    The nearest option is the candidate whose whole name is most similar to `given`. If there are at most 30 options,
+    the hint also lists them all.
     """
 
     def likeness(one: str, other: str) -> float:
@@ -95,7 +103,7 @@ def nearest_option(given: str, options: Sequence[str]) -> str:
 
 
 def _explain_value(text: str) -> str | None:
-    """Explain an error message about a value of the wrong type, in few words; None for other messages."""
+    """Rewrite an error message about a value of the wrong type briefly; return None for other messages."""
     refused = refused_value(text)
     if refused is None:
         return None

@@ -1,4 +1,4 @@
-"""Check a probe's data: suitable options, no video in two sets, and enough readable videos."""
+"""Check a probe's options and data, and warn of videos that are in two sets."""
 
 from __future__ import annotations
 

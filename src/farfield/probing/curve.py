@@ -81,18 +81,20 @@ def learning_curve(
     *,
     seed: int,
 ) -> list[CurvePoint]:
-    """Train and measure heads on 1, 2, 4, ... videos of each class, with several random draws for each number.
+    """Train heads on 1, 2, 4, ... videos of each class, and measure their accuracy or mean average precision.
+
+    Each number of videos is drawn at random several times (`settings.curve_draws`), with one head for each draw.
 
     For each number, the heads of all draws are trained at once. The curve's last point, with all videos, is not part of
-    the result, because its head has been trained already. Features are always standardised by the mean and deviation
-    over all training videos, which needs no labels.
+    the result, because a head has already been trained on all videos. Features are always standardised by the mean and
+    standard deviation over all training videos, which needs no labels.
 
     Args:
-        make: returns a new head with its initial weights.
+        make: function that returns a new head with its initial weights.
         configuration: learning rate and weight decay, the same for all heads.
         training: all training videos.
-        evaluate: returns the accuracy or mean average precision of each head of a grid. Here the heads of a grid differ
-            in the random draw instead of the configuration.
+        evaluate: function that returns the accuracy or mean average precision of each head of a grid. The heads of a
+            grid differ here in the random draw, not in the configuration.
         settings: options of the probe.
         loss: training loss.
         seed: seed of the run.

@@ -101,7 +101,7 @@ class FeatureCache:
         self._waiting, self._waiting_bytes, self._written_at = [], 0, time.monotonic()
 
     def check_space(self, needed_bytes: int) -> None:
-        """Raise `FarfieldError` if the disk has less free space than is needed."""
+        """Raise `FarfieldError` if the cache's disk has less free space than `needed_bytes`."""
         free = shutil.disk_usage(self.folder).free
         if needed_bytes > free:
             raise FarfieldError(

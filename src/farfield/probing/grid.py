@@ -1,8 +1,8 @@
 """Train one head with several configurations (learning rate and weight decay) at once.
 
 The parameters of all configurations are stacked along a first axis k. All configurations begin with the same random
-weights and see the same clips. A batch is therefore read once for all, and an optimiser's step is a few operations on
-the stacks.
+weights and see the same clips. So each batch is read only once, and an optimiser's step is a few operations on the
+stacks.
 
 Linear heads run together, as one matrix product, so that 24 heads cost little more than one head. In each step, heads
 with attention run one after the other, because their large matrix products are no faster when stacked. On the CPU,
@@ -40,7 +40,8 @@ class Grid:
     """Several configurations of one head, which are trained together.
 
     Args:
-        head: the head, with the weights that all configurations begin with. Training does not change them; `take` does.
+        head: the head, with the weights that all configurations begin with. `train` does not change these weights;
+            `take` overwrites them.
         configurations: hyperparameters of each configuration.
         loss: training loss.
 
@@ -138,8 +139,8 @@ class Grid:
             batches: (inputs of the head, targets) of each batch; at least `num_steps` batches.
             num_steps: number of steps.
             own_inputs: whether each configuration has its own batch; inputs and targets are then (k b ...).
-            after_step: called with the number of steps taken. It returns the indices of the configurations to keep in
-                the grid, or None for all.
+            after_step: function called after each step with the number of steps so far. It returns the indices of the
+                configurations to keep in the grid, or None to keep all.
             description: text beside the progress bar.
         """
         self.head.train()

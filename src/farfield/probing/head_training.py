@@ -21,7 +21,7 @@ from farfield.probing.training_set import FeatureSet, training_rows
 
 @dataclass(frozen=True)
 class Measure:
-    """Loss to train heads with, and metrics to compare them by: the same as for training the whole network.
+    """Loss for training heads, and metrics for comparing them, both as in training of the whole network.
 
     Attributes:
         loss: training loss.
@@ -47,7 +47,7 @@ class Measure:
         return (value if self.mode == "max" else -value), -figures[self.loss_figure]
 
     def of(self, grid: Grid, videos: FeatureSet) -> list[dict[str, float]]:
-        """Return the metrics of each configuration of a head on the videos."""
+        """Return the metrics of each configuration in a grid, computed on the videos."""
         probabilities = aggregated(score_videos(grid, videos), grid.head.network[0])
         return [self.figures(each, videos.targets) for each in probabilities]
 
@@ -86,10 +86,10 @@ class HeadTraining:
         self._about: dict[Configuration, dict[str, Any]] = {}
 
     def best(self) -> tuple[ProbeHead, Configuration]:
-        """Train the head; return it with the weights of its best configuration, and this configuration.
+        """Train the head, and return the head with the weights of the best configuration, and that configuration.
 
-        If the best configuration of a search diverges on whole maps, the next best is trained. If all diverge, one that
-        has diverged is returned.
+        If the best configuration of a search diverges on whole maps, the next best is trained. If all of them diverge,
+        a head that has diverged is returned.
         """
         configurations = self.settings.configurations
         steps = self.settings.num_steps(len(self.training))
@@ -105,7 +105,7 @@ class HeadTraining:
         return grid.take(0), best
 
     def rows(self, best: Configuration) -> list[dict[str, Any]]:
-        """Return a row of settings and metrics for each configuration. Its entry "best" is True for `best` only."""
+        """Return a row of settings and metrics for each configuration. The entry "best" is True for `best` only."""
         return [
             self._about[each] | self.figures[each] | {"best": each == best} for each in self.settings.configurations
         ]
@@ -125,8 +125,8 @@ class HeadTraining:
                 configurations during training.
 
         Returns:
-            The grid of the configurations that are left, with their weights, and the indices of these configurations
-            in the grid, from best to worst.
+            The grid, which holds the remaining configurations and their weights, and the indices of these
+            configurations in the grid, from best to worst.
         """
         grid = Grid(self.head, configurations, self.measure.loss)
         ends = rounds(len(configurations), steps) if is_search else {}

@@ -22,9 +22,9 @@ log = logging.getLogger("farfield")
 ATTENTION_HEADS = 16
 """Number of attention heads of the `attentive` head, as in V-JEPA 2's probe."""
 MIN_STD = 0.1
-"""Minimum standard deviation that a channel is divided by, relative to the mean over channels.
+"""Minimum standard deviation that a channel is divided by, relative to the mean standard deviation of all channels.
 
-Otherwise a channel that hardly varies would get a large weight, and fine-tuning from the checkpoint would diverge.
+Without it, a channel that hardly varies would get a large weight, and fine-tuning from the checkpoint would diverge.
 """
 
 
@@ -36,7 +36,7 @@ class ProbeHead(nn.Module):
     standardisation into the classifier, which changes scores by rounding only. Dropout is not applied.
 
     Args:
-        network: network that the head is a part of; the head shares its weights.
+        network: network that the head is a part of. The head and the network share their weights.
         name: kind of head: "linear", "attentive" or "non_local".
         old_blocks: for each pathway, the number of blocks after the last stage that belong to the frozen network.
         vectors: average-pooled features of training clips, for the standardisation.
@@ -108,7 +108,7 @@ def pooled_network(network: ActionNet) -> ActionNet:
 
 
 def check_heads(network: ActionNet, heads: Sequence[HeadName]) -> None:
-    """Raise `FarfieldError` if one of the heads needs feature maps and the network has none."""
+    """Raise `FarfieldError` if the network has no feature maps and one of the heads needs them."""
     if set(heads) != {"linear"} and not network.backbone.has_map:
         raise FarfieldError(
             f"probe.heads is {list(heads)}, but the features of {network.config['backbone']} have no positions in "

@@ -1,4 +1,4 @@
-"""Run a probe: compute features, train heads, choose the best, test it, and save it as a checkpoint."""
+"""Run a probe: compute features, train and test heads, and save the network with the best head as a checkpoint."""
 
 from __future__ import annotations
 
@@ -44,7 +44,13 @@ class _Sets:
 
 @dataclass(frozen=True)
 class _TrainedHead:
-    """A head with the weights of its best configuration, and its rows of `ProbeResult.configurations`."""
+    """A trained head.
+
+    Attributes:
+        head: the head with the weights of its best configuration.
+        result: metrics of this configuration.
+        rows: the head's rows in `ProbeResult.configurations`, one for each configuration.
+    """
 
     head: ProbeHead
     result: HeadResult
@@ -63,21 +69,24 @@ def run_probe(
     forward_context: Callable[[], AbstractContextManager[Any]],
     precision: str,
 ) -> ProbeResult:
-    """Train heads on a network's features, choose the best on the validation videos, and save it as a checkpoint.
+    """Train heads on a network's features, and choose the best head on the validation videos.
+
+    The network is saved with the best head as a checkpoint. Every head is tested if there are test videos.
 
     Args:
-        network: the network; all layers up to the head are frozen.
+        network: network whose features the heads are trained on. Its layers before the head stay frozen.
         data: training and validation videos.
         settings: options of the probe.
         measure: loss and metrics.
-        test_manifest: test videos, from `farfield.probing.checks.check_probe`.
+        test_manifest: test videos, from `farfield.probing.checks.check_probe`; None for no test.
         run_dir: run folder.
         device: device that the network and the heads run on.
         forward_context: function that returns a context manager for each forward pass of the network, such as autocast.
         precision: number format of the network, such as "bf16-mixed", see Lightning's Trainer.
 
     Raises:
-        FarfieldError: for options that do not fit the network, or if files cannot be read or written.
+        FarfieldError: if the network does not support an option, if all heads diverge, or if files cannot be read or
+            written.
         KeyboardInterrupt: if interrupted. Features computed so far are kept.
     """
     base = pooled_network(network)
@@ -155,7 +164,14 @@ def _make_sets(maker: FeatureMaker, data: VideoDataModule, test_manifest: Manife
 def _head_maker(
     network: ActionNet, training: FeatureSet, settings: ProbeSettings, seed: int
 ) -> Callable[[HeadName], ProbeHead]:
-    """Return a function that makes a head with its initial weights, on the features' device."""
+    """Return a function that makes an untrained head of a given kind, on the device of the features.
+
+    Args:
+        network: network to put heads on, from `pooled_network`.
+        training: features of the training videos.
+        settings: options of the probe, including those of the heads.
+        seed: seed of the heads' initial weights.
+    """
     vectors = training.vectors[:, 0].cpu()
     shapes = [list(training.features.get(f"map{place}", [0]).shape[2:]) for place in range(training.num_maps)]
 
@@ -171,7 +187,7 @@ def _head_maker(
 def _train_head(
     head: ProbeHead, sets: _Sets, settings: ProbeSettings, measure: Measure, data: VideoDataModule
 ) -> _TrainedHead:
-    """Train a head with its best configuration on the validation videos, and test it."""
+    """Train a head, choose its best configuration on the validation videos, and test it if there are test videos."""
     training = HeadTraining(head, sets.training, sets.validation, settings, measure, data)
     trained, best = training.best()
     result = HeadResult(trained.name, best, training.figures[best], _test(trained, sets, data))

@@ -15,12 +15,12 @@ from farfield.probing.options import Configuration, HeadName
 
 @dataclass(frozen=True)
 class HeadResult:
-    """The best configuration of one head, chosen on the validation videos.
+    """Result of one head, with its best configuration, which was chosen on the validation videos.
 
     Attributes:
         name: kind of head: "linear", "attentive" or "non_local".
-        configuration: learning rate and weight decay.
-        figures: metrics of the head on the validation videos, with the same names as in `farfield fit`.
+        configuration: best learning rate and weight decay.
+        figures: validation metrics of the head, by name. The names are those that `farfield fit` uses.
         test: result of the head on the test videos; None without test videos.
     """
 
@@ -38,9 +38,10 @@ class ProbeResult:
         checkpoint: file with the frozen network and the best head.
         head: kind of the best head.
         heads: result of each head, by the head's name.
-        configurations: a row for each configuration: head, lr, weight_decay, steps (number of training steps),
-            coarse_maps (whether it was only trained and measured on coarse maps, in a search), train/loss, the
-            validation metrics, and best (whether it is the best of its head).
+        configurations: a row for each configuration of each head: head, lr, weight_decay, steps (number of training
+            steps), coarse_maps (True if the configuration was trained and measured only in a search, on coarse feature
+            maps, see `FeatureSet.coarse`), train/loss, the validation metrics, and best (whether it is the best
+            configuration of its head).
         monitor: name of the validation metric by which the best head was chosen.
         curve: accuracy against training videos per class, for the best head and configuration; empty if not measured.
         curve_on: "test" or "validation": the videos on which the curve is measured.
@@ -87,7 +88,7 @@ class ProbeResult:
 
 
 def headline(test: EvaluationResult) -> tuple[str, Estimate]:
-    """Return the name of a test's main metric, and its value with a confidence interval."""
+    """Return the name of the main metric in a test result, and the metric's value with its confidence interval."""
     if test.task == "multilabel":
         return "mean average precision", test.multilabel_metrics().mean_average_precision
     if test.task == "multi_head":

@@ -1,4 +1,4 @@
-"""Score the views of validation or test videos by all configurations of a head, or by one head."""
+"""Score the views of validation or test videos with a single head, or with all configurations of a head at once."""
 
 from __future__ import annotations
 
@@ -23,15 +23,20 @@ VIEWS_AT_ONCE = 64
 
 
 def score_videos(grid: Grid, videos: FeatureSet) -> Float[Tensor, "k n views classes"]:
-    """Compute class probabilities of every view of the videos, by each of the k configurations of the head in `grid`.
+    """Compute class probabilities of every view with each of the k configurations of a head.
 
-    The result is on the CPU.
+    Args:
+        grid: the head and its k configurations.
+        videos: features of the n videos.
+
+    Returns:
+        Class probabilities, on the CPU.
     """
     return _score(grid.head.eval(), grid.scores, videos)
 
 
 def score_head(head: ProbeHead, videos: FeatureSet) -> Float[Tensor, "n views classes"]:
-    """Compute class probabilities of every view of the videos, by one head. The result is on the CPU."""
+    """Compute class probabilities of every view of the videos with a single head. The result is on the CPU."""
     return _score(head.eval(), lambda inputs: head(*inputs)[None], videos)[0]
 
 
@@ -50,20 +55,20 @@ def _score(
 
 
 def aggregated(probabilities: Float[Tensor, "k n views classes"], network: ActionNet) -> Float[Tensor, "k n classes"]:
-    """Aggregate probabilities over views by the method in the network's clip settings (mean or max)."""
+    """Aggregate class probabilities over views. The network's clip settings say how: by their mean or their maximum."""
     return aggregate_views(probabilities, method=network.clip.views_aggregation)
 
 
 def as_scores(
     probabilities: Float[Tensor, "n views classes"], videos: FeatureSet, manifest: Manifest, network: ActionNet
 ) -> Scores:
-    """Convert the class probabilities of test views to the `Scores` of a test.
+    """Build the `Scores` of a test from the class probabilities of the views.
 
     Args:
         probabilities: class probabilities of each view of each video.
-        videos: the scored videos.
+        videos: the scored videos, with their targets.
         manifest: manifest that these videos are from.
-        network: network with the labels and the task.
+        network: the probed network; its labels, its task and its aggregation of views are used.
     """
     return video_scores(
         manifest,

@@ -1,4 +1,4 @@
-"""Features and targets of training and test videos, and the order in which heads see them."""
+"""Features and targets of training, validation and test videos, and random batches of training views."""
 
 from __future__ import annotations
 
@@ -23,12 +23,13 @@ class FeatureSet:
     """Cached features of videos, with their targets.
 
     Attributes:
-        features: features of each video: one row for each training view, or a single row with all test views.
+        features: cached features. A training video has a row for each of its views; a validation or test video has a
+            single row with all its views.
         targets: target of each row (see `Batch.labels`), on the CPU. A mirrored view has the class that
             `data.flip_labels` gives.
         video_targets: target of each video according to its manifest, on the CPU.
-        rows_per_video: number of rows of each video; 1 for test views.
-        manifest_rows: row of each video in its manifest.
+        rows_per_video: number of rows in `features` for each video; 1 for validation and test videos.
+        manifest_rows: index of each video's row in its manifest.
         num_maps: number of cached feature maps of a view, one for each pathway of the network; 0 if only pooled vectors
             are cached.
         device: device that heads run on.
@@ -50,7 +51,7 @@ class FeatureSet:
 
     @cached_property
     def vectors(self) -> Tensor:
-        """Pooled vectors of all views: (rows views c), with the rows of `features`."""
+        """Pooled feature vectors of all views: (rows views c), one row for each row of `features`."""
         return self.features.get(VECTORS, range(len(self.features))).to(self.device)
 
     def inputs(self, rows: Int[np.ndarray, " b"], *, maps: bool) -> tuple[Tensor, ...]:
@@ -78,7 +79,7 @@ class FeatureSet:
 def _coarse_map(features: Float[Tensor, "b views c t h w"]) -> Tensor:
     """Average-pool maps to half of t, h and w, rounded up.
 
-    A length of 2 is not halved, because a non-local block pools its keys.
+    A length of 2 stays 2, because a non-local block may max-pool its keys over pairs of positions.
     """
     t, h, w = (max(-(-length // 2), min(length, 2)) for length in features.shape[-3:])
     return F.adaptive_avg_pool3d(features.flatten(0, 1), (t, h, w)).unflatten(0, features.shape[:2])
@@ -93,19 +94,19 @@ def training_rows(
     draw: int = 0,
     classes: Sequence[int] | None = None,
 ) -> Iterator[Int[np.ndarray, " b"]]:
-    """Choose random training views: yield batches of their row indices in a `FeatureSet`, without end.
+    """Yield endless batches of random training views, as row indices of a `FeatureSet`.
 
-    An epoch has as many rows as there are videos. Each row is a random view of its video. The views of a video are
-    consecutive rows.
+    An epoch has one row for each video: a random one of its views. The views of a video are consecutive rows of the
+    `FeatureSet`.
 
     Args:
         videos: indices of the videos to train on.
         batch_size: rows in a batch; a batch may begin in one epoch and end in the next.
         rows_per_video: number of views of each video.
         seed: seed of the run.
-        draw: second seed, for several trainings in a run; each value gives another order.
-        classes: class of each of `videos`. All classes are then drawn equally often, so an epoch may repeat a video
-            or leave it out. None: an epoch has each video once.
+        draw: second seed. It gives each of several trainings in a run a different order of views.
+        classes: class of each of `videos`, to choose all classes equally often. An epoch may then repeat some videos
+            and omit others. None to use each video once in an epoch.
     """
     waiting = np.empty(0, dtype=np.int64)
     epoch = 0

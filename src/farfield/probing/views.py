@@ -1,4 +1,4 @@
-"""Augmented clips of training videos, whose features a probe caches, and the keys of cached features."""
+"""Augmented clips of a probe's training videos, and the keys of its cached features."""
 
 from __future__ import annotations
 
@@ -26,13 +26,14 @@ from farfield.video.decoder_names import Decoder
 class AugmentedViews(Dataset[Batch]):
     """Augmented clips of training videos. Sample i is view `i % num_views` of row `i // num_views` of the manifest.
 
-    The random numbers of a view are a function of (seed, number of the view, file name, segment). They do not depend on
-    the other rows of the manifest. A video that cannot be read is left out, and listed in `Batch.failures`.
+    The dataset is indexed with a list of samples, and returns them as a `Batch`. The random numbers of a view are a
+    function of (seed, index of the view, file name, segment). They do not depend on the other rows of the manifest. A
+    video that cannot be read has no clip in the batch; it is listed in `Batch.failures`.
 
     Args:
         manifest: training videos.
         spec: the network's clip settings.
-        augmentation: random variation of the clips. MixUp and CutMix must be off in it.
+        augmentation: random variation of the clips, without MixUp and CutMix.
         keep_direction: for each row of the manifest, True if its clips must not be mirrored.
         num_views: number of views of each video.
         seed: seed of the run.
@@ -88,7 +89,7 @@ class AugmentedViews(Dataset[Batch]):
 
 
 class Batches(Sampler[list[int]]):
-    """Sampler that yields the given samples in batches of at most `size`, in their order."""
+    """Sampler that cuts the sequence `samples` into batches of at most `size`, without changing the order."""
 
     def __init__(self, samples: Sequence[int], size: int) -> None:
         self.samples, self.size = samples, size
@@ -104,13 +105,13 @@ class Batches(Sampler[list[int]]):
 def video_key(manifest: Manifest, row: int, *more: int) -> str:
     """Return the key under which the features of a video or segment are cached.
 
-    The key is a hash of the file's path, size and modification time, of the segment and the frame rate that the
-    manifest gives, and of `more`.
+    The key is a hash of `more`; of the path, size and modification time of the file; and of the start, end and frame
+    rate in the manifest.
 
     Args:
         manifest: manifest with the video.
-        row: row of the video in the manifest.
-        more: numbers that tell different features of the same video apart, such as the number of the view.
+        row: index of the video's row in the manifest.
+        more: numbers that distinguish several features of the same video, such as the index of a view.
     """
     path, record = manifest.path(row), manifest[row]
     about = [str(path.absolute()), _version(path), record.start_seconds, record.end_seconds, record.fps, *more]

@@ -23,8 +23,8 @@ def explanation_html(
         content: content of explanation.json.
         pictures: content of each PNG, by file name.
         videos: content of each MP4, by file name.
-        captions: caption of each picture part_BLOCK.png, by file name. Such a picture shows gates, channel attention or
-            object regions of one inserted block.
+        captions: captions of the pictures part_BLOCK.png, by file name. Each of these pictures shows the gates, the
+            channel attention or the object regions of one inserted block.
     """
     sources = {name: png_uri(png) for name, png in pictures.items()}
     clips = [(name, (mp4_uri(mp4), name.removesuffix(".mp4").replace("_", " ", 1))) for name, mp4 in videos.items()]
@@ -45,7 +45,10 @@ def explanation_html(
 
 
 def ranking_table(ranking: Sequence[Mapping[str, Any]]) -> Table:
-    """Tabulate classes and probabilities and, for a multilabel network, thresholds and whether each is reached."""
+    """Tabulate each class with its probability.
+
+    For a multilabel network, the table also has each class's threshold, and whether the probability reaches it.
+    """
     columns = ["class", "probability"]
     rows = [[each["label"], percent(each["probability"])] for each in ranking]
     if any("threshold" in each for each in ranking):
@@ -59,8 +62,8 @@ def spread_rows(content: Mapping[str, Any]) -> list[list[str]]:
     """Tabulate how far attention reaches in each block, from the content of explanation.json.
 
     Returns:
-        Three rows for each block, with the columns `SPREAD_COLUMNS`: for the explained position, for the mean over all
-        positions, and, as a comparison, for attention with equal weights.
+        Rows with the columns `SPREAD_COLUMNS`. Each block has three rows: the attention of the explained position, the
+        mean over all positions, and, as a comparison, attention with equal weights.
     """
     rows = []
     for block in content["blocks"]:

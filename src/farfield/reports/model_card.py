@@ -1,6 +1,6 @@
-"""Model card of a published folder: the network, its use, its accuracy, and the command that measured the accuracy.
+"""Model card of a published folder: the network, how to use it, its accuracy, and the command that measured it.
 
-The card states only what the checkpoint and its test report contain. The card names no licence.
+The card states only what the checkpoint and its test report contain. It does not name a licence.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ def model_card(
     Args:
         network: network to publish.
         name: name of the published folder.
-        data: the checkpoint's description of the training data: {"train": {"manifest": ..., "hash": ..., ...}}; None
-            for a card without training data.
+        data: description of the training data, as stored in the checkpoint: {"train": {"manifest": ..., "hash": ...,
+            ...}}; None for a card that does not describe the training data.
         report: content of the test's report.json; None for a card without accuracy.
     """
     clip = network.clip
@@ -79,7 +79,10 @@ def _training_data(data: dict[str, Any] | None) -> dict[str, Any] | None:
 
 
 def _model_index(name: str, report: dict[str, Any] | None) -> list[dict[str, Any]] | None:
-    """Build the front matter's model-index; None without a test report, or if only some of the classes were scored."""
+    """Build the entry model-index of the front matter, which lists the test's metrics for model hubs.
+
+    Return None if there is no test report, or if the test scored only some of the classes.
+    """
     if report is None or "scored_among" in report:  # among some of the classes, accuracy is higher
         return None
     metrics = [
@@ -96,14 +99,17 @@ def _model_index(name: str, report: dict[str, Any] | None) -> list[dict[str, Any
 
 
 def _metric_type(key: str) -> str:
-    """Return the name that model hubs use for the type of a metric."""
+    """Return the type that model hubs give to a metric, such as "accuracy", for its key in report.json."""
     if key.endswith("average_precision"):
         return key if key == "mean_average_precision" else "average_precision"
     return "accuracy"
 
 
 def _chosen_thresholds(network: ActionNet) -> list[tuple[str, float | None]]:
-    """Return (class, threshold) pairs; an empty list unless the network is multilabel and thresholds were chosen."""
+    """Return (class, threshold) pairs of a multilabel network.
+
+    The list is empty for other networks, and if no thresholds were chosen.
+    """
     point = network.operating_point
     if network.task != "multilabel" or point is None:
         return []
@@ -123,8 +129,8 @@ def _test_settings(report: dict[str, Any], clip: ClipSpec) -> dict[str, Any]:
 def _test_command(report: dict[str, Any], clip: ClipSpec) -> str:
     """Rebuild the command of a test from its report, on one line.
 
-    Most options are left out if they have their default value. The default of --views_aggregation is the method in
-    `clip`, the network's clip settings.
+    --num_clips and --num_crops are always included. Other options are included only if they differ from their
+    defaults; the default of --views_aggregation is the method in `clip`, the network's clip settings.
     """
     words = ["farfield", "test", "--checkpoint", report.get("checkpoint"), "--data.manifest", report.get("manifest")]
     words += ["--data.root", report["root"]] if "root" in report else []

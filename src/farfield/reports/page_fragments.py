@@ -15,7 +15,10 @@ COLOURS = ("#0072b2", "#d55e00", "#009e73", "#a0508c", "#8a6d00", "#3f7fb5", "#7
 OTHER_COLOUR = "#6b7280"
 MAX_TICKS = 8
 LANE_REM, BAR_REM, MIN_LANE_REM = 1.6, 20, 0.4
-"""Heights in rem (CSS): usual height of a lane of segments, maximum of all lanes together, minimum of a lane."""
+"""Heights in the CSS unit rem: usual height of a lane, maximum height of all lanes together, minimum height of a lane.
+
+A lane is a row of segments in the timeline.
+"""
 
 
 def timeline_html(segments: Sequence[dict[str, Any]], duration: float) -> str:
@@ -28,7 +31,7 @@ def timeline_html(segments: Sequence[dict[str, Any]], duration: float) -> str:
         duration: length of the video in seconds.
 
     Returns:
-        HTML. Each button's `data-seconds` is the start of its segment, for the script that moves the player there.
+        HTML. Each button's `data-seconds` is the start of its segment. A script on the page moves the player there.
     """
     length = max([duration, 1e-3, *(each["end_seconds"] for each in segments)])
     seconds: dict[str, float] = defaultdict(float)

@@ -15,16 +15,16 @@ from farfield.untrusted_json import parse_json
 log = logging.getLogger("farfield")
 
 METRICS = {"top1": "top-1", "top5": "top-5", "mean_class_accuracy": "mean class accuracy"}
-"""Metrics in report.json of a single-label network, and the names that reports show for them."""
+"""Metrics of a single-label network: from the key in report.json to the name that reports show."""
 MULTILABEL_METRICS = {
     "mean_average_precision": "mAP",
     "micro_average_precision": "micro average precision",
     "sample_average_precision": "sample-wise mAP",
     "exact_match": "videos with exactly the right classes",
 }
-"""Metrics and their names for a multilabel network. Values and interval bounds may be None (undefined)."""
+"""Metrics of a multilabel network, as in `METRICS`. Their values and interval bounds may be None (undefined)."""
 MULTI_HEAD_METRICS = {"top1": "top-1 of all heads together", "top5": "top-5 of all heads together"}
-"""Metrics and their names for a multi_head network."""
+"""Metrics of a multi_head network, as in `METRICS`."""
 
 
 def metrics_of(report: Mapping[str, Any]) -> dict[str, str]:

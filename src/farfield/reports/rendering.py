@@ -65,10 +65,11 @@ def percent(share: float, digits: int = 2) -> str:
 
 
 def estimate(found: Mapping[str, float | None]) -> str:
-    """Format a value and its interval as percentages, such as "74.0% (72.1 to 75.8)"; "-" if there is no value.
+    """Format a metric with its confidence interval, such as "74.0% (72.1 to 75.8)"; "-" if it is undefined.
 
     Args:
-        found: dict with "value", "low" and "high" as fractions; each is None if undefined.
+        found: dict with the metric's "value", and the bounds of the interval, "low" and "high". All three are
+            fractions, or None if undefined.
     """
     value, low, high = (found[name] for name in ("value", "low", "high"))
     if value is None:

@@ -44,6 +44,6 @@ def render_multi_head_report(report: Mapping[str, Any]) -> str:
 
 
 def _about(report: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the entries that describe the test: all entries that precede "videos" and are not None."""
+    """Return the entries of report.json that describe the test: those before "videos", except entries that are None."""
     names = list(report)
     return {name: report[name] for name in names[: names.index("videos")] if report[name] is not None}

@@ -14,8 +14,8 @@ def render_timeline_report(report: Mapping[str, Any], shown_names: Mapping[str, 
     Args:
         report: content of report.json.
         shown_names: name that the tables show for each label.
-        shown_videos: number of videos to show, those with the worst results. They are in the table of videos, and in
-            the picture timelines.png that report.md embeds.
+        shown_videos: number of videos to show. The videos with the worst results are shown, in the table of videos and
+            in the picture timelines.png that report.md embeds.
     """
     names = list(report)
     return render(
@@ -33,7 +33,8 @@ def render_timeline_report(report: Mapping[str, Any], shown_names: Mapping[str, 
 def headline(report: Mapping[str, Any]) -> dict[str, Mapping[str, float | None]]:
     """Return the main metrics by display name.
 
-    Each metric is a dict with "value", and the interval's "low" and "high", as fractions, which are None if undefined.
+    Each metric is a dict with its "value", and the bounds of its confidence interval, "low" and "high". All three are
+    fractions, or None if undefined.
     """
     detection, segments, frames = report["average_precision"], report["segments"], report["frames"]
     at = _by_tiou(report)
@@ -61,10 +62,11 @@ def alarm_lines(report: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _by_tiou(report: Mapping[str, Any]) -> dict[float, Mapping[str, float | None]]:
-    """Return the mAP at each tIoU threshold that ActivityNet's or THUMOS14's metric uses, by threshold, ascending.
+    """Return the mAP at each tIoU threshold that the metrics of ActivityNet and THUMOS14 use.
 
-    Each mAP is a dict with "value", and the interval's "low" and "high", as fractions, which are None if undefined. The
-    dict also has the threshold as "tiou".
+    The keys of the returned dict are the thresholds, ascending. Each mAP is a dict with its "value", the bounds of its
+    confidence interval, "low" and "high", and the threshold, "tiou". The value and the bounds are fractions, or None if
+    undefined.
     """
     found = [each for protocol in report["average_precision"].values() for each in protocol["at_tiou"]]
     return {each["tiou"]: each for each in sorted(found, key=lambda each: each["tiou"])}

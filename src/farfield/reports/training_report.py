@@ -20,15 +20,15 @@ class TrainingReport:
 
     Attributes:
         title: name of the run.
-        epoch: last epoch, counted from 1.
+        epoch: number of the last finished epoch, counted from 1.
         step: optimiser steps so far.
         validation: validation metrics with their confidence intervals.
         curves: plots of metrics over the run so far, by description.
         classes: accuracy of each class; for a multilabel task, its average precision.
-        most_confused: most often confused pairs of classes. None for a multilabel task, and if the confusion matrix
-            itself shows the names of the classes, since there are few.
-        plots: validation plots, by heading: confusion matrix and reliability diagram; for a multilabel task,
-            precision-recall curves, ROC curves and reliability diagram.
+        most_confused: most often confused pairs of classes. None for a multilabel task, and for so few classes that the
+            plot of the confusion matrix shows all their names.
+        plots: validation plots, by heading: the confusion matrix and the reliability diagram. For a multilabel task,
+            precision-recall curves and ROC curves replace the confusion matrix.
         most_confidently_wrong: clips with the most confident wrong predictions.
         predicted_clips: clips with their predictions. The clips are the same after each epoch.
         attention: attention maps of `predicted_clips`.

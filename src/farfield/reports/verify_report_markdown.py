@@ -22,7 +22,7 @@ SECTIONS = {
     "classes_without_videos": "Classes without videos",
     "decord_differs_on": "decord and PyAV give different frames",
 }
-"""Lists in report.json, in the order in which report.md shows them, and their headings."""
+"""Sections of report.md, in order: from the key of a list in report.json to the heading of its section."""
 
 
 def render_verify_report(report: Mapping[str, Any], *, reasons: Mapping[str, int], left_out: str) -> str:
@@ -30,7 +30,8 @@ def render_verify_report(report: Mapping[str, Any], *, reasons: Mapping[str, int
 
     Args:
         report: content of report.json.
-        reasons: number of undecodable videos for each reason; the report shows these numbers instead of the paths.
+        reasons: number of undecodable videos for each reason. report.md shows these numbers instead of the paths of the
+            videos.
         left_out: summary of the files that were skipped when folders were scanned; "" for none.
     """
     return render(

@@ -15,9 +15,9 @@ from farfield.layers.dense_conv import axis_padding, dense_weight, pays_off
 
 
 def make_stem_dense(model: Any) -> None:
-    """Replace convolutions in an OpenVINO graph by space-to-depth convolutions where these are faster, in place.
+    """Replace the convolutions of an OpenVINO graph that are faster as space-to-depth convolutions. Change it in place.
 
-    Only 3D convolutions with at most 4 input channels and a spatial stride above 1 are replaced.
+    These are 3D convolutions with at most 4 input channels and a spatial stride above 1.
     """
     from openvino.utils import replace_node
 
@@ -63,11 +63,13 @@ def _dense(node: Any) -> Any:
 
 
 def _frames_from(clips: Any, first: int, kernel: int, stride: int) -> Any:
-    """Return the input frames with which a convolution multiplies one time step of its kernel: one per output frame.
+    """Return the input frames that a convolution multiplies by one time step of its kernel.
+
+    There is one input frame for each output frame.
 
     Args:
         clips: padded input of the convolution (b c t h w).
-        first: index of the time step in the kernel, which is also the index of the first of these frames.
+        first: index of the time step in the kernel. The first returned frame has the same index in the clip.
         kernel: number of time steps of the kernel.
         stride: temporal stride of the convolution.
     """

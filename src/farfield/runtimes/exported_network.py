@@ -124,7 +124,8 @@ def load_exported(path: str | Path, *, num_threads: int | None = None, precision
 
     Args:
         path: .onnx, .xml (with its .bin beside it) or .pt2 file.
-        num_threads: number of threads; None for PyTorch's number of threads, which .pt2 files always use.
+        num_threads: number of threads; None for PyTorch's number of threads. Ignored for .pt2 files, which always use
+            PyTorch's number.
         precision: precision of the computation: "float32", or "bfloat16" for .xml.
 
     Raises:
@@ -231,6 +232,9 @@ LOADERS: dict[str, Callable[[Path, int, str], tuple[str | None, Callable[[], Run
     ".xml": _openvino,
     ".pt2": _pt2,
 }
-"""For each suffix, the function that reads a file. It returns the metadata, and a function that prepares the graph."""
+"""For each suffix, the function that reads a file, given (path, number of threads, precision).
+
+It returns the metadata as JSON (None if there is none), and a function that prepares the graph and returns its `Run`.
+"""
 PRECISIONS = {".onnx": ("float32",), ".xml": ("float32", "bfloat16"), ".pt2": ("float32",)}
 """For each suffix, the precisions that its runtime supports."""

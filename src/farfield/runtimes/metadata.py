@@ -24,11 +24,12 @@ class ExportMetadata:
 
     Attributes:
         labels: class names, in the order of the scores.
-        clip: sampling, size and normalisation of the input, whose height and width are `clip.test_side_px`.
+        clip: sampling, size and normalisation of the input. The input is `clip.test_side_px` pixels high and wide.
         model: `NetworkOptions` of the exported network, as a dict.
         takes_frames: whether the input is uint8 RGB frames (b t h w c) instead of normalised clips (b 3 t h w).
         any_batch: whether the graph accepts any batch size; otherwise only 1.
-        any_length: whether the graph accepts other numbers of frames; otherwise only `clip.num_frames`.
+        any_length: whether the graph accepts every number of frames that the network accepts; otherwise only
+            `clip.num_frames`.
         int8: whether weights and activations are quantised to 8 bits.
         opset: ONNX opset of .onnx files and of .xml files, which are converted from ONNX; None for .pt2 files.
         farfield: version of farfield that wrote the file.

@@ -24,7 +24,8 @@ class _Stack(ctypes.Structure):
 def keep_signal_stack() -> Iterator[None]:
     """Restore the thread's signal stack after the `with` block, in which OpenVINO loads a plugin.
 
-    Otherwise the next plugin that is loaded would save this plugin's stack, and restore it after it has been freed.
+    Otherwise the next plugin that is loaded would save this plugin's stack, and later restore a stack that has already
+    been freed.
     """
     if sys.platform != "linux":  # on other systems the plugin does not change it
         yield

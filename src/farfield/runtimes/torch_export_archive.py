@@ -1,7 +1,7 @@
 """Write graphs as torch.export archives (.pt2), and read such archives without executing code from them.
 
-`torch.export.load` unpickles entries that an archive marks as pickles, executes its guards, and evaluates its size
-formulas as Python. So an archive is only read if it contains nothing but what `write_pt2` writes: tensors as plain
+`torch.export.load` unpickles entries that an archive marks as pickles, executes the archive's guards, and evaluates its
+size formulas as Python. So an archive is only read if it contains nothing but what `write_pt2` writes: tensors as plain
 bytes, and a graph as JSON. The graph's operators may only compute with numbers, its formulas must be arithmetic, and it
 must have no guards. Everything else is refused before PyTorch reads it. PyTorch then reads a new archive of the checked
 members, since PyTorch's zip reader and Python's could find different members in the same file.
@@ -171,7 +171,7 @@ def _strings(value: Any, key: str = "") -> Iterator[tuple[str, str]]:
 
 
 def _check_string(key: str, value: str, path: Path) -> None:
-    """Check one string of a graph's JSON. Its key tells whether it is an operator, a formula or a structure.
+    """Check one string of a graph's JSON. The key says whether the string is an operator, a formula or a structure.
 
     A structure is JSON that describes how inputs or outputs are nested in containers, such as tuples. Strings with
     other keys are not checked.

@@ -13,7 +13,7 @@ from farfield.task import Task, class_probabilities
 def view_probabilities(
     logits: Float[Tensor, "bv classes"], num_videos: int, task: Task
 ) -> Float[Tensor, "b views classes"]:
-    """Turn the logits of views into class probabilities, grouped by video.
+    """Convert the logits of views to class probabilities, grouped by video.
 
     Args:
         logits: one row per view; the views of each video are consecutive rows.

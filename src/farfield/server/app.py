@@ -93,7 +93,9 @@ def _listen(host: str, port: int) -> socket.socket:
 
 
 def own_host_names(host: str, address: str) -> frozenset[str] | None:
-    """Return the host names that reach a server on the loopback interface; None for a server on another interface.
+    """Return the host names that reach a server on the loopback interface.
+
+    Return None, which stands for any name, for a server on another interface.
 
     Args:
         host: host name or address as the user gave it.

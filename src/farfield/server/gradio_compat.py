@@ -38,8 +38,8 @@ TRIM_BUTTON = 'button[aria-label="Trim video to selection"]'
 HIDDEN_STATUS = '[data-testid="status-tracker"].hide'
 """CSS selector of a component's status overlay while it is hidden. Gradio only makes the overlay transparent.
 
-The overlay holds a button "Clear" if a browser reports, after the server's answer, that it cannot play a video. The
-button is invisible and lies below the player's own "Clear", but keyboard and screen readers reach it.
+If a browser reports, after the server's answer, that it cannot play a video, the overlay has a button "Clear". This
+button is invisible and lies behind the video player's own button "Clear", but keyboards and screen readers reach it.
 """
 
 
@@ -62,7 +62,7 @@ def enable_upload_check(page: Any) -> None:
     """Make Gradio check that the files in a client's events were uploaded to Gradio.
 
     Gradio skips this check until `launch()` has set `has_launched`. An app that is mounted with `mount_gradio_app` is
-    never launched, so Gradio would never check, whatever `allowed_paths` and `blocked_paths` say. `middleware` checks
+    never launched, so Gradio would never check, even if `allowed_paths` or `blocked_paths` is set. `middleware` checks
     the same paths before Gradio does.
 
     Args:

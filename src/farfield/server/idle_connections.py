@@ -1,7 +1,7 @@
 """Timeout for connections that send no request, and a limit on their number.
 
 uvicorn waits for the headers of a request without a time limit, and counts idle connections towards
-`limit_concurrency`. Without the limits of this file, a few hundred clients that send nothing would block all others.
+`limit_concurrency`. Without the limits in this file, a few hundred clients that send nothing would block all others.
 """
 
 from __future__ import annotations

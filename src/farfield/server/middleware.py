@@ -37,7 +37,8 @@ class RequestFilter:
 
     Args:
         app: the application to protect.
-        folder: the server's private folder. Events that a client sends to Gradio may only name files in it.
+        folder: the server's private folder. Events that a client sends to Gradio may name only files in this folder,
+            and of these only files that the page may show.
         limits: limits on sizes and times.
         hosts: host names that the server answers to; None for any. They must be given for a server on the loopback
             interface: another name in the Host header is a sign of DNS rebinding, an attack in which a foreign web page
@@ -131,9 +132,12 @@ class RequestFilter:
         return scheme in ("http", "https") and (place == host or host_name(place) in self._names)
 
     def _reserve_space(self, body: LimitedBody, headers: Headers) -> None:
-        """Reserve disk space for an upload's announced size, or raise `Refused` if too little space is free.
+        """Reserve disk space for an upload.
 
-        The announced sizes of all uploads in progress count as used space.
+        The bytes that uploads in progress have reserved, but not yet sent, count as used space.
+
+        Raises:
+            Refused: if too little space is free, or if too many uploads are in progress.
         """
         uploads = [each for each in self._uploads if not each.ended]
         if len(uploads) >= MAX_UPLOADS:
@@ -147,7 +151,7 @@ class RequestFilter:
         self._uploads.add(body)
 
     def _checked_event(self, body: bytes) -> bytes:
-        """Return a Gradio event's body; raise `Refused` if the event names a file outside of the private folder."""
+        """Return the body of a Gradio event; raise `Refused` if the event names a file that the page may not show."""
         try:
             paths = list(gradio_compat.file_paths(parse_json(body)))
         except JsonError as error:

@@ -22,7 +22,7 @@ from filelock import FileLock, Timeout
 
 _PREFIX, _LOCK = "farfield-serve-", "lock"
 _YOUNG_SECONDS = 10.0
-"""Age in seconds. A younger lock file may belong to a server that is about to acquire the lock."""
+"""Lock files younger than this are left alone: their server may be about to acquire the lock."""
 
 
 class PrivateFolder:
@@ -55,7 +55,7 @@ class PrivateFolder:
             path.unlink(missing_ok=True)
 
     def new_kept_folder(self) -> Path:
-        """Create a folder for the files of one video that the page shows, such as its frames."""
+        """Create a folder for the files that the page keeps of one video, such as its frames."""
         path = self._kept / secrets.token_hex(16)
         path.mkdir()
         return path
@@ -73,7 +73,10 @@ class PrivateFolder:
                     os.utime(path)
 
     def shows(self, path: str) -> bool:
-        """Return whether the page may show the file at a path, after links and `..` are resolved."""
+        """Return whether the page may show the file at a path, after links and `..` are resolved.
+
+        The page may show all files in this folder, except the lock and the uploads of the HTTP API.
+        """
         try:
             resolved = Path(path).resolve()
         except (OSError, ValueError):  # a loop of links; a null byte

@@ -25,7 +25,7 @@ def open_upload(path: Path, name: str, settings: ServerSettings, spec: ClipSpec)
         path: the uploaded file.
         name: display name of the file, for messages.
         settings: decoder, and limits on frame size, frame count and duration.
-        spec: the network's clip settings, of which only deinterlacing and tone mapping are used.
+        spec: the network's clip settings. Only deinterlacing and tone mapping are used.
 
     Raises:
         Refused: for a video that exceeds a limit.

@@ -15,7 +15,7 @@ from farfield.server.display_names import display_name
 from farfield.server.refusals import Refused
 
 MAX_PARTS = 100
-"""Maximum number of parts in a form. The server's main process parses them, so that many would slow all requests."""
+"""Maximum number of parts in a form. The server's main process parses forms, so more parts would slow all requests."""
 
 
 async def save_upload(request: Request, target: Path) -> str:
@@ -77,7 +77,7 @@ async def _save_first_file(body: AsyncIterator[bytes], boundary: bytes, file: Bi
 
 
 class _FormParts:
-    """Callbacks of the form parser, which write the first file of the form to `file`.
+    """Callbacks for the form parser. They write the first file of the form to `file`.
 
     Attributes:
         name: name of the first file, safe to display; None until a part with a file name is found.

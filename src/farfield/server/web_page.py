@@ -126,7 +126,8 @@ def _attention_note(attends: bool) -> str:
 class _Handlers:
     """Event handlers of the page.
 
-    The page's state holds the folder of the video's frames, the times of the frames, and the text of `_headline`.
+    The argument `state` describes the video on the page: the folder of its frames, the times of the frames, and its
+    labels as text, from `_headline`. It is None if the page has no video.
     """
 
     def __init__(self, workers: WorkerPool, folder: PrivateFolder, attends: bool) -> None:
@@ -176,7 +177,7 @@ class _Handlers:
             return [None, note_html(str(refused), failed=True)]
 
     async def attend_to_click(self, state: dict[str, Any] | None, frame: float, event: gr.SelectData) -> list[Any]:
-        """Show the attention map of the point that the user clicked."""
+        """Show the attention maps, one for each block, for the point that the user clicked."""
         try:
             sides = _picture_size(_require_video(state))
         except Refused as refused:
@@ -195,9 +196,9 @@ class _Handlers:
         return await self._attend(state, frame, (y, x))
 
     async def attend_to_any(self, state: dict[str, Any] | None, frame: float) -> list[Any]:
-        """Show each block's attention map of a point in the selected frame that is chosen automatically.
+        """Show the attention map of each block for an automatically chosen point in the selected frame.
 
-        The point may differ between blocks: it is the one whose attention in the block has the lowest entropy.
+        For each block, the point with the lowest entropy of attention is chosen, so the points may differ.
         """
         return await self._attend(state, frame, None)
 
@@ -220,7 +221,10 @@ class _Handlers:
 
 
 def _headline(found: dict[str, Any]) -> str:
-    """Return a prediction's most probable label as text; for a multilabel network, the first three above threshold."""
+    """Return the predicted labels as text.
+
+    This is the most probable label or, for a multilabel network, the first three labels that reach their thresholds.
+    """
     if found["task"] != "multilabel":
         return str(found["ranking"][0]["label"])
     labels = [each["label"] for each in found["ranking"] if each["above_threshold"]]

@@ -57,4 +57,7 @@ setInterval(() => {
   if (head && video) head.style.left = Math.min(100 * video.currentTime / Number(head.dataset.duration), 100) + "%";
 }, 100);
 """
-"""Script of the timeline. A click on a segment moves the player to its start, and a line shows the player's time."""
+"""Script of the timeline.
+
+A click on a segment moves the video player to the start of the segment. A line shows the player's current time.
+"""

@@ -51,7 +51,7 @@ class WorkerPool:
 
     @property
     def alive(self) -> bool:
-        """Whether the pool accepts tasks. False after an idle process died, until a request restarts the pool."""
+        """Whether the pool accepts tasks. If any idle process dies, this is False until a request restarts the pool."""
         return bool(self._pool.active)
 
     @property
@@ -127,7 +127,7 @@ class WorkerPool:
             self.busy -= 1
 
     async def run(self, name: str, function: str, *arguments: Any) -> Any:
-        """Call a function of `worker_tasks` in a worker process, and replace a process that hangs or crashes.
+        """Call a function of `worker_tasks` in a worker process. A process that hangs or crashes is replaced.
 
         Args:
             name: display name of the file, for messages.

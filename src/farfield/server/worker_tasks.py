@@ -45,6 +45,8 @@ _started: tuple[ServerSettings, InferenceModel] | None = None
 def start(settings: ServerSettings) -> None:
     """Load the network into this process, and limit the memory that the process may allocate afterwards.
 
+    The memory is limited only on Linux, and only if the network runs on the CPU.
+
     Raises:
         FarfieldError: if the network cannot be loaded.
     """
@@ -57,7 +59,7 @@ def start(settings: ServerSettings) -> None:
 
 
 def _limit_memory(count: int) -> None:
-    """Limit the memory of this process to `count` bytes more than it uses now."""
+    """On Linux, limit the memory of this process to `count` bytes more than it uses now."""
     if sys.platform != "linux":  # other systems do not enforce the limit, or lack the module
         return
     import resource
@@ -77,9 +79,11 @@ def _loaded() -> tuple[ServerSettings, InferenceModel]:
 
 
 def describe() -> dict[str, Any]:
-    """Describe the network: "network" (its name), "labels", "num_frames", "attends" and "device".
+    """Describe the network.
 
-    "attends" says whether the network has attention maps to show.
+    Returns:
+        "network" (name of the backbone or checkpoint), "labels", "num_frames" (frames in a clip), "attends" (whether
+        the network has attention maps to show) and "device".
     """
     settings, model = _loaded()
     config = getattr(model, "config", {})
@@ -138,8 +142,8 @@ def draw_point_attention(frames_file: str, position: Position, title: str = "") 
 
     Args:
         frames_file: file of frames that `recognise` wrote.
-        position: (t, h, w), each as a fraction of the clip in [0, 1). A coordinate that is None is chosen for each
-            block, so that the attention has the least entropy.
+        position: (t, h, w), each as a fraction of the clip in [0, 1). A coordinate may be None. It is then chosen for
+            each block such that the entropy of the attention is lowest.
         title: title above the image.
 
     Raises:

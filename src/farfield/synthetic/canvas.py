@@ -66,7 +66,7 @@ class Canvas:
 
 
 def _clip(values: np.ndarray) -> np.ndarray:
-    """Clip to [0, 1]. For arrays as small as a limb, `np.clip` takes several times as long."""
+    """Clip to [0, 1]. For small arrays, such as the pixels of a limb, `np.clip` is several times slower."""
     return np.minimum(np.maximum(values, 0), 1)
 
 

@@ -86,7 +86,7 @@ MIRRORED_NAMES = {
     "lie_down": "get_up",
 }
 MIRROR = MIRRORED_NAMES | {after: before for before, after in MIRRORED_NAMES.items()}
-"""Name of the time-reversed action for each action."""
+"""For each action, the name of its time-reversed action."""
 LABELS = sorted(MIRROR)
 
 
@@ -172,7 +172,7 @@ class Scene:
             canvas: image to draw on.
             pose: pose of the figure.
             sway: degrees by which the upper body leans forward beyond the pose.
-            shift: how far the camera has panned, in pixels.
+            shift: how far the camera has panned, (x, y) in pixels.
             box: where the box is: in the figure's hand, or on the floor where the hand reaches it; None for no box.
         """
         shift_x, shift_y = shift

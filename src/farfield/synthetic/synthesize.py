@@ -28,7 +28,7 @@ RECORD = "synthesis.json"
 """File that describes a finished data set. It is written last."""
 SPLITS = ("train", "val", "test")
 VERSION = 1
-"""Version of the tasks' frames, incremented when frames change, so that older data sets are recognised."""
+"""Version of the rendered frames. It is incremented when frames change, so that older data sets are recognised."""
 
 
 Frames = Iterator[UInt8[np.ndarray, "h w 3"]]
@@ -39,9 +39,9 @@ class Video:
     """One generated video.
 
     Attributes:
-        name: last part of the file name, after the split and the number.
-        segments: (label, first frame, frame after the last) of each row of the manifest; the frames are None for the
-            whole video.
+        name: last part of the file name, which follows the split and the video's index.
+        segments: one tuple for each row that the video has in the manifest: (label, first frame, frame after the last).
+            Both frames are None if the row is about the whole video.
         frames: the frames; each is rendered when it is requested.
     """
 
@@ -56,10 +56,10 @@ class Task:
 
     Attributes:
         labels: classes.
-        make: function that makes a video from its index in the split and a random generator.
+        make: function that makes a video, given the video's index in its split and a random generator.
         fps: frame rate.
         num_videos: default numbers of training, validation and test videos.
-        min_videos: minimum number of videos of a split; None for one per class.
+        min_videos: minimum number of videos in a split; None for the number of classes.
         keyframe_every: maximum number of frames from one keyframe to the next.
     """
 
@@ -82,13 +82,13 @@ def _make_trimmed(
     choose_label: Callable[[int, np.random.Generator], str],
     render: Callable[[str, np.random.Generator], Frames],
 ) -> Video:
-    """Make a video with one label for its whole length."""
+    """Make a video whose label applies to its whole length. In `crowd`, this label lists any number of actions."""
     label = choose_label(index, rng)
     return Video(label.replace("|", "+") or "none", [(label, None, None)], render(label, rng))
 
 
 def _make_untrimmed(index: int, rng: np.random.Generator) -> Video:
-    """Make a video with a segment for each action. A video without any action has one row without a label."""
+    """Make a video with a segment for each action. A video without any action has one segment, without a label."""
     schedule = draw_schedule(index, rng)
     segments: list[tuple[str, int | None, int | None]]
     segments = [(action.name, action.start, action.end) for action in schedule.actions]
@@ -115,7 +115,7 @@ TASKS: dict[str, Task] = {
         keyframe_every=2 * untrimmed.FPS,  # as cameras do
     ),
 }
-"""Tasks by name. Their order is part of the seeds: append new tasks."""
+"""Tasks by name. The seed of a video depends on the position of its task, so append new tasks at the end."""
 
 
 def synthesize(
@@ -132,18 +132,19 @@ def synthesize(
     """Write a generated data set: H.264 videos with manifests train.csv, val.csv and test.csv.
 
     In `figures`, a person performs an everyday action, which is the class. Actions come in time-reversed pairs, such
-    as sitting down and standing up: only the order of frames tells the two apart. In `recall`, the class says whether
+    as sitting down and standing up: only the order of frames distinguishes a pair. In `recall`, the class says whether
     an early and a late cue have the same colour, which needs long-range dependencies. In `recall_shape`, the class says
     whether the two cues have the same shape. In `crowd`, a video shows at most three persons, and has the labels of all
     actions that they perform, or no label. In `untrimmed`, videos last one to three minutes, except that every fourth
-    video is shorter. Their segments show the actions of `figures`, with pauses in between. A manifest has one row per
-    segment; a video without actions has one row without a label.
+    video is shorter. They have segments with the actions of `figures`, and pauses in between. The manifest has one row
+    per segment, and one row without a label for a video without actions.
+
+    In `figures`, `recall` and `recall_shape`, the classes of a split have equal numbers of videos, give or take one.
 
     Args:
         task: "figures", "recall", "recall_shape", "crowd" or "untrimmed".
         out: output folder. If it already has a finished data set with the same arguments, nothing is written.
-        num_train: number of training videos; None for 600, or 48 for `untrimmed`. In all splits of `figures`, `recall`
-            and `recall_shape`, the numbers of videos of two classes differ by at most one.
+        num_train: number of training videos; None for 600, or 48 for `untrimmed`.
         num_val: number of validation videos; None for 100, or 8 for `untrimmed`.
         num_test: number of test videos; None for 200, or 16 for `untrimmed`.
         seed: seed of all videos. Equal seeds give the same frames on every machine.
@@ -154,8 +155,8 @@ def synthesize(
         The output folder. Its synthesis.json has hashes of the frames.
 
     Raises:
-        FarfieldError: if the task is unknown, the seed is negative, the folder has a different data set or files that
-            belong to no data set, or a split has fewer videos than classes (`untrimmed`: fewer than two).
+        FarfieldError: if the task is unknown, or the seed is negative; if the folder has a different data set, or files
+            that belong to no data set; or if a split has fewer videos than classes (`untrimmed`: fewer than two).
     """
     if task not in TASKS:
         raise FarfieldError(f"task is {task!r}. Known tasks: {', '.join(TASKS)}.")
@@ -230,7 +231,7 @@ def _write_one(job: tuple[str, int, str, int, Path]) -> tuple[list[VideoRecord],
 
 
 class _Measured:
-    """Iterable that yields given frames, and records their number, height, width and one hash of them all."""
+    """Iterable that yields the given frames, and records their number, their size, and one hash of all frames."""
 
     def __init__(self, frames: Frames) -> None:
         self.frames = frames

@@ -33,7 +33,7 @@ from farfield.synthetic.untrimmed_schedule import FIDGETS, FPS, Crossing, Moveme
 __all__ = ["FPS", "LABELS", "poses", "render"]
 
 IDLE = {"torso": 2.0, "shoulder": 5.0, "elbow": 6.0}
-"""Largest idle movement of joints to either side, in degrees."""
+"""Maximum amplitude, in degrees, of the small movements that a person always makes, for each joint."""
 WALKING = Pose(shoulder=12, elbow=20, hip=30, knee=30)
 
 
@@ -71,7 +71,7 @@ def render(schedule: Schedule, rng: np.random.Generator) -> Iterator[UInt8[np.nd
 
 
 def poses(part: Part, num_frames: int) -> Iterator[tuple[Pose, bool]]:
-    """Yield, for each frame, a person's pose and whether the person holds a box (it is on the floor otherwise)."""
+    """Yield, for each frame, a person's pose, and whether the person holds the box. If not, it is on the floor."""
     movements = list(part.movements)
     pose, in_hand = STANDING, False
     if part.before is not None:
@@ -89,8 +89,8 @@ def _in_movement(movement: Movement, number: int, in_hand: bool) -> tuple[Pose, 
 
     Args:
         movement: what the person does.
-        number: number of the frame, from `movement.start` to `movement.end`. In frame `movement.end`, which is the
-            frame after the movement, the movement's last pose is reached.
+        number: index of the frame in the video, from `movement.start` to `movement.end`. Frame `movement.end` is the
+            first frame after the movement, and shows the movement's last pose.
         in_hand: whether the person holds the box before the movement.
     """
     progress = (number - movement.start + 1) / (movement.end - movement.start + 1)
@@ -148,9 +148,12 @@ class _Passage:
         self.rounds = int(rng.integers(2, 6))  # bounces of a ball, steps of a person in the time of the crossing
 
     def draw(self, canvas: Canvas, number: int, shift: Point) -> None:
-        """Draw the passer-by or object as in frame `number` of the video.
+        """Draw the passer-by or object in one frame.
 
-        `shift` is how far the camera has panned, (x, y) in pixels.
+        Args:
+            canvas: image to draw on.
+            number: index of the frame in the video.
+            shift: how far the camera has panned, (x, y) in pixels.
         """
         crossing, scene = self.crossing, self.scene
         progress = (number - crossing.start + 0.5) / (crossing.end - crossing.start)

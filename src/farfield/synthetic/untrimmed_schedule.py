@@ -18,7 +18,10 @@ SHORT_VIDEO_SECONDS = (20, 60)
 ACTION_SECONDS = (1.8, 3.6)
 PAUSE_SECONDS = (1.2, 5.0)
 QUIET_SECONDS = (12, 30)
-"""Shortest and longest time without any action, in seconds; half of the videos have such a time."""
+"""Shortest and longest quiet time, without any action, in seconds. About half of the videos have a quiet time.
+
+It takes at most a third of a video, so it may be shorter in short videos.
+"""
 CROSSING_SECONDS = (3, 8)
 BETWEEN_CROSSINGS_SECONDS = (4, 20)
 
@@ -28,7 +31,7 @@ FIDGETS: dict[str, Pose] = {
     "march": Pose(hip=55, knee=80),
     "kick": Pose(hip=45, knee=5, torso=-6),
 }
-"""Movements that belong to no class: a standing figure goes to this pose and back, several times."""
+"""Movements that belong to no class, and a pose for each: a figure moves from standing to the pose and back."""
 CROSSINGS = ("person", "ball", "crate")
 """What may cross the picture from side to side: somebody who walks past, or an object."""
 
@@ -55,9 +58,9 @@ class Part:
     """What one person does in a video.
 
     Attributes:
-        before: action that the person has finished when the video begins, a key of `FORWARD_ACTIONS`: the person is in
-            the last pose of this action. None for a standing person.
-        movements: the person's movements in order of time. In between, the person stays in the last pose reached.
+        before: action that the person has just finished when the video begins, so that the video begins with the last
+            pose of this action; a key of `FORWARD_ACTIONS`. None for a standing person.
+        movements: the person's movements in order of time. Between movements, the person stays in the last pose.
     """
 
     before: str | None
@@ -121,16 +124,18 @@ def draw_schedule(index: int, rng: np.random.Generator) -> Schedule:
 
 
 def _draw_quiet(num_frames: int, rng: np.random.Generator) -> tuple[int, int]:
-    """Choose frames [start, end) in which nobody performs an action; empty in half of the videos."""
+    """Choose frames [start, end) in which nobody performs an action. In half of the cases, this range is empty."""
     length = min(_frames(QUIET_SECONDS, rng), num_frames // 3)
     start = int(rng.integers(num_frames - length))
     return (start, start + length) if rng.random() < 0.5 else (start, start)
 
 
 def _draw_part(num_frames: int, acts: bool, quiet: tuple[int, int], rng: np.random.Generator) -> Part:
-    """Choose at random what a person does: actions, each followed by the same one reversed, fidgets and pauses.
+    """Choose at random what a person does: actions, fidgets and pauses.
 
-    No action takes place in the frames `quiet` = [start, end). If `acts` is False, there are no actions at all.
+    After each forward action (a key of `FORWARD_ACTIONS`), the person's next action is its time reversal: a person who
+    has sat down stands up. No action takes place in the frames `quiet` = [start, end). If `acts` is False, there are no
+    actions at all.
     """
     names = list(FORWARD_ACTIONS)
     before = names[rng.integers(len(names))] if rng.random() < 0.5 else None

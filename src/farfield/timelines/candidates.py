@@ -34,18 +34,19 @@ def find_candidates(
 ) -> Int[np.ndarray, "candidates 3"]:
     """Find the runs of cells in which a class reaches a level: 1/n, 2/n, ..., or n/n of its threshold.
 
-    A run is a candidate only if the class reaches its full threshold somewhere in the run. So lower levels change where
-    an action starts and ends, but not whether it is found.
+    A run is a candidate only if the class reaches its full threshold somewhere in the run. Lower levels thus change
+    where an action starts and ends, but not whether the action is found.
 
     Args:
         times: bounds of the cells (short time intervals) in seconds.
         cells: class probabilities of each cell.
         thresholds: minimum probability of each class.
         num_levels: n, the number of levels.
-        hysteresis: after a cell that reaches a level, the following cells need only this share of the level.
+        hysteresis: once a class has reached a level, its run lasts as long as its probability is at least this share of
+            the level.
         min_seconds: minimum length of a candidate, a number for all classes or one for each class.
-        max_gap_seconds: maximum length of a gap that is closed, the same at each level; a number for all classes or one
-            for each class.
+        max_gap_seconds: at each level, two runs of a class are joined if the gap between them is at most this long; a
+            number for all classes or one for each class.
 
     Returns:
         A row for each candidate: index of the class, first cell, and the cell after the last one. Rows are sorted by
@@ -87,9 +88,10 @@ class ClassOverTime:
     def contrast(self, start: Float[np.ndarray, " n"], end: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
         """Return the mean probability from each `start` to its `end` minus the mean around this span, at least 0.
 
-        "Around" is the time before and after the span, each for a quarter of its length (`FLANK_SHARE`), as far as it
-        is inside the video. If no such time is inside the video, the result is the mean inside the span. The score is
-        not just the mean inside the span, because that is highest for the shortest candidate, at the peak of an action.
+        The mean around a span is over the time before and after the span, for a quarter of the span's length on each
+        side (`FLANK_SHARE`). Time outside of the video does not count; if no time is left, the result is the mean
+        inside the span. The mean inside the span alone would not be a good score: it is highest for the shortest
+        candidate, at the peak of an action.
         """
         flank = FLANK_SHARE * (end - start)
         left, right = np.maximum(start - flank, self.times[0]), np.minimum(end + flank, self.times[-1])
@@ -108,7 +110,7 @@ def suppress_overlaps(
     *,
     sigma: float,
 ) -> list[Segment]:
-    """Turn candidates into segments, and lower the scores of segments that overlap others of the same class.
+    """Convert candidates to segments, and lower the scores of segments that overlap better ones of the same class.
 
     A segment's score is its contrast (see `ClassOverTime.contrast`), lowered by `soft_nms`. Duplicate candidates are
     removed first.
@@ -171,7 +173,7 @@ _Row = tuple[float, int, float, float, float]
 def _by_class(
     times: Float[np.ndarray, " cells+1"], candidates: Int[np.ndarray, "candidates 3"]
 ) -> Iterator[tuple[int, Float[np.ndarray, " n"], Float[np.ndarray, " n"]]]:
-    """Yield each class that has candidates, and the candidates' starts and ends in seconds."""
+    """Yield (index of the class, starts, ends in seconds) of the candidates of each class that has any."""
     for label in np.unique(candidates[:, 0]).tolist():
         own = candidates[candidates[:, 0] == label]
         yield label, times[own[:, 1]], times[own[:, 2]]
@@ -193,13 +195,13 @@ def _rows(
     end: Float[np.ndarray, " n"],
     scores: Float[np.ndarray, " n"],
 ) -> list[_Row]:
-    """Make a `_Row` for each segment of one class."""
+    """Make a `_Row` for each segment of one class, with the mean of `line` in the segment as its probability."""
     columns = (each.tolist() for each in (start, end, line.mean(start, end), scores))
     return [(begin, label, stop, probability, score) for begin, stop, probability, score in zip(*columns, strict=True)]
 
 
 def _to_segments(found: list[_Row], labels: list[str]) -> list[Segment]:
-    """Turn rows into segments, sorted by start, class and end."""
+    """Convert rows to segments, sorted by start, class and end."""
     return [
         Segment(start, end, labels[label], probability, score)
         for start, label, end, probability, score in sorted(found)

@@ -19,11 +19,13 @@ def to_cells(
 ) -> tuple[Float[np.ndarray, " cells+1"], Float[np.ndarray, "cells k"]]:
     """Cut time into cells, and compute their class probabilities from the windows that overlap them.
 
-    With "mean", a cell begins at the start of each window. Its probabilities are the average over all windows that
-    overlap the cell, weighted by the length of the overlap. The last window is cut into cells whose length is the
-    median time between the starts of consecutive windows. With "nearest", there is one cell for each window, with the
-    window's probabilities. Two neighbouring cells meet halfway between the middles of their windows; the first cell
-    begins with the first window, and the last cell ends when all windows have ended.
+    With "mean", a new cell begins at the start of each window. The probabilities of a cell are the average over all
+    windows that overlap the cell, weighted by the length of the overlap. The last window is cut into cells whose length
+    is the median time between the starts of consecutive windows.
+
+    With "nearest", there is one cell for each window, with the window's probabilities. Two neighbouring cells meet
+    halfway between the middles of their windows. The first cell begins with the first window, and the last cell ends
+    when all windows have ended.
 
     Args:
         starts: start of each window in seconds, ascending.
@@ -78,9 +80,12 @@ def smooth(
 
 
 def _at(moments: np.ndarray, times: np.ndarray, integral: np.ndarray) -> np.ndarray:
-    """Return the integral of each class's probability up to each moment, by linear interpolation.
+    """Interpolate the integral of each class's probability linearly at the given moments.
 
-    `integral` holds its values at `times`, one row for each time.
+    Args:
+        moments: times at which the integral is wanted.
+        times: times at which the integral is known, ascending.
+        integral: integral up to each of `times`, one row for each time and one column for each class.
     """
     place = np.clip(np.searchsorted(times, moments, side="right") - 1, 0, len(times) - 2)
     part = ((moments - times[place]) / (times[place + 1] - times[place]))[:, None]

@@ -16,7 +16,10 @@ from farfield.task import head_columns, split_heads
 def rank_labels_jointly(
     probabilities: Float[np.ndarray, " classes"], labels: Sequence[str], top_k: int
 ) -> list[tuple[str, float]]:
-    """Return the `top_k` most probable combinations, such as "noun:door|verb:open", with probabilities, best first."""
+    """Return the `top_k` most probable combinations as (label, probability), best first.
+
+    A label is, for example, "noun:door|verb:open".
+    """
     heads = _split(probabilities[None], labels)
     places, scores = rank_jointly([torch.from_numpy(each) for each in heads], top_k)
     names = _names(places[0].numpy(), labels)
@@ -28,7 +31,7 @@ def joint_cells(
 ) -> tuple[Float[np.ndarray, "cells combinations"], list[str]]:
     """Return the probabilities and labels of all combinations that are the most probable in at least one cell.
 
-    A cell is a time interval of a timeline; `cells` has the class probabilities of each one.
+    `cells` has the class probabilities of each cell, a short time interval of a timeline.
     """
     heads = _split(cells, labels)
     best = np.unique(np.stack([each.argmax(1) for each in heads], 1), axis=0)
@@ -64,14 +67,14 @@ def check_joint_label(label: str, labels: Sequence[str], *, option: str) -> None
 
 
 def _split(probabilities: Float[np.ndarray, "n classes"], labels: Sequence[str]) -> list[Float[np.ndarray, "n _"]]:
-    """Return the columns of each head as an array."""
+    """Split the columns of `probabilities` by head: return one array for each head."""
     return [probabilities[:, columns] for columns in head_columns(labels).values()]
 
 
 def _names(places: Int[np.ndarray, "k heads"], labels: Sequence[str]) -> list[str]:
     """Return the label of each combination, as it is written in a manifest ("noun:door|verb:open").
 
-    A row of `places` is a combination: the index of its class within each head.
+    Each row of `places` is a combination: for each head, the index of the class among the head's classes.
     """
     heads = split_heads(labels)
     return ["|".join(f"{head}:{heads[head][i]}" for head, i in zip(heads, row, strict=True)) for row in places]

@@ -29,20 +29,22 @@ class TimelineOptions:
             actions. Use "nearest" for networks trained with `data.untrimmed`: they predict the fraction of the window
             in which each class happens.
         smooth_seconds: duration around each moment over which probabilities are averaged; 0 for no smoothing.
-        min_seconds: minimum length of a segment: one number for all labels, or a number for each label (0 for a label
-            without a number). Shorter segments are merged into a neighbour or, if the network is multilabel, dropped.
-        threshold: minimum probability of a moment's most probable class. Moments below it belong to no segment. For a
-            `multi_head` network, it applies to the most probable combination, whose probability is the product over the
-            heads. For a multilabel network, it is the threshold of every class. With 0, the thresholds that were chosen
-            on timelines and are stored in the network are used. If there are none, a multilabel network uses the
-            thresholds chosen on clips, or 0.5 for a class that has no threshold; other networks use no threshold.
+        min_seconds: minimum length of a segment: one number for all labels, or a number for each label. A label without
+            a number has no minimum. Shorter segments are merged into a neighbour or, if the network is multilabel,
+            dropped.
+        threshold: minimum probability of a segment's class. In a multilabel network, it is the threshold of every
+            class. In other networks, it applies to the most probable class of each moment or, for `multi_head`, to the
+            most probable combination, whose probability is the product over the heads; moments below it belong to no
+            segment. With 0, the thresholds that were chosen on timelines and are stored in the network are used. If
+            there are none, a multilabel network uses the thresholds chosen on clips, or 0.5 for a class that has no
+            threshold; other networks use no threshold.
         hysteresis: threshold at which a segment ends, as a share of the threshold at which it starts, above 0 and at
             most 1. A segment starts when the class reaches its threshold, and lasts while the class stays at or above
             this share of its threshold. Unless the network is multilabel, the class must also remain the most probable
             class. With 1, a segment starts and ends at the same threshold.
         max_gap_seconds: two segments of a class are joined if the gap between them is at most this long; one number, or
-            a number for each label as for `min_seconds`. Unless the network is multilabel, a gap in which another class
-            is found stays open. Gaps are closed before short segments are merged or dropped.
+            a number for each label as for `min_seconds`. Unless the network is multilabel, a gap that contains a
+            segment of another class is not closed. Gaps are closed before short segments are merged or dropped.
         overlaps: "none" finds the segments of a class at its threshold only; segments of a class then do not overlap.
             "soft_nms" and "merge" need a multilabel network. They find candidate segments at several probability
             levels: 1/n, 2/n, ..., n/n of the threshold, where n is `num_levels`. The score of a candidate is its mean
@@ -53,8 +55,8 @@ class TimelineOptions:
         min_score: minimum score of a segment, from 0 to 1. Segments below it are dropped.
 
     Raises:
-        FarfieldError: for values out of range; if `num_levels` or `soft_nms_sigma` differs from its default, but the
-            chosen `overlaps` does not use it.
+        FarfieldError: for a value out of range, or if `num_levels` or `soft_nms_sigma` differs from its default
+            although the chosen `overlaps` does not use it.
     """
 
     hop_seconds: float | None = None
@@ -96,10 +98,10 @@ class TimelineOptions:
                 )
 
     def settings(self) -> dict[str, Any]:
-        """Return the options for the settings file of a results folder, in plain types.
+        """Return the options as plain types, for the file that records the settings of a results folder.
 
-        Options that earlier versions did not have are left out if they have their defaults, so that the results folders
-        of those versions can be resumed.
+        An option that earlier versions did not have is included only if it differs from its default. Results folders of
+        those versions can then be resumed.
         """
         always = {name: getattr(self, name) for name in ("smooth_seconds", "min_seconds", "threshold")}
         return always | self.changed()

@@ -26,8 +26,9 @@ def soft_nms(
 ) -> Float[np.ndarray, " n"]:
     """Temporal soft-NMS: lower the scores of candidates that overlap better candidates (Bodla et al., ICCV 2017).
 
-    The candidate with the highest score is taken, and every other score s becomes s exp(-tIoU^2 / sigma), eq. 3 of the
-    paper. This is repeated with the remaining candidates. Ties go to the first candidate.
+    The candidate with the highest score is taken. The score s of each remaining candidate becomes
+    s exp(-tIoU^2 / sigma), eq. 3 of the paper, where tIoU is its overlap with the taken candidate. Both steps are
+    repeated until no candidate remains. Ties go to the first candidate.
 
     Args:
         starts: start of each candidate in seconds.
@@ -36,7 +37,7 @@ def soft_nms(
         sigma: width of the Gaussian, 0.5 in the paper.
 
     Returns:
-        The new scores, in the order of the candidates. The paper also drops candidates below a small score.
+        The new scores, in the order of the candidates. Unlike in the paper, candidates with low scores are not dropped.
     """
     scores = scores.copy()
     left = np.ones(len(scores), bool)

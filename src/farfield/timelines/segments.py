@@ -55,8 +55,8 @@ def find_segments(
             segment. A short segment without a neighbouring segment is dropped.
         threshold: minimum probability of a cell's most probable class, a number for all classes or one for each class.
             Cells below it form gaps between segments.
-        hysteresis: after a cell that reaches the threshold, the following cells with the same most probable class need
-            only this share of the threshold.
+        hysteresis: once a cell has reached the threshold of its most probable class, the class's run lasts as long as
+            the class remains the most probable and its probability is at least this share of the threshold.
         max_gap_seconds: two segments of the same class are joined if the gap between them is at most this long; a
             number for all classes or one for each class. Gaps are closed before short segments are merged.
     """
@@ -91,8 +91,8 @@ def _merge_short_runs(
 ) -> tuple[Int[np.ndarray, " _+1"], Int[np.ndarray, " _"]]:
     """Merge short runs of cells into a neighbouring run, the shortest run first.
 
-    Of the two neighbours, the one whose class is more probable during the short run is taken. If no neighbour has a
-    class, the short run becomes a gap.
+    If both neighbours have a class, the run joins the one whose class is more probable during the short run. If no
+    neighbour has a class, the short run becomes a gap.
 
     Args:
         times: bounds of the cells in seconds.
@@ -125,7 +125,7 @@ def _close_gaps(
     chosen: Int[np.ndarray, " runs"],
     max_gap_seconds: Float[np.ndarray, " k"],
 ) -> tuple[Int[np.ndarray, " _+1"], Int[np.ndarray, " _"]]:
-    """Assign short gaps between two runs of the same class to this class.
+    """Close short gaps between two runs of the same class, by assigning the gaps to this class.
 
     Args:
         times: bounds of the cells in seconds.
@@ -179,7 +179,8 @@ def find_segments_of_each_class(
         thresholds: minimum probability of each class.
         min_seconds: minimum length of a segment, a number for all classes or one for each class. Shorter segments are
             dropped.
-        hysteresis: after a cell that reaches the threshold, the following cells need only this share of the threshold.
+        hysteresis: once a class has reached its threshold, its run lasts as long as its probability is at least this
+            share of the threshold.
         max_gap_seconds: two segments of a class are joined if the gap between them is at most this long; a number for
             all classes or one for each class. Gaps are closed before short segments are dropped.
 

@@ -2,11 +2,11 @@
 
 If a network's first layers do not mix frames (`farfield/models/frame_levels.py`), they compute the same features for a
 frame in every window that contains the frame. The features of all new frames in a batch of windows are computed
-together, and kept until no later window can need them. At any time, only the features of about one batch of windows are
-in memory.
+together. They stay in memory until no later window can contain their frames, so only the features of about one batch of
+windows are in memory at any time.
 
-Frames are identified by their index in the video. If a window has no frame in common with earlier windows, which can
-happen for the last window of a video, it is computed in full.
+Frames are identified by their index in the video. A window that has no frame in common with earlier windows is computed
+in full. This can happen for the last window of a video.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from farfield.scoring.score_views import ViewScores, checked
 from farfield.timelines.sliding_windows import Window, Windows
 
 Key = tuple[tuple[int, ...], int]
-"""Identifies a feature map by its input: indices of the frames, and number of the crop."""
+"""Identifies a feature map by its input: indices of the frames in the video, and index of the crop."""
 
 MIN_REPEATED = 0.05
 """Minimum share of repeated frames in the windows. With fewer, copying features takes as long as sharing saves."""
@@ -37,7 +37,7 @@ MAX_GROWTH = 4
 
 
 class SharedFrames:
-    """Score the windows of one video, in order. If windows have a frame in common, its features are computed only once.
+    """Score the windows of one video, in order. The features of a frame are computed once for all windows that have it.
 
     Args:
         network: network to score with.
@@ -47,8 +47,8 @@ class SharedFrames:
         indices: indices of all windows' frames in the video.
 
     Attributes:
-        views_at_once: number of views to pass to a call of `score`. It may be larger than `batch_size`, since features
-            that the views have in common are computed once. Fewer calls have less overhead.
+        views_at_once: recommended number of views in a call of `score`. It may be larger than `batch_size`, since
+            features that the views have in common are computed once, and since fewer calls have less overhead.
     """
 
     def __init__(
@@ -108,7 +108,7 @@ class SharedFrames:
 
         Args:
             depth: index of the level whose maps are computed, see `frame_levels`.
-            keys: frames and crop from which each map is computed.
+            keys: frames and crop of each wanted map.
         """
         held, span = self._held[depth], self.split.levels[depth].span
         missing = [key for key in dict.fromkeys(keys) if key not in held.rows]
@@ -121,7 +121,7 @@ class SharedFrames:
 
         Args:
             depth: index of the level whose maps are computed, see `frame_levels`.
-            keys: frames and crop from which each of the n maps is computed.
+            keys: frames and crop of each of the n maps.
 
         Returns:
             The maps in the order of the keys, along the time axis of a single clip.
@@ -143,8 +143,7 @@ class _HeldMaps:
     """Feature maps of one level of the network (see `frame_levels`) that are kept in memory.
 
     Attributes:
-        rows: row of each map in the tensor that holds all maps. A key is the input that the map is computed from:
-            indices of frames, and number of the crop.
+        rows: for each map, its row in the tensor that holds all maps. The map is identified by its input, see `Key`.
     """
 
     def __init__(self) -> None:
@@ -178,14 +177,15 @@ class _HeldMaps:
 
 
 def _frames_of_several_groups(indices: Int[np.ndarray, "windows t"], span: int) -> set[int]:
-    """Return the frames that belong to at least two different groups.
+    """Return the indices of frames that belong to at least two different groups.
 
-    A group that several windows share counts once. The network's last level computes one feature map from each group.
-    Only for the returned frames does it need the maps of the earlier levels more than once.
+    The last of the network's frame levels (see `frame_levels`) computes one feature map from each group of frames. The
+    maps that earlier levels compute from a frame are needed more than once only if the frame is in several groups.
 
     Args:
         indices: indices of each window's frames in the video.
-        span: number of frames in a group. Each window is cut into groups, from its first frame on.
+        span: number of frames in a group. Each window is cut into groups, starting at its first frame. Equal groups of
+            several windows count as one.
     """
     whole = indices.shape[1] // span * span
     groups = np.unique(indices[:, :whole].reshape(-1, span), axis=0)
@@ -202,8 +202,8 @@ def share_frames(windows: Windows, model: InferenceModel, batch_size: int) -> Sh
         batch_size: views per forward pass.
 
     Returns:
-        The scorer. None if the windows have hardly any frames in common, the network is exported, or its first layer
-        mixes frames.
+        The scorer. None if the windows have hardly any frames in common, if the network is an exported file, or if its
+        first layer mixes frames.
     """
     if not isinstance(model, ActionNet) or len(windows) < 2:
         return None

@@ -32,7 +32,7 @@ class Window:
     """One window of a long video.
 
     Attributes:
-        frames: the window's frames, uint8 RGB (v t h w c). v is the number of crops of each frame, which have the
+        frames: the window's frames, uint8 RGB (v t h w c). v is the number of crops of each frame; a crop has the
             network's input size.
         start_seconds: time at which the display of the first frame starts.
         end_seconds: time at which the display of the last frame ends.
@@ -95,8 +95,8 @@ def sliding_windows(
 
     Raises:
         FarfieldError: see `check_window_lengths`.
-        VideoError: if the file cannot be opened, or if the video is shorter than a clip, while `window_seconds` is
-            None and `short_clip` is "refuse". Iterating over the windows raises this error if a frame cannot be
+        VideoError: if the file cannot be opened. If `window_seconds` is None and `spec.short_clip` is "refuse", also
+            for a video that is shorter than a clip. Iterating over the windows raises this error if a frame cannot be
             decoded.
     """
     check_window_lengths(spec, hop_seconds, window_seconds)
@@ -126,7 +126,7 @@ def windows_of(
 ) -> Windows:
     """Slide windows over an open video, or a segment of it.
 
-    The first window starts at the start of the video or segment, and the last window ends at its end. A video that is
+    The first window starts with the video or segment, and the last window ends with it. A video or segment that is
     shorter than a window has one window.
 
     Args:
@@ -143,8 +143,8 @@ def windows_of(
 
     Raises:
         FarfieldError: see `check_window_lengths`.
-        VideoError: if no frame lies in the segment, or if the video is shorter than a clip, while `window_seconds` is
-            None and `short_clip` is "refuse".
+        VideoError: if no frame lies in the segment. If `window_seconds` is None and `spec.short_clip` is "refuse", also
+            if the video or segment is shorter than a clip.
     """
     check_window_lengths(spec, hop_seconds, window_seconds)
     fps = spec.target_fps or frame_rate(video.times)
@@ -183,7 +183,9 @@ def span_and_hop(
 def window_indices(
     length: int, spec: ClipSpec, span: int, hop: int, *, spread: bool
 ) -> tuple[Int[np.ndarray, "windows num_frames"], Int[np.ndarray, "windows 2"]]:
-    """Choose the frames and the bounds [start, end), in frames, of each window in a stream of `length` frames.
+    """Choose the frames of each window in a stream of `length` frames, and the window's bounds.
+
+    The bounds are a half-open interval [start, end) of positions in the stream.
 
     Args:
         length: frames in the stream.

@@ -28,17 +28,17 @@ class Timeline:
     """A video's class probabilities over time.
 
     Attributes:
-        labels: class names, in the order of `probabilities`.
-        times: bounds of the cells (time intervals) in seconds, see `to_cells`.
+        labels: class names, in the order of the columns of `probabilities`.
+        times: bounds in seconds of the cells, which are short time intervals (see `to_cells`).
         probabilities: probability of each class in each cell.
-        segments: runs of cells of the same class, in order of their starts, with gaps where no class reaches the
-            threshold. Segments of a multilabel network may overlap: those of different classes and, if
-            `TimelineOptions.overlaps` is not "none", also those of the same class.
+        segments: runs of consecutive cells with the same class, sorted by start. There may be gaps between them, for
+            example where no class reaches its threshold. For a multilabel network, segments of different classes may
+            overlap. Segments of the same class may overlap only if `TimelineOptions.overlaps` is not "none".
         windows: start and end of each window, in seconds.
-        error: why the video could not be read to its end; None if it was read to its end.
+        error: why the rest of the video could not be read; None if the whole video was read.
         features: the classifier's input for each window; None if not requested.
-        views_aggregation: how `whole_video` is aggregated over time: "mean" or "max".
-        window_probabilities: probability of each class in each window, before windows are averaged in cells.
+        views_aggregation: how `whole_video` combines the probabilities of all cells: "mean" or "max".
+        window_probabilities: probability of each class in each window, before windows are combined into cells.
     """
 
     labels: list[str]
@@ -80,14 +80,16 @@ def make_timeline(
     on_progress: Callable[[int, int], object] | None = None,
     sharing: bool = True,
 ) -> Timeline:
-    """Score sliding windows over an open video, and find its segments. Memory holds the frames of a few windows only.
+    """Score sliding windows over an open video, and find segments in the class probabilities.
+
+    Only the frames of a few windows are in memory at a time.
 
     Args:
         video: an open video from `open_video`.
-        path: file of the video, for messages.
+        path: path of the video, for messages.
         model: a network from `load_model` or `build_model`.
-        options: options of the windows and segments.
-        num_crops: square crops of each window.
+        options: how to place the windows and find the segments.
+        num_crops: number of square crops per window.
         view_batch_size: windows x crops per forward pass; bounds memory.
         features: whether to also return the features of each window.
         start_seconds: time from which to score the video; None for the start of the video.
@@ -97,11 +99,12 @@ def make_timeline(
             allows it; see `score_windows`.
 
     Raises:
-        FarfieldError: if `options.window_seconds` is None and the network has no window length of its own, because it
-            samples frames from a whole video; or for options that do not fit the network, see
-            `check_timeline_options`.
-        VideoError: if no window can be decoded, if no frame lies between `start_seconds` and `end_seconds`, or if the
-            video is shorter than a clip, `options.window_seconds` is None, and the network's `short_clip` is "refuse".
+        FarfieldError: if the options do not fit the network (see `check_timeline_options`); or if
+            `options.window_seconds` is None, but the network samples frames from a whole video, so that it has no
+            window length of its own.
+        VideoError: if no window can be decoded; if no frame lies between `start_seconds` and `end_seconds`; or if the
+            video is shorter than a clip, while `options.window_seconds` is None and the network's `short_clip` is
+            "refuse".
     """
     check_timeline_options(options, model)
     windows = windows_of(

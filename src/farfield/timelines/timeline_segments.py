@@ -1,4 +1,4 @@
-"""Find the segments in the cells of a timeline, according to the network's task, its thresholds and the options."""
+"""Find the segments of a timeline: check the options, choose each class's threshold, and search the cells."""
 
 from __future__ import annotations
 
@@ -18,11 +18,12 @@ from farfield.timelines.segments import Segment, find_segments, find_segments_of
 
 
 def check_timeline_options(options: TimelineOptions, model: InferenceModel) -> None:
-    """Check the options that depend on the network, before a video is opened.
+    """Check that the options fit the network, before a video is opened.
 
     Raises:
-        FarfieldError: if `min_seconds` or `max_gap_seconds` has a label that the network lacks. If the network is not
-            multilabel: also if `overlaps` is set, or if `hysteresis` or `max_gap_seconds` is set without a threshold.
+        FarfieldError: if `min_seconds` or `max_gap_seconds` names a label that the network lacks; if `overlaps` is set,
+            but the network is not multilabel; or if `hysteresis` or `max_gap_seconds` is set, but the network is not
+            multilabel and no class has a threshold.
     """
     for name in PER_CLASS:
         given = getattr(options, name)
@@ -53,20 +54,20 @@ def check_timeline_options(options: TimelineOptions, model: InferenceModel) -> N
 
 
 def timeline_thresholds(model: InferenceModel, labels: Sequence[str], threshold: float) -> Float[np.ndarray, " k"]:
-    """Return the threshold of each class on a timeline.
+    """Return the probability that each class must reach to be found on a timeline.
 
     A positive `threshold` is the threshold of every class. With 0, the thresholds depend on the task:
     - `multilabel`: the thresholds of the network's `timeline_operating_point` or, without one, of its
       `operating_point`. A class without a threshold has `DEFAULT_THRESHOLD`.
     - `single_label`: the thresholds of the network's `timeline_operating_point`. A class without a threshold has
-      `DEFAULT_THRESHOLD`. Without a `timeline_operating_point`, all thresholds are 0, so that every moment reaches
-      them.
-    - `multi_head`: 0, since thresholds of combinations cannot be chosen.
+      `DEFAULT_THRESHOLD`. Without a `timeline_operating_point`, all thresholds are 0, so that every moment belongs to
+      a segment.
+    - `multi_head`: 0, since farfield cannot choose thresholds for combinations of classes.
 
     Args:
         model: network with the thresholds.
-        labels: the network's labels; in a `multi_head` task, combinations of them.
-        threshold: requested threshold of all classes; 0 for the network's own thresholds.
+        labels: class names; for a `multi_head` network, combinations of one class per head.
+        threshold: threshold for all classes; 0 to use the network's own thresholds.
     """
     point = model.timeline_operating_point
     if model.task == "multilabel":
@@ -86,13 +87,13 @@ def timeline_segments(
     model: InferenceModel,
     options: TimelineOptions,
 ) -> list[Segment]:
-    """Find the segments in cells that a network has scored, in order of their starts.
+    """Find the segments of a timeline, sorted by start, from the class probabilities of its cells.
 
     Args:
         times: bounds of the cells in seconds.
         cells: class probabilities of each cell.
-        model: network that gave the probabilities.
-        options: options that `check_timeline_options` accepts.
+        model: network that computed the probabilities. Its task and thresholds are used.
+        options: how to find segments; already checked by `check_timeline_options`.
     """
     labels = model.labels
     if model.task == "multi_head":
@@ -109,15 +110,15 @@ def segments_at(
     task: Task,
     options: TimelineOptions,
 ) -> list[Segment]:
-    """Find the segments of a timeline with the given thresholds, in order of their starts.
+    """Find the segments of a timeline, sorted by start, at given thresholds.
 
     Args:
         times: bounds of the cells in seconds.
         cells: probability of each class in each cell; for a `multi_head` network, of each combination.
         labels: names of these classes or combinations.
-        thresholds: threshold of each class or combination; infinity if it must never be found.
+        thresholds: threshold of each class or combination; infinity for one that must not be found.
         task: task of the network.
-        options: options of the segments; `options.threshold` is not used.
+        options: how to find segments; `options.threshold` is ignored.
     """
     limits = {name: per_class(getattr(options, name), labels) for name in PER_CLASS}
     if task != "multilabel":

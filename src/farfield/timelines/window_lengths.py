@@ -1,4 +1,4 @@
-"""Check the length and the hop of a timeline's windows, without importing PyTorch."""
+"""Check the window length and the hop of a timeline. Importing this file does not import PyTorch."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ def check_window_lengths(spec: ClipSpec | None, hop_seconds: float | None, windo
         window_seconds: length of a window; None for the default.
 
     Raises:
-        FarfieldError: if hop_seconds or window_seconds is not positive and finite, or if window_seconds is None and the
-            network has no default: its clips are sampled from the whole video.
+        FarfieldError: if hop_seconds or window_seconds is not positive and finite; or if window_seconds is None, but
+            the network samples its clips from the whole video, so that there is no default.
     """
     for name, given in (("hop", hop_seconds), ("window", window_seconds)):
         if given is not None and not 0 < given < math.inf:

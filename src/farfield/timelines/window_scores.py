@@ -18,10 +18,10 @@ from farfield.timelines.sliding_windows import Window, Windows
 
 
 class WindowScore(NamedTuple):
-    """Class probabilities of one window, and its features before the classifier (None if not requested).
+    """Class probabilities and features of one window.
 
-    Probabilities are aggregated over the window's crops as the network's clip settings say: by the mean or the maximum.
-    Features are averaged over the crops.
+    The probabilities are the mean or the maximum over the window's crops, depending on the network's
+    `views_aggregation`. The features are the classifier's input, averaged over the crops; None if not requested.
     """
 
     probabilities: Float[np.ndarray, " classes"]
@@ -38,15 +38,16 @@ def score_windows(
 ) -> Iterator[WindowScore]:
     """Yield the class probabilities of each window and, if requested, its features. Windows are scored in batches.
 
-    If a frame cannot be decoded, the scores of the windows before it are yielded before the error is raised.
+    If a frame cannot be decoded, the scores of all earlier windows are yielded before the error is raised.
 
     Args:
         windows: windows of one video, in order.
         model: a network from `load_model` or `build_model`.
         view_batch_size: windows x crops per forward pass; bounds memory.
         features: whether to also return the features of each window.
-        sharing: whether overlapping windows share the features of the frames that they have in common. This needs
-            `Windows` and a suitable network (see `shared_frames.py`), and changes scores by rounding only.
+        sharing: whether overlapping windows share the features of the frames that they have in common. This works only
+            if `windows` is a `Windows` and the network supports it (see `shared_frames.py`). Scores change by rounding
+            only.
     """
     shared = share_frames(windows, model, view_batch_size) if sharing and isinstance(windows, Windows) else None
     for batch in _batches(windows, view_batch_size if shared is None else shared.views_at_once):
@@ -71,7 +72,7 @@ def score_windows(
 def _batches(windows: Iterable[Window], view_batch_size: int) -> Iterator[list[Window]]:
     """Group windows into batches. A batch is full once its windows x crops reach `view_batch_size`.
 
-    If a window cannot be decoded, the windows before it are yielded before the error is raised.
+    If a window cannot be decoded, all earlier windows are yielded before the error is raised.
     """
     batch: list[Window] = []
     try:

@@ -56,11 +56,11 @@ class _Checkpointed(nn.Module):
 def keep_running_statistics(module: nn.Module) -> Iterator[None]:
     """Keep batch norms from updating their running statistics within a `with` block.
 
-    They still normalise by the statistics of the batch. Their momentum is set to 0.
+    The norms still normalise by the statistics of the batch. Their momentum is 0 within the block.
 
-    Setting `track_running_stats` to False instead would make PyTorch use a different batch-norm operation. Activation
-    checkpointing runs the first forward pass outside this `with` block, and repeats it inside. The two operations would
-    save different tensors for the backward pass.
+    Setting `track_running_stats` to False would not work: PyTorch would then use a different batch-norm operation,
+    which saves different tensors for the backward pass. Activation checkpointing requires the same operation in both
+    forward passes, but runs only the second one within this block.
     """
     norms: list[Any] = [norm for norm in module.modules() if isinstance(norm, BATCH_NORMS) and norm.training]
     names = ("momentum", "running_mean", "running_var", "num_batches_tracked")

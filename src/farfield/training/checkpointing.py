@@ -80,7 +80,7 @@ class BestCheckpoint(ModelCheckpoint):
         return super().state_key.replace(type(self).__qualname__, self.STATE_KEY, 1)
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Warn if `monitor` has changed, since the next validation will then overwrite best.ckpt."""
+        """Warn if the checkpoint used another `monitor`, since the next validation will then overwrite best.ckpt."""
         best = best_metric(checkpoint)
         if best is not None and best.name != self.monitor:
             log.warning(
@@ -90,9 +90,9 @@ class BestCheckpoint(ModelCheckpoint):
             )
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Restore the best score if best.ckpt still exists in this run's folder.
+        """Restore the best score from `state_dict` if best.ckpt still exists in this run's folder.
 
-        The folder may have been moved: the path of best.ckpt in `state_dict` is replaced by the current one.
+        The folder may have been moved, so the path of best.ckpt in `state_dict` is replaced with the current path.
         """
         assert self.dirpath is not None
         best = Path(self.dirpath, f"{self.filename}.ckpt")
@@ -113,7 +113,7 @@ class BestMetric(NamedTuple):
 
 
 def best_metric(checkpoint: Mapping[str, Any]) -> BestMetric | None:
-    """Return the best value so far of the metric that chooses best.ckpt; None before a run's first validation."""
+    """Return the metric that chooses best.ckpt, with its best value so far; None before the first validation."""
     for name, state in checkpoint["callbacks"].items():
         if name.startswith(BestCheckpoint.STATE_KEY):
             value = best_score(state)

@@ -1,4 +1,4 @@
-"""Weights of the classes in the loss, from the number of training videos of each class or from the config.
+"""Class weights in the loss, computed from the number of training videos per class or set in the config.
 
 A class's weight multiplies the loss of its videos in a single-label task, and the loss of its positives in a multilabel
 task.
@@ -27,14 +27,15 @@ def compute_class_weights(
 ) -> Float[Tensor, " classes"] | None:
     """Compute and log the weight of each class, scaled so that the mean weight of the training videos is 1.
 
-    `settings.class_weights` is "inverse", "effective", or the weights of some classes by name. For a class with n
-    training videos, the weight before the scaling is 1 / n with "inverse", and (1 - beta) / (1 - beta^n) with
-    "effective", where beta is `settings.effective_beta`. A class without training videos has the weight 1 after the
-    scaling; it only matters for label smoothing.
+    `settings.class_weights` is "inverse", "effective", or a dict from class name to weight; classes missing from the
+    dict have the weight 1 before the scaling. For a class with n training videos, the weight before the scaling is
+    1 / n with "inverse", and (1 - beta) / (1 - beta^n) with "effective", where beta is `settings.effective_beta`. A
+    class without training videos has the weight 1 after the scaling. That weight has an effect only with label
+    smoothing.
 
     After the scaling, the weights of "inverse" equal scikit-learn's "balanced". "effective" is eq. 4 of Cui et al.,
-    "Class-Balanced Loss Based on Effective Number of Samples", CVPR 2019; the authors scale the weights to a mean of 1
-    over the classes instead.
+    "Class-Balanced Loss Based on Effective Number of Samples", CVPR 2019. The paper scales the weights differently: to
+    a mean of 1 over the classes.
 
     Args:
         settings: how to weight the classes.
@@ -42,10 +43,10 @@ def compute_class_weights(
         counts: number of training videos of each class; may be None if `settings.class_weights` is None.
 
     Returns:
-        float32; None without `settings.class_weights`.
+        Weights in the order of `labels`, float32; None if `settings.class_weights` is None.
 
     Raises:
-        FarfieldError: if a weight is given for a name that is not a class, or `counts` are missing.
+        FarfieldError: if a weight is given for a name that is not a class, or if `counts` is needed but None.
     """
     if settings.class_weights is None:
         return None
@@ -71,9 +72,11 @@ def compute_class_weights(
 def compute_pos_weight(
     settings: LossSettings, labels: Sequence[str], counts: Sequence[int] | None, num_videos: int | None
 ) -> Float[Tensor, " classes"] | None:
-    """Compute and log the weight of each class's positives in a multilabel loss.
+    """Compute the weight of each class's positives in a multilabel loss, and log it if `counts` is given.
 
-    If n_c of N training videos have class c, "balanced" gives the weight (N - n_c) / n_c, or 1 if n_c is 0 or N.
+    `settings.pos_weight` is a number for all classes, a dict from class name to weight, or "balanced". Classes missing
+    from the dict have the weight 1. If n_c of N training videos have class c, "balanced" gives the weight
+    (N - n_c) / n_c, or 1 if n_c is 0 or N.
 
     Args:
         settings: how to weight the positives.
@@ -82,10 +85,11 @@ def compute_pos_weight(
         num_videos: number of training videos; needed for "balanced".
 
     Returns:
-        float32; None without `settings.pos_weight`.
+        Weights in the order of `labels`, float32; None if `settings.pos_weight` is None.
 
     Raises:
-        FarfieldError: if a weight is given for a name that is not a class, or `counts` or `num_videos` are missing.
+        FarfieldError: if a weight is given for a name that is not a class, or if `counts` or `num_videos` is needed but
+            None.
     """
     given = settings.pos_weight
     if given is None:
@@ -125,16 +129,16 @@ def describe_class_weights(
     *,
     num_videos: int | None = None,
 ) -> str:
-    """Format the number of videos and the weight of each class, the largest class first, for the log.
+    """Format each class's weight and number of videos for the log, classes with the most videos first.
 
-    If there are many classes, only the largest and the smallest are listed.
+    If there are more than `LISTED_CLASSES` classes, only those with the most and the fewest videos are listed.
 
     Args:
         labels: class names.
         counts: number of videos of each class.
         weights: weight of each class.
-        num_videos: number of all videos. None for the sum of `counts`, which is too large for a multilabel task, whose
-            videos may have several classes.
+        num_videos: total number of videos, for the text. None for the sum of `counts`, which is wrong for a multilabel
+            task, where a video may have several classes.
     """
     num_videos = sum(counts) if num_videos is None else num_videos
     order = sorted(range(len(labels)), key=lambda i: -counts[i])

@@ -48,11 +48,11 @@ from farfield.training.wandb_logging import WandbArtifacts, WandbSettings, make_
 log = logging.getLogger("farfield")
 
 _MODULE_CLASS = class_from_function(build_training_module)
-"""Class for the options of `build_training_module`. LightningCLI would make one for each run: slow."""
+"""Class with the options of `build_training_module`. LightningCLI would create it for each run, which is slow."""
 
 
 def _with_value(words: list[str]) -> list[str]:
-    """Replace the option `--probe` without a value by `--probe=true`."""
+    """Replace `--probe` with `--probe=true` if no value follows it."""
     following = [*words[1:], "--"]
     return [
         "--probe=true" if word == "--probe" and after.startswith("--") else word
@@ -186,7 +186,7 @@ class TrainingRun(LightningCLI):
 
     @property
     def resolved_config(self) -> str:
-        """Every value of the config, as YAML."""
+        """The config as YAML, with a value for every option, including defaults."""
         return self.parser.dump(self.config, skip_unset=False)
 
     def _about(self) -> dict[str, Any]:
@@ -283,7 +283,7 @@ def _task(given: Task | None) -> Task:
 
 
 def _several(given: Any) -> list[Any]:
-    """Return `given` if it is a list, an empty list for None, and otherwise a list with `given` alone."""
+    """Return a list unchanged, None as an empty list, and any other value as a list of one."""
     return given if isinstance(given, list) else [] if given is None else [given]
 
 

@@ -38,11 +38,11 @@ class Diagnostics:
     Attributes:
         epoch: epoch after which the validation ran, counted from 0.
         step: number of optimiser steps done before the validation.
-        validation: table of the metrics with their confidence intervals. It also shows the expected calibration error.
-        expected_calibration_error: the same error as a number in [0, 1].
+        validation: table of the metrics with their confidence intervals, and of the expected calibration error.
+        expected_calibration_error: expected calibration error, in [0, 1].
         tables: other tables by name, for example "classes" and "batch_norms".
         pictures: plots by name, for example "reliability".
-        clips: two lists, by the names "most_confidently_wrong" and "predicted_clips". Each clip has a caption.
+        clips: clips with captions, in two lists with the keys "most_confidently_wrong" and "predicted_clips".
     """
 
     epoch: int
@@ -60,7 +60,7 @@ _HEADINGS = {
     "roc": "ROC",
     "reliability": "Reliability",
 }
-"""Heading of each plot of the validation in the report."""
+"""Heading in the report for each validation plot, by the plot's name."""
 
 
 def gather_diagnostics(
@@ -71,8 +71,8 @@ def gather_diagnostics(
     Returns None if no video could be read. The network's task must not be `multi_head`.
 
     Args:
-        trainer: trainer of the run. The clips that are shown are read again with its data module.
-        module: module with the validated weights.
+        trainer: trainer of the run, whose data module reads the clips to show again.
+        module: module of the run, still with the weights that were validated.
         training_clips: clips of the last training batch, on the network's device, for the batch-norm diagnostics; None
             to leave these diagnostics out.
         num_clips: number of clips in each of two lists: the most confident errors, and a selection of videos that is
@@ -118,9 +118,9 @@ def _show_clip(found: Diagnostics, trainer: Trainer, module: TrainingModule, nam
         found: diagnostics to change.
         trainer: trainer of the run, whose data module reads the clip.
         module: module whose network draws the attention maps.
-        name: list in `found.clips` that gets the clip. For "predicted_clips", a plot of the clip's attention maps is
-            added to `found.pictures` too.
-        row: row of the video in the validation manifest; with `data.untrimmed`, the number of the window.
+        name: list in `found.clips` to which the clip is added. For "predicted_clips", a plot of the clip's attention
+            maps is also added to `found.pictures`.
+        row: row of the video in the validation manifest. If `data.untrimmed` is set, number of the validation window.
         caption: caption of the clip.
     """
     batch = data_module(trainer).validation_batch([row])

@@ -16,12 +16,12 @@ from farfield.training.teacher_scores import StoredTeacher
 
 
 class Distiller:
-    """Teacher of a distillation, with the weight and temperature of its scores. Not an `nn.Module`, see `Teacher`.
+    """The teacher of a distillation, its weight in the loss, and the temperature. Not an `nn.Module`, see `Teacher`.
 
     Args:
-        settings: weight and temperature.
-        teacher: scores of the teacher.
-        student: network that learns from the teacher; its task and heads determine the loss.
+        settings: weight of the teacher in the loss, and temperature.
+        teacher: source of the teacher's scores.
+        student: network that learns from the teacher; its task and heads determine the form of the soft loss.
     """
 
     def __init__(self, settings: Distillation, teacher: Teacher, student: ActionNet) -> None:
@@ -32,10 +32,10 @@ class Distiller:
 
     @classmethod
     def make(cls, settings: Distillation | None, student: ActionNet) -> Distiller | None:
-        """Load the teacher that `settings` name, and create its `Distiller`; None without a teacher.
+        """Load the teacher, and create a `Distiller`; return None if `settings` is None or contains no teacher.
 
         Raises:
-            FarfieldError: see `NetworkTeacher` and `StoredTeacher`.
+            FarfieldError: if the teacher cannot be used, see `NetworkTeacher` and `StoredTeacher`.
         """
         if settings is None:
             return None
@@ -57,7 +57,7 @@ class Distiller:
             self.teacher.find_videos(data)
 
     def soft_loss(self, student: Float[Tensor, "b classes"], batch: Any) -> Float[Tensor, ""]:
-        """Compute the mean of the clips' soft losses, see `soft_losses`."""
+        """Compute the mean soft loss of a batch (see `soft_losses`). Clips without teacher scores count as 0."""
         scores, weights = self.teacher.scores(batch)
         losses = soft_losses(
             student, scores, self._task, temperature=self.settings.temperature, head_sizes=self._head_sizes

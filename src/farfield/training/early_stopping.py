@@ -30,9 +30,10 @@ class StopEarly(EarlyStopping):
         self.stopped_epoch = -1  # not stopped; Lightning's initial 0 is a valid epoch
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Restore the best value and the number of validations since then.
+        """Restore the best value and the number of validations since it was reached.
 
-        The patience is that of the current config. If the run had stopped early before, it may now continue.
+        The patience comes from the current config, not from `state_dict`. A run that stopped early before it was
+        resumed may therefore continue.
         """
         super().load_state_dict(state_dict | {"patience": self.patience, "stopped_epoch": -1})
 

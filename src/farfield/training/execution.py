@@ -1,4 +1,4 @@
-"""Compile a network, or recompute its activations, to save time or memory. Results differ by rounding only."""
+"""Compile a network to save time, or recompute activations to save memory. Results differ by rounding only."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from farfield.training.activation_checkpointing import checkpoint_activations
 
 @dataclass(frozen=True)
 class Execution:
-    """Compilation of the network in training, and recomputation of its activations in the backward pass.
+    """Settings for compiling the network, and for recomputing activations in the backward pass.
 
     Args:
         compile: compile the network with torch.compile. The first step takes minutes; later steps are faster.
         recompute_stages: stages with activation checkpointing, for example [res2, res3]. Their residual blocks store
             only their inputs and are recomputed in the backward pass, which saves memory and costs time.
-        recompute_norms: recompute the outputs of batch norms and activations in the backward pass, which saves about a
-            quarter of the memory of a step, see `farfield.layers.recompute_activations`. A compiled network does so by
-            itself.
-        recompute_sums: number of outputs of residual blocks (sums of shortcut and branch) that are recomputed for each
-            output that is stored. With 2, the output of every third block is stored. Larger numbers save more memory; 0
-            recomputes no sums. Needs `recompute_norms`.
+        recompute_norms: recompute the outputs of batch norms and activation functions in the backward pass instead of
+            storing them. This saves about a quarter of the memory of a step, see
+            `farfield.layers.recompute_activations`. A compiled network recomputes them by itself.
+        recompute_sums: recompute the outputs (sums of shortcut and branch) of this many residual blocks for each block
+            whose output is stored. With 2, the output of every third block is stored. Larger numbers save more memory;
+            0 stores the output of every block. Needs `recompute_norms`.
 
     Raises:
         FarfieldError: if recompute_sums is negative, or set without recompute_norms.
@@ -47,18 +47,18 @@ class Execution:
             )
 
     def forward_context(self) -> AbstractContextManager[None]:
-        """Return the context of a training step's forward pass: apply `recompute_norms` and `recompute_sums`."""
+        """Return a context that applies `recompute_norms` and `recompute_sums` to a training step's forward pass."""
         if self.compile or not self.recompute_norms:
             return nullcontext()
         return recompute_activations(sums_per_kept=self.recompute_sums)
 
 
 def apply_execution(network: ActionNet, execution: Execution, *, has_region_loss: bool) -> None:
-    """Compile a network, or turn on activation checkpointing, as set by `execution`, in place.
+    """Compile a network, or turn on activation checkpointing, in place, as `execution` requests.
 
     Args:
         network: network to change.
-        execution: settings.
+        execution: what to turn on.
         has_region_loss: whether the training loss includes the region loss of "object_context" blocks, which a compiled
             network does not support.
 

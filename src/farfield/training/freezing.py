@@ -49,7 +49,13 @@ def freeze_parts(network: ActionNet, settings: Optimisation) -> None:
 
 
 def _modules_through(network: ActionNet, stage: str) -> list[tuple[str, nn.Module]]:
-    """List the trunk's modules that have parameters, up to the end of a stage, except those of inserted blocks."""
+    """List (name, module) of the trunk's layers up to the end of a stage, except those of inserted blocks.
+
+    Layers are modules without submodules, and modules with parameters of their own. Names are relative to the trunk.
+
+    Raises:
+        FarfieldError: if the network has no such stage.
+    """
     order = network.backbone.depth_names
     if not order:
         raise FarfieldError(

@@ -79,8 +79,8 @@ class FullySharded(ModelParallelStrategy):
     def optimizer_state(self, optimizer: Optimizer) -> dict[str, Any]:
         """Return an optimiser's unsharded state dict in the first process, and an empty dict in the other processes.
 
-        Parameters are numbered in the optimiser's order, as in checkpoints of other strategies, so that DDP can resume
-        from them. Lightning's method for sharded networks would number parameters in the module's order.
+        Parameters are numbered in the optimiser's order, as in checkpoints of other strategies, so that a DDP run can
+        resume from an FSDP checkpoint. Lightning's method for sharded networks would number them in the module's order.
         """
         assert self.model is not None
         options = StateDictOptions(full_state_dict=True, cpu_offload=True)
@@ -108,7 +108,7 @@ StrategyRegistry.register(FullySharded.NAME, FullySharded, description="fully sh
 
 
 def _rename_parameters(state: dict[str, Any], names: dict[Any, Any]) -> dict[str, Any]:
-    """Replace each parameter identifier in an optimiser's state dict by its value in `names`."""
+    """Rename the parameters in an optimiser's state dict; `names` maps each current identifier to the new one."""
     groups = [{**group, "params": [names[each] for each in group["params"]]} for group in state["param_groups"]]
     return {"state": {names[each]: value for each, value in state["state"].items()}, "param_groups": groups}
 
@@ -147,7 +147,7 @@ def unsharded(network: nn.Module) -> Iterator[None]:
 
 
 def full_tensor(x: Tensor) -> Tensor:
-    """Gather a tensor that may be sharded. Every process must call this function."""
+    """Return the whole tensor, gathered from all processes if it is sharded. Every process must call this function."""
     return x.full_tensor() if isinstance(x, DTensor) else x
 
 

@@ -17,9 +17,9 @@ from farfield.training.fsdp import full_tensor
 
 
 class GradientNorms(Callback):
-    """Log each stage's gradient norm before clipping, and write it to gradient_norms.csv.
+    """Log the gradient norm of each stage before clipping, and write it to gradient_norms.csv.
 
-    This is done every `log_every_n_steps` steps.
+    Both happen every `log_every_n_steps` optimiser steps.
     """
 
     def __init__(self, run_dir: Path) -> None:

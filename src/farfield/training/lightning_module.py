@@ -54,19 +54,18 @@ class TrainingModule(LightningModule):
     Args:
         network: network to train; its keys in a checkpoint start with "network.".
         optimisation: training hyperparameters.
-        execution: settings that change speed and memory, but not results.
+        execution: settings that change speed and memory, and results by rounding only.
         loss: class weights and focal loss.
         class_counts: number of training videos of each class; needed for `loss.class_weights`, and if `loss.pos_weight`
             is "balanced".
         num_training_videos: number of training videos; needed if `loss.pos_weight` is "balanced".
         view_batch_size: maximum number of views per forward pass in validation; a smaller number needs less memory.
             None for no limit.
-        distillation: the teacher, and the weight of its probabilities; None for no teacher.
+        distillation: the teacher, its weight in the loss, and the temperature; None for no teacher.
 
     Raises:
-        FarfieldError: if `loss` has a weight for an unknown class; if the network's task does not support
-            `loss.class_weights` or `loss.pos_weight`, but it is set; if `class_counts` or `num_training_videos` is
-            needed but missing.
+        FarfieldError: if `loss` has a weight for an unknown class; if `loss.class_weights` or `loss.pos_weight` is set,
+            but the network's task does not support it; if `class_counts` or `num_training_videos` is needed but None.
     """
 
     def __init__(
@@ -104,9 +103,9 @@ class TrainingModule(LightningModule):
         apply_execution(network, self.execution, has_region_loss=has_region_loss)
         self.view_batch_size = view_batch_size
         self.distiller = Distiller.make(distillation, network)
-        """Teacher, which is not registered as a submodule; None without a teacher."""
+        """Teacher and its weight in the loss; None without a teacher. It is not registered as a submodule."""
         self.previous_schedule: PreviousSchedule | None = None
-        """Schedule of the run up to the checkpoint that it is resumed from; None for a new run."""
+        """Learning-rate schedule of the checkpoint from which the run is resumed; None for a new run."""
         self._schedule: dict[str, Any] = {}
         # Saved in checkpoints, so that the metrics of an epoch that was interrupted and resumed cover all its batches.
         self.train_loss, self.train_top1 = (
@@ -130,7 +129,7 @@ class TrainingModule(LightningModule):
         return self.network(clips)
 
     def on_train_start(self) -> None:
-        """Restore the config's optimiser settings, which Lightning replaces by the checkpoint's when a run resumes."""
+        """Apply the config's optimiser settings; on resume, Lightning has replaced them with the checkpoint's."""
         optimizer, scheduler = self.trainer.optimizers[0], self.trainer.lr_scheduler_configs[0].scheduler
         assert isinstance(scheduler, LambdaLR)
         for group, settings, factor in zip(
@@ -284,14 +283,14 @@ def build_training_module(
         class_counts: number of training videos of each class, from the training manifest.
         num_training_videos: number of training videos, from the training manifest.
         optimisation: learning rate, schedule and regularisation.
-        execution: settings that change speed and memory, but not results.
+        execution: settings that change speed and memory, and results by rounding only.
         loss: class weights and focal loss, for classes with uneven numbers of videos.
-        teacher: network to distil, as a checkpoint, or a folder or file that `farfield export` wrote. The teacher
-            scores the same seconds and regions of the videos, at its own input size. It must have every class of the
-            student.
-        teacher_scores: stored scores of the training videos to distil instead: scores.npz of `farfield test`, or
-            predictions.jsonl of `farfield predict --out FOLDER --top_k N`, where N is the number of the teacher's
-            classes.
+        teacher: path of the network to distil: a checkpoint, or a folder or file that `farfield export` wrote. The
+            teacher scores the same seconds and regions of the videos as the student, at its own input size. It must
+            have every class of the student.
+        teacher_scores: path of a file with stored teacher scores of the training videos, to use instead of `teacher`:
+            scores.npz of `farfield test`, or predictions.jsonl of `farfield predict --out FOLDER --top_k N`, where N is
+            the number of the teacher's classes.
         teacher_weight: weight w of the teacher's probabilities in the loss, 0 to 1; the weight of the labels is 1 - w.
         temperature: divisor of both networks' scores before they are compared; above 1, less probable classes count
             more.

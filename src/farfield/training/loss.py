@@ -24,16 +24,17 @@ class LossSettings:
     Args:
         class_weights: weight of each class in the loss. "inverse" is proportional to 1 / videos of the class.
             "effective" is proportional to 1 / the effective number of samples of the class (Cui et al., CVPR 2019), see
-            `effective_beta`. {name: weight} sets the weights of some classes; those of the others are 1. The weights
-            are then scaled so that their mean over the training videos is 1, which keeps the size of the loss. With
-            None, all weights are 1.
-        effective_beta: beta of "effective", in [0, 1): the effective number of n videos is (1 - beta^n) / (1 - beta).
-            0 gives equal weights; near 1, the weights approach those of "inverse". The effective number cannot exceed
-            1 / (1 - beta), so that classes with many more videos than that have nearly equal weights.
+            `effective_beta`. {name: weight} sets the weights of the named classes; all other classes have the weight 1.
+            In all three cases the weights are then scaled so that their mean over the training videos is 1, which keeps
+            the size of the loss. With None, all weights are 1.
+        effective_beta: beta of "effective", in [0, 1): a class with n videos has the effective number
+            (1 - beta^n) / (1 - beta). 0 gives equal weights; near 1, the weights approach those of "inverse". The
+            effective number cannot exceed 1 / (1 - beta), so that classes with many more videos than that have nearly
+            equal weights.
         pos_weight: weight of the positives of each class in a multilabel loss. "balanced" is negatives / positives
             among the training videos, so that positives and negatives count equally; it cannot be used with
             `data.whole_videos` or `data.untrimmed`. A number is the weight for all classes. {name: weight} sets the
-            weights of some classes; those of the others are 1. With None, all weights are 1.
+            weights of the named classes; all other classes have the weight 1. With None, all weights are 1.
         focal_gamma: gamma of the focal loss (Lin et al., ICCV 2017), which multiplies the loss by (1 - p)^gamma, where
             p is the probability of the clip's class. Clips that are already classified well count less; the paper uses
             a gamma of 2. With 0, the loss is the cross entropy.
@@ -73,7 +74,7 @@ class ClipBatch(Protocol):
 
     clips: Float[Tensor, "b*v 3 t h w"]
     labels: Int[Tensor, " b"] | Float[Tensor, "b classes"]
-    """Class index of each clip; for a `multilabel` or `multi_head` task, 1 for each class of the clip, else 0.
+    """Class index of each clip; for a `multilabel` or `multi_head` task, 1 for the clip's classes and 0 for all others.
 
     For clips of untrimmed videos, the share of the clip's time, in [0, 1], that each class covers.
     """
@@ -96,13 +97,13 @@ def mixed_targets(batch: ClipBatch) -> Float[Tensor, "b classes"]:
 def labelled_part(
     batch: ClipBatch, is_labelled: Bool[Tensor, " b"] | None
 ) -> tuple[ClipBatch, Float[Tensor, " b"] | None]:
-    """Restrict the targets of a batch to labelled clips, and return each clip's weight in the loss.
+    """Return a batch whose targets come from labelled clips only, and each clip's weight in the loss.
 
     If a labelled and an unlabelled clip were mixed, the target is that of the labelled clip, and the weight is the
-    labelled clip's share in the mix. Clips without any label get the weight 0.
+    labelled clip's share in the mix. Clips that are unlabelled, and not mixed with a labelled clip, get the weight 0.
 
     Args:
-        batch: batch of clips; `labels` may hold any valid values for clips without label.
+        batch: batch of clips. `labels` may hold any valid values for unlabelled clips.
         is_labelled: whether each clip has a label. None if all clips have labels; the batch is then returned unchanged,
             with None as weights.
     """
@@ -134,20 +135,22 @@ def classification_loss(
     focal_gamma: float = 0.0,
     clip_weights: Float[Tensor, " b"] | None = None,
 ) -> Float[Tensor, ""]:
-    """Compute the mean loss of a batch. If two clips were mixed by MixUp or CutMix, both labels count in proportion.
+    """Compute the mean cross entropy or focal loss of a batch.
+
+    The loss of a clip mixed by MixUp or CutMix is the mean of the losses for its two labels, weighted by their shares.
 
     The clips' losses, multiplied by their class weights, are summed and divided by the number of clips. torch's
-    `cross_entropy(reduction="mean")` divides by the sum of the clips' class weights instead, so that a clip counts more
-    in a batch whose class weights are small. Over all training videos, the two means are equal if the mean class weight
-    is 1.
+    `cross_entropy(reduction="mean")` divides by the sum of the clips' class weights instead, so that the same clip
+    counts more in a batch with small class weights. Over all training videos, the two means are equal if the mean class
+    weight is 1.
 
     Args:
         logits: output of the network.
-        batch: clips with their labels. It also says how the clips were mixed.
+        batch: clips with their labels and, if they were mixed, their partners and shares.
         label_smoothing: share of the target that is spread over all classes.
         class_weights: weight of each class; None for equal weights.
         focal_gamma: gamma of the focal loss; 0 for the cross entropy.
-        clip_weights: weight of each clip, see `labelled_part`; None for weights of 1.
+        clip_weights: weight of each clip's loss, see `labelled_part`; None for weights of 1.
     """
 
     def losses(labels: Int[Tensor, " b"]) -> Float[Tensor, " b"]:

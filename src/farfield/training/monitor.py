@@ -15,7 +15,7 @@ MONITORS: dict[Task, tuple[Monitor, ...]] = {
     "multilabel": (MAP, LOSS),
     "multi_head": (TOP1, LOSS),
 }
-"""Metrics of each task, the default first."""
+"""Metrics that may choose best.ckpt, for each task; the first is the default."""
 EARLY_STOPPING: Monitor = "val/loss"
 """Metric for early stopping if none is chosen."""
 

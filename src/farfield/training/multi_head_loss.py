@@ -20,18 +20,18 @@ def multi_head_loss(
     focal_gamma: float = 0.0,
     clip_weights: Float[Tensor, " b"] | None = None,
 ) -> Float[Tensor, ""]:
-    """Compute each head's cross entropy (with `focal_gamma`, its focal loss), averaged over clips and heads.
+    """Compute the cross entropy, or with `focal_gamma` the focal loss, averaged over clips and heads.
 
     With one head, no `focal_gamma` and no `clip_weights`, this is torch's `cross_entropy`.
 
     Args:
         log_probabilities: output of the network.
-        batch: clips with their targets, in which the clip's class of each head has the value 1. It also says how the
-            clips were mixed.
+        batch: clips with their targets (for each head, 1 for the clip's class and 0 for the other classes) and, if they
+            were mixed, their partners and shares.
         head_sizes: number of classes of each head.
         label_smoothing: share of each head's target that is spread over the head's classes.
         focal_gamma: gamma; 0 for the cross entropy.
-        clip_weights: weight of each clip, see `labelled_part`; None for weights of 1.
+        clip_weights: weight of each clip's loss, see `labelled_part`; None for weights of 1.
 
     Returns:
         float32, or float64 for float64 input.

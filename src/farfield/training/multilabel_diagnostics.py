@@ -28,7 +28,7 @@ from farfield.reports.read_test_report import MULTILABEL_METRICS
 
 _DRAWS = 200
 _MAX_CELLS = 2_000_000
-"""Number of videos times classes above which confidence intervals are left out, since they take too long."""
+"""Largest number of videos times classes for which confidence intervals are computed; above, they take too long."""
 
 
 class MultilabelDiagnostics:

@@ -1,4 +1,4 @@
-"""The training loss of a multilabel task: binary cross entropy or focal loss of each class, with class weights."""
+"""The training loss of a multilabel task: binary cross entropy or focal loss of each class, with weighted positives."""
 
 from __future__ import annotations
 
@@ -19,24 +19,24 @@ def multilabel_loss(
     focal_gamma: float = 0.0,
     clip_weights: Float[Tensor, " b"] | None = None,
 ) -> Float[Tensor, ""]:
-    """Compute the mean loss over clips and classes.
+    """Compute the binary cross entropy, or with `focal_gamma` the focal loss, averaged over clips and classes.
 
     Clips mixed by MixUp or CutMix, and clips of untrimmed videos, have soft targets between 0 and 1. With weights of 1
     and gamma 0, the loss is smallest if each probability equals its target.
 
     The loss of a target t and a probability p is (1 - p_t)^gamma times -(w t log p + (1 - t) log (1 - p)), where
-    p_t = p t + (1 - p) (1 - t) and w is the class's weight.
+    p_t = p t + (1 - p) (1 - t) and w is the class's `pos_weight`.
 
     Sources: torch's `binary_cross_entropy_with_logits`, and the focal loss in the form of torchvision's
     `sigmoid_focal_loss` (Lin et al., ICCV 2017), which also takes soft targets.
 
     Args:
         logits: output of the network.
-        batch: clips with the targets of each class. It also says how the clips were mixed.
-        label_smoothing: smooths the targets 0 and 1 by half this value each; 0.1 makes them 0.05 and 0.95.
+        batch: clips with their target for each class and, if they were mixed, their partners and shares.
+        label_smoothing: how far targets move towards 0.5, as a fraction; 0.1 turns 0 and 1 into 0.05 and 0.95.
         pos_weight: weight w of each class's positives; None for weights of 1.
         focal_gamma: gamma; 0 for the cross entropy.
-        clip_weights: weight of each clip, see `labelled_part`; None for weights of 1.
+        clip_weights: weight of each clip's loss, see `labelled_part`; None for weights of 1.
 
     Returns:
         float32, or float64 for float64 logits.

@@ -114,7 +114,8 @@ def first_non_finite_layer(network: nn.Module, clips: Tensor) -> str | None:
         clips: network input, (b 3 t h w).
 
     Returns:
-        A sentence that names the layer, or says that the clips have such values; None if all values are finite.
+        A sentence that names the layer, or says that the clips have NaN or infinite values; None if the clips and all
+        layers are finite.
     """
     if not is_finite(clips):
         return "The clips have NaN or infinite values."
@@ -130,7 +131,7 @@ def first_non_finite_layer(network: nn.Module, clips: Tensor) -> str | None:
     def check_output(module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
         """Forward hook: record the module if it is the first with a finite input and a NaN or infinite output.
 
-        The hooks of submodules run first, so that the innermost such module is recorded.
+        A submodule's hook runs before its parent's, so that the innermost of several such modules is recorded.
         """
         given, returned = _tensors(inputs), _tensors(output)
         if found or all(map(is_finite, returned)) or not all(map(is_finite, given)):

@@ -22,9 +22,9 @@ class Optimisation:
 
     Args:
         lr: peak learning rate; if `lr_batch_size` is given, the rate for that number of clips per optimiser step.
-        lr_batch_size: number of clips per optimiser step for which `lr` was chosen. The rate is scaled in proportion to
-            this run's clips per step, over all processes and accumulated batches (Goyal et al., "Accurate, Large
-            Minibatch SGD", 2017). With None, `lr` is not scaled.
+        lr_batch_size: number of clips per optimiser step for which `lr` was chosen. `lr` is then scaled in proportion
+            to the number of clips per step in this run, over all processes and accumulated batches (Goyal et al.,
+            "Accurate, Large Minibatch SGD", 2017). With None, `lr` is not scaled.
         optimizer: "sgd", or "adamw" (Loshchilov and Hutter, ICLR 2019) with PyTorch's betas.
         momentum: momentum of SGD.
         nesterov: use Nesterov momentum.
@@ -32,10 +32,10 @@ class Optimisation:
         label_smoothing: share of the target that is spread over all classes (Szegedy et al., CVPR 2016).
         schedule: "cosine" lowers the learning rate to 0 along half a cosine (Loshchilov and Hutter, ICLR 2017);
             "steps" multiplies it by `step_factor` at each of `step_epochs`.
-        schedule_length: what happens to the cosine when a run is resumed with a different end, for example with more
-            epochs. "keep" ends the cosine at its original epoch; the rate stays at 0 afterwards. "extend" stretches the
-            cosine over the new length, which changes the rate abruptly: with more epochs the rate rises, and the loss
-            rises at first. With None, the end is kept too, but a run whose schedule has ended is not resumed.
+        schedule_length: what happens to the cosine when a resumed run is longer or shorter than planned before. "keep"
+            ends the cosine at its original epoch; the rate stays at 0 afterwards. "extend" stretches the cosine over
+            the new length, which changes the rate abruptly: with more epochs the rate rises, and the loss rises at
+            first. None is like "keep", but refuses to resume a run whose cosine has already ended.
         warmup_epochs: epochs in which the rate rises linearly from `warmup_factor` times `lr` to `lr`; not
             necessarily a whole number.
         warmup_factor: learning rate at the start of the warm-up, relative to `lr`.
@@ -52,13 +52,14 @@ class Optimisation:
             head's rate is `lr`. 1 gives all layers the same rate.
         ema_decay: decay of an exponential moving average (EMA) of the weights, updated after each step; validation and
             checkpoints use the average. With None, weights are not averaged.
-        precise_bn_batches: training batches per process on which batch norms' statistics are re-estimated before each
-            validation (Wu and Johnson, "Rethinking 'Batch' in BatchNorm", 2021); 0 keeps the moving averages.
+        precise_bn_batches: number of training batches per process on which batch norms' statistics are re-estimated
+            before each validation (Wu and Johnson, "Rethinking 'Batch' in BatchNorm", 2021). With 0, validation uses
+            the moving averages from training.
         sub_batch_norm_splits: number of parts that a training batch is split into. Batch norms compute the statistics
             of each part separately, as if on several GPUs (PySlowFast's sub-batch norm). With 1, batches are not split.
             For statistics over all processes, see `trainer.sync_batchnorm`.
-        early_stopping_epochs: stop training after this many validations in a row without a new lowest val/loss, or a
-            new best value of `monitor` if that is set. With None, training never stops early.
+        early_stopping_epochs: stop training after this many validations in a row without a new best value of `monitor`,
+            or, if `monitor` is not set, without a new lowest val/loss. With None, training never stops early.
     """
 
     lr: float = 0.01

@@ -12,8 +12,8 @@ from farfield.checkpoints.hugging_face_folder import is_hugging_face
 def weights_provenance(weights: str | None) -> str | None:
     """Append a hash to the path of a run's initial weights, for example "best.ckpt (sha256 0123456789abcdef)".
 
-    A folder that `transformers` wrote, and a model on huggingface.co, get their content hash. A file gets the first 16
-    digits of its SHA-256. Any other value, such as None, is returned unchanged.
+    For a folder that `transformers` wrote or a model on huggingface.co, the hash is the network's content hash. For a
+    file, it is the first 16 digits of the SHA-256. Any other value, such as None, is returned unchanged.
     """
     if weights is not None and is_hugging_face(weights):
         return f"{weights} (hash {network_hash(weights)})"

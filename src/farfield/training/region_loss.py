@@ -2,8 +2,8 @@
 
 In segmentation (Yuan et al., ECCV 2020), a ground-truth map supervises the region logits at each position. A clip has
 no such map. Therefore the loss applies to blocks with one region per class. Their region logits are averaged over all
-positions, and the loss is the cross entropy of the average with the clip's label. For `multilabel` and `multi_head`
-tasks, the loss is the binary cross entropy with the clip's labels. The averaging is not in the paper.
+positions, and the loss is the cross entropy between the average and the clip's label. For `multilabel` and
+`multi_head` tasks, the loss is the binary cross entropy with the clip's labels. The averaging is not in the paper.
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ def supervises_regions(network: ActionNet) -> bool:
 
 @contextmanager
 def region_logits(network: ActionNet) -> Iterator[list[Float[Tensor, "b classes t h w"]]]:
-    """Yield a list, to which each forward pass within the `with` block appends the region logits.
+    """Yield a list to which forward passes within the `with` block append the region logits.
 
-    There is one entry per block that the region loss supervises, in the order in which the blocks run.
+    Each forward pass appends one entry per block that the region loss supervises, in the order in which the blocks run.
     """
     logits: list[Tensor] = []
     hooks = [
@@ -54,10 +54,10 @@ def region_loss(
     labels: Int[Tensor, " b"] | Float[Tensor, "b classes"],
     is_labelled: Bool[Tensor, " b"] | None = None,
 ) -> Float[Tensor, ""]:
-    """Average each block's logits over positions, and return the cross entropy averaged over clips and blocks.
+    """Compute the cross entropy between the labels and each block's logits, which are averaged over positions first.
 
-    For `multilabel` and `multi_head` tasks, with labels from 0 to 1 for each class, the loss is the binary cross
-    entropy. Clips without label (False in `is_labelled`) have a loss of 0.
+    The result is the mean over clips and blocks. For `multilabel` and `multi_head` tasks, where each class has a label
+    from 0 to 1, the loss is the binary cross entropy. Unlabelled clips (False in `is_labelled`) have a loss of 0.
     """
     entropy = F.cross_entropy if labels.ndim == 1 else F.binary_cross_entropy_with_logits
     if is_labelled is None:

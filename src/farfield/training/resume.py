@@ -21,15 +21,15 @@ FIXED_SETTINGS = ("optimizer", "freeze_through", "freeze_batch_norm", "layer_dec
 
 
 def prepare_resume(checkpoint: Path, model: TrainingModule) -> int:
-    """Check that a run can resume from a checkpoint; put its learning rate schedule into `model.previous_schedule`.
+    """Check that a run can resume from a checkpoint, and set `model.previous_schedule` to the checkpoint's schedule.
 
     Returns:
         The number of optimiser steps already done.
 
     Raises:
-        FarfieldError: if the checkpoint is of a different network; if it was trained with a different teacher or with
-            different values of the `FIXED_SETTINGS` (such as `optimizer` and `freeze_through`); if it has averaged
-            weights, but `ema_decay` is not set.
+        FarfieldError: if the checkpoint has a different network, a different teacher, or different values of the
+            `FIXED_SETTINGS` (such as `optimizer` and `freeze_through`); or if the checkpoint has averaged weights, but
+            `ema_decay` is not set.
     """
     content = read_checkpoint(checkpoint)
     found, wanted = content["farfield"]["model"], checkpoint_metadata(model.network)["model"]
@@ -67,13 +67,13 @@ def prepare_resume(checkpoint: Path, model: TrainingModule) -> int:
 
 
 def _check_teacher(checkpoint: Path, before: dict[str, Any], now: dict[str, Any]) -> None:
-    """Check that the teacher is the same, since the loss curve would otherwise change abruptly.
+    """Check that the run's teacher is that of the checkpoint, since the loss would otherwise change abruptly.
 
     Args:
         checkpoint: path, for the message.
         before: the teacher that the checkpoint was trained with: its path as "teacher", and its content hash as
             "teacher_hash"; empty for no teacher.
-        now: the same for the teacher of the current run.
+        now: the teacher of the current run, in the same form as `before`.
 
     Raises:
         FarfieldError: if the content hashes differ.

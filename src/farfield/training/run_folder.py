@@ -22,14 +22,17 @@ from farfield.training.validation_metrics import head_figures
 log = logging.getLogger("farfield")
 
 REDRAW_SECONDS = 10.0
-"""Minimum time before the first plots, and between plots. Drawing takes tenths of a second."""
+"""Minimum seconds from the start of a run, or from the last drawing, to the next drawing of the plots.
+
+Drawing takes tenths of a second.
+"""
 
 
 class RunFiles(Callback):
     """Write config.yaml, metrics.csv, steps.csv and plots to the run folder.
 
-    metrics.csv has a row per epoch, with the accuracy of each head for a `multi_head` task. steps.csv has a row every
-    `log_every_n_steps` steps, not every step, since reading a loss synchronises with the device. Rows are written
+    metrics.csv has a row per epoch; for a `multi_head` task, it also has the accuracy of each head. steps.csv has a row
+    only every `log_every_n_steps` steps, since reading a loss synchronises the host with the device. Rows are written
     immediately. When a run resumes, rows of steps after its checkpoint are dropped.
 
     Plots are drawn after an epoch if `REDRAW_SECONDS` have passed since the start of the run or the last drawing, and

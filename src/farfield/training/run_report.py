@@ -44,7 +44,9 @@ class ReportSettings:
 
 
 class RunReport(Callback):
-    """Compute diagnostics after a validation, with the validated weights, and report them at the end of the epoch.
+    """Compute diagnostics after a validation, and report them at the end of the epoch.
+
+    The diagnostics use the weights that were validated: with `ema_decay`, the averaged weights.
 
     Args:
         run_dir: run folder.

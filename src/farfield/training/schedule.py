@@ -57,8 +57,8 @@ class PreviousSchedule:
         step: optimiser steps done.
         total_steps: step at which the learning-rate schedule ends; None if unknown, or if the run has no end.
         steps_per_epoch: optimiser steps in an epoch; None if unknown, in which case it is assumed unchanged.
-        run_steps: step at which the run was to end; None if unknown, or if the run has no end. An earlier resume may
-            have changed this end without changing the schedule. It then differs from `total_steps`.
+        run_steps: step at which the run was to end; None if unknown, or if the run has no end. It differs from
+            `total_steps` if an earlier resume changed the end of the run but kept the schedule.
     """
 
     step: int
@@ -105,7 +105,8 @@ def resumed_total_steps(
         total_steps: step at which the run now ends.
 
     Raises:
-        FarfieldError: if the schedule has ended at a learning rate of 0, and `schedule_length` is None.
+        FarfieldError: if the run now ends at another step, `settings.schedule_length` is None, and the schedule has
+            already ended at a learning rate of 0.
     """
     if settings.schedule != "cosine" or previous.total_steps in (None, total_steps):
         return total_steps

@@ -1,9 +1,9 @@
 """Work around wrong gradients of 3D convolutions in bfloat16 on the CPU, for clips shorter than the kernel.
 
-In this case oneDNN does not write the whole gradient of an `nn.Conv3d`'s weights, for example with a temporal kernel of
-5 and clips of 4 frames, or a kernel of 3 and clips of 2 frames. The unwritten part holds old memory content, at
-times NaN (torch 2.6 to 2.14.1; `findings/torch-bfloat16-gradient-unwritten.sh`). In float32 the gradient is correct.
-The forward pass is correct in both.
+For such clips, oneDNN leaves part of the gradient of an `nn.Conv3d`'s weights unwritten, for example with a temporal
+kernel of 5 and clips of 4 frames, or a kernel of 3 and clips of 2 frames. The unwritten part holds old memory content,
+at times NaN (torch 2.6 to 2.14.1; `findings/torch-bfloat16-gradient-unwritten.sh`). In float32 the gradient is correct.
+The forward pass is correct in both precisions.
 """
 
 from __future__ import annotations

@@ -37,7 +37,8 @@ class Teacher(Protocol):
     def scores(self, batch: Batch) -> tuple[Float[Tensor, "b classes"], Float[Tensor, " b"] | None]:
         """Return the scores of a batch's clips, and each clip's weight in the loss.
 
-        The weight is 0 for a clip without scores, otherwise 1. None stands for weights of 1.
+        The weight is 0 for a clip for which the teacher has no scores, otherwise 1. None in place of the weights means
+        that all are 1.
         """
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Teacher: ...
@@ -71,13 +72,13 @@ def teacher_clip(path: str | None) -> dict[str, Any] | None:
 class NetworkTeacher:
     """A network that scores the clips in `Batch.teacher_clips`.
 
-    The network is in evaluation mode, moves to the clips' device, and runs under the autocast of the caller, without
-    gradients. An exported file runs on the CPU.
+    The network is in evaluation mode, is moved to the device of the clips, and runs under the autocast of the caller,
+    without gradients. An exported file stays on the CPU.
 
     Args:
-        path: see `load_model`.
-        labels: classes of the student. If the teacher has more classes, its probabilities are conditional on the video
-            showing one of the student's classes.
+        path: path of the network, see `load_model`.
+        labels: classes of the student. The scores of any other classes of the teacher are dropped, so that the
+            teacher's softmax covers the student's classes only.
         task: task of the student.
 
     Raises:

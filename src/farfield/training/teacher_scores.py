@@ -1,6 +1,7 @@
-"""Stored scores of a teacher: class probabilities of each video, averaged over the clips that the teacher scored.
+"""A teacher whose scores are read from a file: scores.npz or predictions.jsonl.
 
-`farfield test` writes scores.npz, and `farfield predict --out FOLDER --top_k N` writes predictions.jsonl.
+The file has class probabilities of each video, aggregated over the clips that the teacher scored. `farfield test`
+writes scores.npz, and `farfield predict --out FOLDER --top_k N` writes predictions.jsonl.
 """
 
 from __future__ import annotations
@@ -35,13 +36,13 @@ SAME = 1e-3
 
 
 class StoredScores(NamedTuple):
-    """A teacher's class probabilities of videos.
+    """A teacher's class probabilities for a set of videos.
 
     Attributes:
         labels: class names of the teacher.
         task: task of the teacher.
-        probabilities: class probabilities of each video or segment, by `segment_key`; None for a video that the teacher
-            could not read.
+        probabilities: for each video or segment, given by its `segment_key`, the class probabilities; None if the
+            teacher could not read the video.
     """
 
     labels: list[str]
@@ -52,9 +53,9 @@ class StoredScores(NamedTuple):
 class StoredTeacher:
     """Teacher with stored scores of the training videos. Call `find_videos` before the first batch.
 
-    All clips of a video have the same scores, adapted to the augmentation. If a clip is mirrored, probabilities move to
-    the classes that it then shows, for example from "turn left" to "turn right". A mixed clip has the mean of both
-    videos' probabilities, weighted by their shares.
+    Every clip of a video gets the video's scores, adapted to the clip's augmentation. For a mirrored clip, each class's
+    probability moves to the class that the mirrored clip shows, for example from "turn left" to "turn right". A mixed
+    clip gets the mean of both videos' probabilities, weighted by the videos' shares in the mix.
 
     Args:
         path: scores.npz or predictions.jsonl.
@@ -121,10 +122,9 @@ class StoredTeacher:
         return logits_of(p, self._task), known.float()
 
     def _of_mirrored(self, p: Float[Tensor, "b classes"]) -> Float[Tensor, "b classes"]:
-        """Move each probability to the class that a mirrored clip shows (see `mirrored_classes`).
+        """Move each class's probability to the class that it becomes in a mirrored clip (see `mirrored_classes`).
 
-        If several classes are mirrored to the same class, it gets the sum of their probabilities; for `multilabel`, it
-        gets the largest one.
+        A class that several classes become gets the sum of their probabilities; for `multilabel`, the largest one.
         """
         places = self._mirrored.to(p.device).expand_as(p)
         return torch.zeros_like(p).scatter_reduce(1, places, p, "amax" if self._task == "multilabel" else "sum")
@@ -134,7 +134,10 @@ class StoredTeacher:
 
 
 def segment_key(path: Path, start_seconds: float | None, end_seconds: float | None) -> Segment:
-    """Return the key of a segment. None or NaN as start or end stands for the start or end of the video."""
+    """Return the key that identifies a segment of a video.
+
+    A start of None or NaN is the start of the video; an end of None or NaN is the end of the video.
+    """
     start = 0.0 if start_seconds is None or math.isnan(start_seconds) else float(start_seconds)
     end = math.inf if end_seconds is None or math.isnan(end_seconds) else float(end_seconds)
     # Times as the file of `farfield test` has them, in float32, to the millisecond.

@@ -40,8 +40,9 @@ class TrainResult:
     Attributes:
         run_dir: folder with everything that the run wrote.
         last_checkpoint: checkpoint of the last epoch; None if none was written.
-        best_checkpoint: checkpoint of the best epoch by the monitored metric; None without validation.
-        best_epoch: epoch of the best checkpoint, counted from 1; None without validation.
+        best_checkpoint: checkpoint of the epoch with the best value of `monitor`; for a probe, of the best head. None
+            without validation.
+        best_epoch: epoch of the best checkpoint, counted from 1; None without validation, or for a probe.
         best_top1: val/top1 of the best checkpoint, in [0, 1]; None without validation, or if `monitor` is another
             metric.
         metrics: last value of each logged metric, by name, for example "train/loss" and "val/top1".
@@ -49,7 +50,7 @@ class TrainResult:
         steps: number of optimiser steps, including those before a resume.
         was_complete: whether the run was resumed but had nothing left to train.
         monitor: metric that chose the best checkpoint, for example "val/top1"; None without validation.
-        best_value: value of `monitor` of the best checkpoint; None without validation.
+        best_value: value of `monitor` at the best checkpoint; None without validation.
         probe: result of a probe (heads trained on a frozen network); None if the network itself was trained. A probe
             has no last checkpoint and no epochs.
     """

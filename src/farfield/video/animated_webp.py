@@ -16,7 +16,7 @@ from farfield.video.picture_sequence import PictureSequence
 
 
 def is_webp(source: Source) -> bool:
-    """Return whether a file, or its content, begins with a WebP header."""
+    """Return whether a file, given by its path or as an open binary file, begins with a WebP header."""
     if isinstance(source, Path):
         with source.open("rb") as file:
             head = file.read(12)

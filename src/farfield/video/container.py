@@ -12,7 +12,7 @@ from av.stream import Disposition
 from av.video.stream import VideoStream
 
 Source = Path | BinaryIO
-"""Path of a file, or its content as an open binary file."""
+"""A video file: its path, or an open binary file with its content."""
 
 NOT_VIDEOS = frozenset(
     ["tty", "image2", "ansi", "bin", "xbin", "idf", "adf", "hls", "applehttp", "dash", "concat", "sdp", "imf"]
@@ -27,10 +27,10 @@ class NotAVideo(ValueError):
 
 
 def open_container(source: Source) -> InputContainer:
-    """Open a file, or its content, for decoding with one thread.
+    """Open a video file for decoding with one thread.
 
     Raises:
-        NotAVideo: if the file has no video stream, or is in one of the formats `NOT_VIDEOS`.
+        NotAVideo: if the file has no video stream, or is a text, a still picture or a playlist (see `NOT_VIDEOS`).
         av.FFmpegError, ValueError: if the file cannot be opened, or FFmpeg has no decoder for its codec.
     """
     # An absolute path: FFmpeg parses a relative one with a colon as a protocol.
@@ -62,7 +62,7 @@ def video_stream(container: InputContainer) -> VideoStream | None:
 
 
 def independent_source(source: Source) -> Source:
-    """Return a source with the same content, to read from its start without moving the read position of `source`."""
+    """Return a source with the same content, at its start. Reading it does not move the read position of `source`."""
     if isinstance(source, Path):
         return source
     if isinstance(source, io.BytesIO):

@@ -1,9 +1,9 @@
-"""Open a video: a file with PyAV or decord, a folder of numbered pictures with Pillow.
+"""Open a video: a file with PyAV or decord, animated WebP or a folder of numbered pictures with Pillow.
 
-PyAV decodes only the packets that the requested frames need (see `pyav_decoder.py`). If decord is requested, it is used
-only for files of which it returns exactly the requested frames (see `decord_decoder.py`). PyAV decodes all other files,
-and a warning is logged. Damaged files and files that cannot be opened raise a `DecodeError` with the path and the
-reason. A video is opened in the process that uses it, with one thread, and closed there.
+PyAV decodes only the packets that the requested frames need (see `pyav_decoder.py`). If decord is requested, it reads
+only those files for which it returns exactly the requested frames (see `decord_decoder.py`). PyAV decodes all other
+files, and a warning is logged. Damaged files and files that cannot be opened raise a `DecodeError` with the path and
+the reason. A video is opened in the process that uses it, with one thread, and closed there.
 """
 
 from __future__ import annotations
@@ -46,8 +46,8 @@ class Video(Protocol):
     def frames(self, indices: Int[np.ndarray, " t"], short_side_px: int | None = None) -> UInt8[np.ndarray, "t h w c"]:
         """Decode the frames at `indices`, in that order, as upright RGB. An index may occur more than once.
 
-        `short_side_px` lets the decoder downscale frames to this short side in pixels, if their short side is at least
-        twice `short_side_px`. None keeps the full size.
+        With `short_side_px`, the decoder may downscale frames to a short side of this many pixels, if their short side
+        is at least twice as long. None keeps the full size.
         """
 
     def pictures(
@@ -62,13 +62,14 @@ class Video(Protocol):
 
 
 class OpenVideo:
-    """An open video file whose decoder's errors are raised as `DecodeError`.
+    """An open video. Any error of the decoder is raised as a `DecodeError` with the path.
 
     Attributes:
         times: display time of each frame, in seconds after the first frame, ascending.
-        decoder: "decord" if decord reads the video, otherwise "pyav". It is "pyav" also if Pillow reads the video
-            (animated WebP or a folder of pictures).
-        fallback_reason: why PyAV reads the file although decord was requested; None if the requested decoder reads it.
+        decoder: "decord" if decord reads the video, otherwise "pyav". Also "pyav" if Pillow reads the video, that is,
+            for animated WebP and folders of pictures.
+        fallback_reason: why decord does not read the file although it was requested; None if decord reads the file or
+            was not requested. Always None for a folder of pictures.
     """
 
     def __init__(self, path: Path, video: Video, decoder: Decoder, fallback_reason: str | None = None) -> None:
@@ -123,8 +124,9 @@ def open_video(
         fps: frame rate of a folder of pictures, required for a folder; ignored for a file, which has its own times.
 
     Raises:
-        DecodeError: if the file is missing, empty or cannot be opened; if a folder is not one sequence of pictures, or
-            has no `fps`; inside the block, from `frames` and `pictures`, if a frame cannot be decoded.
+        DecodeError: if the file is missing, empty or cannot be opened; if a folder is not one sequence of pictures; or
+            if `path` is a folder, but `fps` is None. Inside the block, `frames` and `pictures` raise it if a frame
+            cannot be decoded.
         FarfieldError: if the decoder is unknown.
     """
     if decoder not in DECODERS:
@@ -164,7 +166,7 @@ def _open_with_pyav(path: Path, deinterlace: Deinterlace, tone_map: ToneMap) -> 
 
 
 def _open_with_decord(path: Path, deinterlace: Deinterlace, tone_map: ToneMap) -> OpenVideo:
-    """Open a file with decord if decord returns exactly the requested frames of it, otherwise with PyAV."""
+    """Open a file with decord, or with `open_reader` if decord would not return exactly the requested frames."""
     # Imported on first use: processes that only use PyAV save 5 MB and 50 ms.
     from farfield.video.decord_decoder import DecordVideo
 

@@ -19,9 +19,9 @@ class DecordVideo:
     """A video opened with decord, with the interface of `decoders.Video`; `close` it after use.
 
     Raises:
-        DecordInexact: if decord would not return exactly the requested frames, or cannot open a file that PyAV opens.
-        av.FFmpegError, ValueError: if PyAV cannot open the file. PyAV reads the packet index that decord's frames are
-            checked against.
+        DecordInexact: if decord would not return exactly the requested frames, or cannot open the file.
+        av.FFmpegError, ValueError: if PyAV cannot open the file. PyAV is needed to check decord: it reads the file's
+            packet index.
     """
 
     def __init__(self, path: Path) -> None:
@@ -42,7 +42,7 @@ class DecordVideo:
     def pictures(
         self, places: Int[np.ndarray, " t"], short_side_px: int | None = None
     ) -> Iterator[tuple[int, UInt8[np.ndarray, "h w c"]]]:
-        """Yield (place, frame) for each of the ascending `places` (indices into `times`) in one pass."""
+        """Yield (place, frame) for each of the ascending `places`, which are indices into `times`, in one pass."""
         for start in range(0, len(places), _FRAMES_PER_BATCH):
             batch = places[start : start + _FRAMES_PER_BATCH]
             yield from zip(batch.tolist(), self.frames(batch), strict=True)

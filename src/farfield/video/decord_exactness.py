@@ -2,10 +2,10 @@
 
 decord opens many files that it does not read correctly. It seeks to wrong frames in the containers AVI, MPEG program
 stream, MPEG transport stream and WMV; with the codecs HEVC, MPEG-4 part 2 and MPEG-2; in open groups of pictures; and
-where timestamps are missing or wrong. Its frame numbers also count pictures that are never shown, and frames that
-an edit list leaves out. It stretches frames after a change of size. It does not mirror frames as the display matrix
-demands, deinterlace them, map HDR to BT.709, or make pixels square. It fails on a few small widths. This module refuses
-all such files.
+where timestamps are missing or wrong. It also counts frames that are never shown or that an edit list leaves out, so
+that its frame numbers do not match. It stretches frames if the frame size changes within the video. It does not mirror
+frames as the display matrix demands, deinterlace them, convert HDR to BT.709, or make pixels square. It fails on a few
+small widths. This module refuses all such files.
 """
 
 from __future__ import annotations
@@ -94,7 +94,7 @@ def _is_misread_width(width: int) -> bool:
 
 
 def _has_open_groups(packets: list[av.Packet]) -> bool:
-    """Return whether a frame that is decoded after a keyframe is shown before it."""
+    """Return whether a frame that is decoded after a keyframe is shown before it, or a frame has no display time."""
     latest = -(2**63)
     for packet in packets:
         if packet.pts is None or packet.pts < latest:

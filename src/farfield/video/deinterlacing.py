@@ -49,7 +49,10 @@ def deinterlaced(
 
 
 _TIME_BASE = Fraction(1, 1000)
-"""Arbitrary time base, since a frame's place serves as its timestamp. The timestamps that bwdif outputs are doubled."""
+"""Time base of the frames given to bwdif. Its value is arbitrary, since the timestamp of each frame is its place.
+
+bwdif doubles the timestamps in its output.
+"""
 
 
 def _graph(frame: VideoFrame, both_fields: bool) -> Graph:

@@ -1,8 +1,8 @@
-"""Decode the requested frames, identified by their timestamps, and as few additional frames as possible.
+"""Decode exactly the requested frames, identified by their timestamps, and as few other frames as possible.
 
-Decoding begins at the latest keyframe that is shown no later than the requested frame. Frames in between to which no
-other frame refers (most B-frames) are dropped before they are decoded. Timestamps ensure that a wrong frame is never
-returned, wherever the container's seeking lands.
+Decoding begins at the latest keyframe that is shown no later than the requested frame. Of the frames between the two,
+those on which no other frame depends (most B-frames) are dropped before they are decoded. Timestamps ensure that a
+wrong frame is never returned, even if the container's seeking lands in the wrong place.
 
 AVI and raw streams store no timestamps, and the demuxer generates them. Generated timestamps ascend in decoding order.
 If there are B-frames, display order differs, and the generated timestamps are wrong. Therefore, if timestamps ascend in
@@ -23,14 +23,14 @@ from farfield.video.packet_index import FURTHEST_REORDERING
 from farfield.video.packet_reader import PacketReader
 
 DROP_ON_REQUEST = frozenset(["h264", "mpeg4", "mpeg1video", "mpeg2video"])
-"""Decoders that apply `skip_frame` to each packet. Other decoders ignore `skip_frame`, or keep its first value."""
+"""Decoders that obey a new `skip_frame` at each packet. Others ignore `skip_frame`, or keep its first value."""
 
 
 class ExactFrames:
-    """Decoder of the frames at given places of a stream. A place is a frame's index in display order.
+    """Decoder for the frames at given places of a stream. A place is a frame's index in display order.
 
     Args:
-        reader: reader of the stream. Its index is corrected when decoding shows that the index is wrong.
+        reader: reader of the stream. `reader.index` is replaced when decoding shows an error in it.
     """
 
     def __init__(self, reader: PacketReader) -> None:
@@ -66,10 +66,13 @@ class ExactFrames:
     # --- only needed frames ---------------------------------------------------------------------------------------
 
     def _decode_needed(self, left: deque[int], jump: bool) -> Iterator[tuple[int, VideoFrame]]:
-        """Yield (place, frame) for places in `left`, and remove these places; decode few other frames.
+        """Yield (place, frame) for places in `left`, and remove these places; decode as few other frames as possible.
 
-        Stop early when a timestamp may be wrong; the places that are not decoded stay in `left`. `jump` is that of
-        `decode`.
+        If a timestamp may be wrong, stop early, with the remaining places in `left`.
+
+        Args:
+            left: places still to decode, ascending.
+            jump: see `decode`.
         """
         index = self._reader.index
         if index.by_number:
@@ -150,7 +153,10 @@ class ExactFrames:
     # --- every frame, one after the other -------------------------------------------------------------------------
 
     def _decode_all(self, start: int, stop: int) -> Iterator[tuple[int, VideoFrame]]:
-        """Decode every frame of [start, stop). If timestamps are unreliable, count frames from the first frame."""
+        """Yield (place, frame) for each place in [start, stop).
+
+        If timestamps are unreliable, places are found by counting frames from the first frame of the stream.
+        """
         reader = self._reader
         following = start
         while not reader.index.by_number:

@@ -20,7 +20,10 @@ _WIDEST_PIXEL = 8
 """Largest plausible ratio of a pixel's sides; a larger ratio comes from a broken header."""
 
 _ROUNDING = 0.01
-"""Pixel aspect ratios nearer to 1 than this count as 1; FFmpeg's scale filter writes them when it rounds sizes."""
+"""Pixel aspect ratios that differ from 1 by less than this count as 1.
+
+FFmpeg's scale filter writes such ratios when it rounds sizes.
+"""
 
 
 class RgbConverter:
@@ -30,8 +33,8 @@ class RgbConverter:
         size: width and height in pixels of the video's first frame, as stored.
         pixel_aspect_ratio: width of a stored pixel over its height. The output has square pixels: it keeps the stored
             height and changes the width.
-        short_side_px: downscale frames to this short side in pixels, keeping their aspect ratio, if the short side of
-            the first frame is at least twice as long. None keeps the full size.
+        short_side_px: short side in pixels to which frames are downscaled, keeping their aspect ratio, if the short
+            side of the first frame is at least twice as long. None keeps the full size.
         tone_map: "auto" converts HDR frames to BT.709; "off" keeps the stored signal, which looks flat and grey.
         name: name of the video for the log.
     """

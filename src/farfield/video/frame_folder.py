@@ -42,14 +42,14 @@ class FrameFolder(PictureSequence):
 
     Args:
         folder: folder of the pictures.
-        fps: frames per second; None, for an unknown frame rate, raises an error.
+        fps: frames per second; None if unknown, which raises a `ValueError`.
 
     Attributes:
         times: display time of each frame, in seconds after the first frame, ascending.
 
     Raises:
         OSError: if the folder cannot be read.
-        ValueError: if its pictures are not one sequence, see `list_pictures`, or if `fps` is not a positive number.
+        ValueError: if the pictures are not one sequence (see `list_pictures`), or if `fps` is not a positive number.
     """
 
     def __init__(self, folder: Path, fps: float | None) -> None:
@@ -127,10 +127,10 @@ def list_pictures(folder: Path) -> list[str]:
 
 
 def _uninterrupted(names: Sequence[str]) -> dict[str, None]:
-    """Return the names that the pictures would have, in order, if their numbers had no gap.
+    """Return the names that the pictures have, in order, if their numbers have no gap.
 
-    The names are the keys of the dict. It has as many names as `names`, and begins with the first of them. It is empty
-    if the first number is not 0 or 1.
+    The names are the keys of a dict. They count up from the picture with the lowest number, one for each entry of
+    `names`. The dict is empty if the lowest number is not 0 or 1, or if there is no number.
     """
     first = min(names, key=lambda name: (len(name), name), default="")
     parts = _NUMBERED.fullmatch(first)
@@ -144,7 +144,8 @@ def _uninterrupted(names: Sequence[str]) -> dict[str, None]:
 def looks_like_frames(folder: Path, names: Iterable[str]) -> bool:
     """Return whether a folder with files of these names holds at least two numbered pictures.
 
-    WebP animations are videos, not pictures; only the first WebP file is checked.
+    A WebP animation is a video, not a picture. Only the first numbered WebP file is opened to tell: if it is an
+    animation, the result is False.
     """
     numbered = [name for name in _picture_names(names) if _NUMBERED.fullmatch(name)]
     webp = next((name for name in numbered if name.lower().endswith(".webp")), None)
@@ -179,7 +180,7 @@ def pictures_bytes(folder: Path) -> int:
 
 
 def _without_flow(names: list[str]) -> list[str]:
-    """Leave out optical flow if the pictures are named img_*: MMAction2 stores both in one folder."""
+    """Leave out optical flow (flow_x_*, flow_y_*) if all other names are img_*: MMAction2 stores both in one folder."""
     pictures = [name for name in names if name.startswith("img_")]
     others = len(names) - len(pictures)
     if not pictures or not others or sum(_FLOW.fullmatch(name) is not None for name in names) < others:

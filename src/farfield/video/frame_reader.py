@@ -25,7 +25,7 @@ def open_reader(
     """Open a video; `close` the reader after use.
 
     Args:
-        source: path of a file or of a folder of numbered pictures, or the content of a file.
+        source: path of a video file or of a folder of numbered pictures, or an open binary file.
         name: name for the log; None for the file's path.
         deinterlace: "auto" deinterlaces frames that are marked as interlaced; "off" leaves them as they are.
         tone_map: "auto" converts HDR frames to BT.709; "off" leaves them as they are.

@@ -12,13 +12,17 @@ SHORTEST_STEP = 1 / 90_000
 """Seconds from one frame to the next if the container gives the same time for both."""
 
 _TOO_SHORT_SECONDS, _USUAL_DELAY_SECONDS = 0.015, 0.1
-"""Browsers show a frame of an animated image for 100 ms if its delay is 10 ms or less."""
+"""Delays of animated images below the first value are replaced with the second.
+
+Browsers do so for delays of 10 ms or less.
+"""
 
 
 def ascending(times: Float[np.ndarray, " frames"], fps: float) -> Float[np.ndarray, " frames"]:
-    """Return strictly ascending times in seconds, from 0. Frames that share a time are spaced by `SHORTEST_STEP`.
+    """Shift display times to start at 0, and make them strictly ascending; all times are in seconds.
 
-    If the given times descend somewhere, are all equal or are not finite, the result has the constant rate `fps`.
+    Frames that share a time are spaced by `SHORTEST_STEP`. If `times` descend somewhere, are all equal, or are not
+    finite, the result has the constant rate `fps`.
     """
     is_valid = np.all(np.isfinite(times)) and np.all(np.diff(times) >= 0)
     if not is_valid or (len(times) > 1 and times[-1] == times[0]):
@@ -31,10 +35,10 @@ def ascending(times: Float[np.ndarray, " frames"], fps: float) -> Float[np.ndarr
 
 
 def continuous(stamps: list[int | None]) -> Float[np.ndarray, " frames"]:
-    """Interpolate unknown times (None) of frames in display order, and remove jumps back in time.
+    """Interpolate unknown display times (None), and remove jumps back in time.
 
-    Times have the unit of `stamps`. After a jump back, time continues from the previous frame at the median
-    distance between frames.
+    `stamps` are the times of the frames in display order; the result has the same unit. After a jump back, time
+    continues from the previous frame at the median distance between frames.
     """
     places = np.array([place for place, stamp in enumerate(stamps) if stamp is not None])
     known = np.array([stamp for stamp in stamps if stamp is not None], np.float64)
@@ -51,9 +55,9 @@ def continuous(stamps: list[int | None]) -> Float[np.ndarray, " frames"]:
 
 
 def without_clock_jumps(times: Float[np.ndarray, " frames"], time_base: float) -> Float[np.ndarray, " frames"]:
-    """Replace gaps above `LONGEST_GAP_SECONDS` by the median distance between frames.
+    """Shorten gaps between frames above `LONGEST_GAP_SECONDS` to the median distance between frames.
 
-    `times` and the result are in units of `time_base`, which is in seconds.
+    `time_base` is the unit of `times` and of the result, in seconds.
     """
     steps = np.diff(times)
     jumps = steps * time_base > LONGEST_GAP_SECONDS
@@ -77,9 +81,9 @@ def browser_times(delays: Int[np.ndarray, " frames"], time_base: float) -> Int[n
 def browser_delays(seconds: Float[np.ndarray, " frames"]) -> Float[np.ndarray, " frames"]:
     """Return how long browsers show each frame of an animated image, in seconds.
 
-    If the file gives a frame less than 15 ms, browsers show it for 100 ms.
+    If the delay in the file is below 15 ms, the result is 100 ms; otherwise it is the delay.
 
     Args:
-        seconds: how long the file says to show each frame.
+        seconds: delay of each frame in the file: how long to show the frame, in seconds.
     """
     return np.where(seconds < _TOO_SHORT_SECONDS, _USUAL_DELAY_SECONDS, seconds)

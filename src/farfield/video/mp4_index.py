@@ -23,7 +23,7 @@ def composition_offsets(source: Source, track_id: int, num_frames: int) -> Int[n
     """Read the composition offsets of a track, in units of the track's time scale.
 
     Args:
-        source: path of a file, or its content.
+        source: path of the file, or an open binary file.
         track_id: id of the video track.
         num_frames: number of frames in the track.
 

@@ -1,8 +1,8 @@
 """Rotate and mirror pictures by the container's display matrix.
 
-Phones store pictures as the sensor takes them, and a matrix that tells players how to show them. Quarter turns,
-mirrored or not, are applied as by FFmpeg's command line. Any other angle is rounded to the nearest quarter turn, as in
-browsers.
+Phones store pictures as the sensor takes them. They also store a matrix by which players turn the pictures upright.
+Quarter turns and mirroring are applied as FFmpeg's command line applies them. Any other angle is rounded to the nearest
+quarter turn, as in browsers.
 """
 
 from __future__ import annotations

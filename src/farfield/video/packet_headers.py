@@ -43,7 +43,7 @@ def is_hidden(packet: av.Packet, codec: str) -> bool:
 def size_header(packet: av.Packet, codec: str) -> bytes:
     """Return the bytes of a keyframe that include its width and height; b"" if they are not found.
 
-    They serve only to compare keyframes: if they differ, the size may have changed.
+    Use the bytes only to compare two keyframes: if they differ, the size may have changed.
     """
     data = bytes(packet)
     if codec in ("vp8", "libvpx"):

@@ -73,17 +73,17 @@ class PacketIndex(NamedTuple):
     Attributes:
         stamps: display time of each frame, in units of the stream's time base, ascending; frame numbers if `by_number`.
         seconds: display time of each frame, in seconds after the first frame.
-        keyframes: where decoding can begin, in the order of `stamps`.
-        by_number: whether timestamps are unreliable, so that frames are identified by counting the decoder's output.
+        keyframes: packets at which decoding can begin, in the order of `stamps`.
+        by_number: whether frames are identified by counting the decoder's output, because timestamps are unreliable.
         is_reordered: whether the timestamps show that decoding order and display order differ.
         packets: all packets in decoding order; None if they have to be read from the file.
-        num_held: number of frames that the file contains. If the file was cut off, its index may list more.
+        num_held: number of frames that the file contains. If the file was cut off, `stamps` may list more.
         is_whole: whether the index was built by reading every packet, not only the container's own index.
         carries_state: whether packets carry palettes or parameters that later packets need (see `packet_headers`), so
             that no packet may be skipped.
         leading: stamps of frames that are decoded after the first keyframe but shown before it. They are not in
             `stamps`, since only decoding shows whether they refer to frames that are missing from the file.
-        is_counted: whether the frames have to be counted by decoding the stream, since their number may differ from the
+        is_counted: whether the stream has to be decoded to count its frames, since their number may differ from the
             number of packets.
     """
 
@@ -238,8 +238,9 @@ def _has_clock_reset(decoded: list[int]) -> bool:
 def _frame_rate(stream: VideoStream, shown: list[_PacketInfo], *, has_times: bool) -> float:
     """Return the average frames per second of a stream.
 
-    For a stream without timestamps, FFmpeg always reports an average rate of 25, and its guessed rate is twice the true
-    rate for H.264 with few frames per second. The packet durations that it reports are correct.
+    For a stream without timestamps, the rate comes from the packets' durations, which FFmpeg reports correctly. Its
+    average rate is always 25 for such streams, and its guessed rate is twice the true rate for H.264 with few frames
+    per second.
     """
     duration = float(np.median([packet.duration for packet in shown])) * float(stream.time_base or 0)
     if not has_times and duration > 0:

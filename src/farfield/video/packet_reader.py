@@ -25,7 +25,7 @@ class PacketReader:
     `index.keyframes`.
 
     Args:
-        source: path of a file, or its content.
+        source: path of the video file, or an open binary file.
 
     Attributes:
         codec: decoder of the stream.
@@ -109,11 +109,12 @@ class PacketReader:
                 return
 
     def _attempts_to_reach(self, first: Keyframe) -> Iterator[Iterator[av.Packet]]:
-        """Yield up to two sequences of packets in which to look for the keyframe `first`.
+        """Yield one or two sequences of packets, to be searched in turn for the keyframe `first`.
 
         The first sequence begins where seeking lands. It is left out if the stream is not seekable, if later packets
         need palettes or parameters from earlier ones (`index.carries_state`), or if the packets are in memory, so that
-        there is no need to seek. The last sequence has all packets, in case seeking lands after the keyframe.
+        there is no need to seek. The last sequence has all packets of the stream, in case seeking lands after the
+        keyframe.
         """
         if self.index.packets is None and not self.index.carries_state:
             try:
@@ -143,13 +144,14 @@ class PacketReader:
             yield from self.codec.decode(packet)
 
     def reindex(self) -> None:
-        """Replace the index, which was read from the container's own index, by one from all packets.
+        """Replace the index, which came from the container's own index, with one built by reading all packets.
 
-        Call this if decoding has failed: the new index also has what only the packets show, such as whether later
-        packets need palettes or parameters from earlier ones (`carries_state`).
+        Call this if decoding has failed. The new index has information that only the packets contain, such as whether
+        later packets need palettes or parameters from earlier ones (`carries_state`).
 
         Raises:
-            ValueError: if the two indexes have different frames, because the file is cut off or its own index is wrong.
+            ValueError: if the old and the new index list different frames, because the file is cut off or the
+                container's index is wrong.
         """
         self._container.seek(self.index.keyframes[0].seek_stamp, stream=self.stream)
         index = from_packets(self._container, self.stream)
@@ -178,7 +180,7 @@ class PacketReader:
         self.index = index._replace(stamps=stamps, seconds=seconds, num_held=index.num_held + len(shown))
 
     def _count_frames(self) -> None:
-        """Decode the whole stream to count its frames and read their times, which its packets do not give."""
+        """Decode the whole stream to find the number and the times of its frames, which its packets do not give."""
         shown = [frame.pts for frame in self.decode(self.all_packets())]
         if not shown:
             raise ValueError("the video has no frames")

@@ -23,7 +23,7 @@ class PyAVVideo:
     """An open video; `close` it after use.
 
     Args:
-        source: path of a file, or its content.
+        source: path of the video file, or an open binary file.
         name: name for the log; None for the file's path.
         deinterlace: "auto" deinterlaces frames that are marked as interlaced; "off" leaves them as they are.
         tone_map: "auto" converts HDR frames to BT.709; "off" leaves them as they are.
@@ -171,7 +171,7 @@ class PyAVVideo:
                 yield place, frame
 
     def _confirm_size(self, frame: VideoFrame) -> None:
-        """If `frame` has another size than the container states, use the size of the video's first frame instead."""
+        """Set the video's size to that of its first frame, if `frame` has another size than the container states."""
         if self._is_size_confirmed or (frame.width, frame.height) == self._size:
             return
         self._is_size_confirmed = True

@@ -13,7 +13,7 @@ from jaxtyping import Float, UInt8
 from farfield.atomic_write import atomic_write
 
 CLOCK = Fraction(1, 90_000)
-"""Time base in seconds of frames with given display times: MPEG's 90 kHz clock."""
+"""Time base, in seconds, for frames whose display times are given: MPEG's 90 kHz clock."""
 
 
 def write_video(
@@ -31,11 +31,11 @@ def write_video(
         path: file to write.
         frames: at least one frame, all of one size. If the height or width is odd, the last row or column is left out,
             since H.264's colour subsampling needs even sizes.
-        fps: frames per second; with `seconds`, only the nominal rate in the file.
+        fps: frames per second. If `seconds` is given, it is only stored in the file as the nominal rate.
         seconds: display times of the frames in seconds, ascending; None for the constant rate `fps`.
         crf: x264's constant rate factor: 0 is lossless, 18 looks like the original, 51 is worst.
-        keyframe_every: maximum number of frames from one keyframe to the next. A smaller number makes clips of long
-            videos cheaper to decode, and the file larger.
+        keyframe_every: maximum number of frames from one keyframe to the next. A smaller number makes it faster to
+            decode clips of a long video, but makes the file larger.
 
     Raises:
         ValueError: if there are no frames.

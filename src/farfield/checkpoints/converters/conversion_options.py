@@ -22,12 +22,13 @@ class ConversionOptions:
         head: how clips larger than in training are scored: gap_fc averages all features before the classifier;
             window_mean classifies windows of the training size, and averages their logits; window_softmax_mean
             averages the windows' probabilities. Default: as in the original project.
-        clip: changes to the clip settings (sampling, crops, normalisation, test views) that the file states or that its
-            project uses.
-        take: which network to convert, if the file holds several networks, or other weights beside the network. Give
-            the name of the network's state dict, such as ema_state_dict, or the prefix of its weights' names, such as
-            model_ema. Default: the trained weights, not their average over the training (such as an EMA). If MMAction2
-            or Lightning averaged the weights, the default is the average, because they store it as state_dict.
+        clip: clip settings (sampling, crops, normalisation, test views) that override those in the file, or those that
+            the project uses by default.
+        take: which network to convert, if the file holds several networks, or weights that belong to no network. Give
+            the key of the network's state dict, such as ema_state_dict, or the prefix of the network's weight names,
+            such as model_ema. Default: the trained weights rather than an average over the training, such as an EMA.
+            Exception: if MMAction2 or Lightning averaged the weights, they store the average as state_dict, and the
+            average is the default.
     """
 
     backbone: str | None = None

@@ -40,8 +40,8 @@ class ConversionReport:
     Attributes:
         origin: project that wrote the checkpoint.
         mapped: dict from each weight's name in the file to its name in the network.
-        set_to_zero: batch norms' counters (num_batches_tracked) that the file lacks. PyTorch reads them only if the
-            batch norm's momentum is None.
+        set_to_zero: keys of batch-norm counters (num_batches_tracked) that the file lacks, and that are set to 0.
+            PyTorch uses such a counter only in batch norms with momentum=None.
         ignored: (name, reason) of each weight that is left out on purpose.
         notes: information for the user, such as assumptions about settings that the file does not state.
     """
@@ -61,11 +61,11 @@ def convert_file(
     Args:
         path: checkpoint file: PySlowFast's .pyth, PyTorchVideo's hub files, MMAction2's and torchvision's .pth,
             Caffe2's .pkl.
-        labels: class names. None for the names of the data set, as far as it is known: a network that PySlowFast
-            trained on Charades gets Charades' class codes, and any network of 400 classes Kinetics-400's names. The
-            classes of all other networks are numbered.
+        labels: class names, one per class. With None, a network that PySlowFast trained on Charades gets Charades'
+            class codes, any other network of 400 classes gets Kinetics-400's names, and all others get the numbers
+            "0", "1", ...
         options: settings that the file does not state; None for no settings. `clip` and `head` may also override
-            settings in the file.
+            settings that the file states.
 
     Raises:
         FarfieldError: if the file cannot be read or has an unknown origin; if weights are missing, unexpected or of
@@ -88,7 +88,7 @@ def convert_file(
 _MALFORMED = (
     TypeError, ValueError, LookupError, AttributeError, ArithmeticError, RecursionError, RuntimeError, MemoryError,
 )  # fmt: skip
-"""Exceptions caused by malformed configs and by weights with unexpected axes."""
+"""Exceptions caused by malformed configs and by weights with unexpected numbers of dimensions."""
 
 
 def _convert(
@@ -213,7 +213,7 @@ def _describe_wrapped_pytorchvideo(
 
 
 def _is_stem(name: str, value: Tensor) -> bool:
-    """Return whether a PyTorchVideo weight belongs to a convolution of RGB frames: the first one of each pathway."""
+    """Return whether a PyTorchVideo weight belongs to the first convolution of a pathway, whose input is RGB frames."""
     return name.startswith("backbone.trunk.blocks.0.") and "fusion" not in name and value.shape[1:2] == (3,)
 
 
@@ -284,7 +284,10 @@ def _match(network: ActionNet, found: SourceCheckpoint, path: Any) -> tuple[dict
 
 
 def _labels(found: SourceCheckpoint, labels: Sequence[str] | None, path: Any) -> list[str]:
-    """Return the class names: `labels`, else the data set's, else Kinetics-400's for 400 classes, else numbers.
+    """Return the class names of the converted network.
+
+    These are the user's `labels` or, with None, the names in `found`. If there are none either, a network of 400
+    classes gets Kinetics-400's names, and any other the numbers "0", "1", ...
 
     Raises:
         FarfieldError: if the checkpoint has no classifier, or `labels` does not have one label per class.

@@ -1,4 +1,6 @@
-"""Derive network options from checkpoints of MMAction2's Recognizer3D with I3D head: ResNet3d and ResNet3dSlowOnly.
+"""Derive network options and renamed weights from checkpoints of MMAction2's I3D and SlowOnly networks.
+
+These are Recognizer3D networks with the backbone ResNet3d or ResNet3dSlowOnly and an I3D head.
 
 The non-local blocks are mmcv's. A block with sub_sample pools its keys after the projection. A block's last convolution
 has no bias if a norm follows it. Softmax affinities are scaled only if use_scale is set; dot products are always
@@ -44,7 +46,7 @@ def describe_mmaction2(state: dict[str, Tensor], meta: Any, options: ConversionO
     The network may have non-local blocks.
 
     Args:
-        state: weights by MMAction2's names.
+        state: dict from MMAction2's weight names to the weights.
         meta: the entry "meta" of the checkpoint, which may hold the config as text; None if there is none.
         options: conversion options that the user sets.
         path: path of the checkpoint, for messages.
@@ -85,7 +87,7 @@ def describe_mmaction2(state: dict[str, Tensor], meta: Any, options: ConversionO
 
 
 def read_meta(meta: Any) -> dict[str, Any]:
-    """Return the config that MMEngine and mmcv store as text beside the weights; empty if there is none."""
+    """Return the config that MMEngine and mmcv store as text in a checkpoint's entry "meta"; {} if there is none."""
     if not isinstance(meta, Mapping):
         return {}
     text = next((meta[key] for key in ("cfg", "config") if isinstance(meta.get(key), str)), None)
@@ -133,9 +135,10 @@ def _block_options(
 ) -> dict[str, Any]:
     """Return the options of the non-local blocks.
 
-    The pairwise function is taken from the config, the weights' shapes or the user's options. If none of them states
-    it, a text that asks the user for it is added to `found.questions`. The text is also added if the user's options
-    state embedded_gaussian without `scale`, and the config has no settings of the blocks.
+    The pairwise function and its scale come from the config's settings of the blocks. Without such settings, the
+    weights' shapes or the user's options must determine the pairwise function and, if it is embedded_gaussian, the
+    user's options must also state `scale`. If something is not determined, `found.questions` gets a text that asks the
+    user for it.
     """
     block_options = block_options_by_shape(shapes, path)
     # With sub_sample, g is a Sequential of projection and pooling, which shows in its names.

@@ -64,7 +64,7 @@ def describe_pyslowfast(
     The network may have non-local blocks.
 
     Args:
-        state: weights by PySlowFast's names.
+        state: dict from PySlowFast's weight names to the weights.
         cfg: the config in the checkpoint; None if there is none.
         options: conversion options that the user sets.
         path: path of the checkpoint, for messages.
@@ -211,13 +211,13 @@ def pyslowfast_clip_and_head(
 ) -> dict[str, Any]:
     """Return the fields `clip`, `head` and, if the config determines them, `head_windows` of `NetworkOptions`.
 
-    Without a config, `clip` has only `test_crop_px` and `short_side_px`, with the size of the model zoo's test crops,
-    and a note is added to `found.notes`.
+    Without a config, `clip` has only `test_crop_px` and `short_side_px`. Both are the size of the crops on which the
+    model zoo tests this backbone. A note for the user is added to `found.notes`.
 
     Args:
         cfg: PySlowFast's config; None if the checkpoint has none.
         loader: frame sampling and colour order of PySlowFast's loader for this config; None without a config.
-        found: the checkpoint, with `backbone` and `backbone_options` in `arguments`.
+        found: the checkpoint. Its `arguments` must already have `backbone` and `backbone_options`.
     """
     head: dict[str, Any] = {"head": "window_softmax_mean"}
     x3d = found.arguments["backbone"].startswith("x3d")

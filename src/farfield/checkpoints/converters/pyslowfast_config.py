@@ -12,7 +12,7 @@ from farfield.task import Task
 from farfield.untrusted_json import MAX_LEVELS
 
 TASKS: dict[str, Task] = {"softmax": "single_label", "sigmoid": "multilabel"}
-"""Task that MODEL.HEAD_ACT stands for."""
+"""farfield's task for each value of PySlowFast's MODEL.HEAD_ACT."""
 
 
 class _RefusedYaml(ValueError):
@@ -181,5 +181,5 @@ def task_of(cfg: Mapping[str, Any], path: Any) -> Task:
 
 
 def slowfast_alpha(cfg: dict[str, Any]) -> dict[str, Any]:
-    """Return SlowFast's alpha as a dict of backbone options, which is empty for other networks."""
+    """Return the backbone options {"alpha": ...} for a SlowFast network, and {} for any other network."""
     return {"alpha": number(cfg, "SLOWFAST.ALPHA", 4)} if setting(cfg, "MODEL.ARCH", None) == "slowfast" else {}

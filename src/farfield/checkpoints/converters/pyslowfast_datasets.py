@@ -1,16 +1,17 @@
-"""How PySlowFast's data loaders choose frames and order the colour channels, for each data set.
+"""Frame sampling and colour order of PySlowFast's data loaders, for each data set.
 
-The config's TRAIN.DATASET names the class of the data set. Upper and lower case do not matter, since `build_dataset`
-capitalises the name. The Python files named below are in slowfast/datasets of the repository facebookresearch/SlowFast,
-if no other package is named; "decoder.py at 163ad2e" is the file at the commit 163ad2e.
+The config's TRAIN.DATASET names PySlowFast's Python class for the data set. Upper and lower case do not matter, since
+`build_dataset` capitalises the name. Unless another package is named, the Python files named below are in
+slowfast/datasets of the repository facebookresearch/SlowFast; "decoder.py at 163ad2e" is the file at the commit
+163ad2e.
 
 - Kinetics and Ptvkinetics decode videos to RGB frames (kinetics.py). Kinetics repeats the last frame of a video that is
   shorter than a clip (`temporal_sampling` in decoder.py at 163ad2e).
 - Ssv2 (ssv2.py at 058922e) divides a video into NUM_FRAMES parts and takes one frame of each part, see
-  `farfield.data.segment_sampling`. It ignores SAMPLING_RATE and TARGET_FPS, and at test time, all NUM_ENSEMBLE_VIEWS
-  clips of a video are equal. Its frames are BGR, since `retry_load_images` reads them with cv2.imdecode (utils.py at
-  0a7067b). Ptvssv2 takes the same frames (pytorchvideo 0.1.5, data/ssv2.py), and converts RGB to BGR (ptv_datasets.py
-  at 058922e, rgb2bgr).
+  `farfield.data.segment_sampling`. It ignores SAMPLING_RATE and TARGET_FPS. At test time, all NUM_ENSEMBLE_VIEWS clips
+  of a video have the same frames. Its frames are BGR, since `retry_load_images` reads them with cv2.imdecode (utils.py
+  at 0a7067b). Ptvssv2 takes the same frames (pytorchvideo 0.1.5, data/ssv2.py), and converts RGB to BGR (rgb2bgr in
+  ptv_datasets.py at 058922e).
 - `pack_pathway_output` (utils.py at 0a7067b) reverses the channels if REVERSE_INPUT_CHANNEL is set. Networks trained on
   Kinetics then take BGR instead of RGB, and those trained on Ssv2 take RGB instead of BGR.
 """
@@ -69,7 +70,9 @@ _PTV_CHARADES = (
     "(n - 1) / n of the video, and videos shorter than a clip are slowed down. farfield takes clips as PySlowFast's "
     "loader does"
 )
-"""Difference of pytorchvideo 0.1.5's data/charades.py and data/clip_sampling.py (ConstantClipsPerVideoSampler)."""
+"""Note for the user. Source: pytorchvideo 0.1.5, data/charades.py and ConstantClipsPerVideoSampler in
+data/clip_sampling.py.
+"""
 _FIRST_CROPS = (
     "with fewer than three crops, PySlowFast's Charades loader takes the left or upper crop first; farfield takes a "
     "single crop at the centre, and two crops at both ends"
@@ -130,7 +133,7 @@ def takes_bgr(cfg: dict[str, Any], loader: Loader) -> bool:
 
 
 def pyslowfast_clip(cfg: dict[str, Any], loader: Loader) -> dict[str, Any]:
-    """Return a config's sampling, crops, normalisation and views, as values of a `ClipSpec`."""
+    """Return the sampling, crops, normalisation and test views of a PySlowFast config, as fields of `ClipSpec`."""
     test_crop = number(cfg, "DATA.TEST_CROP_SIZE", 256)
     clip = {
         "num_frames": number(cfg, "DATA.NUM_FRAMES", 8),

@@ -30,7 +30,7 @@ PYTORCHVIDEO = (
 TORCHVISION = ("r3d_18", "mc3_18", "r2plus1d_18", "s3d", "mvit_v2_s", "swin3d_t")
 
 SOFTMAX_INSIDE = ("x3d_xs", "x3d_s", "x3d_m", "x3d_l", "r2plus1d_r50")
-"""PyTorchVideo's networks that apply a softmax in the model, at each window."""
+"""PyTorchVideo's networks whose head applies a softmax to the scores of each window of the feature map."""
 
 
 def describe_pytorchvideo(
@@ -39,12 +39,12 @@ def describe_pytorchvideo(
     """Derive network options and renamed weights from a checkpoint of one of PyTorchVideo's hub networks.
 
     Args:
-        state: weights by PyTorchVideo's names.
+        state: dict from PyTorchVideo's weight names to the weights.
         options: conversion options that the user sets.
         path: path of the checkpoint, for messages.
-        softmax_inside: whether the head of every network applies a softmax to each window of the feature map, as in
-            PySlowFast's wrapper. With False, only the heads of the networks in `SOFTMAX_INSIDE` do so, as in
-            PyTorchVideo.
+        softmax_inside: True if the network's head applies a softmax to each window of the feature map, whatever the
+            network, as in PySlowFast's wrapper. With False, PyTorchVideo's own heads are assumed: only the networks in
+            `SOFTMAX_INSIDE` apply a softmax there.
     """
     last = max(int(match[1]) for match in (re.match(r"blocks\.([0-9]{1,2})\.", name) for name in state) if match)
     renamed = {_pytorchvideo_key(name, last): name for name in state}
@@ -158,7 +158,7 @@ def _identify(found: SourceCheckpoint, candidates: tuple[str, ...], options: Con
 
 
 def _differing(name: str, shapes: dict[str, tuple[int, ...]], backbone_options: dict[str, Any]) -> set[str]:
-    """Return the keys that are only in `shapes` or only in the network `name`, or whose shapes differ."""
+    """Return the weight names that are in only one of `shapes` and the network `name`, or whose shapes differ."""
     wanted, head_channels = _wanted_shapes(name, **backbone_options)
     classes = shapes.get("head.fc.weight", (0,))[0]
     wanted = wanted | {"head.fc.weight": (classes, head_channels), "head.fc.bias": (classes,)}
@@ -167,9 +167,10 @@ def _differing(name: str, shapes: dict[str, tuple[int, ...]], backbone_options: 
 
 @cache
 def _wanted_shapes(name: str, **backbone_options: Any) -> tuple[dict[str, tuple[int, ...]], int]:
-    """Return the shapes of the weights of a network with the backbone `name`, by weight name.
+    """Return the weight shapes of a network with the backbone `name`, and its classifier's number of input channels.
 
-    The classifier's weights are left out. Its number of input channels is the second value.
+    Returns:
+        (dict from weight names to shapes, without the classifier's weights; number of the classifier's input channels).
     """
     with structure_only():
         backbone = BACKBONES[name](**backbone_options)

@@ -93,7 +93,7 @@ def to_pyslowfast(network: ActionNet) -> dict[str, Any]:
 
 
 def _changed_options(config: dict[str, Any]) -> dict[str, Any]:
-    """Return the backbone options in a network's config that differ from the defaults, the published network's."""
+    """Return the backbone options in a network's config that differ from the published network's (the defaults)."""
     defaults = option_defaults(config["backbone"])
     plain = {name: list(value) if isinstance(value, tuple) else value for name, value in defaults.items()}
     return {name: value for name, value in config["backbone_options"].items() if value != plain[name]}
@@ -109,14 +109,14 @@ def _check_task(network: ActionNet, project: str) -> None:
 
 
 def _check_head(network: ActionNet, kind: str) -> None:
-    """Raise `FarfieldError` if a head of the kind `kind` cannot replace the network's head without changing scores.
+    """Raise `FarfieldError` if replacing the network's head by one of the type `kind` would change its scores.
 
-    No other head can replace an attentive head. All other kinds give equal scores if test crops have the size of
+    An attentive head cannot be replaced. All other types of head give equal scores if test crops have the size of
     training crops.
 
     Args:
         network: network to convert.
-        kind: kind of head that the converted network will have.
+        kind: type of head that the converted network will have.
     """
     if network.config["head"] == "attentive":
         raise FarfieldError(

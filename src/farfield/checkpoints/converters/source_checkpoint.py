@@ -150,11 +150,11 @@ def given_family(options: ConversionOptions) -> str | None:
 
 
 def _slowfast_kernels(slow: list[list[int]], fast: list[list[int]], counts: tuple[int, ...]) -> dict[str, Any]:
-    """Return the backbone options for a SlowFast network's temporal kernels, without those that are the defaults.
+    """Return the backbone options that give a SlowFast network these temporal kernels, omitting default values.
 
     Args:
         slow: temporal kernel size of each residual block in the slow pathway, one list per stage.
-        fast: the same for the fast pathway.
+        fast: like `slow`, for the fast pathway.
         counts: number of residual blocks in each stage.
     """
     options: dict[str, Any] = {}

@@ -46,8 +46,8 @@ def _pyslowfast_residual(rest: str) -> str | None:
 def x3d_from_pyslowfast(name: str) -> str | None:
     """Translate a weight name of PySlowFast's X3D to a plain name; None for an unknown name.
 
-    The names are those of `from_pyslowfast`, except for X3D's stem convolutions and for the norms that PyTorchVideo
-    keeps in one module with squeeze-and-excitation: these get PyTorchVideo's names.
+    Most weights get the names that `from_pyslowfast` returns. Two kinds get PyTorchVideo's names instead: the stem
+    convolutions, and the norms that PyTorchVideo keeps in one module with squeeze-and-excitation.
     """
     plain = from_pyslowfast(name)
     if plain is None:

@@ -24,12 +24,14 @@ class AnnotationSource:
         annotations: annotation file or folder; `root` if the format has none.
         labels: file of class names, as the annotation format defines it; None if none was given.
         subset: subset of the collection to read, such as "validation", if the annotations hold several; None for all.
-        split: number of the official split, where there are several; None if none was given.
-        label_column: column, attribute or field that holds the label, where there are several; None if none was given.
+        split: number of the official split to read, for data sets with several; None if none was given.
+        label_column: name of the column, attribute or field that holds the label, for annotations with several columns,
+            attributes or fields; None if none was given.
         columns: name of the column (or JSON key) for each manifest field, in formats without fixed columns.
         fps: frame rate of folders of pictures, and for converting frame numbers to seconds; None if none was given.
-        first_label: number of the first class, 0 or 1, where labels are numbers. None takes it from the file `labels`.
-            If that file has no numbers, it is 0, but a list without a label 0 is an error.
+        first_label: number of the first class, 0 or 1, for formats whose labels are numbers. With None, it is the first
+            number in the file `labels` or, if that file has no numbers, 0. In the second case, the reader raises an
+            error if no label is 0, since the labels may then count from 1.
         unlabelled_as_none: whether to keep annotated videos without a label, as videos that show none of the classes;
             if False, they are left out.
         skipped: files under `root` that are not used. The scan of `root` adds files that are not videos; readers add
@@ -110,8 +112,8 @@ class Format:
     Attributes:
         read: reader; yields a row for each annotated video or segment, with a path relative to the root or absolute.
             A video that does not exist is yielded, too: `index_videos` reports it as missing.
-        annotations: what the user must give as annotations, such as "the list of the videos", for messages; None if the
-            format has no annotations.
+        annotations: description of the annotations that the user must give, such as "the list of the videos", for
+            messages; None if the format has no annotations.
         options: options that the format uses: any of labels, subset, split, label_column, columns, fps, first_label and
             unlabelled_as_none.
     """

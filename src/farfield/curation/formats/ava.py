@@ -1,4 +1,4 @@
-"""Recognise and refuse AVA's annotations, which are boxes of persons with actions.
+"""Recognise AVA's annotations and refuse them with an error: they label persons' boxes, not videos or segments.
 
 Published at https://research.google.com/ava as CSV files without a header, for example `ava_train_v2.2.csv`, with
 `video_id, middle_frame_timestamp, x1, y1, x2, y2, action_id, person_id`. Coordinates are fractions of the frame. A row
@@ -17,7 +17,10 @@ from farfield.data.video_record import VideoRecord
 from farfield.errors import FarfieldError
 
 _LINES = 20
-"""Number of lines that are searched for a box. One line is not enough: AVA-Kinetics also has rows without a box."""
+"""Number of lines, from the start of a file, that are searched for a box.
+
+One line is not enough: AVA-Kinetics also has rows without a box.
+"""
 
 
 def read_ava(source: AnnotationSource) -> Iterator[VideoRecord]:
@@ -35,7 +38,7 @@ def refuse_ava() -> NoReturn:
 
 
 def refuse_boxes(path: Path) -> None:
-    """Raise an error for a file with AVA's rows, which readers of other CSV formats might take for paths and labels.
+    """Raise an error if a file has AVA's rows. Readers of other CSV formats might take them for paths and labels.
 
     Args:
         path: annotations of any format. A folder or a missing file is not checked.
@@ -51,7 +54,10 @@ def refuse_boxes(path: Path) -> None:
 
 
 def _is_box(line: str) -> bool:
-    """Return whether a line has 7 or 8 values, of which the second is a time and the next four lie between 0 and 1."""
+    """Return whether a CSV line is a row of AVA with a box.
+
+    Such a row has 7 or 8 values: the second is a time, and the next four are between 0 and 1.
+    """
     values = line.strip().split(",")
     try:
         time, *corners = map(float, values[1:6])

@@ -1,4 +1,4 @@
-"""Read CVAT's XML: tracks from "CVAT for video 1.1", and tags from "CVAT for images 1.1" exported from a video.
+"""Read CVAT's XML: tracks from "CVAT for video 1.1", and tags from a video's export as "CVAT for images 1.1".
 
     <annotations><version>1.1</version>
       <meta><task><id>5</id><start_frame>0</start_frame><frame_filter>step=2</frame_filter><source>a.mp4</source>...
@@ -12,16 +12,16 @@ cvat/apps/dataset_manager/bindings.py, cvat-ai/cvat@da71018):
 - In the export of a project, each subset has its own frame numbers, which continue from task to task. CVAT adds an
   offset to the frame numbers of a task (`_init_task_frame_offsets`): each earlier task of the subset contributes
   `start_frame` + step x `size` to it. The offset is subtracted here.
-- A shape with outside="1" marks the frame from which the object is not seen. The export also has the shapes between key
-  frames.
+- A shape with outside="1" marks the frame from which the object is no longer visible. The export also contains the
+  shapes of frames between key frames.
 - "CVAT for video" contains no tags (cvat-ai/cvat#7198 and #2923; the documentation says otherwise). "CVAT for
   images" holds the tags of each frame: <image id="4" name="frame_000004"><tag label="jump"/></image>.
 - The file does not contain the frame rate, so it is read from the video. The export of a single job names no video.
 
 A frame has the labels of its tags and of the tracks in it. If the option `label_column` names an attribute, the labels
 are the values of this attribute. Consecutive frames with the same label form one segment, as do overlapping tracks with
-the same label. Coordinates of boxes, polygons, points, cuboids, masks and skeletons are not read, and neither are
-shapes of single images.
+the same label. Coordinates of boxes, polygons, points, cuboids, masks and skeletons are not read. Shapes that CVAT
+stores for single images, instead of in a track, are ignored.
 """
 
 from __future__ import annotations
@@ -53,11 +53,11 @@ class _Video:
 
     Attributes:
         name: file name of the video.
-        step: n for a task that takes every n-th frame of the video.
+        step: n, if the task takes every n-th frame of the video.
         subset: subset of the project to which the task belongs; "" if none.
-        offset: number that the export of a project adds to the frame numbers; 0 in other exports.
+        offset: number that the export of a project adds to the task's frame numbers; 0 in other exports.
         end: frame after the task's last, to check frame numbers in the export of a project; infinite in other exports.
-        frames: for each label, the intervals of frames that have it, as (first frame, frame after the last).
+        frames: for each label, the ranges of frames with this label, as (first frame, frame after the last).
     """
 
     name: str
@@ -112,7 +112,7 @@ def read_cvat(source: AnnotationSource) -> Iterator[VideoRecord]:
 
 
 def _segments(video: _Video) -> Iterator[tuple[int, int, str]]:
-    """Merge touching or overlapping intervals of each label; yield (first frame, frame after the last, label)."""
+    """Merge adjacent or overlapping frame ranges of each label; yield (first frame, frame after the last, label)."""
     for label, intervals in video.frames.items():
         merged: list[Interval] = []
         for first, end in sorted(intervals):
@@ -124,12 +124,12 @@ def _segments(video: _Video) -> Iterator[tuple[int, int, str]]:
 
 
 def _read_file(path: Path, attribute: str | None, attributes: set[str]) -> list[_Video]:
-    """Read the tasks of a CVAT file, and the labels of their frames.
+    """Return the videos of a CVAT file's tasks, with the labels of their frames.
 
     Args:
         path: file to read.
-        attribute: name of the CVAT attribute whose values are the labels; None for the labels of the tracks and tags.
-        attributes: set to which the names of all CVAT attributes in the file are added.
+        attribute: name of the CVAT attribute whose values are the labels; None to use the tracks' and tags' own labels.
+        attributes: set to which this function adds the names of all CVAT attributes that the tracks and tags have.
     """
     root = _parse(path)
     videos = _tasks(root, path)
@@ -150,7 +150,10 @@ def _parse(path: Path) -> ElementTree.Element:
 
 
 def _tasks(root: ElementTree.Element, path: Path) -> dict[str, _Video]:
-    """Return the tasks that have a video, by task id. Only the export of a project can have several tasks."""
+    """Return the video of each task, by task id. Tasks of images have no video and are omitted.
+
+    Only the export of a project can have several tasks.
+    """
     project = root.findall("meta/project/tasks/task")
     videos: dict[str, _Video] = {}
     offset, last_subset = 0, None
@@ -189,7 +192,10 @@ def _task_of(node: ElementTree.Element, videos: dict[str, _Video], path: Path) -
 def _add_track(
     track: ElementTree.Element, video: _Video, attribute: str | None, attributes: set[str], path: Path
 ) -> None:
-    """Add a track's frames to `video.frames`: from each shape to the next, except if the first has outside="1"."""
+    """Add the frames in which a track's object is visible to `video.frames`.
+
+    A shape applies from its frame to the frame before the track's next shape. A shape with outside="1" adds no frames.
+    """
     where = f"{path}, track {track.get('id')}"
     shapes = sorted(((_frame(shape.get("frame"), where, video), shape) for shape in track), key=lambda each: each[0])
     stops = [next_frame for (_, _), (next_frame, _) in pairwise(shapes)]
@@ -201,7 +207,10 @@ def _add_track(
 
 
 def _is_outside(shape: ElementTree.Element) -> bool:
-    """Return whether a shape (for a skeleton, each of its points) has outside="1": the object is not visible."""
+    """Return whether a shape has outside="1", which means that the object is not visible.
+
+    A skeleton has this attribute in its points: it is outside if all of them are.
+    """
     parts = [shape] if "outside" in shape.attrib else [part for part in shape if part.tag != "attribute"]
     return bool(parts) and all(part.get("outside") == "1" for part in parts)
 
@@ -209,7 +218,7 @@ def _is_outside(shape: ElementTree.Element) -> bool:
 def _add_image(
     image: ElementTree.Element, video: _Video, attribute: str | None, attributes: set[str], path: Path
 ) -> None:
-    """Add an image's frame to `video.frames`, under the label of each of its tags."""
+    """Add an image's frame to `video.frames`, once for the label of each tag of the image."""
     where = f"{path}, image {image.get('name')}"
     tags = image.findall("tag")
     if not tags:
@@ -224,9 +233,14 @@ def _add_image(
 def _label(
     node: ElementTree.Element, label: str | None, attribute: str | None, attributes: set[str], where: str
 ) -> str:
-    """Return the label of a shape or tag: the value of its attribute named `attribute`; "" if it lacks the attribute.
+    """Return the label of a shape or tag.
 
-    If `attribute` is None, the result is `label`. The names of all attributes are added to `attributes`.
+    Args:
+        node: XML element of the shape or tag.
+        label: label of the track or tag. This is the result if `attribute` is None.
+        attribute: name of the CVAT attribute whose value is the result; if the element lacks it, the result is "".
+        attributes: set to which this function adds the names of the element's attributes.
+        where: name of the element in error messages.
     """
     values = {each.get("name", ""): (each.text or "").strip() for each in node.iterfind("attribute")}
     attributes.update(values)
@@ -239,7 +253,7 @@ def _label(
 
 
 def _frame(text: str | None, where: str, video: _Video | None = None) -> int:
-    """Parse a frame number; if `video` is given, subtract the offset and check that the frame is in the task."""
+    """Parse a frame number; if `video` is given, subtract `video.offset` and check that the task has this frame."""
     if text is None or not text.isdecimal():
         raise FarfieldError(f"{where}: the frame number is {text!r}; it must be a whole number. Export the task again.")
     frame = int(text) - (video.offset if video else 0)

@@ -26,8 +26,8 @@ _NEEDED_LABELS = "Give Diving48_vocab.json."
 def read_diving48(source: AnnotationSource) -> Iterator[VideoRecord]:
     """Read a list of Diving48; yield a row for each video.
 
-    `labels` is the file Diving48_vocab.json; without it, labels are the numbers of the classes. The row's `group` is
-    the YouTube id of the video from which a file was cut.
+    `source.labels` is the file Diving48_vocab.json; without it, labels are class numbers. The row's `group` is the
+    YouTube id of the video from which the file was cut.
 
     Raises:
         FarfieldError: for a missing file, a malformed entry, or a number without a class name.
@@ -69,7 +69,7 @@ def _label_of(label: object, class_names: list[str] | None, where: str) -> str:
 
 
 def _read_vocabulary(path: Path) -> list[str]:
-    """Return the class names of the vocabulary: the words of each entry, joined by spaces."""
+    """Return the class names in Diving48_vocab.json: the strings of each entry, joined by spaces."""
     entries = read_json(path, _NEEDED_LABELS)
     if not isinstance(entries, list) or not all(
         isinstance(words, list) and words and all(isinstance(word, str) for word in words) for words in entries

@@ -11,11 +11,11 @@ According to the format's schema (EAFv3.0.xsd) and ELAN's code:
 
 - An annotation lies between two time slots, in milliseconds. A slot without a value lies somewhere between its
   neighbours; annotations with such a slot are left out.
-- `TIME_ORIGIN` is the offset of the annotations' time 0 from the start of the medium, in milliseconds.
+- `TIME_ORIGIN` is the offset of the annotations' time 0 from the start of the video, in milliseconds.
 - A REF_ANNOTATION has no times of its own. If its tier's type has the constraint Symbolic_Association, the times are
-  those of its parent. With Symbolic_Subdivision, it is a part of its parent, and is left out.
-- Several tiers, such as those of several persons, may have one type (LINGUISTIC_TYPE, "tier type" in ELAN). The labels
-  are the values of the annotations on the tiers of one type.
+  those of the parent annotation. With Symbolic_Subdivision, the annotation is a part of its parent, and is left out.
+- Several tiers, for example one for each person, may have the same type (LINGUISTIC_TYPE, "tier type" in ELAN). The
+  labels are the values of the annotations on the tiers of one type.
 - ELAN does not percent-encode spaces and non-ASCII letters in URLs of files (`pathToURLString` in FileUtility.java);
   other programs do.
 """
@@ -43,12 +43,12 @@ ASSOCIATION = "Symbolic_Association"
 
 @dataclass
 class _Annotation:
-    """An annotation.
+    """One annotation on a tier.
 
     Attributes:
         value: text of the annotation.
         times: (start, end) in milliseconds, each None for a time slot without a value; None for a REF_ANNOTATION.
-        parent: id of the parent annotation, for a REF_ANNOTATION; otherwise None.
+        parent: id of the parent annotation of a REF_ANNOTATION; None for other annotations.
     """
 
     value: str
@@ -58,12 +58,12 @@ class _Annotation:
 
 @dataclass
 class _Tier:
-    """A tier.
+    """A tier: a named layer of annotations.
 
     Attributes:
-        name: name of the tier.
+        name: id of the tier (TIER_ID).
         type: name of the tier's type.
-        constraint: constraint of the type, such as Symbolic_Association; None if it has none.
+        constraint: constraint of the type, such as Symbolic_Association; None for a type without a constraint.
         is_root: whether the tier has no parent tier.
         annotations: annotations of the tier, by id.
     """
@@ -77,13 +77,13 @@ class _Tier:
 
 @dataclass
 class _Document:
-    """An .eaf file.
+    """Content of an .eaf file.
 
     Attributes:
         path: path of the .eaf file.
-        videos: paths at which its video may be: the absolute and the relative URL, each with and without
-            percent-decoding.
-        origin: TIME_ORIGIN: number of milliseconds from the start of the video to time 0 of the annotations.
+        videos: paths at which the annotated video may be, from the absolute and the relative URL in the file, each
+            with and without percent-decoding.
+        origin: time from the start of the video to time 0 of the annotations (TIME_ORIGIN), in milliseconds.
         tiers: tiers of the file.
     """
 
@@ -94,10 +94,10 @@ class _Document:
 
 
 def read_eaf(source: AnnotationSource) -> Iterator[VideoRecord]:
-    """Read an .eaf file of ELAN, or all .eaf files in a folder; yield a row for each annotation on tiers of one type.
+    """Read ELAN's .eaf file, or all .eaf files in a folder; yield a row for each annotation on tiers of one type.
 
-    `source.label_column` names the tier type, or a single tier. If it is None, the type is that of the tiers without a
-    parent tier, which must all have the same type.
+    `source.label_column` names the tier type to read, or a single tier. If it is None, the tiers without a parent tier
+    determine the type; they must all have the same one.
 
     Raises:
         FarfieldError: for a file in another format, times in other units than milliseconds, or tiers of several types
@@ -122,15 +122,15 @@ def read_eaf(source: AnnotationSource) -> Iterator[VideoRecord]:
 
 
 def _rows(source: AnnotationSource, document: _Document, wanted: str | None) -> set[tuple[float, float, str]]:
-    """Return (start, end, label), in seconds, of each annotation on the wanted tiers.
+    """Return (start in seconds, end in seconds, label) of each annotation on the wanted tiers.
 
     Annotations without usable times or text are added to `source.left_out`.
 
     Args:
-        source: input of the reader.
-        document: .eaf file.
-        wanted: type of the wanted tiers, or the name of a single tier; None, and thus no rows, if there is no tier to
-            read.
+        source: videos, annotations and options of the collection.
+        document: content of the .eaf file.
+        wanted: type of the wanted tiers, or name of a single tier. If None, there is no tier to read, and the result is
+            empty.
     """
     everything = {key: (tier, each) for tier in document.tiers for key, each in tier.annotations.items()}
     rows = set()
@@ -154,10 +154,13 @@ def _rows(source: AnnotationSource, document: _Document, wanted: str | None) -> 
 
 
 def _times(key: str, everything: dict[str, tuple[_Tier, _Annotation]]) -> tuple[int, int] | None:
-    """Return start and end of the annotation with id `key`, in milliseconds; None if they are unknown.
+    """Return start and end of an annotation in milliseconds, without adding TIME_ORIGIN; None if they are unknown.
 
-    TIME_ORIGIN is not added. An annotation that is associated with a parent has the times of the parent; `everything`
-    holds all annotations with their tiers, by id.
+    An annotation on a tier with the constraint Symbolic_Association has the times of its parent.
+
+    Args:
+        key: id of the annotation.
+        everything: each annotation of the file with its tier, by annotation id.
     """
     for _ in range(len(everything)):  # no more, if a file's references form a circle
         tier, annotation = everything[key]
@@ -208,9 +211,9 @@ def _annotation(node: ElementTree.Element, times: dict[str, int | None], path: P
 
 
 def _video(header: ElementTree.Element, path: Path) -> tuple[list[str], int]:
-    """Return the possible paths of the video of an .eaf file, and the video's TIME_ORIGIN in milliseconds.
+    """Return the paths at which an .eaf file's video may be, and the TIME_ORIGIN in milliseconds.
 
-    If the file names no video, the path is that of an .mp4 file with the same name.
+    If the .eaf file names no video, the only path is the file's own name with the suffix .mp4.
     """
     media = header.findall("MEDIA_DESCRIPTOR")
     urls = [[each.get(key, "") for key in ("MEDIA_URL", "RELATIVE_MEDIA_URL")] for each in media]

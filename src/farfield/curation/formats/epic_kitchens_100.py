@@ -1,4 +1,4 @@
-"""Read EPIC-Kitchens-100: CSV files with one row per segment, which gives a verb class and a noun class.
+"""Read EPIC-Kitchens-100: CSV files with one row per segment; each row gives a verb class and a noun class.
 
 Published in epic-kitchens/epic-kitchens-100-annotations on GitHub (read at commit 9a0d870) as `EPIC_100_train.csv`,
 `EPIC_100_validation.csv` and `EPIC_100_test_timestamps.csv`; this last file has neither verbs nor nouns. Columns used:
@@ -23,19 +23,19 @@ from farfield.errors import FarfieldError
 COLUMNS = ("participant_id", "video_id", "start_timestamp", "stop_timestamp")
 _NEEDED = "Give EPIC_100_train.csv or EPIC_100_validation.csv."
 _NUM_CLASSES = {"verb": (97, 97), "noun": (300, 304)}
-"""Smallest and largest number of classes in the published files of class names, by kind."""
+"""Smallest and largest number of classes in the published class files, for verbs and for nouns."""
 
 
 def read_epic_kitchens_100(source: AnnotationSource) -> Iterator[VideoRecord]:
     """Read a CSV file of EPIC-Kitchens-100; yield a row for each segment.
 
-    `label_column` is "verb", "noun" or "verb+noun". With "verb+noun", a label has the form `verb:take|noun:cup`, which
-    `multi_head` networks need. Without `labels`, labels are the numbers of the classes. The row's `group` is the
+    `source.label_column` is "verb", "noun" or "verb+noun". With "verb+noun", a label has the form `verb:take|noun:cup`,
+    which `multi_head` networks need. Without `source.labels`, labels are class numbers. The row's `group` is the
     participant.
 
     Raises:
-        FarfieldError: without `label_column`; for a missing file or column, a malformed time or class, or a class
-            file that is not of the chosen kind (verbs or nouns).
+        FarfieldError: if `source.label_column` is missing or has another value; for a missing file or column, or a
+            malformed time or class; if verb classes are needed and the class file lists nouns, or the reverse.
     """
     kinds = (source.label_column or "").split("+")
     if not set(kinds) <= _NUM_CLASSES.keys() or len(set(kinds)) < len(kinds):
@@ -60,7 +60,7 @@ def read_epic_kitchens_100(source: AnnotationSource) -> Iterator[VideoRecord]:
 
 
 def _seconds(text: str, column: str, where: str) -> float:
-    """Convert a time hours:minutes:seconds to seconds. `column` and `where` name the value in messages."""
+    """Convert a time from hours:minutes:seconds to seconds. `column` and `where` name the value in error messages."""
     time = re.fullmatch(r"(\d+):([0-5]?\d):([0-5]?\d(?:\.\d+)?)", text, re.ASCII)
     if time is None:
         raise FarfieldError(f"{where}: {column} is {text!r}; it must be a time such as 00:01:05.16. {_NEEDED}")
@@ -80,10 +80,10 @@ def _label_of(number: str, kind: str, names: Mapping[str, str] | None, where: st
 
 
 def _class_names(labels: Path | None, kind: str, *, only: bool) -> dict[str, str] | None:
-    """Return the name of each class by its id; None without `labels`.
+    """Return the name of each verb class or of each noun class, by class id; None if `labels` is None.
 
     Args:
-        labels: class file; if `only` is False, the folder that holds the class file of the verbs and that of the nouns.
+        labels: class file; if `only` is False, the folder that holds the class files of verbs and nouns.
         kind: which names to return: "verb" or "noun".
         only: True if the rows' labels are only verbs or only nouns; False if each label has a verb and a noun.
     """
@@ -101,8 +101,8 @@ def _read_class_names(path: Path, kind: str) -> dict[str, str]:
     """Read a file of class names; return the name of each class (column `key`) by its id.
 
     Raises:
-        FarfieldError: for a missing file, an id or name that occurs twice, or a number of classes that does not fit
-            `kind`.
+        FarfieldError: for a missing file, an id or name that occurs twice, or a number of classes outside the range
+            that `_NUM_CLASSES` gives for `kind`.
     """
     needed = f"Give EPIC_100_{kind}_classes.csv."
     rows = [row for _, row in read_csv(path, ("id", "key"), needed)]

@@ -14,9 +14,10 @@ According to FiftyOne's own code and documentation:
   voxel51/fiftyone@00c7f10), counted from 1 (`timestamp_to_frame_number` in eta/core/frameutils.py of voxel51/eta).
   Hence a support is [(first - 1)/fps, last/fps) seconds. FiftyOne itself maps frame 1 to 0 and the last frame of a
   video to its duration.
-- labels.json has `timestamps` in seconds in place of `support` if it was exported with use_timestamps=True; with
-  `classes`, a label is the number of its class, from 0; a video without labels is null or missing (FiftyOne's user
-  guide, FiftyOneTemporalDetectionDataset). labels.json names videos without suffix, and holds no frame rate.
+- labels.json has `timestamps` in seconds in place of `support` if it was exported with use_timestamps=True. If the
+  file has the key `classes`, a label is the number of its class, from 0. A video without labels is null or missing
+  (FiftyOne's user guide, FiftyOneTemporalDetectionDataset). The file names videos without suffix, and has no frame
+  rate.
 - samples.json holds each sample's fields and a `filepath` relative to the export (`FiftyOneDatasetExporter` in
   fiftyone/utils/data/exporters.py); the frame rate is included if metadata was computed (`VideoMetadata.frame_rate`).
 
@@ -57,14 +58,17 @@ FIELDS = {
     "TemporalDetection": None,
     "TemporalDetections": "detections",
 }
-"""FiftyOne's label classes that are read, and the key of the class's list of labels; None for a single label."""
+"""FiftyOne's label classes that farfield reads.
+
+Each is mapped to the key under which it lists its labels; None if it holds a single label.
+"""
 
 
 def read_fiftyone(source: AnnotationSource) -> Iterator[VideoRecord]:
-    """Read samples.json, labels.json or manifest.json of FiftyOne.
+    """Read FiftyOne's samples.json, labels.json or manifest.json.
 
     The classifications of a video form one row for the whole video. Each temporal detection is a row.
-    `source.subset` chooses samples by tag. `source.label_column` chooses the field if several have labels.
+    `source.subset` chooses samples by tag. `source.label_column` chooses the field if several fields have labels.
 
     Raises:
         FarfieldError: for a file in another format, a tag that no sample has, or several fields without
@@ -125,7 +129,7 @@ def _rows_of_field(
     """Return the rows for one field of a sample; no rows if the field holds neither classifications nor detections.
 
     Args:
-        source: input of the reader.
+        source: videos, annotations and options of the collection.
         video: path of the video.
         sample: JSON object of the sample.
         value: value of the field.
@@ -147,7 +151,7 @@ def _rows_of_field(
 
 
 def _frame_rate(source: AnnotationSource, video: str, metadata: Any, where: str) -> float:
-    """Return the frame rate in the sample's metadata, else the option `fps`, else the frame rate of the video file."""
+    """Return the frame rate in the sample's metadata; if there is none, the option `fps`, or the video's own rate."""
     given = metadata.get("frame_rate") if isinstance(metadata, dict) else None
     if given is None:
         return own_frame_rate(source, video)

@@ -1,4 +1,4 @@
-"""Read FiftyOneVideoLabelsDataset of FiftyOne: manifest.json, and a file of labels per video, in ETA's format.
+"""Read FiftyOne's export FiftyOneVideoLabelsDataset: a manifest.json, and one label file per video in ETA's format.
 
     {"type": "eta.core.datasets.LabeledVideoDataset", "description": "",
      "index": [{"data": "data/a.mp4", "labels": "labels/a.json"}]}
@@ -52,7 +52,12 @@ def is_video_labels(content: dict[str, Any]) -> bool:
 
 
 def read_video_labels(source: AnnotationSource, path: Path, content: dict[str, Any]) -> Iterator[VideoRecord]:
-    """Yield the rows of a FiftyOneVideoLabelsDataset; `content` is the content of its manifest.json (`path`).
+    """Yield the rows of a FiftyOneVideoLabelsDataset.
+
+    Args:
+        source: videos, annotations and options of the collection.
+        path: the dataset's manifest.json.
+        content: JSON object in this file.
 
     Raises:
         FarfieldError: for a missing file, or a file in another format; if `source.subset` is given; if several fields

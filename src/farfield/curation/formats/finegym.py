@@ -6,8 +6,8 @@ Published at https://sdolivia.github.io/FineGym (SDOlivia/FineGym on GitHub, rea
 An event is one routine in a video, such as an exercise on the beam. An element is one movement of the routine, such as
 a salto. Each line of a list names an element. After E come start and end of the event in the video; after A come start
 and end of the element in the event. The times are in seconds, truncated to whole numbers, so an element may begin and
-end in the same second. `finegym_annotation_info_v1.1.json` has the exact times; those of an element count from the
-start of the event there, too. An element has one pair of times; a vault has three, one for each stage.
+end in the same second. `finegym_annotation_info_v1.1.json` has the exact times; in this file, too, the times of an
+element count from the start of its event. An element has one pair of times; a vault has three, one for each stage.
 
 Version 1.0 of Gym99 has 20,484 elements for training and 8,521 for validation; version 1.0 of Gym288 has 22,671 and
 9,646. Version 1.1 appends elements to the training lists, some of them from videos in the validation lists.
@@ -48,8 +48,8 @@ class _Element:
     Attributes:
         name: id of the element, `<video>_<event>_<action>`.
         video: YouTube id.
-        event: part of the id with the times of the event, `E_<start>_<end>`.
-        action: part of the id with the times of the element in the event, `A_<start>_<end>`.
+        event: part of the id that gives the event's times in the video, `E_<start>_<end>`.
+        action: part of the id that gives the element's times in the event, `A_<start>_<end>`.
         line: number of the first line that has this id.
         labels: class number in each line that has this id.
     """
@@ -65,13 +65,14 @@ class _Element:
 def read_finegym(source: AnnotationSource) -> Iterator[VideoRecord]:
     """Read a list of FineGym; yield a row for each gymnastic element (one movement of a routine).
 
-    Videos are trimmed files `<id of the element>.mp4`, or whole videos `<YouTube id>.mp4`. Segments of whole videos
-    come from `finegym_annotation_info*.json` in the folder of the list. `source.labels` is the file of FineGym's
-    categories; without it, labels are the numbers of the classes. The row's `group` is the YouTube id.
+    Videos are trimmed files `<id of the element>.mp4`, or whole videos `<YouTube id>.mp4`. For whole videos, the start
+    and end of each element come from `finegym_annotation_info*.json` in the folder of the list. `source.labels` is
+    FineGym's file of class names, such as gym99_categories.txt; without it, labels are class numbers. The row's `group`
+    is the YouTube id.
 
     Raises:
-        FarfieldError: for a missing file, a malformed line, a number without a category, or categories of Gym288 for a
-            list of Gym99, or the reverse.
+        FarfieldError: for a missing file, a malformed line, a class number without a name, or if the list is of Gym99
+            and the class names are of Gym288, or the reverse.
     """
     elements = _read_elements(source.annotations)
     names = None if source.labels is None else _read_categories(source.labels, source.annotations)
@@ -113,12 +114,12 @@ def _read_categories(path: Path, annotations: Path) -> dict[int, str]:
     """Return the name of each class by its number. Names that several classes share get the class's Glabel as a suffix.
 
     Args:
-        path: file of categories.
-        annotations: list of elements. If the names of both files say Gym99 or Gym288, they must agree.
+        path: file of class names, such as gym99_categories.txt.
+        annotations: path of the list of elements. Its file name and that of `path` must not name different sets, one
+            gym99 and the other gym288.
 
     Raises:
-        FarfieldError: for a missing file, a malformed line, a repeated number, or categories of Gym288 for a list of
-            Gym99, or the reverse.
+        FarfieldError: for a missing file, a malformed line, a repeated number, or files of different sets.
     """
     sets = {found[0] for name in (path.name, annotations.name) if (found := re.search(r"gym\d+", name.lower()))}
     if len(sets) > 1:
@@ -158,7 +159,7 @@ def _name_of(element: _Element, names: Mapping[int, str] | None, source: Annotat
 
 
 def _find_times(folder: Path) -> dict[str, Any] | None:
-    """Return the file of exact times in a folder, a dict by YouTube id; None if the folder has no such file."""
+    """Read finegym_annotation_info*.json in a folder; return the exact times by YouTube id, or None without a file."""
     found = sorted(folder.glob(_TIMES))
     if len(found) > 1:
         raise FarfieldError(
@@ -176,7 +177,12 @@ def _segment(
 ) -> tuple[float, float] | None:
     """Return start and end of an element in its whole video, in seconds.
 
-    If they are unknown or invalid, the element is added to `source.left_out`, and the result is None.
+    If the times are unknown or invalid, the element is added to `source.left_out`, and the result is None.
+
+    Args:
+        element: element to find.
+        times: content of finegym_annotation_info*.json; None if there is no such file.
+        source: videos, annotations and options of the collection.
     """
     if times is None:
         reason = "its times are unknown; put finegym_annotation_info_v1.1.json into the folder of the list"

@@ -1,6 +1,6 @@
 """Read folder trees `root/label/.../video`: the folders directly below the root are the classes.
 
-A video may be a folder of numbered pictures, if their frame rate is given.
+A folder of numbered pictures counts as a video if the option `fps` gives its frame rate.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ def read_folders(source: AnnotationSource) -> Iterator[VideoRecord]:
 def videos_of_folder(
     root: Path, skipped: SkippedFiles, *, exclude: Path | None = None, frame_folders: bool = False
 ) -> list[VideoRecord]:
-    """List all videos under a folder, without labels; paths are relative to the folder.
+    """List all videos under a folder, without labels. The paths are relative to the folder.
 
-    The other arguments are those of `classes_of_folder`.
+    For the arguments, see `classes_of_folder`.
     """
     files = scan_folder(root, skipped, exclude=exclude, frame_folders=frame_folders)
     return [VideoRecord(file.relative_to(root).as_posix(), "") for file in files]
@@ -41,7 +41,7 @@ def classes_of_folder(
 
     Args:
         root: folder that holds the class folders.
-        skipped: record to which skipped files, videos outside the class folders and empty class folders are added.
+        skipped: object to which skipped files, videos outside the class folders and empty class folders are added.
         exclude: folder inside `root` that is not part of the collection; None excludes nothing.
         frame_folders: list folders of numbered pictures, too; see `scan_folder`.
 

@@ -28,7 +28,8 @@ def read_hmdb51(source: AnnotationSource) -> Iterator[VideoRecord]:
     Videos are at `<class>/NAME.avi`, or anywhere below `root`.
 
     Raises:
-        FarfieldError: for a missing option, a folder without files of the split, or a malformed line.
+        FarfieldError: for a missing or invalid `split` or `subset`, a folder without files of the split, or a malformed
+            line.
     """
     if source.split not in (1, 2, 3):
         raise FarfieldError(f"split is {source.split}; HMDB51 has the splits 1, 2 and 3. Give split=1, 2 or 3.")

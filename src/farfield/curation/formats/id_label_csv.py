@@ -20,7 +20,7 @@ def read_id_label_csv(path: Path, needed: str) -> Iterator[tuple[str, str]]:
 
     Args:
         path: file to read.
-        needed: sentence that says what file to give, for the error message about a missing file.
+        needed: last sentence of the error message for a missing file, such as "Give the published list."
 
     Raises:
         FarfieldError: for a missing file, or a line that is neither `id;label` nor `id`.
@@ -39,10 +39,10 @@ def read_id_label_csv(path: Path, needed: str) -> Iterator[tuple[str, str]]:
 
 
 def find_frames_or_video(source: AnnotationSource, video_id: str, *, suffix: str = "") -> str | None:
-    """Find the video with an id: the folder of frames `<id>` directly below the root, otherwise a file named `<id>`.
+    """Find the video with an id: a folder of frames `<id>` directly below the root, otherwise a file named `<id>`.
 
     Args:
-        source: videos and annotations.
+        source: videos, annotations and options of the collection.
         video_id: id of the video.
         suffix: suffix of the returned path if the video is missing; "" for folders of frames.
 

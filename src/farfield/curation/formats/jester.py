@@ -17,7 +17,7 @@ from farfield.data.video_record import VideoRecord
 def read_jester(source: AnnotationSource) -> Iterator[VideoRecord]:
     """Read one of Jester's lists; yield a row for each video.
 
-    A video is a folder `<id>` of frames directly below the root, or a file.
+    A video is a folder of frames named `<id>` directly below the root, or a video file with this name.
 
     Raises:
         FarfieldError: for a missing file or a malformed line.

@@ -15,7 +15,7 @@ def read_json(path: Path, needed: str) -> Any:
 
     Args:
         path: file to read.
-        needed: sentence of the error message that says what file to give.
+        needed: last sentence of the error messages, such as "Give the export in the format JSON."
 
     Raises:
         FarfieldError: for a missing file, or a file that is not JSON.
@@ -24,7 +24,7 @@ def read_json(path: Path, needed: str) -> Any:
 
 
 def parse_json(content: str, path: Path, needed: str) -> Any:
-    """Parse the content of a JSON file; see `read_json`."""
+    """Parse the content of a JSON file. `path` and `needed` are for error messages, see `read_json`."""
     try:
         return untrusted_json.parse_json(content)
     except untrusted_json.JsonError as error:

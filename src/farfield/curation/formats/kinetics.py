@@ -31,7 +31,7 @@ VALIDATION = {"val", "validate", "validation"}
 """Names of the validation part in the column `split`."""
 
 ClipKey = tuple[str, int]
-"""YouTube id and start in seconds."""
+"""Identifies a clip: YouTube id, and start in seconds."""
 
 
 def read_kinetics(source: AnnotationSource) -> Iterator[VideoRecord]:
@@ -68,7 +68,7 @@ def read_kinetics(source: AnnotationSource) -> Iterator[VideoRecord]:
 def _of_subset(
     source: AnnotationSource, clips: list[tuple[ClipKey, dict[str, str]]]
 ) -> list[tuple[ClipKey, dict[str, str]]]:
-    """Return the clips whose column `split` equals `source.subset`; all clips if that is None."""
+    """Return the clips whose column `split` equals `source.subset`; all clips if `source.subset` is None."""
     if source.subset is None:
         return clips
     found = [(clip, row) for clip, row in clips if _subset_name(row.get("split")) == _subset_name(source.subset)]
@@ -131,7 +131,7 @@ def _clips(path: Path, needed: set[str]) -> Iterator[tuple[ClipKey, dict[str, st
 
 
 def read_rows(path: Path) -> tuple[list[str], list[dict[str, str]]]:
-    """Read the column names and all rows of Kinetics' CSV; return two empty lists for a CSV file without its columns.
+    """Read Kinetics' CSV; return its column names and its rows. For a CSV of another format, return two empty lists.
 
     Raises:
         FarfieldError: for a missing file, a file that is not CSV, a test list of Kinetics (it has no labels), a row

@@ -25,7 +25,7 @@ class ListLine:
 
     Attributes:
         place: file name and line number, for messages.
-        path: path of the video or of its folder of frames, relative to the root if it lies in the root.
+        path: path of the video or of its folder of frames; relative to the root for a path inside the root.
         numbers: numbers after the path.
     """
 
@@ -75,11 +75,12 @@ def _split(source: AnnotationSource, number: int, line: str, form: str) -> ListL
 
 
 def name_labels(source: AnnotationSource, labelled: Iterable[tuple[str, int]]) -> dict[int, str]:
-    """Return the class name of each label number that a list uses; the number itself if there are no class names.
+    """Map each label number in a list to its class name, or to the number as text if `source.labels` is None.
 
     Args:
-        source: input of the reader, with the file of class names and the number of the first class, if given.
-        labelled: (place, label) of each label in the list; the place is the file name and line number, for messages.
+        source: options; `labels` is the file of class names, and `first_label` the number of the first class.
+        labelled: (place, label number) of each label in the list; the place is the file name and line number, for error
+            messages.
 
     Raises:
         FarfieldError: for a label without a class name, or if the number of the first class is unknown.

@@ -51,7 +51,7 @@ TYPES = ("timelinelabels", "choices")
 """Types of results that are read. Others, such as videorectangle, taxonomy and textarea, are not."""
 
 COLUMNS = ("path", "group", "fps")
-"""Fields for which the option `columns` may name a key of a task's data."""
+"""Fields of a manifest for which the option `columns` may name a key in a task's data."""
 
 Row = tuple[str, float | None, float | None]
 """Label, start and end in seconds."""
@@ -83,7 +83,7 @@ def read_labelstudio(source: AnnotationSource) -> Iterator[VideoRecord]:
 
     Raises:
         FarfieldError: for a file in another format, several labelling controls without `label_column`, or ranges
-            whose frame rate neither the task's data nor the option `fps` gives.
+            without a frame rate in the task's data or the option `fps`.
     """
     by_video, groups, rates = _read_tasks(source)
     everything = [result for each in by_video.values() for one in each for result in one.results]
@@ -100,7 +100,10 @@ def read_labelstudio(source: AnnotationSource) -> Iterator[VideoRecord]:
 
 
 def _read_tasks(source: AnnotationSource) -> tuple[dict[str, list[_Annotation]], dict[str, str], dict[str, float]]:
-    """Return annotations, groups and frame rates by video; the last two only for videos whose tasks give them."""
+    """Return annotations, groups and frame rates, each by video.
+
+    Videos whose tasks give no group or frame rate have no entry in groups or frame rates.
+    """
     by_video: dict[str, list[_Annotation]] = defaultdict(list)
     groups: dict[str, str] = {}
     rates: dict[str, float] = {}
@@ -169,15 +172,17 @@ def _annotation(entry: Any, where: str) -> _Annotation:
 def _agreed(
     source: AnnotationSource, annotations: list[_Annotation], control: str | None, rate: float | None
 ) -> tuple[list[Row], str]:
-    """Return (rows, "") if a video's annotators agree, else ([], reason).
-
-    If they agree that there is no label, the result is ([], "").
+    """Return a video's rows if its annotators agree; otherwise no rows, and the reason for leaving the video out.
 
     Args:
-        source: input of the reader.
+        source: videos, annotations and options of the collection.
         annotations: annotations of the video.
         control: name of the labelling control whose results count; None if the export has no results.
         rate: frame rate of the timelines; None to use the option `fps`.
+
+    Returns:
+        (rows, reason): `reason` is "" if the annotators agree. If they agree that the video has no label, `rows` is
+        empty, too.
     """
     counted = [each for each in annotations if not each.cancelled]
     if not counted:
@@ -213,13 +218,14 @@ def _rows(source: AnnotationSource, annotation: _Annotation, control: str | None
 
 
 def _paths_to_look_for(source: AnnotationSource, videos: list[str]) -> dict[str, list[str]]:
-    """Return the paths to look for, for each video of the export.
+    """Return the paths to look for, for each video of the export, in order of preference.
 
-    The first is the path as given. Label Studio renames uploaded files: it replaces or removes some characters, and
-    adds a prefix of 8 hexadecimal digits and a hyphen. If the given file name has such a prefix, two more paths follow:
+    The first is the path in the export. Label Studio renames uploaded files: it replaces or removes some characters,
+    and adds a prefix of 8 hexadecimal digits and a hyphen. If the file name in the export has this prefix, more paths
+    follow:
 
-    - the video under the root whose name becomes the given one, apart from the prefix, if there is exactly one;
-    - the given file name without the prefix.
+    - the video under the root to which Label Studio would give this name, if there is exactly one;
+    - the file name in the export without the prefix.
     """
     originals: dict[str, list[str]] = defaultdict(list)
     for files in source.files_by_stem.values():

@@ -23,8 +23,7 @@ IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png"}
 
 
 def read_mmaction2(source: AnnotationSource) -> Iterator[VideoRecord]:
-    """Read one of MMAction2's lists; yield a row for each video. For a folder of frames, the path is that of the
-    folder.
+    """Read one of MMAction2's lists; yield a row for each video file or folder of frames.
 
     Raises:
         FarfieldError: for a malformed line, or a label number without a class name.

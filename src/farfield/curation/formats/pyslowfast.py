@@ -20,7 +20,7 @@ FRAME_LIST = "original_vido_id"
 
 
 def read_pyslowfast(source: AnnotationSource) -> Iterator[VideoRecord]:
-    """Read one of PySlowFast's lists of videos.
+    """Read one of PySlowFast's lists of videos; yield a row for each video.
 
     Raises:
         FarfieldError: if the file lists frames instead of videos, as PySlowFast's lists of Charades do; if a line is

@@ -17,7 +17,7 @@ def parse_seconds(value: object) -> float | None:
 
 
 def parse_segment(values: object) -> tuple[float, float] | None:
-    """Return start and end from a list of two numbers of seconds, see `parse_seconds`; None for anything else."""
+    """Return start and end from a list of two times in seconds, see `parse_seconds`; None for anything else."""
     if not isinstance(values, list) or len(values) != 2:
         return None
     start, end = map(parse_seconds, values)

@@ -87,7 +87,7 @@ def _class_of(entry: dict[str, Any], where: str) -> str:
 
 
 def _read_labels(path: Path) -> list[str]:
-    """Read the class names: keys of a JSON object, or lines."""
+    """Read class names: the keys of a JSON object (version 2), or the lines of a text file (version 1)."""
     content = read_text(path, _NEEDED_LABELS)
     if not content.lstrip().startswith(("[", "{")):
         return read_class_names(path)

@@ -66,14 +66,14 @@ def read_row(source: AnnotationSource, row: Row, columns: Mapping[str, str], whe
     """Return the record of a row.
 
     Args:
-        source: input of the reader.
+        source: videos, annotations and options of the collection.
         row: values of the row, by column.
-        columns: column of each manifest field that the table has.
-        where: file and line, for messages.
+        columns: name of the table's column, by manifest field. Fields that the table lacks have no entry.
+        where: file and line, for error messages.
 
     Returns:
-        The record. If the path fits several videos, or the label is made of several columns of which one is empty, the
-        row is added to `left_out`, and the result is None.
+        The record. The result is None, and the row is added to `source.left_out`, in two cases: the path fits several
+        videos, or the label combines several columns and one of them is empty.
     """
     values = {field: row.get(column) for field, column in columns.items()}
     names = {field: f"{where}: {column}" for field, column in columns.items()}
@@ -94,7 +94,7 @@ def read_row(source: AnnotationSource, row: Row, columns: Mapping[str, str], whe
 
 
 def choose_columns(source: AnnotationSource, names: list[str]) -> dict[str, str]:
-    """Map each manifest field that the file contains to the field's column; `names` are the columns of the file."""
+    """Map each manifest field that the file contains to the file's column; `names` are the columns of the file."""
     if unknown := [field for field in source.columns if field not in FIELDS]:
         raise FarfieldError(f"columns has an unknown field {unknown[0]!r}. {nearest(unknown[0], FIELDS)}")
     short = {field: field for field in ("start", "end") if field in names and FIELDS[field] not in names}
@@ -119,9 +119,13 @@ def choose_columns(source: AnnotationSource, names: list[str]) -> dict[str, str]
 
 
 def _column_names(field: str, given: str, names: Container[str]) -> list[str]:
-    """Return the columns that `given` names: one or, for the field `label`, several joined by +.
+    """Return the names of the columns that hold a field: one or, for the field `label`, several.
 
-    A name with + that is itself a column of the table (one of `names`) is one column.
+    Args:
+        field: field of the manifest.
+        given: name of the column, or for the field `label` several names joined by +. If the table has a column whose
+            own name is this text, plus signs included, that column is used.
+        names: columns of the table.
     """
     return given.split("+") if field == "label" and given not in names else [given]
 
@@ -163,7 +167,7 @@ READERS: dict[str, Callable[[Path], tuple[list[str], list[tuple[int, Row]]]]] = 
     ".tsv": lambda path: read_delimited(path, "\t"),
     ".jsonl": read_json_lines,
 }
-"""Reader of each kind of table, by suffix."""
+"""Function that reads a table, by suffix of the table's file."""
 
 
 def find_video(source: AnnotationSource, path: str, where: str) -> str | None:

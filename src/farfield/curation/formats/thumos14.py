@@ -73,7 +73,7 @@ def read_thumos14(source: AnnotationSource) -> Iterator[VideoRecord]:
 
 
 def _read_folder(folder: Path) -> Iterator[tuple[str, str, float, float]]:
-    """Yield (video, class, start, end) for each line of each file of a folder, in seconds."""
+    """Yield (video, class, start in seconds, end in seconds) for each line of the class files in a folder."""
     files = [file for file in sorted(folder.glob("*.txt")) if file.stem.lower() not in NO_CLASS]
     if not files:
         below = sorted(file.parent for file in folder.glob("*/*.txt"))

@@ -21,9 +21,9 @@ def checked(value: Any, kind: type[T], where: str) -> T:
     """Check the type of a JSON value, and return the value.
 
     Args:
-        value: the value.
-        kind: str, int, float (which also accepts int), list or dict.
-        where: name of the value, with which the message begins.
+        value: value to check.
+        kind: required type: str, int, float (which also accepts int), list or dict.
+        where: name of the value, used as the beginning of the error message.
 
     Raises:
         FarfieldError: for a value of another type.
@@ -72,11 +72,11 @@ def frame_rate(source: AnnotationSource, format: str) -> float:
 def own_frame_rate(source: AnnotationSource, video: str) -> float:
     """Return the option `fps` or, if it is not given, the average frame rate of a video.
 
-    This is for tools that count the video's own frames. For a video that cannot be opened, the result is 1; indexing
-    then reports the video.
+    Use it for labelling tools whose frame numbers are those of the video. For a video that cannot be opened, the result
+    is 1; indexing later reports the video as unreadable.
 
     Args:
-        source: videos and options.
+        source: videos, annotations and options of the collection.
         video: path of the video relative to `root`.
 
     Raises:
@@ -106,13 +106,16 @@ def frames_to_seconds(first: float, last: float, fps: float, where: str) -> tupl
 
 
 def choose(given: str | None, found: Iterable[str], what: str, source: AnnotationSource) -> str | None:
-    """Choose which attribute or field holds the labels: `given`, or the only one in `found`; None if there is none.
+    """Choose the attribute or field that holds the labels.
 
     Args:
         given: option label_column; None if it was not given.
         found: names of the attributes or fields that hold labels in the annotations.
-        what: word for such a name in messages, for example "attribute", "field" or "control".
-        source: input of the reader, whose annotations are named in messages.
+        what: what error messages call them, for example "attribute", "field" or "control".
+        source: source of the annotations, for error messages.
+
+    Returns:
+        `given`; if that is None, the only name in `found`; None if `found` is empty, too.
 
     Raises:
         FarfieldError: if `given` is not in `found`, or if `given` is None and `found` has several names.
@@ -129,22 +132,22 @@ def choose(given: str | None, found: Iterable[str], what: str, source: Annotatio
 
 
 def find_videos(source: AnnotationSource, names: Mapping[str, Sequence[str]]) -> dict[str, str]:
-    """Find the videos that an export names by paths or URLs of another machine.
+    """Find the files of the videos that an export names by paths or URLs of another machine.
 
-    A file under `root` fits a path if both have the same file name or, if there is no such file, the same file name
-    without suffix. Of several fitting files, the one that shares the most trailing folders with the path is used. If
-    one file fits several videos of the export, it is assigned to the video that it fits best. A video is added to
-    `source.left_out` if several files fit it equally well, or if its file fits another video equally well or better.
+    A file under `root` matches a path if both have the same file name. If there is no such file, the same name without
+    suffix is enough. Of several matching files, the one that shares the most trailing folders with the path is used.
+    Two videos of the export may match the same file: it goes to the better match, and the other video is added to
+    `source.left_out`. If their matches are equally good, both videos are added. A video is also added if several files
+    match its path equally well.
 
     Args:
-        source: input of the reader.
-        names: dict from each video's name in the export to the paths to look for. The first path that any file fits is
-            used.
+        source: videos, annotations and options of the collection.
+        names: paths to look for, by the video's name in the export. The first path that matches any file is used.
 
     Returns:
-        Dict from each video's name in the export to the path of its file, relative to `root`. Videos in
-        `source.left_out` have no entry. For a video without a file, the path is the file name of the last path to look
-        for, so that indexing reports it as missing.
+        Path of each video's file relative to `root`, by the video's name in the export. Videos in `source.left_out`
+        have no entry. If a video has no file, its path is the file name of the last path to look for; indexing then
+        reports this path as missing.
     """
     found: dict[str, str] = {}
     claims: dict[str, list[tuple[int, int, str]]] = defaultdict(list)
@@ -172,11 +175,11 @@ def find_videos(source: AnnotationSource, names: Mapping[str, Sequence[str]]) ->
 
 
 def _fitting(source: AnnotationSource, path: str) -> tuple[int, list[str]]:
-    """Find the files that fit a path of an export best, as `find_videos` defines it.
+    """Find the files that match a path of an export best, by the rules of `find_videos`.
 
     Returns:
-        (shared, files): number of trailing folders that the path shares with the files, plus 1 if the file names are
-        equal; and the paths of the files, relative to `root`.
+        (score, files): `score` is the number of trailing folders that the path shares with each of the files, plus 1 if
+        the file names are equal. `files` are the paths of the files, relative to `root`.
     """
     wanted = PurePosixPath(path.replace("\\", "/"))
     videos = source.files_by_stem.get(wanted.stem, [])

@@ -112,7 +112,7 @@ def _values(source: AnnotationSource, project: dict[str, Any]) -> Iterator[_Valu
 
 
 def _label(attribute: dict[str, Any], given: str, where: str) -> str:
-    """Return the label for `given`, the value of an attribute; several ticked options are joined by `|`."""
+    """Return the label for an attribute's value `given`; the names of several chosen options are joined by `|`."""
     kind = attribute.get("type")
     if kind == TEXT:
         return join_labels([given], where)
@@ -128,7 +128,11 @@ def _label(attribute: dict[str, Any], given: str, where: str) -> str:
 
 
 def _video_names(source: AnnotationSource, project: dict[str, Any]) -> dict[str, str]:
-    """Return the video of each view, by view id. Views of several files, or of a file that is no video, are omitted."""
+    """Return the name of each view's video, by view id.
+
+    These views have no entry, and are added to `source.left_out`: views of no file or of several, views of a file that
+    is not a video, and views of a file whose name occurs several times in the project.
+    """
     files = _objects(project, "file", source)
     located = {number: _location(about, f"{source.annotations}, file {number}") for number, about in files.items()}
     count = Counter(located.values())

@@ -12,9 +12,9 @@ def locate_video(source: AnnotationSource, path: str) -> str | None:
 
     The first of these steps that finds a file decides:
 
-    1. The file at `path` below `root`.
-    2. Files whose path ends in `path`, with any video suffix: the collection may have been moved or transcoded.
-    3. Files anywhere below `root` with the same name, with any video suffix.
+    1. Take the file at `path` below `root`.
+    2. Take a file whose path ends in `path`, with any video suffix: the collection may have been moved or transcoded.
+    3. Take a file anywhere below `root` with the same file name, with any video suffix.
 
     Returns:
         Path relative to `root`; `path` itself if the video is missing. If a step finds several files, `path` is added

@@ -12,12 +12,13 @@ from farfield.errors import FarfieldError
 def read_xml(path: Path, tool: str, needed: str) -> ElementTree.Element:
     """Read an XML file, and return its root element.
 
-    A file with a document type is refused, since its entities could make a small file fill the memory.
+    A file that declares a document type or entities is refused: expanding entities could fill the memory even for a
+    small file.
 
     Args:
         path: file to read.
-        tool: name of the tool that writes such files, for the error message.
-        needed: sentence of the error message that says what file to give.
+        tool: name of the tool that writes these files, for the error message.
+        needed: last sentence of the error messages, such as "Give annotations.xml of a CVAT export."
 
     Raises:
         FarfieldError: for a missing file, a file that is not XML, or a file that declares a document type or entities.

@@ -126,7 +126,7 @@ def _add_tiers(root: ElementTree.Element, spans: list[_Span], suffix: str, ids: 
         spans: labels on the tier of actions.
         suffix: end of both tiers' names, for example " 2"; "" for the first pair of tiers.
         ids: creates the IDs of annotations and time slots.
-        entries: ID of each class in the controlled vocabulary, by class name.
+        entries: class name to ID in the controlled vocabulary.
     """
     name = ACTIONS + suffix
     actions = ElementTree.SubElement(root, "TIER", {"LINGUISTIC_TYPE_REF": ACTIONS, "TIER_ID": name})
@@ -150,8 +150,8 @@ def _add_types(root: ElementTree.Element, entries: dict[str, str]) -> None:
     """Add the types of the tiers, and the controlled vocabulary of the classes.
 
     Args:
-        root: document to which they are added.
-        entries: ID of each class in the controlled vocabulary, by class name.
+        root: document to which the types and the vocabulary are added.
+        entries: class name to ID in the controlled vocabulary.
     """
     common = {"GRAPHIC_REFERENCES": "false"}
     actions = {"CONTROLLED_VOCABULARY_REF": ACTIONS, "LINGUISTIC_TYPE_ID": ACTIONS, "TIME_ALIGNABLE": "true"}

@@ -4,11 +4,11 @@ The following is from Label Studio's documentation and code (see also `farfield.
 
 - Results in a task's `predictions` have the same format as in its annotations. The Data Manager can sort tasks by the
   `score` of a prediction.
-- `frameRate` of the tag Video may be taken from a task's data, as `$fps` (`afterCreate` in Video.js parses it). So
+- `frameRate` of the tag Video can be read from a task's data with `$fps` (`afterCreate` in Video.js parses it). So
   frames are counted at each video's own rate.
-- `/data/local-files/?d=PATH` serves a file if PATH, relative to LOCAL_FILES_DOCUMENT_ROOT, is in a folder that the
-  project has as local storage. The root itself cannot be a local storage. So the root is the parent of the videos'
-  common folder, and PATH begins with the name of that folder.
+- The URL `/data/local-files/?d=PATH` serves a file only if it is in a folder that is a local storage of the project.
+  PATH is relative to the folder LOCAL_FILES_DOCUMENT_ROOT, which itself cannot be a local storage. So this module uses
+  the parent of the videos' common folder as LOCAL_FILES_DOCUMENT_ROOT, and the common folder can be the local storage.
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ from farfield.inference.preannotation.annotated_video import AnnotatedVideo
 from farfield.inference.preannotation.xml_text import xml_text
 
 TIMELINE, WHOLE, VIDEO = "actions", "labels", "video"
-"""Names of the tags: labels of the timeline, choices for the whole video, and the player."""
+"""Names of tags in config.xml: TimelineLabels (actions), Choices (labels of the whole video) and Video (player)."""
 
 
 def labelstudio_files(videos: Sequence[AnnotatedVideo], labels: Sequence[str], folder: Path) -> dict[str, str]:
     """Return the files to write, as {name: content}: tasks.json and config.xml.
 
     Args:
-        videos: predicted videos. tasks.json has the `actions` of a video, with start and end; if they are None, it has
-            its `labels`.
+        videos: predicted videos. tasks.json has the `actions` of each video, with their first and last frames. If
+            `actions` is None, it has the `labels` of the video instead.
         labels: all classes of the network.
         folder: output folder. It is not used here, only by the functions of other tools.
     """

@@ -43,10 +43,10 @@ TOOLS: dict[str, Tool] = {
 
 
 def check_tools(names: Iterable[str], *, timeline: bool) -> None:
-    """Check that a timeline is requested if a tool cannot hold labels of whole videos.
+    """Check that a timeline is requested if any of the tools needs one: if it cannot hold labels of whole videos.
 
     Raises:
-        FarfieldError: for such a tool without a timeline.
+        FarfieldError: if a tool needs a timeline and `timeline` is False.
     """
     for name in names:
         if name in TOOLS and not TOOLS[name].whole_videos and not timeline:
@@ -59,7 +59,7 @@ def check_annotatable(names: Iterable[str], paths: Iterable[str], labels: Sequen
     """Check that labelling tools can open the videos and hold the labels.
 
     Raises:
-        FarfieldError: for a folder of pictures, or a label with a character that no XML file can hold.
+        FarfieldError: if a path is a folder of pictures, or a label has a character that XML does not allow.
     """
     tools = [name for name in names if name in TOOLS]
     if not tools:

@@ -1,8 +1,9 @@
-"""Backbones by name, from PyTorchVideo's and torchvision's builders, with farfield's batch norm and without heads.
+"""Backbones by name, without heads. The convolutional backbones have farfield's batch norm.
 
-`resnets.py`: C2D, I3D, Slow, SlowFast. `factorised.py`: CSN, R(2+1)D, X3D. `torchvision_networks.py`: R3D, MC3, S3D and
-transformers. `efficientnet_lite.py`: EfficientNet-Lite0 of each frame. `tiny.py`: networks for two CPU cores.
-`hugging_face.py`: encoders that a config defines.
+From PyTorchVideo's builders: C2D, I3D, Slow, SlowFast (`resnets.py`) and CSN, R(2+1)D, X3D (`factorised.py`). From
+torchvision's builders: R3D, MC3, R(2+1)D-18, S3D, MViTv2 and Video Swin (`torchvision_networks.py`). Built here:
+EfficientNet-Lite0 applied to each frame (`efficientnet_lite.py`), and networks small enough to train on two CPU cores
+(`tiny.py`). From `transformers`: encoders defined by a Hugging Face config (`hugging_face.py`).
 """
 
 import dataclasses
@@ -57,10 +58,10 @@ BACKBONES: dict[str, Callable[..., Backbone]] = {
     "tiny": tiny,
     "tiny_c2d": tiny_c2d,
 }
-"""Functions that build the backbones, by name. Each takes the backbone's options by keyword, as `dilated=True`."""
+"""Functions that build the backbones, by name. Each takes the backbone's options as keywords, e.g. `dilated=True`."""
 
 BUILDERS: dict[str, Callable[..., Backbone]] = {**BACKBONES, "hf": hf}
-"""`BACKBONES`, and the backbones that need a config besides the name."""
+"""The functions in `BACKBONES`, and `hf`, which needs a config besides the name."""
 
 
 def option_defaults(backbone: str) -> dict[str, Any]:

@@ -17,9 +17,9 @@ from farfield.errors import FarfieldError, nearest
 
 STAGES = ("res2", "res3", "res4", "res5")
 TOP = "top"
-"""Placement key of blocks after the last stage, on the feature map that the head pools."""
+"""Key in a `Placement` for blocks after the last stage, on the feature map that the head pools."""
 TOPS = (TOP, f"fast_{TOP}")
-"""Placement keys of blocks after the last stage of the slow and of the fast pathway."""
+"""Keys in a `Placement` for blocks after the last stage of the slow and of the fast pathway."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Stage:
 
         Args:
             container: dotted path of the container in the trunk.
-            channels: number of output channels of each block. There are as many blocks as numbers.
+            channels: number of output channels of each block; the length gives the number of blocks.
             first: index of the first block in the container.
         """
         return cls(tuple(f"{container}.{first + i}" for i in range(len(channels))), tuple(channels))
@@ -80,7 +80,7 @@ class Backbone(nn.Module):
 
     num_pathways = 1
     tops: tuple[str, ...] = (TOP,)
-    """Names of the attributes with the blocks on top of the trunk, one per pathway."""
+    """For each pathway, the name of the attribute that holds the blocks after its last stage."""
 
     def __init__(
         self,
@@ -148,7 +148,7 @@ class Backbone(nn.Module):
         self.trunk.set_submodule(self.stage(stage).paths[index], block)
 
     def top_blocks(self, name: str = TOP) -> nn.Sequential:
-        """Return the blocks inserted after a pathway's last stage, as one module, which is empty without blocks.
+        """Return the blocks inserted after a pathway's last stage, in one `nn.Sequential` (empty if there are none).
 
         Args:
             name: "top" for the slow or only pathway, "fast_top" for the fast pathway.
@@ -161,7 +161,8 @@ class Backbone(nn.Module):
         """Return the stage and layer of each named parameter or module of the trunk.
 
         Args:
-            names: names of parameters or modules of the trunk, in the trunk's order.
+            names: names of parameters or modules of the trunk. They must be in the trunk's order, because a name
+                outside of all blocks gets the place of the name before it.
         """
         blocks = {
             path + ".": (stage, i) for stage, spec in self.stage_specs.items() for i, path in enumerate(spec.paths)
@@ -187,7 +188,7 @@ class Backbone(nn.Module):
 
 
 class TwoPathwayBackbone(Backbone):
-    """A backbone of a slow and a fast pathway: (b 3 t h w) -> [(b c1 t/alpha h' w'), (b c2 t h' w')].
+    """A backbone with a slow and a fast pathway: (b 3 t h w) -> [(b c1 t/alpha h' w'), (b c2 t h' w')].
 
     "res2" .. "res5" are the stages of the slow pathway, which receives the fast pathway's features; "fast_res2" ..
     "fast_res5" are those of the fast pathway. Arguments that are not listed are those of `Backbone`.

@@ -1,4 +1,4 @@
-"""EfficientNet-Lite0 applied to each frame: an image network of 3.4 million parameters, to insert blocks into.
+"""EfficientNet-Lite0 applied to each frame: a small backbone (3.4 million parameters) to insert blocks into.
 
 EfficientNet-Lite (TensorFlow TPU models, 2020) is EfficientNet (Tan and Le, ICML 2019) without squeeze-and-excitation
 and with ReLU6 as the activation, for small processors. Its weights for ImageNet are in a Python package, see
@@ -46,7 +46,7 @@ GROUPS = (
     Group("res5", 3, 1, 6, 320, 1),
 )
 MEAN, STD = (127 / 255,) * 3, (128 / 255,) * 3
-"""Normalisation with which TensorFlow trained the weights: (x - 127) / 128 for pixels up to 255."""
+"""Mean and deviation that normalise pixels in [0, 1] as in TensorFlow's training: (x - 127) / 128 for x in [0, 255]."""
 STEM_CHANNELS = 32
 OUT_CHANNELS = 1280
 
@@ -87,7 +87,7 @@ def c2d_efficientnet_lite0(*, dilated: bool = False) -> Backbone:
 
 
 class InvertedResidual(nn.Module):
-    """Inverted residual block of each frame: channel expansion, depthwise convolution, linear projection.
+    """Inverted residual block, applied to each frame: channel expansion, depthwise convolution, linear projection.
 
     Sandler et al., "MobileNetV2: Inverted Residuals and Linear Bottlenecks", CVPR 2018. The block adds its input to its
     output if both have the same shape.
@@ -99,10 +99,11 @@ class InvertedResidual(nn.Module):
         stride: spatial stride.
         expansion: ratio of inner channels to input channels; 1 for a block without expansion.
         dilation: spatial dilation of the depthwise kernel.
-        dilate: use stride 1 instead of `stride`; the kernels of the following blocks are dilated by `stride` instead.
+        dilate: use stride 1 instead of `stride`. The caller must then dilate the following blocks by `self.dilation`.
 
     Attributes:
-        dilation: dilation that the next block must have: the argument `dilation`, times `stride` if `dilate` is set.
+        dilation: dilation that the next block must have: the argument `dilation`, multiplied by `stride` if `dilate` is
+            set.
     """
 
     def __init__(
@@ -142,7 +143,7 @@ def _convolution(
     dilate: bool = False,
     is_linear: bool = False,
 ) -> nn.Sequential:
-    """Create a convolution of frames with a batch norm and, unless `is_linear`, ReLU6.
+    """Create a 1 x k x k convolution, followed by a batch norm and, unless `is_linear`, ReLU6.
 
     The padding is TensorFlow's "SAME" for sides divisible by the stride: a strided convolution pads one row and column
     less at the top and left than at the bottom and right. This needs a separate padding layer, since `nn.Conv3d` pads
@@ -155,7 +156,8 @@ def _convolution(
         stride: spatial stride.
         groups: number of channel groups.
         dilation: spatial dilation of the kernel.
-        dilate: use stride 1 instead of `stride`. The output then also has the positions that `stride` would skip.
+        dilate: use stride 1 instead of `stride`. The output then also has the positions between those of the strided
+            convolution.
         is_linear: leave out ReLU6.
     """
     before = dilation * ((kernel - stride) // 2)

@@ -56,7 +56,7 @@ def x3d_m(*, norm_on_first_shortcut: bool = False, dilated: bool = False) -> Bac
 def x3d_l(*, norm_on_first_shortcut: bool = False, dilated: bool = False) -> Backbone:
     """Build X3D-L, for 16 frames at stride 5, 312 px, with the options of `x3d_xs`.
 
-    It has more than twice as many blocks as X3D-XS, X3D-S and X3D-M, which have equally many.
+    X3D-XS, X3D-S and X3D-M have the same number of blocks; X3D-L has more than twice that number.
     """
     clip = ClipSpec(num_frames=16, crop_px=312, frame_stride=5, short_side_px=356)
     return _x3d(clip, depth_factor=5.0, norm_on_first_shortcut=norm_on_first_shortcut, dilated=dilated)

@@ -34,12 +34,12 @@ class Family:
         side: name of the config's entry for the height and width of the input.
         layers: dotted path, in the encoder, of the list of transformer layers.
         has_class_token: whether a class token precedes the patch tokens.
-        takes: which clips the encoder takes. "config": only clips with the config's number of frames and frame size.
-            "larger": the number of frames is fixed. The frame size may differ from the config's, but the number of
-            patches in a frame must be a multiple of the number in one row of the config's frame. "longer": the frame
-            size is fixed. The number of frames must be a multiple of the number of frames in a patch.
-        clip: function that returns the publication's clip settings for Kinetics, given the number of frames and the
-            side in pixels.
+        takes: which clips the encoder accepts. "config": only clips with the number of frames and the frame size in the
+            config. "larger": clips with the config's number of frames and any frame size, if the number of patches in a
+            frame is a multiple of the config's number of patches per row. "longer": clips with the config's frame size,
+            and any number of frames that is a multiple of the number of frames in a patch.
+        clip: function that returns the clip settings used for Kinetics in the encoder's original code, given the number
+            of frames and the side in pixels.
     """
 
     title: str
@@ -168,7 +168,10 @@ def read_config(config: Mapping[str, Any]) -> tuple[Family, Any]:
 
 
 def first_line(error: Exception) -> str:
-    """Return the first line of an error's text without a full stop, or the error's type if it has no text."""
+    """Return the first line of an error's text without its full stop; the name of the error's type if it has no text.
+
+    The text of a `KeyError` is only the key, so " is not a known value" is appended.
+    """
     text = str(error).strip().splitlines()[0] if str(error).strip() else ""
     if isinstance(error, KeyError):
         return f"{text} is not a known value"
@@ -242,10 +245,10 @@ class TokenGrid:
         )
 
     def check(self, frames: int, height: int, width: int) -> None:
-        """Check that the encoder takes clips of a size: number of frames, height and width in pixels.
+        """Check that the encoder accepts clips with this number of frames, height and width in pixels.
 
         Raises:
-            ValueError: if the encoder does not take this size. The message says what it needs.
+            ValueError: if it does not. The message says which clips it accepts.
         """
         title, takes = self.family.title, self.family.takes
         if takes == "longer":

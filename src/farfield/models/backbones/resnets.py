@@ -31,7 +31,7 @@ class Family:
     stem_kernel: int
     kernels: Kernels
     temporal_pool: bool
-    """Halve the number of frames after res2."""
+    """Whether a pooling after res2 halves the number of frames."""
 
 
 C2D = Family(stem_kernel=1, kernels=((1,), (1,), (1,), (1,)), temporal_pool=True)
@@ -43,7 +43,7 @@ FAMILIES = {"c2d": C2D, "i3d": I3D, "slow": SLOW}
 FAST_KERNELS: Kernels = ((3,), (3,), (3,), (3,))
 KERNELS_50_50: Kernels = ((1,), (1,), (3,) * 6 + (1,) * 17, (3,))
 FAST_KERNELS_50_50: Kernels = ((3,), (3,), (3,) * 6 + (1,) * 17, (3,))
-"""Temporal kernels of SlowFast 16x8 R101. In res4 only the first six blocks have kernels longer than 1."""
+"""Temporal kernels of the fast pathway of SlowFast 16x8 R101. In res4, only the first six kernels are longer than 1."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,8 @@ class ResNetOptions:
 
     Args:
         width: channels of the stem; res2 .. res5 have 4, 8, 16 and 32 times as many.
-        temporal_kernels: temporal kernels, see `Kernels`; None for those of the published C2D, I3D or Slow.
+        temporal_kernels: lengths of the temporal kernels in res2 .. res5, see `Kernels`; None for those of the
+            published C2D, I3D or Slow.
         temporal_pool: halve the number of frames after res2; None means True in C2D and I3D, and False in Slow.
         stem_temporal_strides: temporal strides of the first convolution and of the pooling after it. They are (2, 2) in
             MMAction2's I3D, which takes 32 frames at stride 2.
@@ -79,9 +80,10 @@ class SlowFastOptions:
         alpha: frames of the fast pathway for each frame of the slow pathway.
         beta_inv: channels of the slow pathway for each channel of the fast pathway.
         fusion_ratio: channels fused into the slow pathway for each channel of the fast pathway.
-        fusion_kernel: temporal kernel of the convolutions from the fast to the slow pathway.
-        temporal_kernels: temporal kernels of the slow pathway, see `Kernels`; None for 1, 1, 3, 3 in res2 .. res5.
-        fast_temporal_kernels: temporal kernels of the fast pathway; None for 3 in every block.
+        fusion_kernel: temporal kernel length of the convolutions from the fast to the slow pathway.
+        temporal_kernels: lengths of the slow pathway's temporal kernels, see `Kernels`; None for 1, 1, 3 and 3 in the
+            blocks of res2, res3, res4 and res5.
+        fast_temporal_kernels: lengths of the fast pathway's temporal kernels; None for 3 in every block.
         dilated: dilate the last two stages of both pathways instead of striding them.
     """
 
@@ -156,14 +158,16 @@ def slowfast_r101(**options: Any) -> TwoPathwayBackbone:
 def slowfast_16x8_r101(**options: Any) -> TwoPathwayBackbone:
     """Build SlowFast 16x8, ResNet-101, 64 frames at stride 2. Feichtenhofer et al., "SlowFast Networks", ICCV 2019.
 
-    In res4, only the first 6 of the 23 blocks have temporal kernels longer than 1, as many as in SlowFast with
-    ResNet-50. The other stages have the kernels of `slowfast_r101`.
+    In res4 of both pathways, only the first 6 of the 23 blocks have temporal kernels longer than 1; res4 of a ResNet-50
+    has 6 blocks. The other stages have the kernels of `slowfast_r101`.
     """
     return _slowfast(101, SlowFastOptions(**SLOWFAST_DEFAULTS["slowfast_16x8_r101"] | options), num_frames=64)
 
 
 def spelled_out(kernels: Kernels, depths: Sequence[int]) -> list[list[int]]:
-    """Return the temporal kernel length, in frames, of each residual block of each stage. Short lists are repeated.
+    """Return the temporal kernel length, in frames, of each residual block of each stage.
+
+    A list of `kernels` that is shorter than its stage is repeated.
 
     Args:
         kernels: one list of odd kernel lengths for each of res2 .. res5.
