@@ -74,5 +74,5 @@ def _move(stage: Path, out: Path) -> None:
             moved.append(part.rename(out.with_name(part.name)))
     except BaseException:
         for part in moved:
-            part.unlink(missing_ok=True)
+            shutil.rmtree(part) if part.is_dir() else part.unlink(missing_ok=True)
         raise

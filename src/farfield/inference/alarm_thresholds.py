@@ -26,9 +26,12 @@ def make_tracker(model: InferenceModel, options: AlarmOptions) -> AlarmTracker:
             raise FarfieldError(f"alarm label {label!r} is not a class of the network. {nearest(label, labels)}")
     thresholds = timeline_thresholds(model, labels, options.threshold)
     if model.task != "multilabel" and not thresholds.any():
+        chosen = (
+            "" if model.task == "multi_head" else ", or choose one with farfield test --timeline --choose_threshold"
+        )
         raise FarfieldError(
-            "threshold is 0, and this network has no thresholds; alarms need one. Set threshold to a value such as "
-            "0.8, or choose thresholds with farfield test --choose_threshold."
+            "threshold is 0, and this network has no threshold for timelines; alarms need one. Set threshold to a "
+            f"value such as 0.8{chosen}."
         )
     low = options.hysteresis * thresholds
     wanted = np.array([options.labels is None or label in options.labels for label in labels])
