@@ -71,7 +71,7 @@ def test_r101_is_inflated_into_r101_only(tmp_path: Path, r50) -> None:
     network = build_model("i3d_r101", num_classes=5, weights=tmp_path / "resnet101.pth")
     torch.testing.assert_close(network.backbone.blocks("res4")[22].branch2.conv_a.weight.sum(2), image)
     with torch.device("meta"):
-        with pytest.raises(FarfieldError, match=r"has layer3.6.conv1.weight, which i3d_r50 lacks"):
+        with pytest.raises(FarfieldError, match=r"have an entry layer3.6.conv1.weight, which i3d_r50 does not have"):
             build_model("i3d_r50", num_classes=5, weights=tmp_path / "resnet101.pth")
         with pytest.raises(FarfieldError, match=r"lacks weights of i3d_r101: \d+ in all"):
             build_model("i3d_r101", num_classes=5, weights=r50[1])

@@ -50,7 +50,7 @@ class PretrainedWeights:
         name: path of the file, for messages.
         state: state dict of an `ActionNet`, or of an image network.
         config: options of the network that the weights belong to, as in `NetworkOptions`; None for an image network.
-            Its labels are None if the weights have no classifier.
+        `config.labels` is None if the weights have no classifier.
     """
 
     name: str

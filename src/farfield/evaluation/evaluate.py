@@ -162,8 +162,8 @@ def evaluate(
         raise FarfieldError(f"view_batch_size is {view_batch_size}; it must be at least 1, or null.")
     if batch_size < 1 or (num_workers or 0) < 0:
         raise FarfieldError(
-            f"batch_size is {batch_size} and num_workers is {num_workers}; batch_size must be at least 1, and "
-            "num_workers at least 0, or null."
+            f"batch_size is {batch_size} and num_workers is {num_workers}; batch_size must be at least 1. "
+            "num_workers must be at least 0, or null."
         )
     if out is not None and Path(out).exists() and not Path(out).is_dir():
         raise FarfieldError(f"out is {out}, which is a file. Give a folder.")

@@ -8,15 +8,21 @@ kernels are:
     tiles       `tiled_attention`: like "fused", but in larger blocks, and with the products of `matrix_product`.
     explicit    Keeps the whole P for the backward pass.
 
-On a GPU the choice is "fused". On a CPU it is "explicit" for m <= d + e, where P is no larger than queries and outputs
-together. (For a non-local block with C/2 inner channels, d + e = C.) A larger P is not kept, to bound memory. From
-about 2,000 keys on, reading P also takes longer than computing it again. For a larger P, and always in half
-precision, the choice is "tiles" if d and e differ or oneDNN is faster (see `matrix_product.fast`), and "fused"
-otherwise. Compiled or traced code has to suit all sizes n and m, so for it the choice is "tiles" if d and e differ, and
-"fused" otherwise. `scripts/attention_crossover.py` measures for which n and m each kernel is the fastest.
+The choice is:
+
+    on a GPU                                fused
+    on a CPU, full precision, m <= d + e    explicit
+    on a CPU, full precision, m > d + e     tiles if d and e differ or oneDNN is faster, otherwise fused
+    on a CPU, half precision                the same, for every m
+    compiled or traced code                 tiles if d and e differ, otherwise fused, to suit all sizes n and m
+
+For m <= d + e, P is no larger than queries and outputs together. (For a non-local block with C/2 inner channels,
+d + e = C.) A larger P is not kept, to bound memory; from about 2,000 keys on, reading it would also take longer than
+computing it again. `matrix_product.fast` says where oneDNN is faster. `scripts/attention_crossover.py` measures for
+which n and m each kernel is the fastest.
 
 In a non-local block, the queries are theta = W_theta x, projected from C to C' channels, and W_z projects from C' back
-to C channels. With one column per position in x (C n), phi and g (C' m), the orders are:
+to C channels. Here x is a C x n matrix, and phi and g are C' x m matrices; each column is one position. The orders are:
 
     as written  scores (W_theta x)^T phi,    response W_z (g P^T)
     exchanged   scores x^T (W_theta^T phi),  response (W_z g) P^T

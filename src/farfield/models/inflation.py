@@ -79,7 +79,9 @@ def inflate(state: dict[str, Tensor], backbone: Backbone, *, name: str, source: 
         if key is None:
             continue
         if key not in wanted:
-            raise FarfieldError(f"{source} has {own}, which {name} lacks. Give a {kind}.")
+            raise FarfieldError(
+                f"the weights {source} have an entry {own}, which {name} does not have. Give the weights of a {kind}."
+            )
         shape = wanted[key]
         if value.ndim == 4 and len(shape) == 5:
             value = value.unsqueeze(2).expand(-1, -1, shape[2], -1, -1) / shape[2]

@@ -141,8 +141,8 @@ def classification_loss(
 
     The clips' losses, multiplied by their class weights, are summed and divided by the number of clips. torch's
     `cross_entropy(reduction="mean")` divides by the sum of the clips' class weights instead, so that the same clip
-    counts more in a batch with small class weights. Over all training videos, the two means are equal if the mean class
-    weight is 1.
+    counts more in a batch with small class weights. Over the whole training set, both divisors are equal if the class
+    weights of its videos have the mean 1.
 
     Args:
         logits: output of the network.

@@ -96,7 +96,7 @@ def read_row(source: AnnotationSource, row: Row, columns: Mapping[str, str], whe
 def choose_columns(source: AnnotationSource, names: list[str]) -> dict[str, str]:
     """Map each manifest field that the file contains to the file's column; `names` are the columns of the file."""
     if unknown := [field for field in source.columns if field not in FIELDS]:
-        raise FarfieldError(f"columns has an unknown field {unknown[0]!r}. {nearest(unknown[0], FIELDS)}")
+        raise FarfieldError(f"the option columns has an unknown field {unknown[0]!r}. {nearest(unknown[0], FIELDS)}")
     short = {field: field for field in ("start", "end") if field in names and FIELDS[field] not in names}
     columns = FIELDS | short | dict(source.columns)
     wanted = [(field, name) for field, given in columns.items() for name in _column_names(field, given, names)]

@@ -34,10 +34,12 @@ class Family:
         side: name of the config's entry for the height and width of the input.
         layers: dotted path, in the encoder, of the list of transformer layers.
         has_class_token: whether a class token precedes the patch tokens.
-        takes: which clips the encoder accepts. "config": only clips with the number of frames and the frame size in the
-            config. "larger": clips with the config's number of frames and any frame size, if the number of patches in a
-            frame is a multiple of the config's number of patches per row. "longer": clips with the config's frame size,
-            and any number of frames that is a multiple of the number of frames in a patch.
+        takes: which clips the encoder accepts.
+            - "config": only clips with the number of frames and the frame size in the config.
+            - "larger": clips with the config's number of frames, and frames of any size for which the number of patches
+              is a multiple of the number of patches in a row of the config's frames.
+            - "longer": clips with the config's frame size, and any number of frames that is a multiple of the number of
+              frames in a patch.
         clip: function that returns the clip settings used for Kinetics in the encoder's original code, given the number
             of frames and the side in pixels.
     """
