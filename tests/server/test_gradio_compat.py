@@ -111,3 +111,12 @@ def test_components_have_a_status_overlay(gradio: Any) -> None:
     assert any(f'data-testid="{name}"' in script.read_text(encoding="utf-8") for script in scripts), (
         f"no status overlay has the data-testid {name!r} {ADAPT}"
     )
+
+
+def test_the_queue_is_polled_less_often(gradio: Any, mounted: Any) -> None:
+    with gradio.Blocks() as plain:
+        pass
+    names = ("sleep_when_free", "progress_update_sleep_when_free")
+    assert all(hasattr(plain._queue, name) for name in names), f"the queue's {names} are not {ADAPT}"
+    queue = mounted.get_blocks()._queue
+    assert [getattr(queue, name) for name in names] == [gradio_compat.QUEUE_SECONDS, gradio_compat.PROGRESS_SECONDS]

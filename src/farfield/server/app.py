@@ -16,7 +16,7 @@ import uvicorn
 from fastapi import FastAPI
 
 from farfield.errors import FarfieldError
-from farfield.server.gradio_compat import enable_upload_check
+from farfield.server.gradio_compat import enable_upload_check, poll_less_often
 from farfield.server.http_api import add_routes
 from farfield.server.idle_connections import MAX_CONNECTIONS, TimedConnection
 from farfield.server.limits import ServerSettings
@@ -152,6 +152,7 @@ def _mount_page(app: FastAPI, workers: WorkerPool, folder: PrivateFolder, descri
     page = build_page(workers, folder, description)
     gr.mount_gradio_app(app, page, path="/", max_file_size=workers.limits.upload_bytes, **PAGE_OPTIONS)
     enable_upload_check(page)
+    poll_less_often(page)
 
 
 def _lifespan(workers: WorkerPool, folder: PrivateFolder) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:

@@ -42,6 +42,11 @@ If a browser reports, after the server's answer, that it cannot play a video, th
 button is invisible and lies behind the video player's own button "Clear", but keyboards and screen readers reach it.
 """
 
+QUEUE_SECONDS = 0.05
+"""Time in seconds between two looks at the queue of events: Gradio's own value on Windows."""
+PROGRESS_SECONDS = 0.1
+"""Time in seconds between two updates of a progress bar: Gradio's own value on Windows."""
+
 
 def file_paths(event: Any) -> Iterator[Any]:
     """Yield each value in an event's JSON that Gradio may read as the path of a file.
@@ -69,3 +74,15 @@ def enable_upload_check(page: Any) -> None:
         page: the mounted `gradio.Blocks`.
     """
     page.has_launched = True
+
+
+def poll_less_often(page: Any) -> None:
+    """Let an idle page wake up 30 times a second. Gradio 6.31 polls its queue 1,000 times a second, except on Windows.
+
+    That took 5% of a core for as long as the server ran. Events now wait at most `QUEUE_SECONDS`.
+
+    Args:
+        page: the mounted `gradio.Blocks`.
+    """
+    page._queue.sleep_when_free = QUEUE_SECONDS
+    page._queue.progress_update_sleep_when_free = PROGRESS_SECONDS
