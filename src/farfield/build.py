@@ -65,8 +65,8 @@ def build_model(
         dropout: probability of dropping a feature before the classifier.
         head: "gap_fc", "window_mean", "window_softmax_mean" or "attentive". The first three give different results only
             on clips larger than in training. "attentive" pools features by attention with a learned query instead of
-            averaging them, see farfield.models.head. Default: the head of the network that the weights
-            come from, or gap_fc.
+            averaging them, see farfield.models.head. Default: the head of the network that the weights come from, or
+            gap_fc.
         head_windows: for the heads "window_mean" and "window_softmax_mean": size (t h w) of each pathway's pooling
             window, counted in positions of the pathway's feature map. Default: the size of the feature map for `clip`.
             However, if weights of the same backbone have windows, these are the default as long as `head`,
@@ -110,7 +110,8 @@ def _with_pretrained_options(options: NetworkOptions, pretrained: PretrainedWeig
     """Return `options`, with unset options filled in from the pretrained network.
 
     Always filled in: clip settings, backbone options, and the head with its options. If the number of classes fits:
-    labels and task. If both networks have inserted blocks of the same type: block options.
+    labels and task. If both networks have inserted blocks of the same type: block options. Weights of an image network
+    fill in nothing.
 
     The weights may belong to another backbone, if all weight names and shapes are equal. In that case, only `mean` and
     `std` are taken from the pretrained network's clip settings.
@@ -182,8 +183,8 @@ def _merge_block_options(config: Mapping[str, Any], given: Mapping[str, Any], na
 
     Raises:
         FarfieldError: if an option in `given` has another value in the pretrained network, whose weights were trained
-            with that other value. `num_regions` is not checked here: a wrong value gives weights of another shape,
-            which fail when they are loaded.
+            with that other value. `num_regions` is not checked here: if it is wrong, shapes differ, and loading the
+            weights fails.
     """
     options = dict(config["block_options"])
     if options.get("num_regions") == len(config["labels"]):  # one region per class: follows the new classes

@@ -36,8 +36,8 @@ class ClipSpec:
             "Temporal Segment Networks", ECCV 2016); `frame_stride` then has no effect.
         segment_offsets: which frame of each part is taken if `sampling` is "segments", see `data/segment_sampling.py`.
             "even" takes a random frame of each part in training. At test time, a single clip takes the middle frame of
-            each part. With several clips, clip v takes the frame at position v of each part; these positions are evenly
-            spaced within the part. The number of clips is not limited.
+            each part. With n clips, each part is divided into n equal sections, and each clip takes the frame in the
+            middle of its own section. The number of clips is not limited.
             "pyslowfast" and "videomae" take the same frames as these projects' loaders of Something-Something V2;
             "pyslowfast" allows 1 test clip, "videomae" at most 2. PySlowFast's networks need target_fps=30: they were
             trained on frames extracted at 30 per second, although the videos have 12 frames per second. VideoMAE's

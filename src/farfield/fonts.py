@@ -54,14 +54,14 @@ def shown_names(labels: Sequence[str]) -> list[str]:
 
 
 def pillow_font(text: str, size: int) -> tuple[ImageFont.FreeTypeFont, str]:
-    """Choose the font with the most characters of a text, and replace each run of characters it lacks with "?".
+    """Choose the font that has the most of a text's characters, and adapt the text to it.
 
     Args:
         text: the text to draw.
         size: size of the font in pixels.
 
     Returns:
-        The font, and the text to draw with it.
+        The font, and the text to draw with it: each run of characters that the font lacks is replaced with "?".
     """
     needed = {letter for letter in text if _needs_glyph(letter)}
     candidates = [_default_font(), *_fallbacks(frozenset(text))]
@@ -148,7 +148,10 @@ def _family(path: str) -> str:
 
 @lru_cache(4096)
 def _lacking(text: str) -> str:
-    """Return the characters of a text that no installed font has. Log a warning at their first occurrence only."""
+    """Return the characters of a text that no installed font has.
+
+    A warning is logged only for the first text in a process that has such characters.
+    """
     fonts = [_default_font(), *_fallbacks(frozenset(text))]
     lacking = {letter for letter in text if _needs_glyph(letter)}.difference(*map(_letters, fonts))
     if lacking:

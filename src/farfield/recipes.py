@@ -1,7 +1,7 @@
 """Find the recipes that ship with farfield: YAML files for `--config`, and sweeps for `wandb sweep`.
 
 The recipes are the files of the repository's configs/. A wheel contains copies of them in farfield/configs (see
-setup.py). If farfield runs from a checkout of the repository, such as an editable install, configs/ is read directly.
+setup.py). In a checkout of the repository, or an editable install of a checkout, configs/ is read directly.
 """
 
 from __future__ import annotations

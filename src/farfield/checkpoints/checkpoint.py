@@ -34,7 +34,7 @@ from farfield.models.operating_point import OperatingPoint, operating_points_to_
 
 FORMAT = 1
 NETWORK_PREFIX = "network."
-"""Prefix of weight names in a checkpoint: the attribute of the training module that holds the network."""
+"""Prefix of weight names in a checkpoint, since the training module holds the network in its attribute `network`."""
 
 
 def checkpoint_metadata(network: ActionNet) -> dict[str, Any]:

@@ -71,8 +71,8 @@ def find_weights(
             checkpoint that `farfield convert` reads, or of an image network (torchvision's ResNet, or
             EfficientNet-Lite0); or a Hugging Face video encoder, given by its folder or its name on huggingface.co.
         backbone: name of the backbone to find weights for.
-        backbone_options: backbone options of the pretrained network, needed if another project's file does not state
-            them; None for no options.
+        backbone_options: backbone options of the network to initialise, needed if another project's file does not
+            state them; None for no options.
         block_options: options of the non-local blocks, needed if another project's file does not state them; None for
             no options.
 
@@ -226,7 +226,10 @@ def _has_same_pooling(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> boo
 
 
 def _log_other_task(network: ActionNet, source: PretrainedWeights) -> None:
-    """Log a message if the weights were trained for another task, since settings for that task may not fit."""
+    """Log a message if the weights were trained for another task than the network's.
+
+    The classifier and the view aggregation may then not fit.
+    """
     assert source.config is not None
     trained = source.config.get("task") or DEFAULT_TASK
     if trained != network.task:
@@ -244,9 +247,9 @@ def _log_other_task(network: ActionNet, source: PretrainedWeights) -> None:
 def _match_classifier(given: dict[str, Tensor], old: Sequence[str], network: ActionNet, *, same_pooling: bool) -> str:
     """Reduce the classifier in `given` to the network's classes, or remove it if `old` lacks one of these classes.
 
-    If the weights have object-context blocks with one region per class, the regions' weights are selected, ordered by
-    class name or removed in the same way as the classifier's rows. Exception: if the network has the same number of
-    regions as the weights, but not the same classes, the regions' weights are kept unchanged.
+    If the weights have object-context blocks with one region per class, the regions' weights are also reduced to the
+    network's classes, in the network's order, or removed. Exception: if the network has the same number of regions as
+    the weights, but not the same classes, the regions' weights are kept unchanged.
 
     Args:
         given: weights to load, by state-dict key; changed in place.

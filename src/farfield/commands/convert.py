@@ -32,8 +32,8 @@ def convert(
         input: checkpoint to convert; for Hugging Face, a folder, or a name on huggingface.co.
         out: output file; it must not exist.
         to: project that the output is for. With farfield, the input is a checkpoint of another project. With
-            pytorchvideo or slowfast (PySlowFast), the input is a farfield checkpoint of a network that PyTorchVideo or
-            PySlowFast can build.
+            pytorchvideo or slowfast (PySlowFast), the input is a farfield checkpoint of a network that the chosen
+            project can build, too.
         labels: file of class names, such as a text file with one name per line, in the order of the scores. null keeps
             the names in a Hugging Face folder. Other checkpoints have no names: with null, PySlowFast's networks for
             Charades get Charades' class codes, networks of 400 classes get Kinetics-400's names, and all others get

@@ -2,8 +2,8 @@
 
 - Keyframes are a fixed, small number of frames apart. Decoding a random clip starts at the last keyframe before the
   clip, so few frames before the clip are decoded.
-- Between the keyframes are long runs of B-frames that no other frame refers to. The reader decodes only the B-frames
-  in the clip.
+- Between the keyframes are long runs of B-frames that no other frame refers to. The reader decodes only those that the
+  clip uses.
 - The deblocking filter and CABAC entropy coding are off, because they slow decoding down.
 
 The files are larger than with x264's defaults, but random clips are read faster. `scripts/benchmark_data.py` measures

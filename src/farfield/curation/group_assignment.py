@@ -29,8 +29,8 @@ def assign(
     goes to the part whose deviation from the shares it increases least. Each part gets at least one group of each
     class.
 
-    The number of videos of a class in a part differs from share x total. If every group has one class, the difference
-    is less than the class's largest group. It can be larger if a class has so few groups that some go to a part only
+    The number of videos of a class in a part can differ from share x total. If every group has one class, the
+    difference is less than the class's largest group, except if a class has so few groups that some go to a part only
     because the part has none yet. If groups have several classes, the difference is kept small, without a fixed bound.
 
     Args:

@@ -17,7 +17,7 @@ from farfield.errors import FarfieldError
 
 @dataclass(frozen=True)
 class Siblings:
-    """Pattern of file names, suggesting that several videos were cut from one source.
+    """Pattern of file names, suggesting that several videos come from one source (one recording, one person).
 
     Attributes:
         pattern: regular expression that finds the source's name in a file name; it can be given as the option `group`.
@@ -57,7 +57,7 @@ def read_with_groups(source: str | Path, group: str | None, root: str | Path | N
         FarfieldError: in these cases:
 
             - the manifest is invalid;
-            - the expression is invalid, or matches nothing in a video's path;
+            - the expression is invalid, or matches nothing in a video's file name or path;
             - `group` is "group", and the column "group" is missing or empty;
             - `group` is None, and the file has a column that farfield does not know. This column may hold the groups,
               so the caller must name it.

@@ -31,8 +31,8 @@ class Index:
 
     Attributes:
         records: manifest rows of the readable videos.
-        failures: (path, reason) of each missing or unreadable video, segment that begins after its video's end, and
-            entry of the annotations that is not used.
+        failures: (path or name, reason) of each missing or unreadable video, of each segment that begins after its
+            video's end, and of each entry of the annotations that is not used.
         skipped: files that the scan of the folder skipped. Empty if the annotations list all paths, because the folder
             is not scanned in this case.
     """

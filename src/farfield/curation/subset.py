@@ -95,7 +95,7 @@ def write_subset(
 
     Args:
         source: manifest, or Kinetics' CSV (columns label, youtube_id, time_start, ...).
-        out: manifest to write. A file beside it (*.subset.json) records the source and the options. If source is
+        out: manifest to write. A file beside it (*.subset.json) records the source and the criteria. If source is
             Kinetics' CSV and root is not given, a CSV with the same columns is written instead, for `data download`.
         classes: class names, for example ["archery", "bowling"]; None for all.
         class_file: file with one class name per line, or "kinetics400" for the classes of Kinetics-400.
@@ -158,8 +158,9 @@ def choose(
         rows: rows to choose from.
         selection: criteria of the choice.
         labels: function that returns a row's classes.
-        name: function that returns a name of a row, unique within its class. The name should not contain the folder of
-            the collection, so that the choice does not depend on where the collection lies.
+        name: function that returns a name of a row, by whose hash the rows of a class are sorted. Rows with equal names
+            are sorted by their text `str(row)`. The name should not contain the folder of the collection, so that the
+            choice does not depend on where the collection lies.
 
     Raises:
         FarfieldError: if a class is unknown, if no class matches the pattern, or if there are fewer classes than

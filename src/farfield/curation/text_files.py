@@ -15,7 +15,7 @@ def read_text(path: Path, needed: str, *, kind: str = "file ") -> str:
 
     Args:
         path: file to read.
-        needed: last sentence of the error messages, such as "Give the published list."
+        needed: last sentence of the error message for a missing file, such as "Give the published list."
         kind: kind of file for the message "there is no {kind}{path}", such as "file of class names at ".
 
     Raises:

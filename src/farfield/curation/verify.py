@@ -45,13 +45,13 @@ class VerificationReport:
         leaks: (path, split, path, split, why) of related videos in different splits: the same file, near-duplicates,
             clips of one YouTube video, or videos of one group. If more than two videos are related, only pairs with the
             first of them are listed.
-        other_labels: (path, label, path, label) of each two rows with the same content and segment but different
-            labels.
+        other_labels: (path, label, path, label) of two rows with the same content and segment but different labels. If
+            more than two rows have the same content and segment, each is compared only with the first of them.
         repeated_rows: (split, path, count) of each row that occurs more than once in a manifest.
         classes_without_videos: (split, label) of each class without a decodable video in the split.
         decord: comparison of decord's frames with PyAV's on a sample of the videos, as the number of videos for each
             result: "agrees", "differs", "cannot read it" or "not compared". A video is not compared if farfield reads
-            it with PyAV even if decord is requested.
+            it with PyAV even when decord is requested.
         not_compared: number of "not compared" videos for each reason why farfield reads them with PyAV.
         decord_differs_on: paths of the videos with the result "differs".
         durations: percentiles (0, 5, 25, 50, 75, 95, 100%) of the videos' durations in seconds, by percentile.

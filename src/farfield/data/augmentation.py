@@ -19,7 +19,9 @@ from farfield.errors import FarfieldError
 
 
 class Mix(NamedTuple):
-    """Random numbers of MixUp or CutMix, which mix each clip with another clip of the batch, called its partner.
+    """Random numbers of MixUp or CutMix, which mix each clip with a clip of the same batch, called its partner.
+
+    Partners are drawn at random, so a clip may be its own partner and then stays unchanged.
 
     The target of the mixed clip is `share` x the clip's target + (1 - `share`) x the partner's target.
     """

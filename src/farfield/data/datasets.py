@@ -1,6 +1,6 @@
 """Datasets of uint8 clips for training and evaluation. Each batch also lists the videos that could not be decoded.
 
-One item of a data set is a whole batch. `__getitem__` takes a list with an entry for each video of the batch: a
+One item of a dataset is a whole batch. `__getitem__` takes a list with an entry for each video of the batch: a
 `SampleKey` for training, a manifest row for evaluation. The loader therefore does not collate.
 """
 
@@ -261,7 +261,7 @@ class TrainingClips(Dataset[Batch]):
 
         Args:
             failures: failures of the batch so far; changed in place.
-            begin: index of the first entry of this class, which is the entry of the wanted video.
+            begin: index of the first of these entries, which is the entry of the wanted video.
             wanted: row of the video that the sampler drew.
             taken: row of the video that was loaded.
         """
@@ -288,7 +288,7 @@ class TrainingClips(Dataset[Batch]):
 
 
 class EvaluationViews(Dataset[Batch]):
-    """Batches of test videos, with all views (clips x crops) of each video. A video is decoded once for all views.
+    """Batches of videos for evaluation, with all views (clips x crops) of each. A video is decoded once for all views.
 
     Unreadable videos are left out of the clips and listed in `Batch.failures`.
 

@@ -122,7 +122,7 @@ class Manifest(Sequence[VideoRecord]):
 
         The keys are "manifest" (path), "hash" (content hash), "videos" (number of rows), "classes" (number of classes)
         and "missing": the number of videos that `farfield data subset` selected for this manifest but could not find.
-        "missing" is None if the number is unknown, for example because another program wrote the manifest.
+        "missing" is None if the number is unknown, for example because another command wrote the manifest.
         """
         about = {"manifest": self.source, "hash": self.content_hash(), "videos": len(self), "classes": len(self.labels)}
         return about | {"missing": _count_missing(Path(self.source), about["hash"])}

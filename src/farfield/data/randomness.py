@@ -28,6 +28,6 @@ class Purpose(IntEnum):
 def generator(purpose: Purpose, seed: int, *position: int) -> np.random.Generator:
     """Return the random generator for a purpose, seed and position, e.g. `generator(Purpose.CLIP, seed, epoch, row)`.
 
-    `position` is any integers that identify the draw, such as epoch and row.
+    `position` consists of integers that identify the draw, such as epoch and row.
     """
     return np.random.default_rng([int(purpose), seed, *position])

@@ -28,7 +28,7 @@ def network_input(
         augmentation: settings with which `draw` was drawn, needed for RandAugment; None for the defaults.
 
     Returns:
-        float32 clips in channels_last_3d memory format. 3D convolutions are fastest in this format, and decoded frames
+        float32 clips in channels_last_3d memory format. 3D convolutions are faster in this format, and decoded frames
         need no conversion to it.
     """
     draw = draw or Draw()

@@ -128,7 +128,10 @@ class UntrimmedVideos:
         return sum(self.clips_per_epoch())
 
     def clips_per_epoch(self) -> tuple[int, int]:
-        """Return how many clips of an epoch overlap segments, and how many are outside of all segments."""
+        """Return how many clips of an epoch are drawn at segments, and how many outside of all segments.
+
+        Clips of hard windows are included: they replace clips of either kind, see `epoch`.
+        """
         segments = int((self.kinds == Kind.SEGMENT).sum())
         return segments, round(segments * self.negative_share / (1 - self.negative_share))
 

@@ -4,11 +4,11 @@ A false alarm is a predicted segment that overlaps no true segment of its class.
 over union (tIoU) is given, a false alarm is instead a predicted segment that matches no true segment (see
 `segment_matching`). Then a second alarm for the same action, or an alarm that is far too long, is a false alarm, too.
 
-A true segment is detected by the first window that overlaps it and has a class probability at or above the class's
-threshold. The delay is the time from the start of the segment to the end of this window. A window's probability is
-known at its end, when its last frame has been seen, so the delay is never 0. The time for computing is not included.
-The window may begin before the segment and end after it. A true segment without such a window is missed. Missed
-segments are counted, and left out of the averages.
+A true segment is detected by the first window that overlaps it and whose probability of the segment's class reaches
+the threshold of this class. The delay is the time from the start of the segment to the end of this window. A window's
+probability is known at its end, when its last frame has been seen, so the delay is never 0. The time for computing is
+not included. The window may begin before the segment and end after it. A true segment without such a window is missed.
+Missed segments are counted, and left out of the averages.
 """
 
 from __future__ import annotations

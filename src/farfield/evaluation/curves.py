@@ -72,7 +72,7 @@ def plot_precision_recall(curves: Curves, ranking: RankingMetrics, labels: Seque
 
     Args:
         curves: curves to plot.
-        ranking: average precision of each class, shown beside the class names.
+        ranking: metrics of each class. The average precision is shown beside the class names.
         labels: class names.
     """
     figure, axes = _axes("recall", "precision")

@@ -87,7 +87,7 @@ class FrameAccuracy:
 
     Attributes:
         accuracy: share of the total time of all videos. Time without a true class is correct if no class is predicted.
-        in_actions: share of the time that has a true class; NaN if there is no such time.
+        in_actions: the same share, but only of the time that has a true class; NaN if there is no such time.
     """
 
     accuracy: Estimate

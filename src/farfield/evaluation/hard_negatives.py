@@ -1,4 +1,4 @@
-"""Find the windows for which a network predicted a class wrongly, and write them to a CSV file for further training."""
+"""Find windows for which a network predicted a class wrongly; write them to a CSV file, to train on them more often."""
 
 from __future__ import annotations
 

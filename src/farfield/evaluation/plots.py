@@ -37,9 +37,9 @@ def plot_confusion(
 ) -> Figure:
     """Draw a confusion matrix, with each row divided by its sum.
 
-    The figure grows with the number of classes and the length of their names. If no installed font has a character of
-    a name, the name is drawn as "class NUMBER", where NUMBER is the index of the class, from 0. With more than
-    `NAMED_CLASSES` classes, the axes show no names.
+    The figure grows with the number of classes and the length of their names. A name with a character that no installed
+    font has is drawn as "class NUMBER", where NUMBER is the index of the class, from 0. With more than `NAMED_CLASSES`
+    classes, the axes show no names.
 
     Args:
         confusion: number of videos for each true class (row) and predicted class (column).
@@ -101,9 +101,9 @@ def fit_figure(figure: Figure, places: Mapping[Axes, tuple[float, float, float, 
 def names_with_numbers(labels: Sequence[str]) -> dict[str, str]:
     """Map each label to the text that tables show for it: the label or "LABEL (class NUMBER)".
 
-    The number is added if plots show "class NUMBER" instead of the label, because no installed font has a character of
-    the label. NUMBER is the index of the class, from 0. With more than `NAMED_CLASSES` classes, plots show no names, so
-    no number is added.
+    The number is added if plots show "class NUMBER" instead of the label, because the label has a character that no
+    installed font has. NUMBER is the index of the class, from 0. With more than `NAMED_CLASSES` classes, plots show no
+    names, so no number is added.
     """
     if len(labels) > NAMED_CLASSES:
         return {label: label for label in labels}

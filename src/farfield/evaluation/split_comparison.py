@@ -82,8 +82,8 @@ def compare_splits(
         seed: random seed of the bootstrap.
 
     Raises:
-        FarfieldError: if a run has no scores, the two runs of a split have no videos in common or differ in their
-            classes or labels, or an option is out of range.
+        FarfieldError: if a run has no scores or is not of a single-label network, the two runs of a split have no
+            videos in common or differ in their classes or labels, or an option is out of range.
         ValueError: if `runs_a` and `runs_b` differ in length.
     """
     check_bootstrap(draws, seed)

@@ -166,7 +166,7 @@ class TimelineResult:
         return timeline_content(self)
 
     def hard_negatives(self) -> list[HardWindow]:
-        """Return the windows in which a class was predicted wrongly, sorted by video, then by time.
+        """Return the windows with a wrong prediction for a class, in the order of `videos`, then of time.
 
         There is one entry for each window and class with an error. False positive: the class was predicted, but no
         labelled segment of the class overlaps the window. Missed: the class was not predicted, although labelled

@@ -157,8 +157,9 @@ def _compare(network: ActionNet, exported: Any, lengths: Sequence[int], toleranc
         tolerance: see `ExportReport.tolerance`.
 
     Raises:
-        _FixedLengthOnlyError: if `lengths` is not empty, and the graph cannot be run, differs from the network at
-            another length, or the network accepts no other length.
+        FarfieldError: if `lengths` is empty, and the graph cannot be run.
+        _FixedLengthOnlyError: if `lengths` is not empty, and the graph cannot be run, the graph differs from the
+            network at another length, or the network accepts no other length.
     """
     compared = on_random_clips(network, exported, lengths)
     try:

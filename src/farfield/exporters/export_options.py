@@ -11,7 +11,7 @@ TOLERANCE = 1e-4
 COMPARE_CLIPS = 64
 """Default maximum number of clips on which the exported graph and the network are compared.
 
-A wrong graph usually shows on the first clip. The other clips cover rare inputs.
+If the graph is wrong, scores usually differ on the first clip already. The other clips cover rare inputs.
 """
 
 

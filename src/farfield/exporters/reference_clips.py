@@ -1,4 +1,4 @@
-"""Decode clips of real videos, for the comparison, 8-bit calibration and accuracy of exported networks."""
+"""Decode clips of real videos, on which exported networks are compared, calibrated to 8 bits, and measured."""
 
 from __future__ import annotations
 

@@ -109,7 +109,7 @@ def _free_axes(program: ExportedProgram) -> set[int]:
 
 @contextmanager
 def without_shape_checks() -> Iterator[None]:
-    """Disable the shape checks of jaxtyping's import hook. While tracing, a size that they compare becomes static."""
+    """Disable the shape checks of jaxtyping's import hook. In a trace, the sizes that they compare would be static."""
     before = jaxtyping.config.jaxtyping_disable
     jaxtyping.config.update("jaxtyping_disable", True)
     try:

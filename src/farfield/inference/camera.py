@@ -33,7 +33,8 @@ class Camera:
         name: name for messages and output.
         connected: whether frames are arriving.
         ended: whether no more frames will arrive.
-        error: why the camera ended; None if it has not ended, was stopped, or if its stream ended without an error.
+        error: why the camera ended; None if it has not ended, if it was stopped, or if its stream ended without an
+            error.
 
     Args:
         name: name for messages and output.
@@ -159,8 +160,8 @@ class Camera:
             broken_since: `time.monotonic()` at which the connection was lost; None if it was not lost.
 
         Returns:
-            Why the stream must be opened again or, with `reconnect` "never", which error ended it. None if it ended
-            without an error and must not be opened again.
+            Why the stream could not be opened or has ended; the caller decides whether to open it again. None if it
+            ended without an error and must not be opened again.
         """
         try:
             stream = LiveStream(self._source, self._spec, self._options.timeout_seconds, name=self.name)

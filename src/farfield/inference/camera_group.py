@@ -128,7 +128,8 @@ def open_cameras(
     Raises:
         FarfieldError: if two cameras have the same name, or if `options.window_seconds` is None and the network has no
             window length of its own, because it samples frames from a whole video.
-        VideoError: if the only camera cannot be opened or, with `options.reconnect` "never", any camera cannot.
+        VideoError: if there is only one camera and it cannot be opened; with `options.reconnect` "never", if any of the
+            cameras cannot be opened.
     """
     check_window_lengths(spec, options.hop_seconds, options.window_seconds)
     arrived = threading.Condition()

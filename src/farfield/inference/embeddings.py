@@ -35,11 +35,11 @@ def check_parquet() -> None:
 
 
 def write_features(path: Path, features: Float[np.ndarray, "rows c"], seconds: Float[np.ndarray, "rows 2"]) -> None:
-    """Write the features of one video to a .safetensors file, atomically.
+    """Write the features of one video or segment to a .safetensors file, atomically.
 
     Args:
         path: the file to write. Its folder is created if it is missing.
-        features: features of the whole video (one row), or of each window of a timeline.
+        features: one row for the whole video or segment, or one row for each window of a timeline.
         seconds: start and end, in seconds, of the part of the video that each row is computed from.
     """
     path.parent.mkdir(parents=True, exist_ok=True)

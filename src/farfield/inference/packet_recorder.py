@@ -51,8 +51,8 @@ class PacketRecorder:
 
     Args:
         buffer_seconds: number of seconds for which packets are kept in memory, so that a clip can begin in the past.
-        max_bytes: maximum size of the packets in memory for clips that may begin later. The same limit applies to the
-            packets after the end of an open clip, separately for each clip; more packets are written to the clip.
+        max_bytes: maximum size of the packets in memory for clips that may begin later. Each open clip has the same
+            limit for the packets after its end; if they are larger, the oldest of them are written to the clip.
         max_clip_seconds: maximum length of a clip; a clip ends when it is this long.
     """
 

@@ -71,8 +71,8 @@ class Prediction:
         feature_seconds: start and end, in seconds, of the part of the video that each row of features covers; None if
             there are no features. Not in the JSON.
         reaches_threshold: whether any class reaches its threshold, even one that is not in the ranking. None if the
-            network has no thresholds, if there is a timeline, if the option `hop` was given, or if the prediction was
-            read from JSON. Not in the JSON.
+            network has no thresholds or is a multi_head network, if there is a timeline, if the option `hop` was given,
+            if the video could not be read, or if the prediction was read from JSON. Not in the JSON.
     """
 
     path: str

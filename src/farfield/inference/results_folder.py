@@ -197,7 +197,10 @@ class Results:
             write_labelled_video(prediction, copy, fps=fps or self._fps)
 
     def _files_of(self, name: str) -> dict[str, str]:
-        """Map each requested kind of extra file to the file's name. `name` is the base name of the video's files."""
+        """Map each requested kind of extra file of one video (see `_SUFFIXES`) to the file's name.
+
+        `name` is the base name of the video's files.
+        """
         return {kind: f"{name}{end}" for kind, end in _SUFFIXES.items() if kind in self._extras}
 
     def _part(self, name: str) -> Path:

@@ -114,8 +114,9 @@ def as_vtt(prediction: Prediction) -> str:
 def _moments(segments: list[Segment]) -> Iterator[tuple[float, float, list[Segment]]]:
     """Yield (start, end, segments) of each subtitle cue. Cues do not overlap.
 
-    Wherever a segment starts or ends, a new cue starts. It has all segments that are active until the next such time.
-    With one cue per segment instead, cues could overlap, and players would show only one of them.
+    Wherever a segment starts or ends, a new cue starts. It has all segments that are active until the next such time;
+    if none is active, there is no cue. With one cue per segment instead, cues could overlap, and players would show
+    only one of them.
     """
     bounds = sorted({bound for each in segments for bound in (each.start_seconds, each.end_seconds)})
     waiting = deque(sorted(segments, key=lambda each: each.start_seconds))

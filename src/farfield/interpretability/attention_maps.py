@@ -56,9 +56,9 @@ class AttentionMap:
         weights: weight of each key: the mean over heads of the absolute weights, scaled so that the weights of all keys
             sum to 1.
         entropy: entropy of the weights in bits. Uniform attention over n keys has log2(n) bits.
-        places: middles of the keys' positions along t, h and w, as fractions of the clip in [0, 1); None if the keys
-            are evenly spaced. They are not if pooling omits positions at the border that do not fill a window, or if
-            the block is in a slow pathway.
+        places: middles of the keys' positions along t, h and w, as fractions of the clip in [0, 1); None for evenly
+            spaced keys. Keys are not evenly spaced if pooling omits positions at the border that do not fill a window,
+            or if the block is in a slow pathway.
         signs: sign of each key's weight after averaging over heads: -1, 0 or 1; None if no weights are negative.
         reach: mask of the keys that the query can attend to, given the block's scope; None for all keys.
     """

@@ -80,7 +80,7 @@ def draw_evidence(
 ) -> Figure:
     """Draw the evidence of the `top_k` most probable classes over time: one curve per class.
 
-    A dotted line is the mean of a curve, which is the network's logit of the class.
+    The dotted line of a class is the mean of its curve: the network's logit of the class.
 
     Args:
         found: evidence to draw.

@@ -278,9 +278,9 @@ class _NonLocalBlock(nn.Module):
         return maps
 
     def _rows(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Compute queries, keys and values as (b' heads n d), where b' is the batch size times the groups per clip.
+        """Compute queries, keys and values as (b' heads n d), where b' is the number of clips times groups per clip.
 
-        `_group` forms the groups.
+        The groups are groups of positions, formed by `_group`.
 
         For concatenation, queries and keys have d = 1: they are a_i and b_j in w_f^T [theta_i, phi_j] = a_i + b_j.
         """

@@ -73,8 +73,8 @@ def count_levels(network: ActionNet) -> LevelCosts | None:
     """Count a network's multiply-adds by level, for clips of the test size; None for a network without levels.
 
     Args:
-        network: the network, which is not changed. The counts of a folded network are a little lower, since it has no
-            batch norms, which also count.
+        network: the network, which is not changed. Batch norms count, too, so a folded network, which has none, has
+            slightly lower counts.
     """
     shapes = meta_copy(network)
     levels = find_levels(shapes)

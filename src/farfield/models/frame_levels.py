@@ -99,9 +99,9 @@ def frame_levels(network: ActionNet) -> FrameLevels | None:
     checks this: NaN in one frame of a small clip must not change the feature maps of the other frames.
 
     Returns:
-        The levels and the rest. None if no level is found because the first residual block already mixes frames. Also
-        None for a network that has several pathways, has no residual blocks, is compiled, or has forward hooks (which
-        would not run for every window).
+        The levels and the rest. None if the first residual block or a layer before it mixes frames, or if the check
+        fails. Also None for a network that has several pathways, has no residual blocks, is compiled, or has forward
+        hooks (which would not run for every window).
     """
     levels = find_levels(network)
     if levels is None or levels == _CHECKED.get(network):

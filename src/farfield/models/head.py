@@ -40,7 +40,7 @@ class Head(nn.Module):
         num_classes: number of classes.
         dropout: probability of setting a feature to zero before the classifier, in training.
         kind: how features are pooled: "gap_fc", "window_mean", "window_softmax_mean" or "attentive", see the top of
-            this file. The first three differ only for clips larger than in training.
+            this file. For clips of the training size, the first three give the same probabilities.
         windows: for "window_mean" and "window_softmax_mean", the pooling window (t h w) of each pathway in its feature
             map; None for "gap_fc" and "attentive".
         attention: for "attentive", the keyword arguments of `AttentivePool3d`.

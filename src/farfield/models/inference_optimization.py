@@ -16,7 +16,7 @@ from farfield.models.network import ActionNet
 def optimize_for_inference(
     network: ActionNet, dtype: torch.dtype = torch.float32, *, in_place: bool = False
 ) -> ActionNet:
-    """Return an optimised copy of a network for fast inference, in evaluation mode and on the same device.
+    """Return a copy of a network, optimised for fast inference, in evaluation mode and on the same device.
 
     Batch norms are folded into convolutions, 3D convolutions with a temporal kernel of 1 run as 2D convolutions, and
     weights are stored as channels_last_3d. In bfloat16 on CPUs with matrix units (AMX), the first convolution becomes a
@@ -27,7 +27,7 @@ def optimize_for_inference(
     Args:
         network: network in any mode. A network that is already folded is returned as it is, whatever `dtype` is.
         dtype: type of the copy's weights and of its input.
-        in_place: change the given network and return it, instead of a copy, which saves time and memory.
+        in_place: change the given network and return it, instead of a copy. This saves time and memory.
     """
     if network.is_folded:
         return network

@@ -30,8 +30,8 @@ class OperatingPoint:
 
     Attributes:
         rule: how the thresholds were chosen, such as "precision=0.95".
-        thresholds: threshold of each class, by label. It is None if no threshold satisfies the rule, or if the class
-            had no validation video.
+        thresholds: threshold of each class, by label; None for a class without validation videos, and if no threshold
+            of the class satisfies the rule.
         validation_videos: number of videos that the thresholds were chosen on.
         detections: by label, the number of validation videos for which the class is predicted at its threshold, rightly
             or wrongly; on timelines, the number of predicted segments, right or wrong. The number is None for a class
@@ -128,7 +128,9 @@ def operating_points_to_dict(network: HasOperatingPoints) -> dict[str, dict[str,
 
 
 def set_operating_points(network: HasOperatingPoints, content: Mapping[str, Any], path: object) -> None:
-    """Set a network's operating points from the content of an untrusted file; to None if the file has none.
+    """Set a network's operating points from the content of an untrusted file.
+
+    An operating point that the file lacks is set to None.
 
     Args:
         network: network with its final labels.

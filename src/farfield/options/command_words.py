@@ -12,7 +12,7 @@ from farfield.errors import FarfieldError
 
 
 def how_lists_end(option: str) -> str:
-    """Return a sentence for error messages that explains where the values of a list option end."""
+    """Return a sentence for error messages that explains which words are read as values of a list option."""
     return f"All words after {option} are its values: put files before it."
 
 
@@ -105,7 +105,7 @@ def _is_number(word: str) -> bool:
 
 
 def files_after_dashes(words: Sequence[str]) -> Sequence[str]:
-    """Remove `--`, and prefix the words after it that start with `-` with `./`, so that they are read as file names."""
+    """Remove `--`, and put `./` before later words that start with `-`, so that they are read as file names."""
     if "--" not in words:
         return words
     end = words.index("--")

@@ -83,9 +83,10 @@ def learning_curve(
 ) -> list[CurvePoint]:
     """Train heads on 1, 2, 4, ... videos of each class, and measure their accuracy or mean average precision.
 
-    Each number of videos is drawn at random several times (`settings.curve_draws`), with one head for each draw.
+    For each number, the videos are drawn at random several times (`settings.curve_draws`). One head is trained on each
+    draw, and the heads of all draws are trained at once.
 
-    For each number, the heads of all draws are trained at once. The curve's last point, with all videos, is not part of
+    The curve's last point, with all videos, is not part of
     the result, because a head has already been trained on all videos. Features are always standardised by the mean and
     standard deviation over all training videos, which needs no labels.
 

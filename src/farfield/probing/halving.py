@@ -4,7 +4,8 @@ Jamieson and Talwalkar, "Non-stochastic Best Arm Identification and Hyperparamet
 search runs before the training, for a fifth of the training's steps, and is divided into rounds. After each round but
 the last, only the best quarter of the configurations, rounded up, is trained further. Each round ends at four times the
 step at which the previous round ended, so that all rounds take about the same time. The best configuration at the end
-of the search is then trained from the initial weights, on whole feature maps and for all steps. With 24 configurations:
+of the search is then trained from the initial weights, on whole feature maps and for all steps. With 24
+configurations, and with the steps of the search as fractions of the training's steps:
 
     search, steps 0 to 1/20             24 configurations, coarse maps
     search, steps 1/20 to 1/5            6 configurations, coarse maps

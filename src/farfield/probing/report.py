@@ -62,7 +62,7 @@ def write_probe_files(result: ProbeResult, run_dir: Path, *, about: Mapping[str,
 
 
 def _heads_table(result: ProbeResult) -> Table:
-    """Tabulate the best configuration and the metric of each head, best head first."""
+    """Tabulate the best configuration and the main metrics (validation, test) of each head, best head first."""
     order = sorted(result.heads, key=lambda name: name != result.head)
     metric = "" if result.test is None else f"test {headline(result.test)[0]} (95% interval)"
     rows = []

@@ -94,10 +94,10 @@ def training_rows(
     draw: int = 0,
     classes: Sequence[int] | None = None,
 ) -> Iterator[Int[np.ndarray, " b"]]:
-    """Yield endless batches of random training views, as row indices of a `FeatureSet`.
+    """Yield batches of random training views without end, as row indices of a `FeatureSet`.
 
-    An epoch has one row for each video: a random one of its views. The views of a video are consecutive rows of the
-    `FeatureSet`.
+    An epoch has as many rows as there are videos. Each row is a random view of a video. The views of a video are
+    consecutive rows of the `FeatureSet`.
 
     Args:
         videos: indices of the videos to train on.

@@ -129,8 +129,9 @@ def _test_settings(report: dict[str, Any], clip: ClipSpec) -> dict[str, Any]:
 def _test_command(report: dict[str, Any], clip: ClipSpec) -> str:
     """Rebuild the command of a test from its report, on one line.
 
-    --num_clips and --num_crops are always included. Other options are included only if they differ from their
-    defaults; the default of --views_aggregation is the method in `clip`, the network's clip settings.
+    --checkpoint, --data.manifest, --num_clips and --num_crops are always included. Other options are included only if
+    they differ from their defaults; the default of --views_aggregation is the method in `clip`, the network's clip
+    settings.
     """
     words = ["farfield", "test", "--checkpoint", report.get("checkpoint"), "--data.manifest", report.get("manifest")]
     words += ["--data.root", report["root"]] if "root" in report else []

@@ -31,7 +31,7 @@ def timeline_html(segments: Sequence[dict[str, Any]], duration: float) -> str:
         duration: length of the video in seconds.
 
     Returns:
-        HTML. Each button's `data-seconds` is the start of its segment. A script on the page moves the player there.
+        HTML. Each button's `data-seconds` is the start of its segment, to which the page's script moves the player.
     """
     length = max([duration, 1e-3, *(each["end_seconds"] for each in segments)])
     seconds: dict[str, float] = defaultdict(float)

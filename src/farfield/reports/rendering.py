@@ -65,7 +65,9 @@ def percent(share: float, digits: int = 2) -> str:
 
 
 def estimate(found: Mapping[str, float | None]) -> str:
-    """Format a metric with its confidence interval, such as "74.0% (72.1 to 75.8)"; "-" if it is undefined.
+    """Format a metric with its confidence interval, such as "74.0% (72.1 to 75.8)".
+
+    The text is "-" if the metric is undefined, and only the value if the interval is undefined.
 
     Args:
         found: dict with the metric's "value", and the bounds of the interval, "low" and "high". All three are

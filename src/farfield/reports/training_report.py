@@ -20,7 +20,7 @@ class TrainingReport:
 
     Attributes:
         title: name of the run.
-        epoch: number of the last finished epoch, counted from 1.
+        epoch: number of the epoch of the last validation, counted from 1.
         step: optimiser steps so far.
         validation: validation metrics with their confidence intervals.
         curves: plots of metrics over the run so far, by description.

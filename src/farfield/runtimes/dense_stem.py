@@ -15,9 +15,9 @@ from farfield.layers.dense_conv import axis_padding, dense_weight, pays_off
 
 
 def make_stem_dense(model: Any) -> None:
-    """Replace the convolutions of an OpenVINO graph that are faster as space-to-depth convolutions. Change it in place.
+    """Replace convolutions in an OpenVINO graph, in place, if they are faster as space-to-depth convolutions.
 
-    These are 3D convolutions with at most 4 input channels and a spatial stride above 1.
+    Only 3D convolutions with at most 4 input channels and a spatial stride above 1 are replaced.
     """
     from openvino.utils import replace_node
 
@@ -69,7 +69,7 @@ def _frames_from(clips: Any, first: int, kernel: int, stride: int) -> Any:
 
     Args:
         clips: padded input of the convolution (b c t h w).
-        first: index of the time step in the kernel. The first returned frame has the same index in the clip.
+        first: index of the time step in the kernel. The first returned frame has the same index in `clips`.
         kernel: number of time steps of the kernel.
         stride: temporal stride of the convolution.
     """

@@ -31,8 +31,8 @@ class LimitedBody:
         seconds: maximum time for the whole body to arrive, counted from the creation of this object.
 
     Attributes:
-        promised: bytes reserved for the upload: the announced size of the body, at most the limit for uploads, and this
-            limit if no size is announced. 0 if the request is not an upload.
+        promised: bytes reserved for the upload: the announced size of the body, but at most the limit for uploads; the
+            limit itself if no size is announced. 0 if the request is not an upload.
         count: number of bytes received so far.
         ended: whether the whole body has been received.
         refused: why the request is refused; the rest of its body is then not passed on. None if it is not refused.

@@ -22,7 +22,7 @@ from filelock import FileLock, Timeout
 
 _PREFIX, _LOCK = "farfield-serve-", "lock"
 _YOUNG_SECONDS = 10.0
-"""Lock files younger than this are left alone: their server may be about to acquire the lock."""
+"""A folder whose lock file is younger than this is not deleted: its server may be about to acquire the lock."""
 
 
 class PrivateFolder:

@@ -223,7 +223,8 @@ class _Handlers:
 def _headline(found: dict[str, Any]) -> str:
     """Return the predicted labels as text.
 
-    This is the most probable label or, for a multilabel network, the first three labels that reach their thresholds.
+    This is the most probable label or, for a multilabel network, the three most probable labels that reach their
+    thresholds.
     """
     if found["task"] != "multilabel":
         return str(found["ranking"][0]["label"])

@@ -82,7 +82,7 @@ def _make_trimmed(
     choose_label: Callable[[int, np.random.Generator], str],
     render: Callable[[str, np.random.Generator], Frames],
 ) -> Video:
-    """Make a video whose label applies to its whole length. In `crowd`, this label lists any number of actions."""
+    """Make a video whose label applies to its whole length. In `crowd`, this label lists up to three actions."""
     label = choose_label(index, rng)
     return Video(label.replace("|", "+") or "none", [(label, None, None)], render(label, rng))
 
@@ -136,8 +136,8 @@ def synthesize(
     an early and a late cue have the same colour, which needs long-range dependencies. In `recall_shape`, the class says
     whether the two cues have the same shape. In `crowd`, a video shows at most three persons, and has the labels of all
     actions that they perform, or no label. In `untrimmed`, videos last one to three minutes, except that every fourth
-    video is shorter. They have segments with the actions of `figures`, and pauses in between. The manifest has one row
-    per segment, and one row without a label for a video without actions.
+    video is shorter. Segments show the actions of `figures`, with pauses in between. A manifest has one row per
+    segment, and one row without a label for a video without actions.
 
     In `figures`, `recall` and `recall_shape`, the classes of a split have equal numbers of videos, give or take one.
 

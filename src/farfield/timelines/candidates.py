@@ -88,10 +88,10 @@ class ClassOverTime:
     def contrast(self, start: Float[np.ndarray, " n"], end: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
         """Return the mean probability from each `start` to its `end` minus the mean around this span, at least 0.
 
-        The mean around a span is over the time before and after the span, for a quarter of the span's length on each
-        side (`FLANK_SHARE`). Time outside of the video does not count; if no time is left, the result is the mean
-        inside the span. The mean inside the span alone would not be a good score: it is highest for the shortest
-        candidate, at the peak of an action.
+        The mean around a span is taken over the time just before and just after the span, on each side for a quarter
+        of the span's length (`FLANK_SHARE`). Time outside of the video does not count; if no time is left, the result
+        is the mean inside the span. The mean inside the span alone would not be a good score: it is highest for the
+        shortest candidate, at the peak of an action.
         """
         flank = FLANK_SHARE * (end - start)
         left, right = np.maximum(start - flank, self.times[0]), np.minimum(end + flank, self.times[-1])
@@ -173,7 +173,7 @@ _Row = tuple[float, int, float, float, float]
 def _by_class(
     times: Float[np.ndarray, " cells+1"], candidates: Int[np.ndarray, "candidates 3"]
 ) -> Iterator[tuple[int, Float[np.ndarray, " n"], Float[np.ndarray, " n"]]]:
-    """Yield (index of the class, starts, ends in seconds) of the candidates of each class that has any."""
+    """For each class that has candidates, yield (index of the class, starts, ends), with the times in seconds."""
     for label in np.unique(candidates[:, 0]).tolist():
         own = candidates[candidates[:, 0] == label]
         yield label, times[own[:, 1]], times[own[:, 2]]

@@ -91,8 +91,8 @@ def _merge_short_runs(
 ) -> tuple[Int[np.ndarray, " _+1"], Int[np.ndarray, " _"]]:
     """Merge short runs of cells into a neighbouring run, the shortest run first.
 
-    If both neighbours have a class, the run joins the one whose class is more probable during the short run. If no
-    neighbour has a class, the short run becomes a gap.
+    A short run joins its neighbour that has a class (is not a gap). If both have one, it joins the neighbour whose
+    class is more probable during the short run. If neither has one, the short run becomes a gap.
 
     Args:
         times: bounds of the cells in seconds.

@@ -202,8 +202,8 @@ def share_frames(windows: Windows, model: InferenceModel, batch_size: int) -> Sh
         batch_size: views per forward pass.
 
     Returns:
-        The scorer. None if the windows have hardly any frames in common, if the network is an exported file, or if its
-        first layer mixes frames.
+        The scorer. None if the windows have hardly any frames in common, if the network is an exported file, or if
+        `frame_levels` cannot split it, for example because its first layers mix frames.
     """
     if not isinstance(model, ActionNet) or len(windows) < 2:
         return None

@@ -103,8 +103,8 @@ def make_timeline(
             `options.window_seconds` is None, but the network samples frames from a whole video, so that it has no
             window length of its own.
         VideoError: if no window can be decoded; if no frame lies between `start_seconds` and `end_seconds`; or if the
-            video is shorter than a clip, while `options.window_seconds` is None and the network's `short_clip` is
-            "refuse".
+            scored part of the video is shorter than a clip, while `options.window_seconds` is None and the network's
+            `short_clip` is "refuse".
     """
     check_timeline_options(options, model)
     windows = windows_of(

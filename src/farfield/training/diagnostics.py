@@ -71,7 +71,7 @@ def gather_diagnostics(
     Returns None if no video could be read. The network's task must not be `multi_head`.
 
     Args:
-        trainer: trainer of the run, whose data module reads the clips to show again.
+        trainer: trainer of the run. Its data module reads the shown clips again.
         module: module of the run, still with the weights that were validated.
         training_clips: clips of the last training batch, on the network's device, for the batch-norm diagnostics; None
             to leave these diagnostics out.
@@ -119,7 +119,7 @@ def _show_clip(found: Diagnostics, trainer: Trainer, module: TrainingModule, nam
         trainer: trainer of the run, whose data module reads the clip.
         module: module whose network draws the attention maps.
         name: list in `found.clips` to which the clip is added. For "predicted_clips", a plot of the clip's attention
-            maps is also added to `found.pictures`.
+            maps, if the network has any, is also added to `found.pictures`.
         row: row of the video in the validation manifest. If `data.untrimmed` is set, number of the validation window.
         caption: caption of the clip.
     """

@@ -22,7 +22,7 @@ from farfield.training.validation_metrics import head_figures
 log = logging.getLogger("farfield")
 
 REDRAW_SECONDS = 10.0
-"""Minimum seconds from the start of a run, or from the last drawing, to the next drawing of the plots.
+"""Minimum seconds from the start of a run, or from the last drawing, until plots are drawn after an epoch.
 
 Drawing takes tenths of a second.
 """

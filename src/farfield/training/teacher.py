@@ -77,8 +77,8 @@ class NetworkTeacher:
 
     Args:
         path: path of the network, see `load_model`.
-        labels: classes of the student. The scores of any other classes of the teacher are dropped, so that the
-            teacher's softmax covers the student's classes only.
+        labels: classes of the student. The scores of any other classes of the teacher are dropped. Unless the
+            task is `multilabel`, the teacher's probabilities are then normalised over the student's classes only.
         task: task of the student.
 
     Raises:

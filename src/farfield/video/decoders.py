@@ -1,9 +1,10 @@
 """Open a video: a file with PyAV or decord, animated WebP or a folder of numbered pictures with Pillow.
 
 PyAV decodes only the packets that the requested frames need (see `pyav_decoder.py`). If decord is requested, it reads
-only those files for which it returns exactly the requested frames (see `decord_decoder.py`). PyAV decodes all other
-files, and a warning is logged. Damaged files and files that cannot be opened raise a `DecodeError` with the path and
-the reason. A video is opened in the process that uses it, with one thread, and closed there.
+only those files for which it returns exactly the requested frames (see `decord_decoder.py`). All other files
+are read as if decord had not been requested, and a warning is logged. Damaged files and files that cannot be opened
+raise a `DecodeError` with the path and the reason. A video is opened in the process that uses it, with one thread, and
+closed there.
 """
 
 from __future__ import annotations
@@ -125,8 +126,8 @@ def open_video(
 
     Raises:
         DecodeError: if the file is missing, empty or cannot be opened; if a folder is not one sequence of pictures; or
-            if `path` is a folder, but `fps` is None. Inside the block, `frames` and `pictures` raise it if a frame
-            cannot be decoded.
+            if `path` is a folder, but `fps` is None or not positive. Inside the block, `frames` and `pictures` raise it
+            if a frame cannot be decoded.
         FarfieldError: if the decoder is unknown.
     """
     if decoder not in DECODERS:

@@ -55,7 +55,7 @@ def continuous(stamps: list[int | None]) -> Float[np.ndarray, " frames"]:
 
 
 def without_clock_jumps(times: Float[np.ndarray, " frames"], time_base: float) -> Float[np.ndarray, " frames"]:
-    """Shorten gaps between frames above `LONGEST_GAP_SECONDS` to the median distance between frames.
+    """Shorten gaps of more than `LONGEST_GAP_SECONDS` between frames to the median distance between frames.
 
     `time_base` is the unit of `times` and of the result, in seconds.
     """

@@ -238,9 +238,9 @@ def _has_clock_reset(decoded: list[int]) -> bool:
 def _frame_rate(stream: VideoStream, shown: list[_PacketInfo], *, has_times: bool) -> float:
     """Return the average frames per second of a stream.
 
-    For a stream without timestamps, the rate comes from the packets' durations, which FFmpeg reports correctly. Its
-    average rate is always 25 for such streams, and its guessed rate is twice the true rate for H.264 with few frames
-    per second.
+    For a stream without timestamps, the rate comes from the packets' durations, which FFmpeg reports correctly.
+    FFmpeg's average rate is always 25 for such streams, and its guessed rate is twice the true rate for H.264 with few
+    frames per second.
     """
     duration = float(np.median([packet.duration for packet in shown])) * float(stream.time_base or 0)
     if not has_times and duration > 0:

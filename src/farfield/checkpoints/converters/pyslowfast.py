@@ -211,8 +211,8 @@ def pyslowfast_clip_and_head(
 ) -> dict[str, Any]:
     """Return the fields `clip`, `head` and, if the config determines them, `head_windows` of `NetworkOptions`.
 
-    Without a config, `clip` has only `test_crop_px` and `short_side_px`. Both are the size of the crops on which the
-    model zoo tests this backbone. A note for the user is added to `found.notes`.
+    Without a config, `clip` has only `test_crop_px` and `short_side_px`, both set to the size of the crops on which the
+    model zoo tests this backbone. In this case, a note for the user is added to `found.notes`.
 
     Args:
         cfg: PySlowFast's config; None if the checkpoint has none.

@@ -111,8 +111,8 @@ def _check_task(network: ActionNet, project: str) -> None:
 def _check_head(network: ActionNet, kind: str) -> None:
     """Raise `FarfieldError` if replacing the network's head by one of the type `kind` would change its scores.
 
-    Replacing an attentive head always changes them. Replacing one of another type by one of another type changes them
-    only if test crops and training crops differ in size.
+    Replacing an attentive head always changes them. Replacing a head of another type changes them only if test crops
+    and training crops differ in size.
 
     Args:
         network: network to convert.

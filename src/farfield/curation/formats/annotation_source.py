@@ -29,9 +29,9 @@ class AnnotationSource:
             attributes or fields; None if none was given.
         columns: name of the column (or JSON key) for each manifest field, in formats without fixed columns.
         fps: frame rate of folders of pictures, and for converting frame numbers to seconds; None if none was given.
-        first_label: number of the first class, 0 or 1, for formats whose labels are numbers. With None, it is the first
-            number in the file `labels` or, if that file has no numbers, 0. In the second case, the reader raises an
-            error if no label is 0, since the labels may then count from 1.
+        first_label: number of the first class, 0 or 1, for formats whose labels are numbers. With None, it is the
+            lowest number in the file `labels` or, if that file has no numbers, 0. In the second case, the reader raises
+            an error if no label is 0, since the labels may then count from 1.
         unlabelled_as_none: whether to keep annotated videos without a label, as videos that show none of the classes;
             if False, they are left out.
         skipped: files under `root` that are not used. The scan of `root` adds files that are not videos; readers add

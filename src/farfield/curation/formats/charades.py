@@ -5,11 +5,10 @@
 
 Charades.zip (prior.allenai.org/projects/charades) holds Charades_v1_train.csv, Charades_v1_test.csv and
 Charades_v1_classes.txt with 157 lines `c000 Holding some clothes` to `c156 Someone is eating something`, line 135 with
-a trailing space (copy in YuqiZhang2020/SEAD at 3475c34; other copies word c002 differently). Both CSV
-files list actions. 9,848 videos of 267 people have 66,500 actions (dataset card HuggingFaceM4/charades). Texts with
-commas are quoted, and `actions` and `relevance` may be empty (train.csv in DhanashreeA/KRProject at 09a3090). Many
-actions end after `length`, for example at 32.00 s in a video of 31.38 s; the authors clip them
-(gsig/charades-algorithms, issue 5).
+a trailing space (copy in YuqiZhang2020/SEAD at 3475c34; other copies word c002 differently). Both CSV files list
+actions. 9,848 videos of 267 people have 66,500 actions (dataset card HuggingFaceM4/charades). Texts with commas are
+quoted, and `actions` and `relevance` may be empty (train.csv in DhanashreeA/KRProject at 09a3090). Many actions end
+after `length`, for example at 32.00 s in a video of 31.38 s; the authors clip them (gsig/charades-algorithms, issue 5).
 """
 
 from __future__ import annotations

@@ -194,7 +194,8 @@ def _add_track(
 ) -> None:
     """Add the frames in which a track's object is visible to `video.frames`.
 
-    A shape applies from its frame to the frame before the track's next shape. A shape with outside="1" adds no frames.
+    A shape applies from its frame to the frame before the track's next shape. The last shape applies to one frame of
+    the task. A shape with outside="1" adds no frames.
     """
     where = f"{path}, track {track.get('id')}"
     shapes = sorted(((_frame(shape.get("frame"), where, video), shape) for shape in track), key=lambda each: each[0])

@@ -34,8 +34,8 @@ def read_epic_kitchens_100(source: AnnotationSource) -> Iterator[VideoRecord]:
     participant.
 
     Raises:
-        FarfieldError: if `source.label_column` is missing or has another value; for a missing file or column, or a
-            malformed time or class; if verb classes are needed and the class file lists nouns, or the reverse.
+        FarfieldError: if `source.label_column` is missing or invalid; for a missing file or column, or a malformed time
+            or class; if verb classes are needed and the class file lists nouns, or the reverse.
     """
     kinds = (source.label_column or "").split("+")
     if not set(kinds) <= _NUM_CLASSES.keys() or len(set(kinds)) < len(kinds):

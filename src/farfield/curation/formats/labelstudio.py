@@ -224,7 +224,8 @@ def _paths_to_look_for(source: AnnotationSource, videos: list[str]) -> dict[str,
     and adds a prefix of 8 hexadecimal digits and a hyphen. If the file name in the export has this prefix, more paths
     follow:
 
-    - the video under the root to which Label Studio would give this name, if there is exactly one;
+    - the video under the root to which Label Studio would give this name, apart from the prefix, if there is exactly
+      one;
     - the file name in the export without the prefix.
     """
     originals: dict[str, list[str]] = defaultdict(list)

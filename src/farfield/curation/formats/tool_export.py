@@ -72,8 +72,8 @@ def frame_rate(source: AnnotationSource, format: str) -> float:
 def own_frame_rate(source: AnnotationSource, video: str) -> float:
     """Return the option `fps` or, if it is not given, the average frame rate of a video.
 
-    Use it for labelling tools whose frame numbers are those of the video. For a video that cannot be opened, the result
-    is 1; indexing later reports the video as unreadable.
+    Use it for labelling tools whose frame numbers are those of the video. For a video that is missing or cannot be
+    opened, the result is 1; indexing later reports this video.
 
     Args:
         source: videos, annotations and options of the collection.
@@ -111,7 +111,7 @@ def choose(given: str | None, found: Iterable[str], what: str, source: Annotatio
     Args:
         given: option label_column; None if it was not given.
         found: names of the attributes or fields that hold labels in the annotations.
-        what: what error messages call them, for example "attribute", "field" or "control".
+        what: word for one of `found` in error messages, for example "attribute", "field" or "control".
         source: source of the annotations, for error messages.
 
     Returns:

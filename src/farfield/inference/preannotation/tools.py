@@ -43,7 +43,9 @@ TOOLS: dict[str, Tool] = {
 
 
 def check_tools(names: Iterable[str], *, timeline: bool) -> None:
-    """Check that a timeline is requested if any of the tools needs one: if it cannot hold labels of whole videos.
+    """Check that a timeline is requested if any of the tools needs one.
+
+    A tool needs a timeline if it cannot hold labels of whole videos.
 
     Raises:
         FarfieldError: if a tool needs a timeline and `timeline` is False.

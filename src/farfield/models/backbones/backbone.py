@@ -40,7 +40,7 @@ class Stage:
 
         Args:
             container: dotted path of the container in the trunk.
-            channels: number of output channels of each block; the length gives the number of blocks.
+            channels: number of output channels of each block. There is one block for each number.
             first: index of the first block in the container.
         """
         return cls(tuple(f"{container}.{first + i}" for i in range(len(channels))), tuple(channels))

@@ -43,7 +43,10 @@ FAMILIES = {"c2d": C2D, "i3d": I3D, "slow": SLOW}
 FAST_KERNELS: Kernels = ((3,), (3,), (3,), (3,))
 KERNELS_50_50: Kernels = ((1,), (1,), (3,) * 6 + (1,) * 17, (3,))
 FAST_KERNELS_50_50: Kernels = ((3,), (3,), (3,) * 6 + (1,) * 17, (3,))
-"""Temporal kernels of the fast pathway of SlowFast 16x8 R101. In res4, only the first six kernels are longer than 1."""
+"""Temporal kernels of the fast pathway of SlowFast 16x8 R101; `KERNELS_50_50` has those of the slow pathway.
+
+In res4 of both pathways, only the first six kernels are longer than 1.
+"""
 
 
 @dataclass(frozen=True)
@@ -158,8 +161,8 @@ def slowfast_r101(**options: Any) -> TwoPathwayBackbone:
 def slowfast_16x8_r101(**options: Any) -> TwoPathwayBackbone:
     """Build SlowFast 16x8, ResNet-101, 64 frames at stride 2. Feichtenhofer et al., "SlowFast Networks", ICCV 2019.
 
-    In res4 of both pathways, only the first 6 of the 23 blocks have temporal kernels longer than 1; res4 of a ResNet-50
-    has 6 blocks. The other stages have the kernels of `slowfast_r101`.
+    In res4 of both pathways, only the first 6 of the 23 blocks have temporal kernels longer than 1. Six is the number
+    of blocks in res4 of a ResNet-50. The other stages have the kernels of `slowfast_r101`.
     """
     return _slowfast(101, SlowFastOptions(**SLOWFAST_DEFAULTS["slowfast_16x8_r101"] | options), num_frames=64)
 
