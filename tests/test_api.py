@@ -85,6 +85,7 @@ def test_evaluate_returns_metrics_and_classes(trained: farfield.TrainResult, dat
     assert "checkpoint" not in report
 
 
+@pytest.mark.slow
 def test_evaluate_tests_timelines(tmp_path: Path) -> None:
     """As in docs/guides/untrimmed_testing.md."""
     farfield.save_model(brightness_network(), tmp_path / "best.ckpt")
@@ -108,6 +109,7 @@ def test_evaluate_tests_timelines(tmp_path: Path) -> None:
     assert len(again.found) < len(result.found)
 
 
+@pytest.mark.slow
 def test_a_loaded_model_is_folded_unless_it_is_for_training(trained: farfield.TrainResult, tmp_path: Path) -> None:
     assert trained.best_checkpoint is not None
     plain = farfield.load_model(trained.best_checkpoint, for_training=True)
@@ -152,6 +154,7 @@ def test_predict_gives_the_json_of_the_command(
     assert prediction.timeline.probabilities.shape[1] == 2
 
 
+@pytest.mark.slow
 def test_explain_and_export_return_what_they_wrote(
     trained: farfield.TrainResult, make_video: Callable[..., Path], tmp_path: Path
 ) -> None:

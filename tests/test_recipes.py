@@ -43,6 +43,7 @@ def test_a_file_wins_over_a_recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert find_config(str(tmp_path / "figures_tiny_nl2")) == str(tmp_path / "figures_tiny_nl2")
 
 
+@pytest.mark.slow
 def test_fit_takes_a_name_a_path_or_yaml(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, run_farfield: Run) -> None:
     monkeypatch.chdir(tmp_path)
     Path("mine.yaml").write_text("model: {backbone: tiny_c2d, dropout: 0.75}\n")

@@ -104,6 +104,7 @@ def test_a_sigmoid_head_reproduces_recorded_outputs(name: str, tmp_path: Path) -
     assert record.error(of_mean, "sigmoid") > 1e-7  # the windows differ little
 
 
+@pytest.mark.slow
 def test_recorded_outputs_detect_a_wrong_weight() -> None:
     """The comparison above is over 64 numbers and a norm: swapping two norms of one block moves them."""
     record = read_record("pyslowfast_C2D_8x8_R50")
@@ -139,6 +140,7 @@ def _narrow(name: str, classes: int) -> dict[str, Tensor]:
     return {key: fill(key, shape, record.about["gain"]) for key, shape in shapes.items()}
 
 
+@pytest.mark.slow
 def test_caffe2s_pickle_is_the_same_network_as_pyslowfasts(tmp_path: Path) -> None:
     """Blob names as PySlowFast's own converter has them, in a pickle of Python 2's kind."""
     state = narrow("pyslowfast_I3D_NLN_8x8_R50")
@@ -327,6 +329,7 @@ test_pipeline = [
     assert clip.std == pytest.approx((0.2, 0.2, 0.2))
 
 
+@pytest.mark.slow
 def test_mmaction2_without_its_config_asks() -> None:
     state = narrow("mmaction2_I3D_R50_embedded_gaussian")
     with pytest.raises(FarfieldError, match=r"temporal strides of the stem(.|\n)*pairwise function of its non-local"):
@@ -404,6 +407,7 @@ def test_missing_and_unexpected_weights_are_reported() -> None:
         _convert({"conv1.weight": torch.zeros(64, 3, 7, 7), "layer1.0.conv1.weight": torch.zeros(64, 64, 1, 1)})
 
 
+@pytest.mark.slow
 def test_wrapper_prefix_is_removed_and_bgr_kernels_are_reordered() -> None:
     state = narrow("pyslowfast_C2D_8x8_R50")
     cfg = pyslowfast_cfg("c2d", frames=8)
@@ -419,6 +423,7 @@ def test_wrapper_prefix_is_removed_and_bgr_kernels_are_reordered() -> None:
     assert any("changed to take RGB" in note for note in report.notes)
 
 
+@pytest.mark.slow
 def test_labels_come_from_the_user_or_from_the_number_of_classes() -> None:
     state, cfg = narrow("pyslowfast_C2D_8x8_R50"), pyslowfast_cfg("c2d", frames=8)
     content = {"model_state": state, "cfg": cfg}

@@ -156,6 +156,7 @@ def test_optimised_network_has_the_same_scores() -> None:
     assert not any(p.requires_grad for p in fast.parameters())
 
 
+@pytest.mark.slow
 def test_stem_is_dense_in_bfloat16_on_matrix_units(monkeypatch: pytest.MonkeyPatch) -> None:
     network = awake(seed=3)
     clips = torch.randn(3, 3, 6, 32, 40)

@@ -205,6 +205,7 @@ def test_pretrained_encoders_have_no_classifier(
     assert relative(features, tokens[:, 0] if kind == "vivit" else tokens.mean(1)) < 1e-5
 
 
+@pytest.mark.slow
 @pytest.mark.dependency
 def test_the_command_line_takes_a_folder(
     tmp_path: Path, run_farfield: Run, make_video: Callable[..., Path], capsys: pytest.CaptureFixture[str]

@@ -223,6 +223,7 @@ def test_options_that_a_file_does_not_state_can_be_given_with_weights(tmp_path: 
     assert network.clip == clip
 
 
+@pytest.mark.slow
 def test_equal_class_counts_keep_labels_and_numbers_are_not_names(trained: Path, tmp_path: Path, caplog) -> None:
     network = build_model("tiny", num_classes=4, weights=trained, insert={"res3": [1]})
     assert network.labels == LABELS

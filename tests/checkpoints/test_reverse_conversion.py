@@ -78,6 +78,7 @@ def test_x3d_goes_back_to_pyslowfast(tmp_path: Path) -> None:
         to_pyslowfast(build_model("x3d_s", num_classes=4))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["c2d_r50", "slowfast_r50", "x3d_xs", "csn_r101"])
 def test_pytorchvideo_builders_load_converted_networks(name: str) -> None:
     import pytorchvideo.models.hub as hub

@@ -148,6 +148,7 @@ def test_averaged_weights_alone_are_taken(weights: State, tmp_path: Path) -> Non
     assert report.ignored == [("n_averaged", "used in training only")]
 
 
+@pytest.mark.slow
 def test_ambiguous_networks_need_take(weights: State, tmp_path: Path) -> None:
     path = tmp_path / "a.pth"
     larger = {"state_dict": {**inside("backbone.", weights), "classifier.weight": torch.ones(3, 7)}, **CFG}
@@ -225,6 +226,7 @@ def test_converter_errors_never_show_python_errors(weights: State, tmp_path: Pat
     assert "weights of a farfield network without the network options" in said["ours without description"]
 
 
+@pytest.mark.slow
 def test_checkpoint_errors_never_show_python_errors(tmp_path: Path) -> None:
     save_model(build_model("tiny", num_classes=2), tmp_path / "a.ckpt")
     whole = torch.load(tmp_path / "a.ckpt", weights_only=True)

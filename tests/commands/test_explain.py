@@ -54,6 +54,7 @@ def explained(
     return out
 
 
+@pytest.mark.slow
 def test_it_writes_what_it_says(explained: Path, checkpoint: Path) -> None:
     content = json.loads((explained / "explanation.json").read_text())
     assert content["files"] == [

@@ -219,6 +219,7 @@ def test_the_command_of_the_test_has_the_settings_that_change_its_numbers(
     assert "--data.whole_videos true --num_clips 2 --num_crops 1 --views_aggregation max\n" in card
 
 
+@pytest.mark.slow
 def test_nothing_is_invented(checkpoint: Path, tmp_path: Path, run_farfield: Run) -> None:
     """The report is of best.ckpt, and last.ckpt does not say what it was trained on."""
     assert run_farfield("export", checkpoint.with_name("last.ckpt"), tmp_path / "a", "--to_folder") == 0
@@ -238,6 +239,7 @@ def test_nothing_is_invented(checkpoint: Path, tmp_path: Path, run_farfield: Run
     assert (tmp_path / "b" / "model.safetensors").read_bytes() == (tmp_path / "a" / "model.safetensors").read_bytes()
 
 
+@pytest.mark.slow
 def test_a_report_that_nobody_asked_for_stops_nothing(
     checkpoint: Path, tmp_path: Path, run_farfield: Run, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -189,6 +189,7 @@ def test_a_method_against_itself_does_not_differ(
             assert [found[metric][key] for key in ("value", "low", "high", "p_value")] == [0, 0, 0, 1]
 
 
+@pytest.mark.slow
 def test_mistakes_are_one_line(tmp_path: Path, run_farfield: Run, capsys: pytest.CaptureFixture[str]) -> None:
     runs, (first, *_) = three_splits(tmp_path, 2.0, seed=1)
     average_splits(runs, tmp_path / "mean", draws=101)

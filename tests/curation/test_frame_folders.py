@@ -131,6 +131,7 @@ def test_clips_show_the_manifests_times(manifest: Manifest) -> None:
     assert (len(batch.clips), batch.failures) == (2, [])
 
 
+@pytest.mark.slow
 def test_verify_decodes_every_picture(manifest: Manifest, tmp_path: Path) -> None:
     report = verify([tmp_path / "m.csv"], tmp_path / "report", num_workers=1, progress=False)
     assert (report.videos, report.undecodable, report.same_file) == (3, [], [])
@@ -175,6 +176,7 @@ def test_prepare_names_folders_without_frame_rate(manifest: Manifest, tmp_path: 
     )
 
 
+@pytest.mark.slow
 def test_predict_reads_a_folder(
     tree: Path, tmp_path: Path, model: ActionNet, run_farfield: Callable[..., int], capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -235,6 +237,7 @@ def test_index_says_with_its_exit_status_that_folders_need_a_frame_rate(
     assert run_farfield(*command, "--fps=25") == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("source", ["folder", "manifest"])
 def test_verify_and_prepare_take_the_frame_rate(
     tree: Path, tmp_path: Path, run_farfield: Callable[..., int], capsys: pytest.CaptureFixture[str], source: str

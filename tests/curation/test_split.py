@@ -125,6 +125,7 @@ def test_folds_test_each_video_once(manifest: Callable[..., Path], tmp_path: Pat
 LABELS = "abcd"
 
 
+@pytest.mark.slow
 @settings(max_examples=150, deadline=None, derandomize=True)
 @given(
     sizes=st.lists(st.tuples(st.sampled_from(LABELS), st.integers(1, 6)), min_size=1, max_size=120),

@@ -145,6 +145,7 @@ def test_errors_write_nothing(collection: Path) -> None:
     assert not list(collection.glob("*.partial"))
 
 
+@pytest.mark.slow
 def test_the_command_and_its_provenance_in_a_checkpoint(
     figures: Path, tmp_path: Path, run_farfield: Callable[..., int], capsys: pytest.CaptureFixture[str]
 ) -> None:

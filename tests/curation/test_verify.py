@@ -32,6 +32,7 @@ def write_split(folder: Path, name: str, rows: list[tuple[Path, str]]) -> Path:
     return folder / f"{name}.csv"
 
 
+@pytest.mark.slow
 def test_a_healthy_collection(figures: Path, tmp_path: Path, run_farfield: Callable[..., int], capsys) -> None:
     manifests = [figures / f"{name}.csv" for name in ("train", "val", "test")]
     assert run_farfield("data", "verify", *manifests, f"--out={tmp_path}", "--sample=5", "--num_workers=2") == 0
@@ -48,6 +49,7 @@ def test_a_healthy_collection(figures: Path, tmp_path: Path, run_farfield: Calla
     ]
 
 
+@pytest.mark.slow
 def test_everything_that_is_wrong_is_found(
     figures: Path, bad_files: dict[str, Path], tmp_path: Path, run_farfield: Callable[..., int], capsys
 ) -> None:
@@ -238,6 +240,7 @@ def test_groups_that_cross_splits_are_found(figures: Path, tmp_path: Path, run_f
     assert by_name.leaks[0][4] == "both of group 00"
 
 
+@pytest.mark.slow
 def test_copies_are_told_from_other_videos_of_the_same_place(tmp_path: Path) -> None:
     """Figures: of 60 videos and their copies in half the size and low quality, all are found, and no other pair."""
     folder = synthesize("figures", str(tmp_path / "figures"), num_train=60, num_val=10, num_test=10, seed=3)
@@ -286,6 +289,7 @@ def test_segments_of_one_video_are_no_copies_and_equal_rows_are_told(
     assert "sample is -1; it must be at least 0" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_video_with_several_rows_counts_once(tmp_path: Path) -> None:
     encode(tmp_path / "a.mp4", num_frames=50)  # 2 s
     encode(tmp_path / "b.mp4", num_frames=75, numbers=range(100, 175))  # 3 s

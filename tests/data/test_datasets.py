@@ -48,6 +48,7 @@ def test_clips_are_the_same_with_any_number_of_workers(figures: Path) -> None:
         assert all(same(a, b) for a, b in zip(alone, one_epoch(figures, workers=workers), strict=True))
 
 
+@pytest.mark.slow
 def test_clips_are_the_same_with_a_frame_cache(figures: Path) -> None:
     manifest = read_manifest(figures / "train.csv")
     plain, kept = (

@@ -11,6 +11,7 @@ def spec(**changes) -> ClipSpec:
     return ClipSpec(num_frames=5, crop_px=8, frame_stride=3).replace(**changes)
 
 
+@pytest.mark.slow
 def test_random_clips_use_every_valid_start() -> None:
     rng = np.random.default_rng(0)
     starts = set()

@@ -93,6 +93,7 @@ def batches(numbered: Manifest, *, start: int = 0, workers: int = 0, balance: bo
     return list(batch_loader(dataset, order, workers))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("balance", [False, True])
 def test_several_clips_of_a_video_resume_in_mid_epoch(numbered: Manifest, balance: bool) -> None:
     whole = batches(numbered, balance=balance)

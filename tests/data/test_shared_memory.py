@@ -65,6 +65,7 @@ def test_a_batch_is_not_overwritten_while_it_or_a_view_exists(keep: Any) -> None
     assert [number_in(each) for each in held] == list(range(COUNT))
 
 
+@pytest.mark.slow
 def test_buffers_grow_with_the_batches() -> None:
     for epoch in range(2):
         for number, (batch,) in enumerate(loader(Numbered(larger_from=7))):

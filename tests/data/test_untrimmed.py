@@ -179,6 +179,7 @@ def test_negatives_lie_outside_of_all_segments_and_often_near_one(target_fps: fl
     assert {bounds[:, 0].min() < 3, bounds[:, 1].max() > 55} == {True}
 
 
+@pytest.mark.slow
 def test_clips_of_a_segment_lie_inside_it_and_across_both_borders() -> None:
     times = np.arange(600) / 10
     bounds = drawn(videos_of(*ROWS), 0, times)
@@ -233,6 +234,7 @@ def test_hard_windows_replace_at_most_half() -> None:
     assert abs(seen[20.0] - 30) < 10, "the negatives do not come equally often"
 
 
+@pytest.mark.slow
 def test_clips_of_hard_windows_lie_around_their_middles_with_the_true_targets() -> None:
     times = np.arange(600) / 10
     videos = videos_of(*ROWS, hard_windows=WINDOWS)
@@ -331,6 +333,7 @@ def check_clips(data: VideoDataModule, batches: list[Batch]) -> set[float]:
     return seen
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("memory_gb", [0.0, 0.01])
 def test_batches_have_the_targets_of_their_frames(listed: Path, memory_gb: float) -> None:
     data = data_of(listed, memory_gb=memory_gb)
@@ -344,6 +347,7 @@ def test_batches_have_the_targets_of_their_frames(listed: Path, memory_gb: float
     assert len(check_clips(data, batches)) > 6
 
 
+@pytest.mark.slow
 def test_any_number_of_workers_and_a_resumed_epoch_give_the_same_bits(listed: Path, greys: Path) -> None:
     hard = listed.with_name("hard.csv")
     hard.write_text(f"path,start_seconds,end_seconds,label,error\n{greys / 'quiet.mp4'},1,2,clap,false_positive\n")

@@ -135,6 +135,7 @@ def test_frame_accuracy_by_hand() -> None:
 cells = st.lists(st.tuples(st.integers(0, 1), st.integers(0, 2), st.integers(-2, 14), st.integers(0, 9)), max_size=8)
 
 
+@pytest.mark.slow
 @settings(deadline=None)
 @given(cells, cells)
 def test_frame_accuracy_is_that_of_every_second(true: list, answers: list) -> None:

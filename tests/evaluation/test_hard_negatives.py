@@ -28,6 +28,7 @@ def moments_with(video: VideoTimeline, label: str, start: float, end: float) -> 
     return [any(s <= at < e for s, e, name in video.truth if name == label) for at in moments]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(5))
 def test_each_window_is_judged_by_all_of_its_moments(seed: int) -> None:
     video = random_video("v.mp4", LABELS, np.random.default_rng(seed), segments=23)

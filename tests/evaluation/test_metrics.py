@@ -59,6 +59,7 @@ def test_balanced_classes_give_the_class_mean_the_interval_of_top1() -> None:
     assert metrics.mean_class_accuracy.high == pytest.approx(metrics.top1.high)
 
 
+@pytest.mark.slow
 def test_intervals_hold_the_truth_as_often_as_they_say() -> None:
     """1000 evaluations of a classifier that is right with known odds, on unbalanced classes."""
     torch.manual_seed(1)

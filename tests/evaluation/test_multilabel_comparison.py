@@ -71,6 +71,7 @@ def precisions(targets: np.ndarray, scores: np.ndarray, weights: np.ndarray | No
     )
 
 
+@pytest.mark.slow
 def test_differences_are_scikit_learns_and_intervals_those_of_the_groups(
     runs: tuple[Scores, Scores, Path, Path],
 ) -> None:

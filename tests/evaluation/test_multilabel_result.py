@@ -121,6 +121,7 @@ def test_methods_of_the_other_task_name_their_counterpart() -> None:
             getattr(single, name)()
 
 
+@pytest.mark.slow
 def test_the_report_has_what_the_task_has(tmp_path: Path) -> None:
     targets = torch.tensor([[1, 1, 0, 0, 0], [0, 0, 0, 0, 0], [1, 0, 0, 1, 0], [0, 1, 0, 0, 0]]).bool()
     views = torch.tensor(

@@ -91,6 +91,7 @@ def test_every_name_and_title_is_inside_the_picture_and_none_lies_on_another(cla
     assert max(figure.get_size_inches()) < 24
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("spread", [1, 1e-3])
 def test_titles_and_numbers_of_the_other_pictures_are_inside(spread: float) -> None:
     """Also where the numbers of the ticks have many digits."""
@@ -135,6 +136,7 @@ def test_above_forty_classes_the_report_has_a_table_of_pairs(tmp_path: Path) -> 
     assert "Most confused" not in (tmp_path / "few/report.md").read_text()
 
 
+@pytest.mark.slow
 def test_without_a_font_numbers_stand_for_names_and_the_table_says_which(tmp_path: Path, machine) -> None:  # noqa: F811
     machine()
     write_report(EvaluationResult(_scores(["bow", WALK, RUN], [1, 0], [2, 0]), []), tmp_path / "without")

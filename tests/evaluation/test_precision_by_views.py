@@ -17,6 +17,7 @@ def views_of(n: int, views: int, classes: int) -> tuple[Tensor, Tensor]:
     return (torch.randn(n, views, classes) * 1.5 + targets[:, None]).sigmoid(), targets
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["mean", "max"])
 def test_each_point_is_the_mean_over_all_choices_of_so_many_views(method: str) -> None:
     """The oracle takes every subset of the views, and scikit-learn's average precision."""

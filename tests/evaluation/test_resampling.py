@@ -128,6 +128,7 @@ def test_the_videos_of_a_group_are_drawn_together_and_as_many_units_as_there_are
     assert firsts.mean(1).numpy() == pytest.approx(np.ones(4), abs=0.3)
 
 
+@pytest.mark.slow
 def test_the_interval_is_scipys() -> None:
     """scipy resamples the pairs of score and target, and scikit-learn measures each resample."""
     scores, targets = scored("random", n=97, classes=1)

@@ -41,6 +41,7 @@ def arrays(case: Case) -> tuple[Segments, Segments, int]:
     return of(case.truth, scored=False), of(case.predicted, scored=True), len(case.predicted)
 
 
+@pytest.mark.slow
 def test_a_thousand_cases_are_those_of_mmaction2_and_actionformer() -> None:
     recorded = np.load(RECORDED)
     ends = np.cumsum(recorded["classes"])

@@ -70,6 +70,7 @@ def test_swapped_runs_give_the_opposite() -> None:
     assert other.p_value == one.p_value
 
 
+@pytest.mark.slow
 def test_interval_holds_the_truth_and_p_is_honest_as_often_as_they_say() -> None:
     """400 comparisons of runs with known odds: where B is better by 0.1, and where there is no difference."""
     generator = rng()

@@ -92,6 +92,7 @@ def test_a_test_whose_classes_all_lack_a_threshold_has_a_report(tmp_path: Path) 
     assert "at the thresholds" not in summary(report, tmp_path)
 
 
+@pytest.mark.slow
 def test_many_classes_are_drawn_too(tmp_path: Path) -> None:
     n = 400
     labels = [f"class {i}" for i in range(n)]
@@ -113,6 +114,7 @@ def test_what_is_unknown_is_not_listed_and_the_temperature_has_one_form(tmp_path
     assert "with temperature 1.2346\n" in summary(report, tmp_path)
 
 
+@pytest.mark.slow
 def test_a_temperature_changes_no_top5(tmp_path: Path) -> None:
     """The label is second of 200, and so unlikely that scaling makes it equal to all others."""
     probabilities = torch.full((1, 200), 1e-14)
@@ -121,6 +123,7 @@ def test_a_temperature_changes_no_top5(tmp_path: Path) -> None:
     assert write_report(EvaluationResult(scores, [], temperature=1.5), tmp_path)["top5"]["value"] == 1.0
 
 
+@pytest.mark.slow
 def test_names_that_are_no_utf8_and_segments_are_in_the_predictions(tmp_path: Path) -> None:
     odd = os.fsdecode(b"caf\xe9.mp4")
     segments = torch.tensor([[torch.nan, 2.5], [2.5, 4.0]]).double()

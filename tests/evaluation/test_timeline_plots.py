@@ -74,6 +74,7 @@ def test_a_bar_is_a_segment(tmp_path: Path) -> None:
             assert one[2] <= other[0] + 1e-9 or other[2] <= one[0] + 1e-9 or one[3] <= other[1] or other[3] <= one[1]
 
 
+@pytest.mark.slow
 def test_classes_have_colours_of_their_own_and_the_rest_is_grey() -> None:
     labels = [f"c{i}" for i in range(60)]
     rng = np.random.default_rng(5)

@@ -58,6 +58,7 @@ def tested(videos: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Time
     return result, out
 
 
+@pytest.mark.slow
 def test_each_video_has_the_timeline_of_predict_and_its_labelled_segments(
     tested: tuple[TimelineResult, Path], videos: Path
 ) -> None:

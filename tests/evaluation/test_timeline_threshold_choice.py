@@ -133,6 +133,7 @@ def test_a_range_without_probabilities_has_candidates() -> None:
     assert choose_timeline_thresholds(videos, truth, ["a"], ThresholdRule("f1")).thresholds == {"a": pytest.approx(0.5)}
 
 
+@pytest.mark.slow
 def test_few_candidates_are_nearly_as_good() -> None:
     videos, truth = timelines(3, videos=30)
     rule = ThresholdRule("f1")

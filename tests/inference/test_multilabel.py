@@ -288,6 +288,7 @@ def test_a_strip_of_very_many_lanes_stays_low(tmp_path: Path) -> None:
     assert len(picture) < 20 + MAX_LINES * 27 + 2 * 157 + 10
 
 
+@pytest.mark.slow
 def test_the_command_tells_of_each_video(
     checkpoint: Path,
     stripes: Path,
@@ -312,6 +313,7 @@ def test_the_command_tells_of_each_video(
         assert len(copy.times) == 140
 
 
+@pytest.mark.slow
 def test_the_printed_text_says_none(
     stripes: Path, tmp_path: Path, run_farfield: Callable[..., int], capsys: pytest.CaptureFixture[str]
 ) -> None:

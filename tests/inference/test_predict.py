@@ -165,6 +165,7 @@ def test_a_class_below_the_shown_ones_may_reach_its_threshold(
         assert "reaches_threshold" not in found.to_dict()
 
 
+@pytest.mark.slow
 def test_progress_counts_the_views_of_a_single_video_on_a_terminal(
     checkpoint: Path,
     make_video: Callable[..., Path],
@@ -239,6 +240,7 @@ def test_a_precision_that_does_not_exist_is_refused(checkpoint: Path) -> None:
         load_model(checkpoint, precision="bf16")  # type: ignore[arg-type]
 
 
+@pytest.mark.slow
 def test_the_command_predicts_in_bfloat16(
     checkpoint: Path,
     make_video: Callable[..., Path],

@@ -87,6 +87,7 @@ def test_what_lies_outside_of_the_video_is_refused(model: ActionNet, whole_and_c
             predict(whole_and_cut[0], model, start_seconds=start, end_seconds=end, progress=False)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("num_workers", [0, 1])
 def test_each_row_of_a_manifest_is_predicted_and_kept(
     checkpoint: Path,
@@ -135,6 +136,7 @@ def test_each_row_of_a_manifest_is_predicted_and_kept(
     assert (tmp_path / "out/whole.srt").read_text() == (tmp_path / "moved.srt").read_text()
 
 
+@pytest.mark.slow
 def test_folders_of_pictures_have_the_frame_rate_of_their_rows(
     checkpoint: Path, make_video: Callable[..., Path], tmp_path: Path, run_farfield: Run, capsys: pytest.CaptureFixture
 ) -> None:

@@ -225,6 +225,7 @@ def test_what_cannot_be_written_is_told_beside_the_answer(
     assert (tmp_path / "out" / f"{'é' * 100}_labelled.mp4").is_file()
 
 
+@pytest.mark.slow
 def test_files_asked_for_later_are_made_and_other_weights_are_refused(
     checkpoint: Path, folder: Path, tmp_path: Path, run_farfield: Run, capsys: pytest.CaptureFixture[str]
 ) -> None:

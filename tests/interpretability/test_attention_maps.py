@@ -97,6 +97,7 @@ def test_a_map_agrees_with_the_softmax_written_as_loops(options: dict[str, Any])
         assert found.query == pytest.approx(middle)
 
 
+@pytest.mark.slow
 def test_the_chosen_position_has_the_least_entropy_of_the_grid() -> None:
     made, clip = network(), torch.randn(CLIP)
     maps = attention_maps(made, clip)
@@ -116,6 +117,7 @@ def test_the_chosen_position_has_the_least_entropy_of_the_grid() -> None:
         torch.testing.assert_close(found.weights.double(), weights[best], rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_weights_of_other_forms_than_softmax_are_absolute() -> None:
     made, clip = network(pairwise="dot_product"), torch.randn(CLIP)
     maps = attention_maps(made, clip, position=(0.1, 0.5, 0.9))
@@ -208,6 +210,7 @@ def two_pathways(**insert: list[int]) -> ActionNet:
     return made
 
 
+@pytest.mark.slow
 def test_a_slow_pathways_steps_lie_at_its_frames() -> None:
     made, clip = two_pathways(res4=[0], fast_res4=[0]), torch.randn(1, 3, 16, 48, 48)
     slow, fast = attention_maps(made, clip, position=(10.4 / 16, 0.5, 0.5))
@@ -229,6 +232,7 @@ def test_pooled_keys_lie_in_the_middle_of_their_window() -> None:
     assert found.middles[2] == pytest.approx([1 / 7, 3 / 7, 5 / 7])
 
 
+@pytest.mark.slow
 def test_a_position_may_leave_axes_open() -> None:
     made, clip = network(), torch.randn(CLIP)
     expected = expected_weights(made, clip)

@@ -55,6 +55,7 @@ def test_windows_that_weight_steps_unequally_have_no_evidence(head: Any) -> None
     assert larger == f"no evidence over time: the {head} head's pooling windows weight time steps unequally."
 
 
+@pytest.mark.slow
 def test_networks_that_do_not_pool_over_time_last_have_no_evidence() -> None:
     x3d = build_model("x3d_xs", num_classes=3).eval()
     assert str(class_evidence(x3d, torch.randn(1, 3, 4, 64, 64))).startswith(

@@ -55,6 +55,7 @@ def test_the_view_with_the_highest_probability_is_chosen(make_video: Callable[..
     assert abs(late.seconds - 2.2).min() == pytest.approx(abs(late.views.seconds - 2.2).min())
 
 
+@pytest.mark.slow
 def test_a_block_at_initialisation_is_said_to_have_no_effect(make_video: Callable[..., Path], tmp_path: Path) -> None:
     made = build_model("tiny", num_classes=3, insert={"res4": [0]}, clip={"num_frames": 4, "crop_px": 32})
     block = next(module for module in made.modules() if type(module).__name__.startswith("NonLocal"))

@@ -100,6 +100,7 @@ def test_a_map_without_support_is_empty() -> None:
     assert grad_cam(made, torch.randn(CLIP), label="0", stage="res5").empty
 
 
+@pytest.mark.slow
 def test_unknown_labels_and_stages_are_refused() -> None:
     made, clip = network(), torch.randn(CLIP)
     with pytest.raises(FarfieldError, match=r"label is 'on', which is not a class of the network\. Known: 0, 1, 2\."):

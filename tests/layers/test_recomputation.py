@@ -401,6 +401,7 @@ def test_a_checkpointed_norm_of_a_kept_map_runs_no_more_often() -> None:
     assert found["norm.0.num_batches_tracked"] == 2  # once forwards, once in the backward pass
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("types_unchecked")  # before PyTorch 2.12, the checks do not compile
 def test_a_compiled_network_is_left_alone() -> None:
     network, x = prepared(NETWORKS["conv, norm, relu"]), clips()

@@ -67,6 +67,7 @@ def test_every_weight_of_the_file_is_used_but_the_classifiers(pretrained) -> Non
     assert ours == sum(value.numel() for key, value in file.items() if "num_batches" not in key)
 
 
+@pytest.mark.slow
 def test_weights_given_by_path_are_those_of_the_package(pretrained, tmp_path: Path) -> None:
     path = tmp_path / "lite0.pth"
     path.write_bytes(weights_path().read_bytes())

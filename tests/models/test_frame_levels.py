@@ -63,6 +63,7 @@ def test_levels_end_where_frames_mix() -> None:
     assert [len(level) for level in unpooled] == [17]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["c2d_r50", "slow_r50"])
 def test_folded_networks_have_the_same_levels(name: str) -> None:
     made = network(name, insert="nl5", width=8)
@@ -81,6 +82,7 @@ def _mixing_sum(x: Tensor, y: Tensor) -> Tensor:
     return x + y + 0.0 * x.mean(2, keepdim=True)
 
 
+@pytest.mark.slow
 def test_a_forward_pass_finds_what_the_layers_do_not_show() -> None:
     fusions: list[Any] = []
     for fusion in (torch.add, _mixing_sum, _Sum()):
@@ -100,6 +102,7 @@ def test_norms_without_running_statistics_mix_frames() -> None:
     assert find_levels(made) is None
 
 
+@pytest.mark.slow
 def test_hooks_and_compilation_need_every_frame() -> None:
     made = network("tiny_c2d")
     hook = made.backbone.trunk.register_forward_hook(lambda *_: None)
@@ -110,6 +113,7 @@ def test_hooks_and_compilation_need_every_frame() -> None:
     assert find_levels(made) is None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("backbone", "insert", "shares", "times"),
     [

@@ -85,6 +85,7 @@ def test_each_pathway_has_its_own_window() -> None:
     torch.testing.assert_close(network.head([slow, fast]), expected)
 
 
+@pytest.mark.slow
 def test_invalid_heads_are_refused() -> None:
     with pytest.raises(FarfieldError, match=r"head is 'gap'. Known: gap_fc, window_mean, window_softmax_mean"):
         build_model("tiny", num_classes=3, head="gap")

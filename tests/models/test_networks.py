@@ -183,6 +183,7 @@ def test_networks_without_strides_in_blocks_cannot_be_dilated() -> None:
         build_model("s3d", num_classes=5, backbone_options={"dilated": True})
 
 
+@pytest.mark.slow
 def test_slowfast_packs_its_slow_frames_as_pyslowfast_does() -> None:
     backbone = build_model("slowfast_r50", num_classes=5, backbone_options={"width": 8}).backbone
     taken = []

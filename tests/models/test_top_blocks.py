@@ -70,6 +70,7 @@ def test_each_pathway_gets_blocks_of_its_own_width() -> None:
     assert default_stages(network.eval()) == ["top", "fast_top"]
 
 
+@pytest.mark.slow
 def test_a_saved_network_has_its_blocks_and_its_head(tmp_path: Path) -> None:
     network = awake(tiny(insert={"top": 1}, head="attentive", head_options={"num_heads": 8, "depth": 2}))
     save_model(network, tmp_path / "a.ckpt")
@@ -84,6 +85,7 @@ def test_a_saved_network_has_its_blocks_and_its_head(tmp_path: Path) -> None:
     assert torch.equal(longer(x), network(x))
 
 
+@pytest.mark.slow
 def test_weights_of_another_head_keep_the_trunk(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, "farfield")
     plain, attentive = tmp_path / "plain.ckpt", tmp_path / "attentive.ckpt"

@@ -43,6 +43,7 @@ def test_near_is_within_one_cell_in_frames_that_show_it() -> None:
     assert found.sum() == 12
 
 
+@pytest.mark.slow
 def test_the_script_measures_an_untrained_network(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -33,6 +33,7 @@ def test_a_video_is_recognised_and_its_attention_drawn_in_each_precision(
     assert worker_tasks.draw_point_attention(kept, (0.5, None, None)).startswith(b"\x89PNG")
 
 
+@pytest.mark.slow
 def test_windows_of_a_long_video_are_as_far_apart_as_the_limit_of_windows_demands(
     checkpoint: Path, make_video: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -53,6 +54,7 @@ def test_windows_of_a_long_video_are_as_far_apart_as_the_limit_of_windows_demand
     assert hops == [0.25, 0.5]  # half a window; 4 s / 8
 
 
+@pytest.mark.slow
 def test_the_servers_own_process_imports_neither_pytorch_nor_a_decoder() -> None:
     code = (
         "import sys, farfield.server.worker_pool, farfield.server.http_api, farfield.server.middleware\n"

@@ -51,6 +51,7 @@ def runs_one_by_one(on: list[bool]) -> list[tuple[int, int]]:
     return runs
 
 
+@pytest.mark.slow
 @settings(max_examples=300, deadline=None, derandomize=True)
 @given(lengths=lengths, draw=draws, least=per_class, gaps=per_class, share=st.sampled_from([1.0, 0.5, 0.4]))
 def test_each_class_is_as_cell_by_cell(lengths, draw, least, gaps, share) -> None:  # type: ignore[no-untyped-def]
@@ -116,6 +117,7 @@ def merge_one_by_one(
         chosen[first:end] = [best] * (end - first)
 
 
+@pytest.mark.slow
 @settings(max_examples=300, deadline=None, derandomize=True)
 @given(lengths=lengths, draw=draws, least=per_class, gaps=per_class, share=st.sampled_from([1.0, 0.5, 0.4]))
 def test_the_best_class_is_as_cell_by_cell(lengths, draw, least, gaps, share) -> None:  # type: ignore[no-untyped-def]

@@ -156,12 +156,14 @@ def test_frames_off_the_grid_are_computed_anew(noise: Path, monkeypatch: pytest.
     assert_same(noise, model, hop_frames=3, window_seconds=1.1)  # 8 frames spread over 28, some in several windows
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("batch", [1, 2, 7])
 def test_crops_and_batches(batch: int, noise: Path) -> None:
     for backbone in ("slow_r50", "c2d_r50"):
         assert_same(noise, network(backbone), batch=batch, hop_frames=4, num_crops=3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("target_fps", [None, 15.0, 50.0])
 def test_videos_of_a_variable_rate(target_fps: float | None, tmp_path: Path) -> None:
     """At 50 frames per second, a window holds some frames twice."""
@@ -173,6 +175,7 @@ def test_videos_of_a_variable_rate(target_fps: float | None, tmp_path: Path) -> 
         assert_same(path, model, hop_frames=5)
 
 
+@pytest.mark.slow
 def test_rounded_numbers_stay_as_close_as_they_are(noise: Path) -> None:
     for backbone in ("slow_r50", "c2d_r50"):
         model = optimize_for_inference(network(backbone), torch.bfloat16)
@@ -219,6 +222,7 @@ def test_a_video_that_breaks_off_keeps_what_came_before(noise: Path, tmp_path: P
     np.testing.assert_allclose(shared.probabilities, plain.probabilities, atol=1e-5, rtol=0)
 
 
+@pytest.mark.slow
 def test_only_what_later_windows_need_is_held(tmp_path: Path) -> None:
     path = write_noise(tmp_path / "long.mp4", 200)
     model = network("slow_r50")

@@ -116,6 +116,7 @@ def test_thresholds_of_timelines_allow_hysteresis_and_gaps() -> None:
     assert [(each.label, each.start_seconds, each.end_seconds) for each in found] == [("a", 0, 5), ("b", 5, 6)]
 
 
+@pytest.mark.slow
 def test_each_option_reaches_the_segments_of_a_video(networks: dict[str, ActionNet], stripes: Path) -> None:
     model = networks["multilabel"]
     plain = predict(stripes, model, timeline=TimelineOptions(hop_seconds=0.1))
@@ -178,6 +179,7 @@ def test_settings_of_earlier_folders_stay_the_same() -> None:
     }
 
 
+@pytest.mark.slow
 def test_the_command_takes_the_options(
     checkpoint: Path,
     stripes: Path,

@@ -80,6 +80,7 @@ def trained(execution: Execution, *, steps: int = 3) -> tuple[list[float], int]:
     return losses, held
 
 
+@pytest.mark.slow
 def test_recomputed_norms_and_sums_save_memory_and_change_no_result() -> None:
     plain, norms, sums = (
         trained(execution) for execution in (Execution(recompute_norms=False), Execution(), Execution(recompute_sums=2))

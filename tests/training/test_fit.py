@@ -66,6 +66,7 @@ def test_run_folder_has_all_files(trained: Path) -> None:
     assert {path.name for path in (trained / "checkpoints").iterdir()} == {"best.ckpt", "last.ckpt"}
 
 
+@pytest.mark.slow
 def test_plots_are_drawn_last_and_rarely_between(
     figures: Path, tmp_path: Path, run_farfield: Callable[..., int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -103,6 +104,7 @@ def test_failed_run_plots_its_last_epoch(tmp_path: Path) -> None:
     files.on_exception(trainer, module, KeyboardInterrupt())
 
 
+@pytest.mark.slow
 def test_saved_config_reproduces_the_run(trained: Path, tmp_path: Path, run_farfield: Callable[..., int]) -> None:
     config = yaml.safe_load((trained / "config.yaml").read_text())
     assert config["model"]["clip"]["mean"] == [0.45, 0.45, 0.45]  # resolved, not null
@@ -115,6 +117,7 @@ def test_saved_config_reproduces_the_run(trained: Path, tmp_path: Path, run_farf
     assert [name for name in first if not torch.equal(first[name], second[name])] == []  # to the last bit
 
 
+@pytest.mark.slow
 def test_epoch_without_validation_has_no_validation_metrics(
     figures: Path, tmp_path: Path, run_farfield: Callable[..., int]
 ) -> None:
@@ -135,6 +138,7 @@ def test_checkpoint_loads_as_a_network(trained: Path, figures: Path) -> None:
     assert content["random_state"]["cpu"].dtype == torch.uint8
 
 
+@pytest.mark.slow
 def test_bad_videos_are_skipped_counted_and_listed(
     figures: Path,
     tmp_path: Path,
@@ -174,6 +178,7 @@ def test_existing_run_is_not_overwritten(
     assert (trained / "metrics.csv").read_text() == before
 
 
+@pytest.mark.slow
 def test_resuming_another_network_is_refused(
     trained: Path, figures: Path, tmp_path: Path, run_farfield: Callable[..., int], capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -256,6 +261,7 @@ def test_options_that_the_trainer_refuses_leave_no_run_folder(
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_amp_and_steps_and_gradient_accumulation(
     figures: Path, tmp_path: Path, run_farfield: Callable[..., int]
 ) -> None:
@@ -299,6 +305,7 @@ def test_options_override_a_config_that_comes_after_them(
     assert (config["trainer"]["max_epochs"], config["model"]["dropout"]) == (3, 0.25)
 
 
+@pytest.mark.slow
 def test_run_starts_from_weights(
     trained: Path, figures: Path, tmp_path: Path, run_farfield: Callable[..., int], capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -319,6 +326,7 @@ def test_run_starts_from_weights(
     assert config["model"]["clip"]["num_frames"] == 4
 
 
+@pytest.mark.slow
 def test_restricted_labels_are_scored_among_themselves(
     trained: Path, figures: Path, tmp_path: Path, run_farfield: Callable[..., int], capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -343,6 +351,7 @@ class Counts(Callback):
         Counts.batches += 1
 
 
+@pytest.mark.slow
 def test_single_callback_and_no_validation(
     figures: Path,
     tmp_path: Path,
@@ -358,6 +367,7 @@ def test_single_callback_and_no_validation(
     assert not [each for each in recwarn if "Total length" in str(each.message)]
 
 
+@pytest.mark.slow
 def test_log_names_the_best_epoch_and_a_finished_run(
     trained: Path, figures: Path, tmp_path: Path, run_farfield: Callable[..., int], capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -376,6 +386,7 @@ def test_log_names_the_best_epoch_and_a_finished_run(
     assert "ckpt" not in capfd.readouterr().err
 
 
+@pytest.mark.slow
 def test_file_names_need_not_be_utf8(
     figures: Path, tmp_path: Path, run_farfield: Callable[..., int], capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -395,6 +406,7 @@ def test_file_names_need_not_be_utf8(
     )
 
 
+@pytest.mark.slow
 def test_validation_without_readable_videos_is_an_error(
     figures: Path, tmp_path: Path, run_farfield: Callable[..., int], capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -404,6 +416,7 @@ def test_validation_without_readable_videos_is_an_error(
     assert not (tmp_path / "run" / "checkpoints" / "best.ckpt").exists()
 
 
+@pytest.mark.slow
 def test_compare_ignores_how_the_manifest_path_was_given(
     trained: Path,
     figures: Path,

@@ -128,6 +128,7 @@ def test_non_finite_loss_of_finite_outputs_stops_the_run(loss: float) -> None:
         callback.on_before_optimizer_step(trainer, module, None)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("accumulated", [1, 2])
 def test_diverging_run_stops_with_finite_weights(
     accumulated: int,

@@ -74,6 +74,7 @@ def given(**values: list[float]) -> list[str]:
     return [callback, "--trainer.limit_train_batches=1", "--trainer.limit_val_batches=1"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("loss", "weights"),
     [
@@ -103,6 +104,7 @@ def test_the_config_sets_the_weights(
     assert LossSettings(**config["model"]["loss"]) == run.model.loss
 
 
+@pytest.mark.slow
 def test_weights_and_focus_change_the_loss_but_not_val_loss(uneven: Path, tmp_path: Path) -> None:
     """The first step's loss is of the same clips and weights; a learning rate of 1e-30 keeps the weights."""
     options = ["--model.optimisation.lr=1e-30", "--data.batch_size=20", "--model.dropout=0"]
@@ -116,6 +118,7 @@ def test_weights_and_focus_change_the_loss_but_not_val_loss(uneven: Path, tmp_pa
     assert val["weights"] == val["focal"] == pytest.approx(val["plain"], rel=1e-6)
 
 
+@pytest.mark.slow
 def test_mean_class_accuracy_is_torchmetrics_macro_accuracy(uneven: Path, tmp_path: Path) -> None:
     run = make_run(arguments(uneven, tmp_path, "--data.batch_size=4"))
     result = train_run(run)
@@ -125,6 +128,7 @@ def test_mean_class_accuracy_is_torchmetrics_macro_accuracy(uneven: Path, tmp_pa
     assert float(rows(tmp_path / "metrics.csv")[0]["val/mean_class_accuracy"]) == pytest.approx(float(expected), 1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("monitor", "epoch", "value"),
     [(None, 3, 0.75), ("val/top1", 3, 0.75), ("val/mean_class_accuracy", 2, 0.625), ("val/loss", 1, 0.5)],
@@ -142,6 +146,7 @@ def test_monitor_chooses_the_best_checkpoint(
     assert any(message.startswith(HINT) for message in caplog.messages) == (name == "val/top1")
 
 
+@pytest.mark.slow
 def test_monitor_stops_early(uneven: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO", "farfield")
     figures = given(top1=[0.5] * 4, mean_class_accuracy=[0.5, 0.625, 0.25, 0.25], loss=[4.0, 3.0, 2.0, 1.0])
@@ -151,6 +156,7 @@ def test_monitor_stops_early(uneven: Path, tmp_path: Path, caplog: pytest.LogCap
     assert "stopped early, after epoch 3: val/mean_class_accuracy did not rise above 0.625" in caplog.text
 
 
+@pytest.mark.slow
 def test_resumed_run_may_change_monitor_and_loss(
     uneven: Path, tmp_path: Path, run_farfield: Callable[..., int], capfd: pytest.CaptureFixture[str]
 ) -> None:
