@@ -2,73 +2,195 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from torch.utils.data import DataLoader, Dataset
 
-from farfield import build_model, save_model
-from farfield.memory_errors import describe_out_of_memory, is_out_of_memory
+from farfield import FarfieldError, build_model, evaluate, explain, predict, save_model
+from farfield.cli import main
+from farfield.data.manifest import read_manifest
+from farfield.memory_errors import describe_out_of_memory, is_out_of_memory, out_of_memory_as_ours
+from farfield.models.network import ActionNet
+from farfield.training.train import LESS_MEMORY
 
 TOO_WIDE = 2**24
 """Side in pixels of a frame that no machine can hold."""
+GPU = "CUDA out of memory. Tried to allocate 20.00 MiB. GPU 0 has a total capacity of 139.72 GiB"
 
 
-def pytorch_error() -> RuntimeError:
-    with pytest.raises(RuntimeError) as failed:
-        torch.empty(2**60, dtype=torch.uint8)
+class TooLarge(Dataset):  # type: ignore[type-arg]
+    """A data set whose samples no machine can hold."""
+
+    def __init__(self, allocate: Callable[[int], object]) -> None:
+        self.allocate = allocate
+
+    def __len__(self) -> int:
+        return 2
+
+    def __getitem__(self, index: int) -> object:
+        return self.allocate(2**60)
+
+
+def error_of(make: Callable[[], object]) -> Exception:
+    with pytest.raises(Exception) as failed:  # noqa: PT011
+        make()
     return failed.value
 
 
-def numpy_error() -> MemoryError:
-    with pytest.raises(MemoryError) as failed:
-        np.empty(2**60, dtype=np.uint8)
-    return failed.value
+@pytest.mark.parametrize(
+    ("allocate", "size"),
+    [
+        (lambda size: np.zeros(size, dtype=np.uint8), "1.00 EiB"),
+        (lambda size: torch.empty(size, dtype=torch.uint8), "1.00 EiB"),
+    ],
+)
+@pytest.mark.parametrize("num_workers", [0, 1])
+def test_failed_allocations_are_recognised(allocate: Callable[[int], object], size: str, num_workers: int) -> None:
+    error = error_of(lambda: next(iter(DataLoader(TooLarge(allocate), num_workers=num_workers))))
+    assert is_out_of_memory(error), f"it is worded otherwise: {error}; adapt is_out_of_memory"
+    assert describe_out_of_memory(error) == f"this machine has too little free memory for {size} more"
 
 
-def test_failed_allocations_are_recognised() -> None:
-    found = pytorch_error()
-    assert is_out_of_memory(found), f"PyTorch {torch.__version__} words it otherwise: {found}; adapt is_out_of_memory"
-    assert is_out_of_memory(numpy_error())
-    assert is_out_of_memory(torch.OutOfMemoryError("CUDA out of memory."))
-    assert is_out_of_memory(RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"))
-    assert is_out_of_memory(RuntimeError("CUDA error: out of memory"))
-    assert not is_out_of_memory(RuntimeError("a size does not fit"))
-    assert not is_out_of_memory(ValueError("cannot allocate memory"))
+@pytest.mark.parametrize(
+    ("error", "described"),
+    [
+        (torch.OutOfMemoryError(GPU), "the GPU has too little free memory for 20.00 MiB more"),
+        (RuntimeError(f"Caught OutOfMemoryError\n{GPU}"), "the GPU has too little free memory for 20.00 MiB more"),
+        (RuntimeError("CUDA error: out of memory\nCUDA kernel errors"), "the GPU has too little free memory"),
+        (RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"), "the GPU has too little free memory"),
+        (RuntimeError("CUDNN_STATUS_INTERNAL_ERROR_DEVICE_ALLOCATION_FAILED"), "the GPU has too little free memory"),
+        (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when"), "the GPU has too little free memory"),
+        (RuntimeError("CUDA driver error: out of memory"), "the GPU has too little free memory"),
+        (RuntimeError("MPS backend out of memory (MPS allocated: 1 GB"), "the GPU has too little free memory"),
+        (
+            RuntimeError("not enough memory: you tried to allocate 3145728 bytes."),
+            "this machine has too little free memory for 3.00 MiB more",
+        ),
+        (RuntimeError("unable to allocate shared memory(shm) for file"), "this machine has too little free memory"),
+        (MemoryError("while cuda.py was imported"), "this machine has too little free memory"),
+    ],
+)
+def test_the_message_names_the_device_and_the_size(error: Exception, described: str) -> None:
+    assert is_out_of_memory(error)
+    assert describe_out_of_memory(error) == described
 
 
-def test_the_description_names_the_device_and_the_size() -> None:
-    assert describe_out_of_memory(pytorch_error()) == f"this machine has too little free memory for {2**60} bytes more"
-    assert describe_out_of_memory(numpy_error()) == "this machine has too little free memory for 1.00 EiB more"
-    on_gpu = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB. GPU 0 has a total capacity of")
-    assert describe_out_of_memory(on_gpu) == "the GPU has too little free memory for 20.00 MiB more"
-    cublas = RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`")
-    assert describe_out_of_memory(cublas) == "the GPU has too little free memory"
+@pytest.mark.parametrize(
+    "error",
+    [
+        RuntimeError("a size does not fit"),
+        RuntimeError("call allocate memory() before step()"),
+        RuntimeError("Caught RuntimeError in DataLoader worker process 0.\nthe out of memory bank"),
+        FarfieldError("CUDA out of memory"),
+        KeyError("a"),
+    ],
+)
+def test_other_errors_stay_what_they_are(error: Exception) -> None:
+    assert not is_out_of_memory(error)
+    with pytest.raises(type(error)) as raised, out_of_memory_as_ours("Do less."):
+        raise error
+    assert raised.value is error
 
 
+def test_a_full_gpu_gets_its_own_advice() -> None:
+    full = pytest.raises(FarfieldError, match=r"^the GPU .* 20\.00 MiB more\. Use the CPU\.$")
+    with full, out_of_memory_as_ours("Do less.", on_gpu="Use the CPU."):
+        raise torch.OutOfMemoryError(GPU)
+
+
+class Killed(TooLarge):
+    """A data set that ends its process, as the system does if memory is full."""
+
+    def __getitem__(self, index: int) -> object:
+        os.kill(os.getpid(), signal.SIGKILL)
+        return index
+
+
+def test_a_killed_worker_is_explained() -> None:
+    error = error_of(lambda: next(iter(DataLoader(Killed(int), num_workers=1))))
+    assert is_out_of_memory(error), f"it is worded otherwise: {error}"
+    assert describe_out_of_memory(error).startswith("a data loader's process was killed, probably because memory or")
+
+
+def test_a_bug_of_a_command_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object, **__: object) -> None:
+        raise RuntimeError("a bug")
+
+    monkeypatch.setattr("farfield.models.summary.summarise", broken)
+    with pytest.raises(RuntimeError, match="a bug"):
+        main(["summary", "tiny"])
+
+
+def only_line(printed: str, command: str) -> str:
+    assert "Traceback" not in printed
+    (line,) = [line for line in printed.splitlines() if line.startswith("farfield ")]
+    assert line == printed.strip().splitlines()[-1]
+    start = f"farfield {command}: this machine has too little free memory for "
+    assert line.startswith(start)
+    return line.removeprefix(start)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "more",
+    [
+        [],
+        ["--data.num_workers=1"],
+        ["--probe.heads=[linear]"],
+    ],
+)
 def test_training_says_what_needs_less(
-    figures: Path, tmp_path: Path, run_farfield: Callable[..., int], capsys: pytest.CaptureFixture[str]
+    more: list[str], figures: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     words = [f"--data.train={figures / 'train.csv'}", f"--data.val={figures / 'val.csv'}", "--data.num_workers=0"]
-    words += ["--model.backbone=tiny", "--model.clip.num_frames=4", f"--model.clip.crop_px={TOO_WIDE}"]
-    assert run_farfield("fit", f"--run_dir={tmp_path / 'run'}", "--trainer.max_epochs=1", *words) == 2
-    message = capsys.readouterr().err.strip().splitlines()[-1]
-    assert message.startswith("farfield fit: this machine has too little free memory")
-    assert "trainer.precision bf16-mixed" in message
-    assert message.endswith("data.batch_size is 8.")
+    words += ["--model.backbone=tiny", "--model.clip.num_frames=4", f"--model.clip.crop_px={TOO_WIDE}", *more]
+    words += ["--trainer.max_epochs=1", "--trainer.enable_progress_bar=false", f"--run_dir={tmp_path / 'run'}"]
+    assert main(["fit", *words]) == 2
+    assert only_line(capfd.readouterr().err, "fit").endswith(LESS_MEMORY)
 
 
-def test_a_prediction_says_what_needs_less(
-    make_video: Callable[..., Path],
-    tmp_path: Path,
-    run_farfield: Callable[..., int],
-    capsys: pytest.CaptureFixture[str],
+@pytest.fixture(scope="module")
+def wide(figures: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("wide") / "wide.ckpt"
+    labels = read_manifest(figures / "test.csv").labels
+    save_model(build_model("tiny", labels=labels, clip={"num_frames": 4, "crop_px": TOO_WIDE}), path)
+    return path
+
+
+def test_predictions_and_tests_say_what_needs_less(
+    wide: Path, make_video: Callable[..., Path], figures: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    wide = build_model("tiny", labels=["run", "jump"], clip={"num_frames": 4, "crop_px": TOO_WIDE})
-    save_model(wide, tmp_path / "wide.ckpt")
-    assert run_farfield("predict", make_video(20), "--checkpoint", tmp_path / "wide.ckpt", "--device", "cpu") == 2
-    message = capsys.readouterr().err.strip().splitlines()[-1]
-    assert message.startswith("farfield predict: this machine has too little free memory")
-    assert "view_batch_size" in message
+    assert main(["predict", str(make_video(20)), "--checkpoint", str(wide), "--device", "cpu"]) == 2
+    assert "Give a smaller view_batch_size" in only_line(capfd.readouterr().err, "predict")
+    for call in (
+        lambda: predict(make_video(20), wide, progress=False),
+        lambda: evaluate(wide, figures / "test.csv", num_workers=0, progress=False),
+        lambda: explain(make_video(20), wide, progress=False),
+    ):
+        with pytest.raises(
+            FarfieldError, match=r"this machine has too little free memory for .* more\. Give (a )?(fewer|smaller)"
+        ):
+            call()
+
+
+def test_an_exported_networks_runtime_says_it_too(
+    tmp_path: Path, make_video: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from farfield import export, load_model
+
+    network = build_model("tiny", num_classes=2, clip={"num_frames": 4, "crop_px": 32})
+    loaded = load_model(export(network, tmp_path / "tiny.pt2", progress=False).out)
+    assert not isinstance(loaded, ActionNet)
+
+    def exhausted(clips: torch.Tensor) -> torch.Tensor:
+        return torch.empty(2**60, dtype=torch.uint8)
+
+    monkeypatch.setattr(loaded, "_run", exhausted)
+    with pytest.raises(FarfieldError, match="too little free memory"):
+        predict(make_video(20), loaded, progress=False)

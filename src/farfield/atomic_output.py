@@ -74,5 +74,8 @@ def _move(stage: Path, out: Path) -> None:
             moved.append(part.rename(out.with_name(part.name)))
     except BaseException:
         for part in moved:
-            shutil.rmtree(part) if part.is_dir() else part.unlink(missing_ok=True)
+            if part.is_dir() and not part.is_symlink():
+                shutil.rmtree(part, ignore_errors=True)
+            else:
+                part.unlink(missing_ok=True)
         raise

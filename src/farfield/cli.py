@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from importlib import import_module
 
 from farfield.errors import FarfieldError, nearest
+from farfield.memory_errors import describe_out_of_memory, is_out_of_memory
 
 
 @dataclass(frozen=True)
@@ -94,6 +95,9 @@ COMMANDS: dict[str, Command] = {
     ),
 }
 
+MORE_MEMORY = "Close other programs, or use a machine with more."
+"""Advice for a command that ran out of memory, where it has no options that need less."""
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command and return its exit status.
@@ -146,16 +150,10 @@ def _main(words: list[str]) -> int:
         message = str(error).rsplit("farfield.errors.FarfieldError: ", 1)[-1].strip()
         print(f"farfield {name}: {message}", file=sys.stderr)
         return 2
-    except (MemoryError, RuntimeError) as error:
-        from farfield.memory_errors import describe_out_of_memory, is_out_of_memory  # late: PyTorch is slow to import
-
+    except Exception as error:
         if not is_out_of_memory(error):
             raise
-        print(
-            f"farfield {name}: {describe_out_of_memory(error)}. Give fewer views or videos at once (view_batch_size or "
-            "batch_size, where the command has them), smaller clips, or --device cpu.",
-            file=sys.stderr,
-        )
+        print(f"farfield {name}: {describe_out_of_memory(error)}. {MORE_MEMORY}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print(f"farfield {name}: interrupted.", file=sys.stderr)

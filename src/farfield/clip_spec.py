@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, TypedDict
 
 from farfield.errors import FarfieldError, nearest
+from farfield.plain_types import make_fields_plain, plain_number
 
 ViewsAggregation = Literal["mean", "max"]
 ShortClip = Literal["loop", "clamp", "refuse"]
@@ -83,6 +84,7 @@ class ClipSpec:
     tone_map: Literal["auto", "off"] = "auto"
 
     def __post_init__(self) -> None:
+        make_fields_plain(self)
         for name in ("num_frames", "crop_px", "frame_stride", "num_clips", "num_crops"):
             if getattr(self, name) < 1:
                 raise FarfieldError(f"clip.{name} is {getattr(self, name)}; it must be at least 1.")
@@ -114,8 +116,8 @@ class ClipSpec:
                 f"clip.mean is {self.mean!r} and clip.std is {self.std!r}; each must be three numbers (R, G, B), and "
                 "those of clip.std must be positive."
             )
-        object.__setattr__(self, "mean", tuple(self.mean))  # lists, as YAML and checkpoints give them
-        object.__setattr__(self, "std", tuple(self.std))
+        for name in ("mean", "std"):  # lists, as YAML and checkpoints give them
+            object.__setattr__(self, name, tuple(map(plain_number, getattr(self, name))))
 
     @property
     def test_side_px(self) -> int:
@@ -174,7 +176,11 @@ def check_segment_clips(segment_offsets: str, num_clips: int) -> None:
 
 
 def _is_rgb(value: object) -> bool:
-    return isinstance(value, list | tuple) and len(value) == 3 and all(isinstance(each, int | float) for each in value)
+    return (
+        isinstance(value, list | tuple)
+        and len(value) == 3
+        and all(isinstance(plain_number(each), int | float) for each in value)
+    )
 
 
 class ClipOptions(TypedDict, total=False):

@@ -1,4 +1,7 @@
-"""Recognise failed memory allocations, and raise them as errors that say what to do."""
+"""Recognise failed memory allocations, and raise them as errors that say what to do.
+
+This file does not import PyTorch, so that `--help` of a command whose function is decorated here stays fast.
+"""
 
 from __future__ import annotations
 
@@ -6,37 +9,70 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import torch
-
 from farfield.errors import FarfieldError
+
+_ON_GPU = re.compile(
+    r"(CUDA|HIP|XPU|MPS backend) out of memory|(CUDA|HIP)( driver)? error: out of memory|"
+    r"Cuda failure \d+ 'out of memory'|\b(CUDNN|CUBLAS|CUSOLVER|CUSPARSE)_STATUS_\w*ALLOC(ATION)?_FAILED"
+)
+_ON_CPU = re.compile(
+    r"(can't|[Cc]annot|[Uu]nable to|[Ff]ailed to) allocate (shared )?memory|not enough memory: you tried to allocate|"
+    r"[Uu]nable to allocate [\d.]+ \w+ for an array"
+)
+_KILLED_WORKER = re.compile(r"DataLoader worker \(pid(\(s\))? [\d, ]+\) (is killed by signal|exited unexpectedly)")
+_SIZE = re.compile(r"allocate (?:([\d.]+ [KMGTPE]i?B)|(\d+) bytes)")
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Return whether an error is a failed allocation, of NumPy, of PyTorch, or of cuDNN or cuBLAS.
+    """Return whether an error is a failed allocation by NumPy, PyTorch, a GPU library or a runtime.
 
-    Most of PyTorch's errors can be recognised only by their texts.
+    Most of their errors can be recognised only by the text. An error from a data loader's worker contains the text of
+    the original error. A data loader's worker that was killed counts, too: there is rarely another cause.
     """
-    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+    if isinstance(error, FarfieldError):
+        return False
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
         return True
-    return isinstance(error, RuntimeError) and bool(
-        re.search(r"allocate memory|CUDA error: out of memory|STATUS_ALLOC_FAILED", str(error))
-    )
+    text = str(error)
+    return isinstance(error, Exception) and any(each.search(text) for each in (_ON_GPU, _ON_CPU, _KILLED_WORKER))
 
 
 def describe_out_of_memory(error: BaseException) -> str:
     """Describe a failed allocation, for example "the GPU has too little free memory for 2.00 GiB more"."""
-    on_gpu = isinstance(error, torch.OutOfMemoryError) or re.search(r"CUDA|CUDNN|CUBLAS", str(error))
-    size = re.search(r"allocate ([\d.]+ [KMGTPE]?i?B|\d+ bytes)", str(error))
-    amount = f" for {size[1]} more" if size else ""
-    return f"{'the GPU' if on_gpu else 'this machine'} has too little free memory{amount}"
+    text = str(error)
+    if not isinstance(error, MemoryError) and _KILLED_WORKER.search(text):
+        return "a data loader's process was killed, probably because memory or shared memory (/dev/shm) is full"
+    size = _SIZE.search(text)
+    amount = "" if size is None else f" for {size[1] or _with_unit(int(size[2]))} more"
+    return f"{'the GPU' if _is_on_gpu(error) else 'this machine'} has too little free memory{amount}"
+
+
+def _is_on_gpu(error: BaseException) -> bool:
+    if isinstance(error, MemoryError):
+        return False
+    return type(error).__name__ == "OutOfMemoryError" or _ON_GPU.search(str(error)) is not None
+
+
+def _with_unit(num_bytes: float) -> str:
+    for unit in ("bytes", "KiB", "MiB", "GiB", "TiB", "PiB"):
+        if num_bytes < 1024:
+            return f"{num_bytes:.2f} {unit}"
+        num_bytes /= 1024
+    return f"{num_bytes:.2f} EiB"
 
 
 @contextmanager
-def out_of_memory_as_ours(advice: str) -> Iterator[None]:
-    """Convert a failed allocation in the `with` block to a `FarfieldError` that ends with `advice`."""
+def out_of_memory_as_ours(advice: str, *, on_gpu: str | None = None) -> Iterator[None]:
+    """Convert a failed allocation in the `with` block, or in a decorated function, to a `FarfieldError`.
+
+    Args:
+        advice: sentences that say what needs less memory; the end of the message.
+        on_gpu: the same if the GPU's memory is full; None for `advice`.
+    """
     try:
         yield
-    except (MemoryError, RuntimeError) as error:
+    except Exception as error:
         if not is_out_of_memory(error):
             raise
-        raise FarfieldError(f"{describe_out_of_memory(error)}. {advice}") from error
+        fits = on_gpu if on_gpu is not None and _is_on_gpu(error) else advice
+        raise FarfieldError(f"{describe_out_of_memory(error)}. {fits}") from error

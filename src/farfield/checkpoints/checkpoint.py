@@ -29,6 +29,7 @@ from farfield.checkpoints.hugging_face_folder import is_hugging_face
 from farfield.checkpoints.rebuild import rebuild
 from farfield.checkpoints.state_dicts import without_wrappers
 from farfield.errors import FarfieldError
+from farfield.memory_errors import is_out_of_memory
 from farfield.models.network import ActionNet
 from farfield.models.operating_point import OperatingPoint, operating_points_to_dict, set_operating_points
 
@@ -96,6 +97,8 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, LookupError, ValueError, AttributeError) as error:
+        if is_out_of_memory(error):
+            raise
         raise FarfieldError(f"{path} cannot be read as a checkpoint: {why_unreadable(path, error)}") from error
     about = content.get("farfield") if isinstance(content, dict) else None
     if not isinstance(about, dict) or not isinstance(content.get("state_dict"), dict):

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from farfield.errors import FarfieldError
 from farfield.layers import join_batch_norm, split_batch_norm
+from farfield.memory_errors import is_out_of_memory
 from farfield.models.network import ActionNet, assemble_uninitialised
 from farfield.models.network_options import NetworkOptions
 
@@ -35,6 +36,8 @@ def rebuild(model: Any, state: dict[str, Tensor], *, described: Path, weights: P
     except FarfieldError as error:
         raise FarfieldError(f"{cannot}: {error}") from error
     except (TypeError, ValueError, AttributeError, LookupError, ArithmeticError, RuntimeError) as error:
+        if is_out_of_memory(error):
+            raise
         raise FarfieldError(f"{cannot}: one of {', '.join(model)} has an invalid value.") from error
     what = "the same file" if described == weights else described.name
     misfit = f"the weights in {weights} do not fit the network options in {what}"

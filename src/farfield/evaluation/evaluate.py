@@ -30,10 +30,12 @@ from farfield.evaluation.threshold_choice import (
 from farfield.evaluation.timeline_report import write_timeline_report
 from farfield.evaluation.timeline_result import TimelineResult
 from farfield.evaluation.timeline_run import TimelineRun, check_applicable_options, evaluate_timelines
+from farfield.memory_errors import out_of_memory_as_ours
 from farfield.models.class_subset import restrict_labels as restrict_network
 from farfield.models.network import ActionNet
 from farfield.models.operating_point import OperatingPoint
 from farfield.models.summary import summarise
+from farfield.plain_types import plain_number
 from farfield.precision import check_mixed_precision
 from farfield.progress import progress_bars, progress_bars_shown
 from farfield.timelines.options import TimelineOptions
@@ -83,6 +85,10 @@ def evaluate(
     decoder: Decoder = "pyav",
     progress: bool = True,
 ) -> TimelineResult: ...
+@out_of_memory_as_ours(
+    "Give fewer views or videos at once (view_batch_size, batch_size), or a smaller num_workers.",
+    on_gpu="Give fewer views or videos at once (view_batch_size, batch_size), or run on the CPU: accelerator cpu.",
+)
 def evaluate(
     model: str | Path | ActionNet,
     manifest: str | Path,
@@ -168,6 +174,7 @@ def evaluate(
     if out is not None and Path(out).exists() and not Path(out).is_dir():
         raise FarfieldError(f"out is {out}, which is a file. Give a folder.")
     check_mixed_precision(precision)
+    num_crops = plain_number(num_crops)
     rule = ThresholdRule.parse(choose_threshold) if isinstance(choose_threshold, str) else choose_threshold
     if rule is not None:
         _check_threshold_options(rule, model, calibrate_on, restrict_labels)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from farfield.curation.folder_scan import SkippedFiles
 from farfield.errors import FarfieldError
 from farfield.exporters.export_options import COMPARE_CLIPS, TOLERANCE, ExportOptions
+from farfield.memory_errors import out_of_memory_as_ours
 from farfield.progress import progress_bars
 from farfield.video.decoder_names import Decoder
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("farfield")
 
 
+@out_of_memory_as_ours("Export on a machine with more memory, or a network for smaller clips.")
 def export(
     model: str | Path | ActionNet,
     out: str | Path,

@@ -12,6 +12,7 @@ from torch.export import ExportedProgram
 
 from farfield.errors import FarfieldError
 from farfield.exporters.trace import silence_exporter_logs
+from farfield.memory_errors import is_out_of_memory
 from farfield.optional_dependencies import require_packages
 from farfield.runtimes.metadata import KEY
 
@@ -45,6 +46,8 @@ def onnx_model(program: ExportedProgram, description: str) -> Any:
                 verbose=False,
             )
     except Exception as error:  # the exporter's exceptions are many and undocumented
+        if is_out_of_memory(error):
+            raise
         reason = " ".join(str(error).strip().split("\n\n")[0].split())[:300]
         raise FarfieldError(
             f"the network cannot be written as ONNX: {reason} Try .pt2, PyTorch's own format."

@@ -12,6 +12,7 @@ from torch import Tensor
 from farfield.clip_spec import ClipSpec
 from farfield.data.transforms import network_input
 from farfield.exporters.reference_clips import ReferenceClip
+from farfield.memory_errors import is_out_of_memory
 from farfield.models.network import ActionNet
 from farfield.models.operating_point import class_thresholds, reaches
 from farfield.progress import ProgressBar
@@ -94,8 +95,8 @@ def on_random_clips(network: ActionNet, exported: ExportedNet, lengths: Sequence
         clips = normalised(frames, spec)
         try:
             expected = reference(network, clips)
-        except (RuntimeError, ValueError, AssertionError):
-            if t == spec.num_frames:
+        except (RuntimeError, ValueError, AssertionError) as error:
+            if t == spec.num_frames or is_out_of_memory(error):
                 raise
             continue
         name = f"{count} random clip{'s' if count > 1 else ''} of {t} frames"

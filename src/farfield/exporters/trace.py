@@ -18,6 +18,7 @@ from farfield.clip_spec import ClipSpec
 from farfield.errors import FarfieldError
 from farfield.exporters.operator_forms import graph_forms
 from farfield.layers import fold_batch_norm
+from farfield.memory_errors import is_out_of_memory
 from farfield.models.network import ActionNet
 
 TIME_AXIS = {False: 2, True: 1}
@@ -83,6 +84,8 @@ def trace(network: ActionNet, *, takes_frames: bool = False, any_length: bool = 
         try:
             program = _export(module, given, axes)
         except Exception as error:  # torch.export's exceptions are many and undocumented
+            if is_out_of_memory(error):
+                raise
             reason = " ".join((str(error).strip() or type(error).__name__).split("\n\n")[0].split())
             continue
         free = _free_axes(program)

@@ -10,7 +10,7 @@ from farfield.inference.alarm_options import AlarmOptions
 from farfield.inference.alarms import AlarmTracker
 from farfield.scoring.load import InferenceModel
 from farfield.task import head_columns
-from farfield.timelines.timeline_segments import timeline_thresholds
+from farfield.timelines.timeline_segments import advice_on_thresholds, timeline_thresholds
 
 
 def make_tracker(model: InferenceModel, options: AlarmOptions) -> AlarmTracker:
@@ -26,12 +26,9 @@ def make_tracker(model: InferenceModel, options: AlarmOptions) -> AlarmTracker:
             raise FarfieldError(f"alarm label {label!r} is not a class of the network. {nearest(label, labels)}")
     thresholds = timeline_thresholds(model, labels, options.threshold)
     if model.task != "multilabel" and not thresholds.any():
-        chosen = (
-            "" if model.task == "multi_head" else ", or choose one with farfield test --timeline --choose_threshold"
-        )
         raise FarfieldError(
-            "threshold is 0, and this network has no threshold for timelines; alarms need one. Set threshold to a "
-            f"value such as 0.8{chosen}."
+            "threshold is 0, and this network has no threshold for timelines; alarms need one. "
+            f"{advice_on_thresholds(model.task)}"
         )
     low = options.hysteresis * thresholds
     wanted = np.array([options.labels is None or label in options.labels for label in labels])

@@ -15,6 +15,8 @@ from farfield.data.clips import views_of
 from farfield.data.video_record import VideoRecord
 from farfield.errors import FarfieldError
 from farfield.inference.prediction_schema import Prediction, any_reaches_threshold, rank, rank_heads
+from farfield.memory_errors import out_of_memory_as_ours
+from farfield.plain_types import make_fields_plain
 from farfield.progress import ProgressBar, bar_to, progress_bars
 from farfield.scoring.aggregation import aggregate_views, view_probabilities
 from farfield.scoring.load import InferenceModel, load_model
@@ -65,6 +67,7 @@ class PredictOptions:
     fps: float | None = None
 
     def __post_init__(self) -> None:
+        make_fields_plain(self)
         for name in ("top_k", "num_clips", "num_crops", "hop", "view_batch_size"):
             given = getattr(self, name)
             if given is not None and given < 1:
@@ -165,6 +168,9 @@ def predict(
         )
 
 
+@out_of_memory_as_ours(
+    "Give a smaller view_batch_size.", on_gpu="Give a smaller view_batch_size, or run on the CPU: device cpu."
+)
 def predict_file(
     path: str | Path,
     model: InferenceModel,

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from farfield.errors import FarfieldError
+from farfield.memory_errors import out_of_memory_as_ours
 from farfield.progress import progress_bars
 from farfield.video.decoder_names import Decoder
 
@@ -15,6 +16,10 @@ if TYPE_CHECKING:
     from farfield.scoring.load import InferenceModel
 
 
+@out_of_memory_as_ours(
+    "Give smaller num_clips and num_crops.",
+    on_gpu="Give smaller num_clips and num_crops, or run on the CPU: device cpu.",
+)
 def explain(
     video: str | Path,
     model: str | Path | InferenceModel,

@@ -10,6 +10,7 @@ from farfield.clip_spec import ClipOptions
 from farfield.errors import FarfieldError, nearest
 from farfield.models.head_kinds import HeadKind
 from farfield.models.insertion import BLOCKS, is_place
+from farfield.plain_types import make_fields_plain, plain
 from farfield.task import DEFAULT_TASK, Task, least_classes
 
 
@@ -39,6 +40,9 @@ class NetworkOptions:
     num_classes: int | None = None
 
     def __post_init__(self) -> None:
+        make_fields_plain(self)
+        for name in ("insert", "backbone_options", "block_options", "head_windows", "head_options", "clip"):
+            object.__setattr__(self, name, plain(getattr(self, name)))
         if not 0 <= self.dropout < 1:
             raise FarfieldError(f"dropout is {self.dropout}; it must be a probability, at least 0 and below 1.")
         if self.task is not None and self.task not in get_args(Task):
@@ -92,13 +96,4 @@ class NetworkOptions:
 
         `num_classes` is left out, since it equals the number of labels.
         """
-        return {name: _plain(value) for name, value in vars(self).items() if name != "num_classes"}
-
-
-def _plain(value: Any) -> Any:
-    """Convert mappings and tuples to dicts and lists, at every level of nesting."""
-    if isinstance(value, Mapping):
-        return {str(key): _plain(each) for key, each in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(each) for each in value]
-    return value
+        return {name: plain(value) for name, value in vars(self).items() if name != "num_classes"}

@@ -172,6 +172,7 @@ def _declaration(function: Callable[..., Any], hidden: set[str], *, drop_kwargs:
             options are declared separately. If False, a function with `**kwargs` is returned unchanged, because
             jsonargparse finds the options behind `**kwargs` in the function's source code.
     """
+    function = inspect.unwrap(function)  # from its decorators, whose code has other parameters
     signature = inspect.signature(function)
     kinds = {parameter.kind for parameter in signature.parameters.values()}
     if inspect.Parameter.VAR_KEYWORD in kinds and not drop_kwargs:

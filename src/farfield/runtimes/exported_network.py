@@ -19,6 +19,7 @@ from torch import Tensor
 
 from farfield.errors import FarfieldError
 from farfield.layers.dense_conv import has_matrix_units
+from farfield.memory_errors import is_out_of_memory
 from farfield.models.operating_point import OperatingPoint, set_operating_points
 from farfield.optional_dependencies import require_packages
 from farfield.runtimes.dense_stem import make_stem_dense
@@ -84,9 +85,9 @@ class ExportedNet:
         parts = [given] if self.description.any_batch else given.split(1)
         try:
             logits = [self._run(part.contiguous()) for part in parts]
-        except MemoryError:
-            raise
         except Exception as error:  # of any runtime, about sizes: the file itself was loaded
+            if is_out_of_memory(error):
+                raise
             reason = " ".join(str(error).split())[:300]
             raise FarfieldError(f"{self.path} cannot take clips of {tuple(clips.shape)}: {reason}") from error
         scores = torch.cat(logits)

@@ -77,9 +77,10 @@ def enable_upload_check(page: Any) -> None:
 
 
 def poll_less_often(page: Any) -> None:
-    """Let an idle page wake up 30 times a second. Gradio 6.31 polls its queue 1,000 times a second, except on Windows.
+    """Make Gradio poll its queue 20 times a second and its progress bars 10 times, in place of 1,000 and 100.
 
-    That took 5% of a core for as long as the server ran. Events now wait at most `QUEUE_SECONDS`.
+    With Gradio 6.31's own values, an idle server with a page took 7% of a core. An event may now begin up to
+    `QUEUE_SECONDS` later.
 
     Args:
         page: the mounted `gradio.Blocks`.

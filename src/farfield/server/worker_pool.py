@@ -13,6 +13,7 @@ from typing import Any
 from pebble import ProcessExpired, ProcessPool
 
 from farfield.errors import FarfieldError
+from farfield.memory_errors import out_of_memory_as_ours
 from farfield.parallel import first_done, schedule, worker_context
 from farfield.server import worker_process
 from farfield.server.limits import Limits, ServerSettings
@@ -65,14 +66,16 @@ class WorkerPool:
         Raises:
             FarfieldError: if the network cannot be loaded, or a process ends while it loads.
         """
+        fewer = "Use fewer processes (--limits.num_workers 1) or a smaller network."
         try:
-            future = schedule(self._pool, worker_process.call, ["describe", ()])
-            first_done(self._pool, [future])
-            return future.result()
+            with out_of_memory_as_ours(fewer):
+                future = schedule(self._pool, worker_process.call, ["describe", ()])
+                first_done(self._pool, [future])
+                return future.result()
         except (BrokenProcessPool, ProcessExpired) as error:
             raise FarfieldError(
                 f"one of {self.limits.num_workers} worker processes ended while it loaded the network, probably for "
-                "lack of memory. Use fewer processes (--limits.num_workers 1) or a smaller network."
+                f"lack of memory. {fewer}"
             ) from error
 
     def _schedule(self, function: str, arguments: tuple[Any, ...]) -> Future:

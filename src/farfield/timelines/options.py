@@ -8,6 +8,7 @@ from dataclasses import dataclass, fields
 from typing import Any, Literal, get_args
 
 from farfield.errors import FarfieldError, nearest
+from farfield.plain_types import make_fields_plain
 from farfield.timelines.cells import WindowsAggregation
 from farfield.timelines.window_lengths import check_window_lengths
 
@@ -73,6 +74,7 @@ class TimelineOptions:
     min_score: float = 0.0
 
     def __post_init__(self) -> None:
+        make_fields_plain(self)
         check_window_lengths(None, self.hop_seconds, self.window_seconds)
         _check_seconds("smooth_seconds", self.smooth_seconds)
         for name in PER_CLASS:

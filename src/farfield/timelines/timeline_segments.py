@@ -48,9 +48,18 @@ def check_timeline_options(options: TimelineOptions, model: InferenceModel) -> N
         if name in options.changed():
             raise FarfieldError(
                 f"{name} is {options.changed()[name]}, which has no effect without a threshold, since every moment "
-                "then belongs to a segment. Set threshold, or choose thresholds with farfield test --timeline "
-                "--choose_threshold."
+                f"then belongs to a segment. {advice_on_thresholds(model.task)}"
             )
+
+
+def advice_on_thresholds(task: Task) -> str:
+    """Say, as the end of a message, how to get thresholds for timelines. For several heads, none can be chosen."""
+    if task == "multi_head":
+        return "Set threshold to a value such as 0.8."
+    return (
+        "Set threshold to a value such as 0.8, or choose thresholds with farfield test --timeline "
+        "--calibrate_on val.csv --choose_threshold f1."
+    )
 
 
 def timeline_thresholds(model: InferenceModel, labels: Sequence[str], threshold: float) -> Float[np.ndarray, " k"]:

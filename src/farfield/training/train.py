@@ -5,18 +5,19 @@ from __future__ import annotations
 import csv
 import json
 import logging
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from lightning.pytorch.loggers import WandbLogger
 
 from farfield.checkpoints.checkpoint import read_checkpoint
 from farfield.errors import FarfieldError
 from farfield.lightning_errors import lightning_errors_as_ours
 from farfield.memory_errors import out_of_memory_as_ours
+from farfield.plain_types import plain
 from farfield.probing.result import ProbeResult
 from farfield.training.checkpointing import best_metric
 from farfield.training.config import TrainingRun, make_run
@@ -25,12 +26,14 @@ from farfield.training.resume import prepare_resume
 
 log = logging.getLogger("farfield")
 
-LESS_MEMORY = (
-    "What needs less, in the order to try: trainer.precision bf16-mixed, model.execution.recompute_sums 2, "
-    "model.execution.recompute_stages [res2,res3], a smaller data.batch_size with trainer.accumulate_grad_batches. "
-    "data.batch_size is {batch_size}."
+LESS_MEMORY = "Give a smaller data.batch_size or data.num_workers, or smaller clips (model.clip)."
+"""Advice for a training or probe for which the machine has too little memory."""
+LESS_GPU_MEMORY = (
+    "What needs less, in the order to try, if not set already: trainer.precision bf16-mixed, "
+    "model.execution.recompute_sums 2, model.execution.recompute_stages [res2,res3], a smaller data.batch_size with "
+    "trainer.accumulate_grad_batches. data.batch_size is {batch_size}."
 )
-"""Advice for a training step that ran out of memory; docs/explanations/memory.md explains the options."""
+"""Advice for a training for which the GPU has too little memory; docs/explanations/memory.md explains the options."""
 
 
 @dataclass(frozen=True)
@@ -115,19 +118,12 @@ def _as_word(value: Any) -> str:
     if isinstance(value, str | Path):
         return str(value)
     try:
-        return json.dumps(value, default=_plain_number)
+        return json.dumps(plain(value), default=os.fspath)
     except TypeError as error:
         raise FarfieldError(
             f"overrides has the value {value!r}, which is not supported. Give text, numbers, True, False, None, lists "
             "or dicts."
         ) from error
-
-
-def _plain_number(value: Any) -> int | float | bool:
-    """Convert a NumPy number, which `json` does not know, to Python's."""
-    if isinstance(value, np.generic):
-        return value.item()
-    raise TypeError
 
 
 def train_run(run: TrainingRun) -> TrainResult:
@@ -139,7 +135,8 @@ def train_run(run: TrainingRun) -> TrainResult:
         KeyboardInterrupt, SystemExit: if interrupted.
     """
     if run.probe is not None:
-        return _probe(run)
+        with out_of_memory_as_ours(LESS_MEMORY):
+            return _probe(run)
     resumed = run.last_checkpoint if run.last_checkpoint.exists() else None
     done = -1
     if resumed is not None:
@@ -147,10 +144,10 @@ def train_run(run: TrainingRun) -> TrainResult:
         log.info("resuming from %s", resumed)
     elif run.config.resume:
         log.info("%s holds no checkpoint to resume from, so a new run begins", run.run_dir)
-    advice = LESS_MEMORY.format(batch_size=run.datamodule.batch_size)
+    on_gpu = LESS_GPU_MEMORY.format(batch_size=run.datamodule.batch_size)
     exit_code = 1
     try:
-        with lightning_errors_as_ours(), out_of_memory_as_ours(advice):
+        with lightning_errors_as_ours(), out_of_memory_as_ours(LESS_MEMORY, on_gpu=on_gpu):
             run.trainer.fit(run.model, datamodule=run.datamodule, ckpt_path=resumed, weights_only=True)
         exit_code = 0
     finally:

@@ -1,0 +1,44 @@
+"""Convert NumPy's numbers and arrays to Python's own types.
+
+A checkpoint is read without executing code from it, and a JSON file has no other types: both hold Python's own only.
+"""
+
+from __future__ import annotations
+
+import numbers
+from collections.abc import Mapping
+from dataclasses import fields
+from typing import Any
+
+
+def plain(value: Any) -> Any:
+    """Convert numbers, arrays, tuples and mappings to Python's numbers, lists and dicts, at every level of nesting.
+
+    Other values are returned unchanged.
+    """
+    if isinstance(value, Mapping):
+        return {str(key): plain(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(each) for each in value]
+    if getattr(value, "ndim", 0) > 0 and hasattr(value, "tolist"):
+        return plain(value.tolist())
+    return plain_number(value)
+
+
+def plain_number(value: Any) -> Any:
+    """Convert a NumPy number, or a Boolean of NumPy, to Python's; return any other value unchanged."""
+    if type(value) in (bool, int, float):
+        return value
+    if type(value).__module__ == "numpy" and type(value).__name__ in ("bool", "bool_"):
+        return bool(value)
+    if type(value).__module__ == "numpy" and isinstance(value, numbers.Integral):
+        return int(value)
+    if type(value).__module__ == "numpy" and isinstance(value, numbers.Real):
+        return float(value)
+    return value
+
+
+def make_fields_plain(options: Any) -> None:
+    """Convert the NumPy numbers among the fields of a dataclass, which may be frozen, to Python's, in place."""
+    for field in fields(options):
+        object.__setattr__(options, field.name, plain_number(getattr(options, field.name)))
