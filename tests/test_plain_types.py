@@ -26,7 +26,7 @@ from farfield.timelines.options import TimelineOptions
         (np.bool_(True), True),
         (np.arange(3), [0, 1, 2]),
         ({"a": (np.int8(1), [np.float16(2)])}, {"a": [1, [2.0]]}),
-        ({np.int64(1): None}, {"1": None}),
+        ({np.int64(1): None, "a": 1}, {1: None, "a": 1}),
         (True, True),
         (Fraction(1, 3), Fraction(1, 3)),
         (np.datetime64(1, "ns"), np.datetime64(1, "ns")),

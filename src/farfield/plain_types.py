@@ -17,7 +17,7 @@ def plain(value: Any) -> Any:
     Other values are returned unchanged.
     """
     if isinstance(value, Mapping):
-        return {str(key): plain(each) for key, each in value.items()}
+        return {plain_number(key): plain(each) for key, each in value.items()}
     if isinstance(value, list | tuple):
         return [plain(each) for each in value]
     if getattr(value, "ndim", 0) > 0 and hasattr(value, "tolist"):

@@ -111,7 +111,7 @@ def test_thresholds_come_from_the_options_or_the_network() -> None:
 def test_other_tasks_watch_the_most_probable_class() -> None:
     single = build_model("tiny", labels=LABELS)
     with pytest.raises(
-        FarfieldError, match=r"no threshold for timelines; alarms need one\. .* --timeline --choose_threshold"
+        FarfieldError, match=r"alarms need one\. .* --timeline --calibrate_on val\.csv --choose_threshold f1"
     ):
         make_tracker(single, AlarmOptions())
     assert only_best(np.array([0.4, 0.35, 0.25]), single).tolist() == [0.4, 0, 0]
