@@ -6,7 +6,7 @@
 #   one button: about 4,400 switches of the process, against about 50 of the same uvicorn without the page. On Windows the
 #   queue's own values are 50 and 100 ms. No option of queue(), launch() or mount_gradio_app() changes them; the attributes
 #   `sleep_when_free` and `progress_update_sleep_when_free` of `blocks._queue` do.
-# Why it matters: about 5% of a core on a small machine that serves a network, and a processor that never sleeps deeply.
+# Why it matters: about 7% of a core on a small machine that serves a network, and a processor that never sleeps deeply.
 set -euo pipefail
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT

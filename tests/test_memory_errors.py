@@ -105,17 +105,23 @@ def test_a_full_gpu_gets_its_own_advice() -> None:
 
 
 class Killed(TooLarge):
-    """A data set that ends its process, as the system does if memory is full."""
+    """A data set that ends its process with a signal, as the system does if memory is full."""
 
     def __getitem__(self, index: int) -> object:
-        os.kill(os.getpid(), signal.SIGKILL)
+        os.kill(os.getpid(), self.allocate(index))  # type: ignore[arg-type]
         return index
 
 
-def test_a_killed_worker_is_explained() -> None:
-    error = error_of(lambda: next(iter(DataLoader(Killed(int), num_workers=1))))
-    assert is_out_of_memory(error), f"it is worded otherwise: {error}"
-    assert describe_out_of_memory(error).startswith("a data loader's process was killed, probably because memory or")
+@pytest.mark.parametrize(
+    ("number", "is_memory"), [(signal.SIGKILL, True), (signal.SIGBUS, True), (signal.SIGTERM, False)]
+)
+def test_a_worker_that_the_system_killed_is_explained(number: signal.Signals, is_memory: bool) -> None:
+    error = error_of(lambda: next(iter(DataLoader(Killed(lambda index: number), num_workers=1))))
+    assert is_out_of_memory(error) == is_memory, f"it is worded otherwise: {error}, from {error.__cause__}"
+    if is_memory:
+        assert describe_out_of_memory(error).startswith(
+            "a data loader's process was killed, probably because memory or"
+        )
 
 
 def test_a_bug_of_a_command_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:

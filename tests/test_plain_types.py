@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from farfield import build_model, evaluate, load_model, save_model
+from farfield.evaluation.timeline_run import TimelineRun
 from farfield.inference.predict import PredictOptions
 from farfield.plain_types import plain
 from farfield.timelines.options import TimelineOptions
@@ -63,6 +64,7 @@ def test_a_network_of_numpys_numbers_is_saved_and_loaded(options: dict[str, Any]
 def test_settings_and_reports_are_written(figures: Path, tmp_path: Path) -> None:
     options = PredictOptions(np.int64(2), num_crops=np.int64(1), timeline=TimelineOptions(np.float32(0.5)))
     json.dumps(options.settings())
+    assert type(TimelineRun(TimelineOptions(), num_crops=np.int64(1)).num_crops) is int
     network = build_model("tiny", labels=read_labels(figures), clip={"num_frames": 4, "crop_px": 32})
     evaluate(
         network,

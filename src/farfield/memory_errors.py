@@ -19,7 +19,7 @@ _ON_CPU = re.compile(
     r"(can't|[Cc]annot|[Uu]nable to|[Ff]ailed to) allocate (shared )?memory|not enough memory: you tried to allocate|"
     r"[Uu]nable to allocate [\d.]+ \w+ for an array"
 )
-_KILLED_WORKER = re.compile(r"DataLoader worker \(pid(\(s\))? [\d, ]+\) (is killed by signal|exited unexpectedly)")
+_KILLED_WORKER = re.compile(r"DataLoader worker \(pid \d+\) is killed by signal: (Killed|Bus error)")
 _SIZE = re.compile(r"allocate (?:([\d.]+ [KMGTPE]i?B)|(\d+) bytes)")
 
 
@@ -27,20 +27,23 @@ def is_out_of_memory(error: BaseException) -> bool:
     """Return whether an error is a failed allocation by NumPy, PyTorch, a GPU library or a runtime.
 
     Most of their errors can be recognised only by the text. An error from a data loader's worker contains the text of
-    the original error. A data loader's worker that was killed counts, too: there is rarely another cause.
+    the original error. A data loader's worker counts, too, if the system killed it, or if it could not use shared
+    memory. Lightning's `is_oom_error` knows neither NumPy's errors nor those of workers, and is slow to import.
     """
     if isinstance(error, FarfieldError):
         return False
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
         return True
     text = str(error)
-    return isinstance(error, Exception) and any(each.search(text) for each in (_ON_GPU, _ON_CPU, _KILLED_WORKER))
+    return isinstance(error, Exception) and (
+        _ON_GPU.search(text) is not None or _ON_CPU.search(text) is not None or _is_of_killed_worker(error)
+    )
 
 
 def describe_out_of_memory(error: BaseException) -> str:
     """Describe a failed allocation, for example "the GPU has too little free memory for 2.00 GiB more"."""
     text = str(error)
-    if not isinstance(error, MemoryError) and _KILLED_WORKER.search(text):
+    if _is_of_killed_worker(error):
         return "a data loader's process was killed, probably because memory or shared memory (/dev/shm) is full"
     size = _SIZE.search(text)
     amount = "" if size is None else f" for {size[1] or _with_unit(int(size[2]))} more"
@@ -51,6 +54,11 @@ def _is_on_gpu(error: BaseException) -> bool:
     if isinstance(error, MemoryError):
         return False
     return type(error).__name__ == "OutOfMemoryError" or _ON_GPU.search(str(error)) is not None
+
+
+def _is_of_killed_worker(error: BaseException) -> bool:
+    """Return whether the error, or the one that it was raised from, names the signal. A crash has other signals."""
+    return any(_KILLED_WORKER.search(str(each)) is not None for each in (error, error.__cause__))
 
 
 def _with_unit(num_bytes: float) -> str:

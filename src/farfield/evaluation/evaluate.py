@@ -35,7 +35,6 @@ from farfield.models.class_subset import restrict_labels as restrict_network
 from farfield.models.network import ActionNet
 from farfield.models.operating_point import OperatingPoint
 from farfield.models.summary import summarise
-from farfield.plain_types import plain_number
 from farfield.precision import check_mixed_precision
 from farfield.progress import progress_bars, progress_bars_shown
 from farfield.timelines.options import TimelineOptions
@@ -174,7 +173,6 @@ def evaluate(
     if out is not None and Path(out).exists() and not Path(out).is_dir():
         raise FarfieldError(f"out is {out}, which is a file. Give a folder.")
     check_mixed_precision(precision)
-    num_crops = plain_number(num_crops)
     rule = ThresholdRule.parse(choose_threshold) if isinstance(choose_threshold, str) else choose_threshold
     if rule is not None:
         _check_threshold_options(rule, model, calibrate_on, restrict_labels)

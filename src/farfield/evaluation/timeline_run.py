@@ -26,6 +26,7 @@ from farfield.evaluation.video_timeline import VideoTimeline
 from farfield.models.inference_optimization import optimize_for_inference
 from farfield.models.network import ActionNet
 from farfield.models.operating_point import OperatingPoint
+from farfield.plain_types import make_fields_plain
 from farfield.precision import check_mixed_precision
 from farfield.progress import VideoBars, progress_bars
 from farfield.timelines.options import TimelineOptions
@@ -71,6 +72,7 @@ class TimelineRun:
     progress: bool = True
 
     def __post_init__(self) -> None:
+        make_fields_plain(self)
         for name in ("num_crops", "view_batch_size"):
             if getattr(self, name) < 1:
                 raise FarfieldError(f"{name} is {getattr(self, name)}; it must be at least 1.")

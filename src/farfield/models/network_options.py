@@ -10,7 +10,7 @@ from farfield.clip_spec import ClipOptions
 from farfield.errors import FarfieldError, nearest
 from farfield.models.head_kinds import HeadKind
 from farfield.models.insertion import BLOCKS, is_place
-from farfield.plain_types import make_fields_plain, plain
+from farfield.plain_types import plain
 from farfield.task import DEFAULT_TASK, Task, least_classes
 
 
@@ -40,9 +40,8 @@ class NetworkOptions:
     num_classes: int | None = None
 
     def __post_init__(self) -> None:
-        make_fields_plain(self)
-        for name in ("insert", "backbone_options", "block_options", "head_windows", "head_options", "clip"):
-            object.__setattr__(self, name, plain(getattr(self, name)))
+        for name, value in vars(self).items():
+            object.__setattr__(self, name, plain(value))
         if not 0 <= self.dropout < 1:
             raise FarfieldError(f"dropout is {self.dropout}; it must be a probability, at least 0 and below 1.")
         if self.task is not None and self.task not in get_args(Task):
