@@ -57,7 +57,10 @@ def _is_on_gpu(error: BaseException) -> bool:
 
 
 def _is_of_killed_worker(error: BaseException) -> bool:
-    """Return whether the error, or the one that it was raised from, names the signal. A crash has other signals."""
+    """Return whether the error, or the one that it was raised from, names a signal of full memory.
+
+    A crash has other signals. PyTorch names none if another library has replaced its handler of SIGCHLD.
+    """
     return any(_KILLED_WORKER.search(str(each)) is not None for each in (error, error.__cause__))
 
 
