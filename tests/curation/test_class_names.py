@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from farfield.curation.class_names import read_class_list, read_class_names
+from farfield.curation.class_names import ClassList, read_class_list, read_class_names
 from farfield.errors import FarfieldError
 
 
@@ -78,6 +78,7 @@ def test_a_separator_of_labels_in_a_name_is_refused(tmp_path: Path) -> None:
         ("names.json", '["a", "b"]', None),
         ("names.csv", "id,name\n0,a\n1,b\n", 0),
         ("names.csv", "1,a\n2,b\n", 1),
+        ("names.csv", "a\nb\n", None),
     ],
 )
 def test_json_and_csv(tmp_path: Path, name: str, text: str, first: int | None) -> None:
@@ -91,3 +92,31 @@ def test_other_json_is_refused(tmp_path: Path, text: str) -> None:
     (tmp_path / "names.json").write_text(text)
     with pytest.raises(FarfieldError, match=r"names\.json (cannot be read: it is not JSON|must be a JSON object)"):
         read_class_list(tmp_path / "names.json")
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "numbers"),
+    [
+        ("names.json", '{"run": 0, "walk": 5}', "0, 5"),
+        ("names.json", '{"run": 0, "walk": 0}', "0, 0"),
+        ("names.json", '{"run": 2, "walk": 3}', "2, 3"),
+        ("names.csv", "0,run\n5,walk\n", "0, 5"),
+    ],
+)
+def test_other_numbers_are_refused(tmp_path: Path, name: str, text: str, numbers: str) -> None:
+    """Names such as "0 run" would be a silent wrong answer."""
+    (tmp_path / name).write_text(text)
+    with pytest.raises(
+        FarfieldError, match=rf"2 classes with the numbers {numbers}\. Number them from 0 to 1 or from 1"
+    ):
+        read_class_list(tmp_path / name)
+
+
+def test_one_class_and_names_that_begin_with_numbers(tmp_path: Path) -> None:
+    for name, text, names, first in (
+        ("one.json", '{"run": 0}', ["run"], 0),
+        ("one.csv", "1,run\n", ["run"], 1),
+        ("list.json", '["1 man", "2 men"]', ["1 man", "2 men"], None),
+    ):
+        (tmp_path / name).write_text(text)
+        assert read_class_list(tmp_path / name) == ClassList(names, first)

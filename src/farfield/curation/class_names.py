@@ -28,33 +28,58 @@ class ClassList:
 def read_class_list(path: str | Path) -> ClassList:
     """Read class names from a text file (one line `name` or `number name` per class), a JSON file or a CSV file.
 
-    Lines count as numbered if there are at least two of them, every line begins with a number, and the numbers run from
-    0 or 1 without a gap, in any order, as in UCF101's classInd.txt. A .json file maps names to numbers, as PySlowFast's
-    does, or is a list of names. A .csv file has lines `number,name`, with or without a header line.
+    A .json file is an object that maps names to numbers, as PySlowFast's, or a list of names. A .csv file has lines
+    `number,name` or `name`, with or without a header line. The numbers, in any order, are 0 to n - 1 or 1 to n.
+
+    Lines of a text file count as numbered if there are n >= 2 of them, every line begins with a number, and these are
+    such numbers, as in UCF101's classInd.txt. Otherwise a whole line, with any number in it, is the name.
 
     Raises:
         FarfieldError: for a missing file, a file that is not UTF-8 text, JSON that is neither a list of names nor
-            an object that maps names to numbers, or a name that occurs twice or contains `|`.
+            an object that maps names to numbers, other numbers in a .json or .csv file, or a name that occurs twice or
+            contains `|`.
     """
-    content = read_text(Path(path), "Give a file with one class name per line.", kind="file of class names at ")
-    if Path(path).suffix.lower() == ".json":
-        content = _lines_of_json(content, Path(path))
-    lines = [(number, line.strip()) for number, line in enumerate(content.split("\n"), start=1) if line.strip()]
-    separator = "," if Path(path).suffix.lower() == ".csv" else r"\s+"
-    if separator == "," and lines and re.fullmatch(r"[A-Za-z_]+,[A-Za-z_]+", lines[0][1]):
-        lines = lines[1:]  # the names of the columns
-    numbered = [re.fullmatch(rf"(\d+){separator}\s*(\S.*)", line) for _, line in lines]
-    names = {int(each[1]): each[2] for each in numbered if each}
-    first = min(names, default=None)
-    if first not in (0, 1) or len(lines) < 2 or sorted(names) != list(range(first, first + len(lines))):
-        _check_names(path, lines)
-        return ClassList([line for _, line in lines], None)
-    _check_names(path, [(number, each[2]) for (number, _), each in zip(lines, numbered, strict=True) if each])
-    return ClassList([names[number] for number in sorted(names)], first)
+    path = Path(path)
+    content = read_text(path, "Give a file with one class name per line.", kind="file of class names at ")
+    if path.suffix.lower() == ".json":
+        numbers, names = _of_json(content, path)
+        places = list(range(1, len(names) + 1))
+    else:
+        lines = [(number, line.strip()) for number, line in enumerate(content.split("\n"), start=1) if line.strip()]
+        separator = "," if path.suffix.lower() == ".csv" else r"\s+"
+        if separator == "," and lines and re.fullmatch(r"[A-Za-z_]+,[A-Za-z_]+", lines[0][1]):
+            lines = lines[1:]  # the names of the columns
+        places = [number for number, _ in lines]
+        numbers, names = _of_lines([line for _, line in lines], separator)
+        if separator != "," and (len(lines) < 2 or not _is_complete(numbers)):
+            numbers, names = [], [line for _, line in lines]
+    _check_names(path, list(zip(places, names, strict=True)))
+    if not numbers:
+        return ClassList(names, None)
+    if not _is_complete(numbers):
+        raise FarfieldError(
+            f"{path} has {len(numbers)} classes with the numbers {', '.join(map(str, sorted(numbers)[:10]))}"
+            f"{', ...' if len(numbers) > 10 else ''}. Number them from 0 to {len(numbers) - 1} or from 1 to "
+            f"{len(numbers)}, or give a list of names without numbers."
+        )
+    return ClassList([name for _, name in sorted(zip(numbers, names, strict=True))], min(numbers))
 
 
-def _lines_of_json(content: str, path: Path) -> str:
-    """Convert JSON to lines: `number name` for an object that maps names to numbers, `name` for a list of names."""
+def _is_complete(numbers: list[int]) -> bool:
+    """Return whether these are the numbers 0 to n - 1 or 1 to n, in any order."""
+    return sorted(numbers) in (list(range(len(numbers))), list(range(1, len(numbers) + 1)))
+
+
+def _of_lines(lines: list[str], separator: str) -> tuple[list[int], list[str]]:
+    """Return the numbers and names of lines; no numbers, and whole lines as names, if a line lacks a number."""
+    numbered = [match for line in lines if (match := re.fullmatch(rf"(\d+){separator}\s*(\S.*)", line))]
+    if len(numbered) < len(lines):
+        return [], lines
+    return [int(match[1]) for match in numbered], [match[2] for match in numbered]
+
+
+def _of_json(content: str, path: Path) -> tuple[list[int], list[str]]:
+    """Return the numbers and names of a JSON object that maps names to numbers, or of a list of names: no numbers."""
     try:
         classes = parse_json(content)
     except JsonError as error:
@@ -62,9 +87,9 @@ def _lines_of_json(content: str, path: Path) -> str:
             f"{path} cannot be read: {error}. Give class names as JSON, or as a text file with one name per line."
         ) from error
     if isinstance(classes, list) and all(isinstance(name, str) for name in classes):
-        return "\n".join(classes)
+        return [], classes
     if isinstance(classes, dict) and all(str(number).isdecimal() for number in classes.values()):
-        return "\n".join(f"{number} {name}" for name, number in classes.items())
+        return [int(number) for number in classes.values()], list(classes)
     raise FarfieldError(
         f"{path} must be a JSON object that maps class names to their numbers, or a JSON list of names."
     )
