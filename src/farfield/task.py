@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Sequence
 from itertools import accumulate, groupby
 from typing import Literal
@@ -64,8 +65,12 @@ def split_heads(labels: Sequence[str]) -> dict[str, list[str]]:
                 f"head {head!r} has one class, {names[0]!r}; each head needs at least two. Add classes, or leave the "
                 "head out."
             )
-        if len(set(names)) < len(names):
-            raise FarfieldError(f"head {head!r} has a class twice: {', '.join(names[:20])}. Give each class once.")
+        repeated = [name for name, times in Counter(names).items() if times > 1]
+        if repeated:
+            raise FarfieldError(
+                f"head {head!r} has {', '.join(map(repr, repeated[:20]))} more than once. Give each class of a head "
+                "once."
+            )
         heads[head] = names
     if len(heads) < 2:
         raise FarfieldError(
@@ -76,7 +81,7 @@ def split_heads(labels: Sequence[str]) -> dict[str, list[str]]:
 
 
 def head_columns(labels: Sequence[str]) -> dict[str, slice]:
-    """Return the columns of each head's classes in the scores, by the head's name.
+    """Return a dictionary from the name of each head to the columns of its classes in the scores.
 
     Raises:
         FarfieldError: see `split_heads`.
