@@ -13,6 +13,7 @@ from farfield.errors import FarfieldError
 from farfield.interpretability.grad_cam import default_stages, grad_cam
 from farfield.models.backbones.hugging_face import ChannelLayerNorm
 from farfield.models.network import ActionNet, build_backbone
+from farfield.models.published_results import published_figures
 from farfield.models.summary import summarise
 from farfield.training.freezing import freeze_parts
 from farfield.training.gradient_norms import gradient_norms, stages_of
@@ -102,6 +103,12 @@ def test_costs_are_counted(kind: str) -> None:
     assert found.multiply_adds > tokens * 24 * 24  # more than one linear layer over all patches
 
 
+def test_no_result_is_published_for_a_block_on_top() -> None:
+    options = {"config": config("videomae")}
+    made = build_model("hf", num_classes=3, backbone_options=options, insert={"top": 1})
+    assert published_figures(made) is None
+
+
 def test_mistakes_in_options() -> None:
     with pytest.raises(FarfieldError, match="backbone 'hf' has no config"):
         build_model("hf", num_classes=3)
@@ -120,7 +127,7 @@ def test_mistakes_in_options() -> None:
         build_model("hf", num_classes=3, backbone_options={"config": config("vjepa2")}, clip=LARGER)
     with pytest.raises(FarfieldError, match="V-JEPA 2 takes a number of frames that is a multiple of 2"):
         build_model("hf", num_classes=3, backbone_options={"config": config("vjepa2")}, clip={"num_frames": 5})
-    with pytest.raises(FarfieldError, match="or of another size with a multiple of 3 patches"):
+    with pytest.raises(FarfieldError, match="or of any size that gives a multiple of 3 patches per frame"):
         build_model("hf", num_classes=3, backbone_options={"config": config("timesformer")}, clip=LARGER)
     options = {"config": config("vivit"), "output": "class_token"}
     with pytest.raises(FarfieldError, match="have no positions to attend to"):

@@ -35,15 +35,15 @@ class PublishedResult:
 
 
 def published_figures(network: ActionNet) -> PublishedResult | None:
-    """Return the published Kinetics-400 result of a network with the same backbone and inserted blocks.
+    """Return the published Kinetics-400 result for the network's backbone and inserted blocks.
 
-    The result is None if nothing is published, or if the network's clip length, crop or options differ from the
-    published ones.
+    The result is None if none is published, if the network's clip length or crop size is not the backbone's default,
+    or if the network has backbone options.
     """
     insert, config = network.config["insert"], network.config
     if isinstance(insert, dict):
-        presets = (name for name, preset in PRESETS.items() if preset(network.backbone) == insert)
-        insert = next(presets, "custom")
+        presets = PRESETS if network.backbone.stage_specs else {}
+        insert = next((name for name, preset in presets.items() if preset(network.backbone) == insert), "custom")
     own = network.backbone.clip
     sizes = (network.clip.num_frames, network.clip.crop_px) == (own.num_frames, own.crop_px)
     if config["block"] != "non_local" or config["backbone_options"] or not sizes:

@@ -36,8 +36,9 @@ class Family:
         has_class_token: whether a class token precedes the patch tokens.
         takes: which clips the encoder accepts.
             - "config": only clips with the number of frames and the frame size in the config.
-            - "larger": clips with the config's number of frames, and frames of any size for which the number of patches
-              is a multiple of the number of patches in a row of the config's frames.
+            - "larger": clips with the config's number of frames. The frames have the config's size, or any size that
+              gives a multiple of n patches per frame. Here n is the number of patches in one row of a frame of the
+              config's size.
             - "longer": clips with the config's frame size, and any number of frames that is a multiple of the number of
               frames in a patch.
         clip: function that returns the clip settings used for Kinetics in the encoder's original code, given the number
@@ -214,8 +215,8 @@ class TokenGrid:
         patch: frames, height and width of one patch.
         class_tokens: number of tokens before the patch tokens.
         is_time_last: whether tokens are ordered by (h w t) instead of (t h w).
-        is_by_frame: whether the encoder returns one token sequence for each frame, (b t) n c, instead of one for each
-            clip.
+        is_by_frame: whether the encoder returns one sequence of p tokens for each frame, (b t) p c, instead of one for
+            each clip, b p c.
     """
 
     family: Family
@@ -267,7 +268,7 @@ class TokenGrid:
             )
         columns = self.side // self.patch[2]
         if takes == "config" or (height // self.patch[1]) * (width // self.patch[2]) % columns:
-            also = f", or of another size with a multiple of {columns} patches" * (takes == "larger")
+            also = f", or of any size that gives a multiple of {columns} patches per frame" * (takes == "larger")
             raise ValueError(f"the position embeddings of this {title} are for frames of {self.side} px{also}.")
 
     def split(
@@ -281,7 +282,7 @@ class TokenGrid:
             shape: frames, height and width of the clip in pixels.
 
         Returns:
-            The q = `class_tokens` class tokens of each sequence, and the map.
+            The class tokens of each sequence (their number q is `self.class_tokens`), and the map.
         """
         t, h, w = (size // step for size, step in zip(shape, self.patch, strict=True))
         patches = tokens[:, self.class_tokens :]
