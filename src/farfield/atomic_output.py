@@ -1,7 +1,7 @@
-"""Atomic writes of a new file or folder, together with further new files in the same parent folder.
+"""Write a new file or folder atomically, together with further new files in its parent folder.
 
-Output is written to a temporary folder on the same file system, and moved when complete. An error or Ctrl-C leaves the
-destination unchanged.
+Output is written to a temporary folder on the same file system as the destination. Once complete, the output is moved
+to the destination. An error or Ctrl-C leaves the destination unchanged.
 """
 
 from __future__ import annotations

@@ -25,7 +25,7 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
 
 
 def write_text_atomically(path: Path, text: str) -> None:
-    """Write text to a file atomically, as UTF-8 and with its line endings unchanged.
+    """Write text to a file atomically, as UTF-8 and without changing the text's line endings.
 
     The text may contain file names that are not valid UTF-8. Python represents their invalid bytes by surrogates
     (PEP 383). The original bytes are written.

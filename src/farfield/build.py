@@ -69,16 +69,17 @@ def build_model(
             gap_fc.
         head_windows: for the heads "window_mean" and "window_softmax_mean": size (t h w) of each pathway's pooling
             window, counted in positions of the pathway's feature map. Default: the size of the feature map for `clip`.
-            However, if weights of the same backbone have windows, these are the default as long as `head`,
-            `backbone_options` and the clip settings num_frames and crop_px are not given.
+            Exception: if the weights come from a network with the same backbone and with windows, the default is the
+            windows of that network, unless `head`, `backbone_options` or the clip setting num_frames or crop_px is
+            given.
         head_options: options of the attentive head, keyword arguments of farfield.layers.AttentivePool3d, e.g.
             {depth: 4, num_heads: 16}.
         clip: clip settings that differ from the defaults. With weights of a video network, the defaults are the
             clip settings of that network; otherwise they are the backbone's.
         task: "single_label" if each video has exactly one of the classes, "multilabel" if it may have several or none,
-            "multi_head" if it has one class of each head, such as a verb and a noun. Labels of a multi_head network are
-            named head:class, such as verb:open and noun:door. Default: the task of the weights if their labels are
-            used, else single_label.
+            "multi_head" if the classes form several groups, such as verbs and nouns, and each video has one class of
+            each group. These groups are called heads, too. Labels of a multi_head network are named head:class, such as
+            verb:open and noun:door. Default: the task of the weights if their labels are used, else single_label.
 
     Raises:
         FarfieldError: for a name that does not exist, incompatible options, or weights that do not fit.
@@ -109,12 +110,14 @@ def build_model(
 def _with_pretrained_options(options: NetworkOptions, pretrained: PretrainedWeights) -> NetworkOptions:
     """Return `options`, with unset options filled in from the pretrained network.
 
-    Always filled in: clip settings, backbone options, and the head with its options. If the number of classes fits:
-    labels and task. If both networks have inserted blocks of the same type: block options. Weights of an image network
-    fill in nothing.
+    An image network fills in nothing. A video network always fills in clip settings, backbone options, and the head
+    with its options. In addition, it fills in
+    - `head_windows`, under the conditions that `build_model` states;
+    - labels and task, if it has labels, and `options` has no labels and no different number of classes;
+    - block options, if both networks have inserted blocks of the same type.
 
-    The weights may belong to another backbone, if all weight names and shapes are equal. In that case, only `mean` and
-    `std` are taken from the pretrained network's clip settings.
+    The pretrained network may have another backbone, if both backbones have the same weight names and shapes. In that
+    case, only `mean` and `std` are taken from the pretrained network's clip settings.
 
     Raises:
         FarfieldError: if a backbone option (except `dilated`) or a block option (except `num_regions`) differs from

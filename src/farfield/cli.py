@@ -81,7 +81,7 @@ COMMANDS: dict[str, Command] = {
     ),
     "export": Command(
         "farfield.commands.export:export",
-        "export to ONNX, OpenVINO, or a folder to publish",
+        "export to ONNX, OpenVINO, or a folder for publishing",
         {"checkpoint": None, "out": None},
     ),
     "compare": Command(

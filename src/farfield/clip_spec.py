@@ -32,9 +32,9 @@ class ClipSpec:
         frame_stride: distance between consecutive frames of a clip, in frames of the video or, if `target_fps` is
             given, of the resampled video.
         target_fps: frame rate to which the video is resampled; None for the video's own rate.
-        sampling: "clip" takes frames at a fixed distance from a start in the video. "segments" divides the video into
-            `num_frames` equal parts and takes one frame of each, so that a clip spans the video (Wang et al.,
-            "Temporal Segment Networks", ECCV 2016); `frame_stride` then has no effect.
+        sampling: "clip" takes frames that are `frame_stride` apart, beginning at one place of the video. "segments"
+            divides the video into `num_frames` equal parts and takes one frame of each, so that a clip spans the video
+            (Wang et al., "Temporal Segment Networks", ECCV 2016); `frame_stride` then has no effect.
         segment_offsets: which frame of each part is taken if `sampling` is "segments", see `data/segment_sampling.py`.
             "even" takes a random frame of each part in training. At test time, a single clip takes the middle frame of
             each part. With n clips, each part is divided into n equal sections, and each clip takes the frame in the
@@ -47,7 +47,7 @@ class ClipSpec:
             after its end; "refuse" raises an error. In training, "clamp" puts the video at a random place of the clip,
             and also repeats its first frame before its start (as PySlowFast does for Charades).
         short_side_px: short side in pixels to which frames are resized at test time, before cropping. None selects
-            `test_crop_px` or, if that is None, `crop_px` x 256 / 224, as in the paper.
+            `test_crop_px` if that is given, and otherwise `crop_px` x 256 / 224, as in the paper.
         resize: how frames are resized and cropped at test time. "fast" decodes frames at a reduced size if their short
             side is at least twice `short_side_px`, and rounds sizes to the nearest pixel. "transformers" gives the same
             pixels as the video processors of Hugging Face's transformers: every frame is resized from its full size,

@@ -42,7 +42,7 @@ def damage(error: Exception) -> str:
 
 
 def nearest(given: str, known: Iterable[str]) -> str:
-    """Return a hint for an error message: all known names and, if one of them is similar to `given`, this name.
+    """Return a hint for an error message: all known names and a name that is similar to `given`, if there is one.
 
     If there are more than 30 known names, the hint is only the similar name, or the first 30 names if none is similar.
     """

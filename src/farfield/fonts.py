@@ -122,8 +122,8 @@ def _font_order(path: str) -> tuple[bool, bool, str]:
 def _fallbacks(letters: frozenset[str]) -> tuple[str, ...]:
     """Choose system fonts for the characters that the default font lacks, and return their paths.
 
-    If one font has all of these characters, only this font is chosen. Otherwise the font with the most of the missing
-    characters is chosen again and again, until no font adds any.
+    If one font has all of these characters, only this font is chosen. Otherwise fonts are added one by one, each time
+    the font with the most of the characters that are still missing, until no font adds any.
     """
     lacking = {letter for letter in letters if _needs_glyph(letter)} - _letters(_default_font())
     chosen: list[str] = []
@@ -166,8 +166,8 @@ def _warn_once(text: str) -> None:
     if not _warned:
         log.warning(
             "no font on this machine has all characters of %r. Pictures show class numbers or question marks instead; "
-            "tables and pages show the names. Install a font that has these characters, for example fonts-noto-cjk "
-            "(Debian, Ubuntu) or google-noto-sans-cjk-fonts (Fedora), and draw again.",
+            "tables and HTML pages show the names. Install a font that has these characters, for example "
+            "fonts-noto-cjk (Debian, Ubuntu) or google-noto-sans-cjk-fonts (Fedora), and draw again.",
             text,
         )
         _warned.append(text)

@@ -1,4 +1,4 @@
-"""Class names of Kinetics-400, for subsets and converted checkpoints."""
+"""Class names of Kinetics-400, for choosing subsets, and for checkpoints that do not name their 400 classes."""
 
 from __future__ import annotations
 

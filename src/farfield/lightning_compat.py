@@ -19,8 +19,8 @@ from torch import nn
 def process_rank() -> int:
     """Return the global rank of this process; 0 if training is not distributed.
 
-    Before a `Trainer` exists, Lightning keeps the rank (from RANK, SLURM_PROCID, ...) as an attribute that it sets on
-    the function `rank_zero_only`, which type checkers do not see.
+    Before a `Trainer` exists, Lightning takes the rank from environment variables (RANK, SLURM_PROCID, ...) and keeps
+    it as an attribute of the function `rank_zero_only`. Type checkers do not see this attribute.
     """
     rank: int = rank_zero_only.rank  # type: ignore[attr-defined]
     return rank

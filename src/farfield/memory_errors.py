@@ -1,6 +1,6 @@
 """Recognise failed memory allocations, and raise them as errors that say what to do.
 
-This file does not import PyTorch, so that `--help` of a command whose function is decorated here stays fast.
+This file does not import PyTorch: every command imports this file, and `--help` must stay fast.
 """
 
 from __future__ import annotations
@@ -27,8 +27,9 @@ def is_out_of_memory(error: BaseException) -> bool:
     """Return whether an error is a failed allocation by NumPy, PyTorch, a GPU library or a runtime.
 
     Most of their errors can be recognised only by the text. An error from a data loader's worker contains the text of
-    the original error. A data loader's worker counts, too, if the system killed it, or if it could not use shared
-    memory. Lightning's `is_oom_error` knows neither NumPy's errors nor those of workers, and is slow to import.
+    the original error. An error counts, too, if it reports that a worker was killed by a signal that full memory or
+    full shared memory causes. Lightning's `is_oom_error` knows neither NumPy's errors nor those of workers, and is slow
+    to import.
     """
     if isinstance(error, FarfieldError):
         return False
@@ -57,9 +58,10 @@ def _is_on_gpu(error: BaseException) -> bool:
 
 
 def _is_of_killed_worker(error: BaseException) -> bool:
-    """Return whether the error, or the one that it was raised from, names a signal of full memory.
+    """Return whether an error says that a data loader's worker was killed by a signal that full memory causes.
 
-    A crash has other signals. PyTorch names none if another library has replaced its handler of SIGCHLD.
+    These signals are "Killed" and "Bus error"; a crash has others. The text of the error that `error` was raised from
+    is searched, too. PyTorch names no signal if another library has replaced its handler of SIGCHLD.
     """
     return any(_KILLED_WORKER.search(str(each)) is not None for each in (error, error.__cause__))
 
@@ -77,8 +79,8 @@ def out_of_memory_as_ours(advice: str, *, on_gpu: str | None = None) -> Iterator
     """Convert a failed allocation in the `with` block, or in a decorated function, to a `FarfieldError`.
 
     Args:
-        advice: sentences that say what needs less memory; the end of the message.
-        on_gpu: the same if the GPU's memory is full; None for `advice`.
+        advice: sentences that say what needs less memory. They end the message.
+        on_gpu: sentences that replace `advice` if the GPU's memory is full; None to use `advice` then, too.
     """
     try:
         yield

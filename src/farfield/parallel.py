@@ -55,8 +55,8 @@ def for_each(
         engine: "local" or "ray".
 
     Raises:
-        FarfieldError: if the engine is unknown or not installed, a number is invalid, or a worker process
-            ends while it runs no job.
+        FarfieldError: if the engine is unknown or not installed, `num_workers` or `seconds_per_job` is out of range, or
+            a worker process ends while it runs no job.
         Exception: any error of `function` that is not a `VideoError`.
     """
     if engine not in ENGINES:

@@ -1,6 +1,7 @@
 """Convert NumPy's numbers and arrays to Python's own types.
 
-A checkpoint is read without executing code from it, and a JSON file has no other types: both hold Python's own only.
+JSON files, and checkpoints apart from their tensors, hold Python's own types only. JSON cannot express NumPy's types. A
+checkpoint is read without executing code from it, by `torch.load(weights_only=True)`, which refuses NumPy's types.
 """
 
 from __future__ import annotations
@@ -39,6 +40,9 @@ def plain_number(value: Any) -> Any:
 
 
 def make_fields_plain(options: Any) -> None:
-    """Convert the NumPy numbers among the fields of a dataclass, which may be frozen, to Python's, in place."""
+    """Convert those fields of a dataclass instance that are NumPy numbers to Python's numbers, in place.
+
+    The dataclass may be frozen. NumPy numbers inside of a list or dict are not converted.
+    """
     for field in fields(options):
         object.__setattr__(options, field.name, plain_number(getattr(options, field.name)))

@@ -1,6 +1,7 @@
 """Progress bars on standard error, and the switch that turns them off.
 
-Training and tests show Lightning's own bars (`training/train.py`, `evaluation/manifest_scores.py`).
+Lightning's own bars are not here. It shows them while it trains a network (`training/train.py`) or scores the videos of
+a manifest (`evaluation/manifest_scores.py`).
 """
 
 from __future__ import annotations

@@ -264,7 +264,9 @@ def test_mistakes_in_a_folder(tmp_path: Path) -> None:
         "several classes of .* have the name 'run'; each class needs its own": {
             "id2label": {**content["id2label"], "3": "run"}
         },
-        "has problem_type 'regression'; farfield runs classifiers": {"problem_type": "regression"},
+        "has problem_type 'regression', but farfield supports only single_label_classification": {
+            "problem_type": "regression"
+        },
         "cannot be loaded into VideoMAEForVideoClassification: too many indices": {"image_size": 0},
         "'soft' is not a known value": {"hidden_act": "soft"},
     }.items():

@@ -1,4 +1,4 @@
-"""`farfield export` as a user runs it: a file that predicts by itself, a folder to publish, and what goes wrong."""
+"""`farfield export` as a user runs it: a file that predicts by itself, a folder for publishing, and what goes wrong."""
 
 from __future__ import annotations
 

@@ -65,7 +65,7 @@ def test_thresholds_are_kept_and_options_of_segments_given(
     captured = capsys.readouterr()
     assert "thresholds by the rule f1: written into" in captured.out
     assert "2 of 4 classes got no threshold: none satisfies the rule on the validation videos" in captured.out
-    assert "lists tested videos" in captured.err
+    assert "lists the tested videos" in captured.err
     point = load_model(stripes / "run/checkpoints/best.ckpt").timeline_operating_point
     assert point is not None
     report = json.loads((stripes / "run/test_timeline/report.json").read_text())

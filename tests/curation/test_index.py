@@ -115,7 +115,7 @@ def test_segments_after_the_end_of_their_video_are_left_out(
     said = capsys.readouterr()
     assert "m.csv: 2 segments in 1 videos of 2 classes" in said.out
     for segment in ("[1.97, 3)", "[9, end)"):
-        reason = f"the segment {segment} s begins after the video's end; its last frame is at 1.960 s"
+        reason = f"the segment {segment} s begins after the video's end; the video's last frame is at 1.960 s"
         assert f"left out: {tmp_path / 'a.mp4'}: {reason}" in said.err
     assert "videos and segments left out: 2" in said.err
     assert [record.start_seconds for record in read_manifest(tmp_path / "m.csv")] == [0, 1.96]

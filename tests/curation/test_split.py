@@ -79,6 +79,8 @@ def test_groups_are_whole_by_column_and_by_expression(manifest: Callable[..., Pa
     assert where(by_name.manifests) == where(by_path.manifests) == where(by_column.manifests)
     text = source.read_text().replace("path,label,group", "path,label,person")
     source.write_text(text)
+    with pytest.raises(FarfieldError, match=r"column 'person', .* \(--group person\)\. Otherwise remove the column\."):
+        split(source, tmp_path / "d", fractions=[2 / 3, 1 / 3])
     other_column = split(source, tmp_path / "d", fractions=[2 / 3, 1 / 3], group="person")
     assert where(other_column.manifests) == where(by_column.manifests)
 
@@ -186,7 +188,7 @@ def test_groups_of_several_classes_are_divided_evenly() -> None:
             r"group '\^\(x\+\)_' is not a column of the manifest, .* finds nothing in 'v_bend_0.mp4'",
         ),
         ({"group": "("}, "neither a column of the manifest nor a regular expression"),
-        ({"group": "^(v)_"}, "fewer groups than the 3 splits .*'bend' has 1, 'jump' has 1, 'walk' has 1"),
+        ({"group": "^(v)_"}, r"fewer groups than there are splits \(3: .*'bend' has 1, 'jump' has 1, 'walk' has 1"),
         ({"fractions": [0.5, 0.5], "names": ["all", "rest"]}, "would be overwritten by one of the splits"),
     ],
 )

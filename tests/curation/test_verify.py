@@ -212,7 +212,7 @@ def test_mistakes_are_clear(tmp_path: Path, figures: Path) -> None:
     with pytest.raises(FarfieldError, match=r"val.csv in the report folder would overwrite .*val.csv. Give another"):
         verify([figures / "val.csv"], figures)
     shutil.copy(figures / "val.csv", tmp_path / "quarantine.csv")
-    with pytest.raises(FarfieldError, match=r"has the name of the report's list of undecodable .* Rename .*ne.csv\.$"):
+    with pytest.raises(FarfieldError, match=r"named quarantine: the report lists the undec.* Rename .*ne.csv\.$"):
         verify([tmp_path / "quarantine.csv"], tmp_path / "out", root=figures)
     (tmp_path / "file").write_text("")
     with pytest.raises(FarfieldError, match="cannot be created: Not a directory"):

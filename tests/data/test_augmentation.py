@@ -56,7 +56,7 @@ def test_classes_that_mirroring_would_change_are_not_mirrored() -> None:
         ({"crop_scale": (0.5, 1.5)}, "0 < smallest <= largest <= 1"),
         ({"short_side_px": (320, 256)}, r"short_side_px is \(320, 256\)"),
         ({"colour": 1.0}, "below 1"),
-        ({"rand_augment": 2, "rand_augment_magnitude": 31}, "magnitude is 31; .*magnitude 0 to 30"),
+        ({"rand_augment": 2, "rand_augment_magnitude": 31}, "magnitude is 31; .*magnitude must be 0 to 30"),
         ({"erase": 2.0}, "it must be a probability"),
         ({"mixup": -1.0}, "must be at least 0"),
     ],

@@ -71,5 +71,7 @@ def test_resampling_follows_uneven_times() -> None:
 def test_segments_of_a_video_are_half_open() -> None:
     times = np.arange(50) / 25
     assert stream_frames(times, start_seconds=0.4, end_seconds=0.8).tolist() == list(range(10, 20))
-    with pytest.raises(ClipTooShort, match=r"no frame lies in the segment \[3, 4\) s; its last frame is at 1\.960 s"):
+    with pytest.raises(
+        ClipTooShort, match=r"no frame lies in the segment \[3, 4\) s; the video's last frame is at 1\.960 s"
+    ):
         stream_frames(times, start_seconds=3, end_seconds=4)

@@ -417,7 +417,7 @@ def test_an_unreadable_video_is_replaced_by_another_source(make_video: Callable[
         beyond.sources, LABELS, SPEC, Augmentation(), seed=0, task="multilabel", untrimmed=beyond
     )  # fmt: skip
     [failure] = clips[[SampleKey(0, 0)]].failures
-    assert "no frame lies in the segment [70, 71) s; its last frame is at 5.900 s" in failure.reason
+    assert "no frame lies in the segment [70, 71) s; the video's last frame is at 5.900 s" in failure.reason
 
 
 def test_the_sampler_draws_whole_epochs_for_several_processes() -> None:

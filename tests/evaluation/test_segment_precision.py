@@ -236,6 +236,8 @@ def test_segments_are_collected_from_manifests_and_timelines() -> None:
 def test_wrong_segments_are_refused() -> None:
     with pytest.raises(ValueError, match="different lengths"):
         Segments([0], [0, 1], [0.0], [1.0])
+    with pytest.raises(ValueError, match="or are not 1-D"):
+        Segments([[0]], [[0]], [[0.0]], [[1.0]])
     with pytest.raises(ValueError, match="must be finite"):
         Segments([0], [0], [0.0], [math.inf])
     with pytest.raises(ValueError, match="ends before its start"):

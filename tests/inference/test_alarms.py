@@ -111,12 +111,15 @@ def test_thresholds_come_from_the_options_or_the_network() -> None:
 def test_other_tasks_watch_the_most_probable_class() -> None:
     single = build_model("tiny", labels=LABELS)
     with pytest.raises(
-        FarfieldError, match=r"alarms need one\. .* --timeline --calibrate_on val\.csv --choose_threshold f1"
+        FarfieldError,
+        match=r"timelines, but the network has none\. .* --timeline --calibrate_on val\.csv --choose_threshold f1",
     ):
         make_tracker(single, AlarmOptions())
     assert only_best(np.array([0.4, 0.35, 0.25]), single).tolist() == [0.4, 0, 0]
     heads = build_model("tiny", labels=["noun:x", "noun:y", "verb:p", "verb:q"], task="multi_head")
-    with pytest.raises(FarfieldError, match=r"alarms need one\. Set threshold to a value such as 0\.8\.$"):
+    with pytest.raises(
+        FarfieldError, match=r"timelines, but the network has none\. Set threshold to a value such as 0\.8\.$"
+    ):
         make_tracker(heads, AlarmOptions())
     assert only_best(np.array([0.4, 0.6, 0.7, 0.3]), heads).tolist() == [0, 0.6, 0.7, 0]
     both = build_model("tiny", labels=LABELS, task="multilabel")

@@ -78,7 +78,7 @@ def test_a_segment_is_predicted_as_a_video_cut_to_it(
 
 
 def test_what_lies_outside_of_the_video_is_refused(model: ActionNet, whole_and_cut: tuple[Path, Path]) -> None:
-    message = r"no frame lies in the segment \[3, end\) s; its last frame is at 2.760 s"
+    message = r"no frame lies in the segment \[3, end\) s; the video's last frame is at 2.760 s"
     for timeline in (False, True):
         with pytest.raises(VideoError, match=message):
             predict(whole_and_cut[0], model, start_seconds=3, timeline=timeline, progress=False)

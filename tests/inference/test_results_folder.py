@@ -388,11 +388,15 @@ def test_lines_come_as_they_are_done(
             ["--write", "cvs", "--out", "x"],
             "'cvs' is not a kind of file to write. Known: csv, srt, vtt, mp4, safetensors, parquet, labelstudio,",
         ),
-        (["--timeline", "--hop", "3"], "hop cannot be combined with a timeline. Leave hop out; hop_seconds sets"),
+        (
+            ["--timeline", "--hop", "3"],
+            "hop cannot be combined with a timeline. Leave hop out. To set the distance between a timeline's windows, "
+            "give hop_seconds.",
+        ),
         (["--min_seconds", "2"], "--min_seconds only applies with --timeline. Add --timeline"),
         (["--timeline", "--threshold", "2"], "threshold is 2.0; it must be a probability"),
         (["--device", "tpu9"], "Choose auto, cpu or cuda"),
-        (["--num_workers", "-1"], "num_workers is -1; it must be at least 0 (0: no worker processes)"),
+        (["--num_workers", "-1"], "num_workers is -1; it must be at least 0."),
         (["--view_batch_size", "0"], "view_batch_size is 0; it must be at least 1"),
         (["--timeline", "--hop_seconds", "-1"], "hop_seconds is -1.0; it must be positive"),
         (["--timeline", "--top_k", "0"], "top_k is 0; it must be at least 1"),

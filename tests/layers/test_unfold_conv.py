@@ -112,6 +112,8 @@ def test_invalid_options_are_refused() -> None:
         ValueError, match=r"needs x with 3 channels and 2 position axes; given x of shape \(1, 2, 3, 4\)"
     ):
         unfold_conv(x, torch.randn(2, 3, 1, 1))
+    with pytest.raises(ValueError, match=r"has 3 output channels, which groups=2 does not divide"):
+        unfold_conv(x, torch.randn(3, 1, 1, 1), groups=2)
 
 
 def test_keeps_channels_last_memory() -> None:

@@ -233,7 +233,14 @@ def test_both_pathways_are_packed_in_one_compiled_graph() -> None:
             {"backbone": "i3d_r50", "backbone_options": {"temporal_kernels": [[2], [1], [1], [1]]}},
             "give a list of odd kernel lengths",
         ),
-        ({"backbone": "mvit_v2_s", "clip": {"crop_px": 192}}, "mvit_v2_s .* cannot take clips of 16 frames of 192 px"),
+        (
+            {"backbone": "mvit_v2_s", "clip": {"crop_px": 192}},
+            r"mvit_v2_s .* cannot take clips of 16 frames of 192 px: .*\d\. Change clip.num_frames or clip.crop_px\.$",
+        ),
+        (
+            {"backbone": "slowfast_r50", "clip": {"num_frames": 3}},
+            r"given 3\. Change the number of frames\. Change clip.num_frames or clip.crop_px\.$",
+        ),
     ],
 )
 def test_unknown_networks_are_refused(arguments: dict, message: str) -> None:
@@ -331,6 +338,7 @@ def test_tiny_has_the_documented_temporal_receptive_field(name: str, frames: int
         ({"insert": {"res3": [2]}}, "no residual block 2 in res3: this network has 2 there. Choose from 0 to 1"),
         ({"insert": {"res3": [1, 1]}}, "residual block 1 of res3 is given twice"),
         ({"insert": "nl5"}, r"insert='nl5' places blocks at .*no residual block 3 in res3"),
+        ({"insert": "{res3:1}"}, "insert is the text '{res3:1}', not a mapping. Give lists of block indices, e.g. "),
         ({"insert": "nl6"}, "insert is 'nl6', which is not a preset. Known: nl1, nl5, nl10, nl5_r101, nl3_r101"),
         ({"insert": {"res3": [1]}, "block": "nonlocal"}, "block is 'nonlocal'.*Did you mean 'non_local'"),
         (

@@ -40,12 +40,16 @@ def test_videos_of_two_sets_are_named(figures: Path, tmp_path: Path, caplog: pyt
     sets = {"train": [*train[1:], first], "val": [*test[:9], later], "test": [*test, overlapping]}
     data = module(tmp_path, figures, sets)
     assert check_probe(data, ProbeSettings(test=str(tmp_path / "test.csv"))) is not None
-    found = [record.getMessage() for record in caplog.records if " has videos of " in record.getMessage()]
+    found = [record.getMessage() for record in caplog.records if " shares videos with " in record.getMessage()]
     assert len(found) == 2  # the later segment of data.val does not overlap the first
     assert found[0].startswith(
-        f"probe.test has videos of data.train, on which heads are trained: 1 of 11, such as {figures / train[0].path}. "
+        "probe.test shares videos with data.train, on which heads are trained. The shared videos are 1 of the 11 "
+        f"videos of probe.test, such as {figures / train[0].path}. "
     )
-    assert "probe.test has videos of data.val, which chooses the head: 10 of 11, such as" in found[1]
+    assert found[1].startswith(
+        "probe.test shares videos with data.val, on which the head is chosen. The shared videos are 10 of the 11 "
+        "videos of probe.test, such as "
+    )
 
 
 def some_labelled(figures: Path) -> list[VideoRecord]:

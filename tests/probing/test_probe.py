@@ -330,9 +330,10 @@ def test_videos_that_are_used_twice_are_told(
     with pytest.raises(FarfieldError, match="no such device"):
         probe(figures, weights, tmp_path / "run", more, test=str(tmp_path / "test.csv"))
     said = caplog.text
-    assert "probe.test has videos of data.train, on which heads are trained: 2 of 9, such as" in said
-    assert "probe.test has videos of data.val, which chooses the head: 3 of 9, such as" in said
-    assert "data.val has videos of" not in said
+    shared = {"data.train, on which heads are trained": 2, "data.val, on which the head is chosen": 3}
+    for other, count in shared.items():
+        assert f"probe.test shares videos with {other}. The shared videos are {count} of the 9 videos of" in said
+    assert "data.val shares videos with" not in said
 
 
 @pytest.mark.slow

@@ -166,5 +166,5 @@ def test_a_missing_value_and_an_unknown_kind_of_template_are_errors() -> None:
     for environment in (markdown_environment(), html_environment()):
         with pytest.raises(UndefinedError, match="'x' is undefined"):
             environment.from_string("{{ x }}").render()
-    with pytest.raises(ValueError, match=r"page\.txt\.j2 ends in neither \.html\.j2 nor \.md\.j2"):
+    with pytest.raises(ValueError, match=r"is page\.txt\.j2; it must end in \.html\.j2 or \.md\.j2"):
         render("page.txt.j2")

@@ -80,7 +80,7 @@ def test_a_run_is_validated_by_mean_average_precision(arguments: Callable[..., l
         ),
         (
             ["--model.loss.pos_weight=balanced", "--data.whole_videos=true"],
-            r"loss.pos_weight is 'balanced', which counts videos, but with data.whole_videos",
+            r"loss.pos_weight is 'balanced', which counts positive videos. With data.whole_videos",
         ),
         (["--model.task=single_label"], r"but a single-label network needs exactly one class"),
     ],

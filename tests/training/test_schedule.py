@@ -1,4 +1,4 @@
-"""The schedule of a run that is resumed with another length, with rates computed by hand."""
+"""The scaled learning rate, and the schedule of a run that is resumed with another length; rates computed by hand."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 
 from farfield.errors import FarfieldError
 from farfield.training.optimisation import Optimisation
-from farfield.training.schedule import PreviousSchedule, previous_schedule, resumed_total_steps
+from farfield.training.schedule import PreviousSchedule, previous_schedule, resumed_total_steps, scale_lr
 
 
 def total(previous: PreviousSchedule, settings: Optimisation, *, per_epoch: float = 10, now: int = 200) -> int:
@@ -19,6 +19,16 @@ def total(previous: PreviousSchedule, settings: Optimisation, *, per_epoch: floa
 LR = Optimisation(lr=0.4)
 EXTEND = Optimisation(lr=0.4, schedule_length="extend")
 KEEP = Optimisation(lr=0.4, schedule_length="keep")
+
+
+def test_rate_is_scaled_to_the_clips_per_step_and_logged(caplog: pytest.LogCaptureFixture) -> None:
+    settings = Optimisation(lr=0.01, lr_batch_size=16)
+    with caplog.at_level(logging.INFO, "farfield"):
+        assert scale_lr(settings, 16) is settings
+        assert scale_lr(settings, 4) == Optimisation(lr=0.0025, lr_batch_size=16)
+    assert [record.getMessage() for record in caplog.records] == [
+        "the learning rate is 0.0025: lr is 0.01 for 16 clips per step; this run has 4, so lr is multiplied by 4 / 16"
+    ]
 
 
 def test_end_is_kept_or_extended_and_rates_are_logged(caplog: pytest.LogCaptureFixture) -> None:

@@ -149,7 +149,10 @@ def test_a_changed_file_of_hard_windows_is_noticed(manifest: Path, make_video: C
             ["--model.clip.sampling=segments"],
             r"data.untrimmed needs clips of a fixed length, but clip.sampling is 'seg",
         ),
-        (["--model.loss.pos_weight=balanced"], r"'balanced', which counts videos, but with data.untrimmed only clips"),
+        (
+            ["--model.loss.pos_weight=balanced"],
+            r"'balanced', which counts positive videos. With data.untrimmed, a clip",
+        ),
         (["--data.negative_share=1.0"], r"data.negative_share is 1.0; it must be at least 0 and below 1"),
         (["--data.negative_share=-0.1"], r"data.negative_share is -0.1"),
         (["--data.hard_negative_repeats=0"], r"data.hard_negative_repeats is 0; it must be at least 1"),

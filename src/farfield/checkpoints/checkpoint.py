@@ -5,9 +5,9 @@ of `NetworkOptions` as plain types. If `farfield test --choose_threshold` chose 
 also has "operating_point" (for the probabilities of videos and clips) or "timeline_operating_point" (for the
 probabilities at each moment of a video, as in `farfield predict --timeline`), with the fields of `OperatingPoint`.
 
-A checkpoint that was saved during training also has Lightning's own entries, "random_state"
-(`training/checkpointing.py`), and, in "farfield", the settings and the data of the training
-(`training/lightning_module.py`).
+A checkpoint that was saved during training also has "random_state" (`training/checkpointing.py`) and the entries that
+Lightning adds. In such a checkpoint, "farfield" also has the settings of the training and the provenance of the
+training and validation videos (`training/lightning_module.py`).
 
 Reading never executes code from the file.
 """
@@ -103,8 +103,8 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     about = content.get("farfield") if isinstance(content, dict) else None
     if not isinstance(about, dict) or not isinstance(content.get("state_dict"), dict):
         raise FarfieldError(
-            f"{path} is not a farfield checkpoint, which holds network options and weights. If another project wrote "
-            "it, convert it with farfield convert."
+            f"{path} is not a farfield checkpoint: it lacks network options or weights. If another project wrote it, "
+            "convert it with farfield convert."
         )
     if about.get("format") != FORMAT:
         raise FarfieldError(
@@ -136,8 +136,8 @@ def plain_network(model: str | Path | ActionNet) -> ActionNet:
     """Return `model` if it is a network; otherwise load the network from the path `model` with `load_network`.
 
     Raises:
-        FarfieldError: as for `load_network`, or if `model` is neither a path nor an `ActionNet`, for example a loaded
-            exported network.
+        FarfieldError: as for `load_network`, or if `model` is neither a path nor an `ActionNet`, for example an
+            exported network that is already loaded.
     """
     if isinstance(model, ActionNet):
         return model
@@ -159,8 +159,8 @@ def load_network(path: str | Path) -> ActionNet:
             classifier, given by its folder or its name on huggingface.co.
 
     Raises:
-        FarfieldError: as for `read_checkpoint`, `load_folder` and `load_hugging_face`, for an exported network, or if
-            the weights do not fit the network options.
+        FarfieldError: if `read_checkpoint`, `load_folder` or `load_hugging_face` raises it; for an exported network;
+            or if the network options or the thresholds are invalid, or the weights do not fit the network options.
     """
     if is_hugging_face(path):
         return load_hugging_face(path)

@@ -1,4 +1,4 @@
-"""Save and load a network as a folder for model hubs, which holds these files:
+"""Save and load a network as a hub folder, a folder for model hubs. A hub folder holds these files:
 
 model.safetensors   weights, read without unpickling
 config.json         {"format": 1, "model": {...fields of NetworkOptions...}}
@@ -83,7 +83,7 @@ def _read_config(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict) or not isinstance(content.get("model"), dict):
         raise FarfieldError(
             f"{path} has no network options (the key 'model'), so farfield export did not write it. Export the "
-            "checkpoint again with farfield export --to_folder."
+            "checkpoint with farfield export --to_folder."
         )
     if content.get("format") != FORMAT:
         raise FarfieldError(

@@ -185,7 +185,8 @@ def _read(name: str, _modified: int) -> HuggingFaceCheckpoint:
 def _read_config(raw: Mapping[str, Any], folder: Path) -> tuple[Family, Any]:
     """Check a folder's config, and return its model family and a `transformers` config object.
 
-    The config object has only those entries of `raw` that define the architecture.
+    `raw` is the content of the folder's config.json. The config object is made only from those entries of `raw` that
+    define the architecture.
     """
     kind = raw.get("model_type")
     if kind not in FAMILIES:
@@ -253,9 +254,8 @@ def _task(raw: Mapping[str, Any]) -> str:
     given = raw.get("problem_type")
     if given not in (None, "single_label_classification", "multi_label_classification"):
         raise FarfieldError(
-            f"{CONFIG} has problem_type {given!r}; farfield runs classifiers, whose problem_type is "
-            "single_label_classification (the default) or multi_label_classification. If the network is a "
-            "classifier, correct problem_type."
+            f"{CONFIG} has problem_type {given!r}, but farfield supports only single_label_classification (the "
+            "default) and multi_label_classification. If the network is a classifier, correct problem_type."
         )
     return "multilabel" if given == "multi_label_classification" else "single_label"
 

@@ -1,7 +1,8 @@
 """Clip settings for a folder that `transformers` wrote: preprocessing as in its files, frame sampling as in the paper.
 
 The files of `transformers` state the number of frames, the sizes and the normalisation, but not which frames of a video
-are taken. The frame sampling is therefore that of the model's paper (in `models/backbones/hugging_face.py`).
+are taken. The sampling of the model's paper is therefore used. `models/backbones/hugging_face.py` has it for Kinetics,
+and the function `sampling` for Something-Something V2.
 """
 
 from __future__ import annotations
@@ -70,7 +71,7 @@ def preprocessing(folder: Path, kind: str, clip: ClipSpec) -> tuple[dict[str, An
 
 
 def sampling(kind: str, labels: Sequence[str]) -> dict[str, Any]:
-    """Return the frame-sampling settings of the model's paper for Something-Something V2, as fields of `ClipSpec`.
+    """Return the model paper's frame-sampling settings for Something-Something V2, as fields of `ClipSpec`.
 
     They are returned only for a network with the classes of Something-Something V2. The result is {} for any other
     network, and for models whose paper samples Something-Something V2 like Kinetics.
@@ -102,7 +103,7 @@ def _read_processor(folder: Path) -> tuple[Path | None, Mapping[str, Any]]:
 
 
 def _normalisation(content: Mapping[str, Any], kind: str, clip: ClipSpec) -> tuple[list[float], list[float]]:
-    """Return the mean and standard deviation, for pixels in [0, 1], that normalise as the processor does.
+    """Return the mean and std that normalise pixels in [0, 1] as the processor normalises pixels in [0, 255].
 
     For a pixel p in [0, 255] the processor computes (p * rescale_factor - offset - mean) / std. The default offset is 1
     for ViViT and 0 for other families.
@@ -133,7 +134,7 @@ def _three(values: Any) -> list[float]:
 
 
 def _edge(size: Any) -> int | None:
-    """Return the short side in pixels of a size in a processor's config; None if the config does not state it.
+    """Return the short side, in pixels, of a size in a processor's config; None if the config does not state it.
 
     A size is a number, a list of numbers, {shortest_edge: n} or {height: n, width: n}.
     """

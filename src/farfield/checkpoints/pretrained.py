@@ -77,8 +77,9 @@ def find_weights(
             no options.
 
     Raises:
-        FarfieldError: if the file does not exist or cannot be read or converted, or if the model zoo has no weights
-            for the backbone, its package is missing or the download fails.
+        FarfieldError: for a file, if it does not exist or cannot be read or converted. For a model zoo, if the zoo has
+            no weights for the backbone, the package with the weights is missing, or the download fails. For a Hugging
+            Face model, if it cannot be read or is not of a supported family, or if `backbone` is not "hf".
     """
     if is_hugging_face(weights):
         return _of_hugging_face(weights, backbone, backbone_options or {})
@@ -248,8 +249,11 @@ def _match_classifier(given: dict[str, Tensor], old: Sequence[str], network: Act
     """Reduce the classifier in `given` to the network's classes, or remove it if `old` lacks one of these classes.
 
     If the weights have object-context blocks with one region per class, the regions' weights are also reduced to the
-    network's classes, in the network's order, or removed. Exception: if the network has the same number of regions as
-    the weights, but not the same classes, the regions' weights are kept unchanged.
+    network's classes, in the network's order, or removed if `old` lacks one of these classes. Exception: if the network
+    has the same number of regions as the weights, but not the same classes, the regions' weights are kept unchanged.
+
+    If all class names of `old` and of the network are numbers, and they have different numbers of classes, the names
+    are placeholders. In this case, `old` counts as lacking the network's classes.
 
     Args:
         given: weights to load, by state-dict key; changed in place.
@@ -315,8 +319,8 @@ def _check_fit(
     if extra or other or missing:
         theirs = "" if source.config is None else f" ({source.config['backbone']})"
         raise FarfieldError(
-            f"the weights of {source.name}{theirs} do not fit {network.config['backbone']}; "
-            f"unexpected: {len(extra)}, of another shape: {len(other)}, missing: {len(missing)}; for example "
+            f"the weights of {source.name}{theirs} do not fit {network.config['backbone']}: {len(extra)} are "
+            f"unexpected, {len(other)} are of another shape and {len(missing)} are missing. One of these weights is "
             f"{(extra or other or missing)[0]}. Give weights of a network with the same backbone and options."
         )
 

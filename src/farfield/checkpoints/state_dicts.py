@@ -97,7 +97,7 @@ class _Candidate:
 
 
 def origin_of(names: Iterable[str]) -> str | None:
-    """Identify the project of a network (a key of `NETWORKS`) by its weight names; None if unknown."""
+    """Return the project (a key of `NETWORKS`) whose networks have these weight names; None if it is unknown."""
     known = list(names)
 
     def has(start: str) -> bool:
@@ -116,7 +116,10 @@ def without_wrappers(names: Iterable[str], path: Any) -> dict[str, str]:
     for name in names:
         short = _plain(name)
         if short in plain:
-            raise FarfieldError(f"{path} has two weights that map to {short}: {plain[short]} and {name}. Remove one.")
+            raise FarfieldError(
+                f"{path} has two weights that are both named {short} without the parts that wrappers insert: "
+                f"{plain[short]} and {name}. Remove one."
+            )
         plain[short] = name
     return plain
 

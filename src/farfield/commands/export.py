@@ -1,4 +1,4 @@
-"""`farfield export`: export a checkpoint to a file for other programs, or to a folder to publish."""
+"""`farfield export`: export a checkpoint to a file for other programs, or to a folder for publishing."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @runs(export_network, replaced=("model", "clips"))
 def export(checkpoint: str, *, clips: str | list[str] | None = None, json: bool = False, **options: Any) -> int:
-    """Export a checkpoint to a file for other programs, or to a folder to publish.
+    """Export a checkpoint to a file for other programs, or to a folder for publishing.
 
     Args:
         checkpoint: a .ckpt file, a folder written by `--to_folder`, or the folder or name of a Hugging Face video
@@ -26,7 +26,7 @@ def export(checkpoint: str, *, clips: str | list[str] | None = None, json: bool 
         clips: videos on which the exported network is compared with the checkpoint, in addition to random clips: a
             video, a folder, a pattern or a manifest (.csv), or a list of these, e.g. [a.mp4,b.mp4]. Of each video, one
             central clip is used, and at most num_compare_clips videos are compared. With int8, the labels of a manifest
-            are also used to measure the accuracy.
+            are also used to measure the accuracy before and after quantisation.
         json: print the report as JSON.
     """
     from farfield.exporters.publish import FolderReport  # late: it imports PyTorch
@@ -46,7 +46,7 @@ def _folder_as_dict(written: FolderReport) -> dict[str, Any]:
 
 
 def _folder_as_text(written: FolderReport) -> str:
-    lines = [f"{written.out}: a folder to publish; its weights were read back and are identical to the last bit"]
+    lines = [f"{written.out}: a folder for publishing; its weights were read back and are identical to the last bit"]
     lines += [f"  {name:<18} {size:,} bytes" for name, size in written.files.items()]
     figures = written.report or "none: there is no report of farfield test for these weights"
     return "\n".join([*lines, f"  figures            {figures}"])

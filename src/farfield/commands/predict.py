@@ -111,7 +111,8 @@ def predict(
             and lowers the scores of those that overlap a better one; "merge" averages candidates that overlap.
         num_levels: number of levels, including the threshold itself, for --overlaps soft_nms and merge.
         soft_nms_sigma: width sigma of Soft-NMS; smaller values lower the scores of overlapping segments more.
-        min_score: leave out segments whose score is below this.
+        min_score: leave out segments whose score, from 0 to 1, is below this. With --overlaps none, a segment's score
+            is its average probability.
         format: output format: table, json (one list), jsonl (one line with an object per video, printed when the video
             is finished), csv, srt or vtt.
         json: the same as --format json; with --live, as --format jsonl.

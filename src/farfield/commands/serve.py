@@ -31,8 +31,8 @@ def serve(
     """Serve a web page (upload or record a clip; see labels, timeline and attention) and an HTTP API.
 
     POST /predict (with the video as the file of a form, or as the body) returns JSON; GET /health returns the server's
-    state. By default the server listens on the loopback interface only. It performs no authentication: on a network,
-    put it behind a proxy that authenticates and forwards the Host header, and give the proxy's name, as
+    state. By default the server listens on the loopback interface only. It performs no authentication: to serve
+    other machines, put it behind a proxy that authenticates and forwards the Host header, and give the proxy's name, as
     --names [video.example.org].
 
     Uploads are decoded in separate processes, within limits. Uploads to the API are deleted after the response, and
@@ -42,9 +42,9 @@ def serve(
         checkpoint: a .ckpt file, or an exported network; labels, sampling and normalisation come from it.
         host: address to listen on; 0.0.0.0 for all addresses of this machine.
         port: port to listen on; 0 for any free port.
-        names: host names of proxies in front of the server. If the server listens on the loopback interface, it refuses
-            requests whose Host header is neither its own name nor one of these names. It also refuses requests from
-            pages of other origins.
+        names: host names of proxies in front of the server. On the loopback interface, the server refuses requests
+            whose Host header is neither one of its own names nor one of the names given here. On every interface, it
+            refuses POST requests from pages of other origins, unless the origin's host is one of the names given here.
         device: where to run: auto, cpu, cuda, cuda:1.
         precision: number format: float32, bfloat16, float16 (GPUs).
         decoder: pyav or decord.

@@ -42,8 +42,9 @@ def summary(
             backbone_options, insert, block, block_options and clip.
         num_classes: number of classes for a backbone or "all", 400 by default. It cannot be given for a checkpoint.
         backbone_options: the backbone's own options, e.g. {dilated: true}.
-        insert: where to insert blocks: a preset, e.g. nl5, or {stage: indices of residual blocks, top: number of blocks
-            after the last stage}.
+        insert: where to insert blocks: a preset, e.g. nl5, or places, e.g. {res4: [1, 3], top: 1}. For a stage, give
+            the indices (from 0) of the residual blocks after which a block is inserted; for top, the number of blocks
+            to insert after the last stage.
         block: name of the block to insert, e.g. non_local.
         block_options: options of the inserted block, e.g. {pairwise: dot_product}.
         clip: changes to the backbone's clip settings, e.g. {num_frames: 32, crop_px: 256}.

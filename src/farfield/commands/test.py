@@ -40,7 +40,7 @@ class TestData:
         if self.batch_size < 1 or (self.num_workers or 0) < 0:
             raise FarfieldError(
                 f"data.batch_size is {self.batch_size} and data.num_workers is {self.num_workers}. batch_size must be "
-                "at least 1, and num_workers at least 0, or null."
+                "at least 1. num_workers must be null or at least 0."
             )
 
 
@@ -81,8 +81,8 @@ def test(
         views_aggregation: mean, or max (the highest probability of each class among the views, as PySlowFast does for
             Charades); null for the checkpoint's own setting.
         out: folder for report.json, report.md, predictions.csv, per_class.csv, plots, and scores.npz (the probabilities
-            of all views and, for a single-label network, the confusion matrix, for `farfield compare`); null for the
-            folder `test` in the run's folder. With --timeline: report.json, report.md, segments.csv, a plot of
+            of all views and, for a single-label network, the confusion matrix), which `farfield compare` reads; null
+            for the folder `test` in the run's folder. With --timeline: report.json, report.md, segments.csv, a plot of
             labelled and found segments, and timelines.npz (the probabilities of all windows); null for the folder
             `test_timeline`.
         accelerator: where to run, as Lightning's Trainer takes it: auto, cpu, gpu.

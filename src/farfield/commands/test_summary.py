@@ -47,9 +47,9 @@ def test_summary(report: dict[str, Any], folder: Path) -> str:
 def thresholds_line(point: Mapping[str, Any], checkpoint: str) -> str:
     """Format a summary of the thresholds that were chosen for the classes.
 
-    The summary names the file that holds the thresholds. It lists the ten classes with the fewest detections on the
-    validation videos at their thresholds, each with its number of detections. If classes got no threshold, it states
-    how many, and names up to five of them.
+    The summary names the file that holds the thresholds. It lists up to ten classes that got a threshold: those with
+    the fewest detections on the validation videos at the class's threshold, each with its number of detections. If
+    classes got no threshold, the summary states how many, and names up to five of them.
 
     Args:
         point: entry `operating_point` of the report.

@@ -78,7 +78,9 @@ class Fetched:
 
 
 def fetch(job: FetchJob) -> Fetched:
-    """Fetch a video and cut the clip out of it, in a worker process.
+    """Fetch a video and cut the clip out of it.
+
+    This function runs in a worker process.
 
     Raises:
         FarfieldError: if the site currently refuses all requests, or the clip cannot be written.
@@ -109,7 +111,8 @@ def _fetch(job: FetchJob, messages: Messages) -> None:
             if re.search(RATE_LIMITED, _plain(text).lower()):
                 raise FarfieldError(
                     f"{job.url}: {_plain(text).rstrip('.')}. The site currently refuses all requests. Run the same "
-                    "command later to continue, if need be with fewer num_workers and a longer pause_seconds."
+                    "command later to continue. If the site refuses again, also give a smaller num_workers and a "
+                    "longer pause_seconds."
                 ) from error
             raise VideoError(job.url, reason_for(text)) from error
         files = [path for path in Path(folder).iterdir() if has_video_suffix(path)]

@@ -2,8 +2,8 @@
 
 Symbolic links to files and folders are followed. A linked video is listed under the name of the link, since the name
 of the target may be only a hash of its content (in DVC, git-annex, the Hugging Face cache). If several paths lead to
-one folder, the folder is scanned once: under its own path if it lies inside the scanned folder, otherwise under the
-path of the first link to it.
+one folder, this folder is scanned once: under its own path if the scan reaches the folder without following a link,
+otherwise under the path through the first link that leads to it.
 """
 
 from __future__ import annotations
@@ -126,7 +126,10 @@ def has_video_suffix(path: str | PurePath) -> bool:
 
 
 def hidden_reason(name: str) -> Reason | None:
-    """Return the reason to skip a hidden file or a system folder, by its name; None for any other name."""
+    """Return why to skip a file or folder of this name: HIDDEN (leading dot) or SYSTEM_FOLDER (in `SYSTEM_FOLDERS`).
+
+    The result is None for any other name.
+    """
     if name.startswith("."):
         return Reason.HIDDEN
     return Reason.SYSTEM_FOLDER if name.lower() in SYSTEM_FOLDERS else None

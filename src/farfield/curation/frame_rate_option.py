@@ -1,4 +1,4 @@
-"""Option `fps` of commands that read videos: frame rate of folders of numbered pictures, unless a manifest has it."""
+"""Check and apply the option `fps`: the frame rate of folders of numbered pictures, unless the manifest gives one."""
 
 from __future__ import annotations
 

@@ -25,13 +25,13 @@ def assign(
     """Assign groups to parts, so that each class is divided in the proportions of `shares`.
 
     Groups are assigned one at a time, in the order of a hash of their names. A second hash proposes a part for the
-    group, with the shares as probabilities. If the group would give this part more than its share of a class, the group
-    goes to the part whose deviation from the shares it increases least. Each part gets at least one group of each
-    class.
+    group, with the shares as probabilities. If this part would then have more than its share of a class, the group goes
+    to the part whose deviation from its share grows least. Each part gets at least one group of each class.
 
     The number of videos of a class in a part can differ from share x total. If every group has one class, the
-    difference is less than the class's largest group, except if a class has so few groups that some go to a part only
-    because the part has none yet. If groups have several classes, the difference is kept small, without a fixed bound.
+    difference is less than the class's largest group. It can be larger if `fixed` assigns groups, or if the last groups
+    of a class must go to parts that have no group of this class yet. If groups have several classes, the difference is
+    kept small, without a fixed bound.
 
     Args:
         counts: number of videos of each class in each group, by group and class: counts["group ann"]["walk"]. The key
@@ -58,8 +58,8 @@ def assign(
         listed = ", ".join(f"{label!r} has {number}" for label, number in list(few.items())[:5])
         more = f", and {len(few) - 5} more" if len(few) > 5 else ""
         raise FarfieldError(
-            f"some classes have fewer groups than the {len(shares)} splits ({', '.join(names)}): {listed}{more}. "
-            "Give fewer splits, smaller groups, or more videos of these classes."
+            f"some classes have fewer groups than there are splits ({len(shares)}: {', '.join(names)}): {listed}{more}"
+            ". Give fewer splits, smaller groups, or more videos of these classes."
         )
     given = {key: names.index(name) for key, name in (fixed or {}).items()}
     for attempt in range(
@@ -75,7 +75,7 @@ def assign(
     if given:
         raise FarfieldError(
             f"{names[part]} would have no video of the class {label!r}: the groups in the earlier split stay where "
-            "they are, and no assignment of the new groups was found that gives every split each class. Give "
+            "they are, and no attempt to assign the new groups gave every split a group of each class. Give "
             "overwrite=True (--overwrite) to split again, or another output folder (out)."
         )
     raise FarfieldError(

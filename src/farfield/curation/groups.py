@@ -17,7 +17,7 @@ from farfield.errors import FarfieldError
 
 @dataclass(frozen=True)
 class Siblings:
-    """Pattern of file names, suggesting that several videos come from one source (one recording, one person).
+    """Pattern in file names which suggests that several videos come from one source (one recording, one person).
 
     Attributes:
         pattern: regular expression that finds the source's name in a file name; it can be given as the option `group`.
@@ -46,8 +46,9 @@ def read_with_groups(source: str | Path, group: str | None, root: str | Path | N
     Args:
         source: manifest.
         group: name of the manifest's column that holds the groups, or a regular expression. An expression with a
-            slash is searched in the path, any other in the file name; the group is what its parentheses match, or the
-            whole match. None takes the groups from the column "group", if there is one.
+            slash is searched in the path, any other expression in the file name. The group is the text that the
+            parentheses of the expression match, with a space between the texts of several pairs. If there is no such
+            text, the group is the whole match. None takes the groups from the column "group", if there is one.
         root: folder of the videos; None for the manifest's folder.
 
     Returns:
@@ -59,15 +60,15 @@ def read_with_groups(source: str | Path, group: str | None, root: str | Path | N
             - the manifest is invalid;
             - the expression is invalid, or matches nothing in a video's file name or path;
             - `group` is "group", and the column "group" is missing or empty;
-            - `group` is None, and the file has a column that farfield does not know. This column may hold the groups,
-              so the caller must name it.
+            - `group` is None, and the file has a column that farfield does not know. If this column holds the groups,
+              `group` must name it.
     """
     source = Path(source)
     extra = sorted(_extra_columns(source))
     if group is None and extra:
         raise FarfieldError(
             f"{source} has the column {extra[0]!r}, which a manifest does not have. If it holds the groups, give "
-            f"group={extra[0]!r} (--group {extra[0]})."
+            f"group={extra[0]!r} (--group {extra[0]}). Otherwise remove the column."
         )
     column = group if group is not None and group in extra else None
     manifest = read_manifest(source, root=root, group_column=column or "group")
@@ -128,7 +129,7 @@ def _labels(records: Iterable[VideoRecord]) -> set[str]:
 
 
 def find_siblings(records: Sequence[VideoRecord]) -> Siblings | None:
-    """Find a pattern of file names, suggesting that several videos come from one source (one recording, one person).
+    """Find a pattern in file names which suggests that several videos come from one source (one recording, one person).
 
     Known patterns are `<source>_g08_c01`, `<source>_<start>_<end>`, `<source>_part3` (also clip, scene, shot and
     others) and `<person>_<class>`. A pattern must match at least half of the names, and find a source with several

@@ -232,7 +232,7 @@ def _probe_all(
 def _after_the_end(record: VideoRecord, last_frame_seconds: float) -> str:
     end = "end" if record.end_seconds is None else f"{record.end_seconds:g}"
     return (
-        f"the segment [{record.start_seconds:g}, {end}) s begins after the video's end; its last frame is at "
+        f"the segment [{record.start_seconds:g}, {end}) s begins after the video's end; the video's last frame is at "
         f"{last_frame_seconds:.3f} s"
     )
 

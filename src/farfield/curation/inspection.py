@@ -65,7 +65,7 @@ class Inspected:
         duration_seconds: time from the start of the first frame to the end of the last.
         sha256: content hash of the file, or of the pictures.
         thumbnails: grey thumbnails of 8 frames spread evenly over the video.
-        decord: result of comparing some frames of the library decord with PyAV's, as returned by `compare_decoders`:
+        decord: result of decoding some frames with decord and with PyAV and comparing them, see `compare_decoders`:
             "agrees", "differs", "cannot read it" or "not compared". None if the job does not ask for the comparison, or
             the video is a folder of pictures.
         not_compared_reason: why the attribute `decord` is "not compared"; None if it has another value.
@@ -182,7 +182,11 @@ def _decode_all_with_decord(job: InspectionJob) -> tuple[np.ndarray, tuple[int, 
 
 @contextmanager
 def _logged_errors() -> Iterator[list[str]]:
-    """Yield a list. At the end of the `with` block, the errors that FFmpeg logged and concealed are added to it."""
+    """Collect the errors that FFmpeg logs and conceals in the `with` block.
+
+    Yields:
+        List to which the errors are added at the end of the block.
+    """
     level, found = av.logging.get_level(), []  # type: ignore[var-annotated]
     av.logging.set_level(av.logging.ERROR)
     try:
@@ -194,7 +198,7 @@ def _logged_errors() -> Iterator[list[str]]:
 
 
 def _walk(video: FrameReader) -> Iterator[tuple[int, Callable[[], np.ndarray]]]:
-    """Decode all frames; yield the index of each, and a function that converts it to RGB."""
+    """Decode all frames; yield each frame's index, and a function that converts the frame to RGB."""
     convert = None
     for place, frame in video.walk(0, len(video.times)):
         if frame.is_corrupt:

@@ -112,8 +112,8 @@ def prepare(
             same files.
         list_left_out: list every file that is skipped in a folder or archive, with the reason.
         progress: show a progress bar on standard error.
-        fps: frame rate of folders of numbered pictures, unless the manifest has one. Folders without a frame rate are
-            not read.
+        fps: frame rate of folders of numbered pictures. A frame rate in the manifest takes precedence. Folders without
+            any frame rate are not read.
 
     Raises:
         FarfieldError: for an unsupported source, a manifest or folder without videos, an output folder that is a store

@@ -35,7 +35,7 @@ class SplitResult:
         groups: number of groups in the collection; each video without a group counts as a group.
         ungrouped: number of rows without a group, if other rows have one; 0 if no row has one.
         kept: number of groups that stayed where an earlier split had put them.
-        siblings: pattern of file names, suggesting that several videos come from one source; None if any row has a
+        siblings: pattern in file names which suggests that several videos come from one source; None if any row has a
             group, or no pattern was found.
     """
 

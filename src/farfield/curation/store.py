@@ -56,9 +56,9 @@ def open_store(out: Path, encoding: Encoding, source: Path) -> FileLock:
     if isinstance(known, dict) and not settings.keys() <= known.keys():
         is_earlier = True
         log.warning(
-            "the store %s was started by an earlier version of farfield, and its videos are kept. Videos "
+            "the store %s was started by an earlier version of farfield. Its videos are kept, but those "
             "made from interlaced, HDR or mirrored sources, or from H.264 in AVI or ASF, are encoded "
-            "differently from those that are added now. Remove the store to rebuild it.",
+            "differently from the videos that are added now. Remove the store to rebuild it.",
             out,
         )
         known = {name: value for name, value in settings.items() if name not in known} | known

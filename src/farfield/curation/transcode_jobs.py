@@ -77,7 +77,7 @@ def list_jobs(
         root: folder that a manifest's paths are relative to; None for the manifest's folder.
         skipped: record of skipped files, to which this function adds. Files in archives are added as the jobs are
             consumed.
-        fps: frame rate for folders of numbered pictures, unless the manifest has one; None if unknown.
+        fps: frame rate of folders of numbered pictures; None if unknown. A frame rate in the manifest takes precedence.
 
     Returns:
         The jobs, and their number. For archives the number is None, since archives are read while the jobs are
@@ -178,8 +178,8 @@ def _jobs_from_archives(
 def _reason_to_skip(member: tarfile.TarInfo, path: PurePosixPath) -> Reason | None:
     """Return why a member of an archive is skipped, by the rules of `scan_folder`; None if it is not skipped.
 
-    Each file in a hidden folder is reported as skipped. `scan_folder` reports only the folder, but an archive need not
-    list its folders.
+    Each file in a hidden folder or system folder is skipped, for the reason of the folder. `scan_folder` reports only
+    the folder, but an archive need not list its folders.
     """
     if member.isdir():
         return None

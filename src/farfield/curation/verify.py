@@ -49,15 +49,17 @@ class VerificationReport:
             more than two rows have the same content and segment, each is compared only with the first of them.
         repeated_rows: (split, path, count) of each row that occurs more than once in a manifest.
         classes_without_videos: (split, label) of each class without a decodable video in the split.
-        decord: comparison of decord's frames with PyAV's on a sample of the videos, as the number of videos for each
-            result: "agrees", "differs", "cannot read it" or "not compared". A video is not compared if farfield reads
-            it with PyAV even when decord is requested.
-        not_compared: number of "not compared" videos for each reason why farfield reads them with PyAV.
+        decord: results of comparing decord's frames with PyAV's on a sample of the videos: the number of videos with
+            each of the results "agrees", "differs", "cannot read it" and "not compared". A video is not compared if
+            farfield reads it with PyAV even when decord is requested.
+        not_compared: number of videos with the result "not compared", by reason. A reason says why farfield reads the
+            videos with PyAV.
         decord_differs_on: paths of the videos with the result "differs".
-        durations: percentiles (0, 5, 25, 50, 75, 95, 100%) of the videos' durations in seconds, by percentile.
+        durations: percentiles of the videos' durations in seconds, with the keys "0%", "5%", "25%", "50%", "75%", "95%"
+            and "100%".
         resolutions: number of videos of each "width x height".
         hours: total duration of the videos.
-        skipped: files that scans of folders skipped; they do not count as problems.
+        skipped: files and subfolders that were skipped when folders were scanned; they do not count as problems.
         decoder: decoder that was requested.
         fallbacks: number of videos that PyAV decoded although decord was requested, by reason. These videos do not
             count as problems.
@@ -142,12 +144,12 @@ def verify(
         engine: local for processes on this machine; ray for the Ray cluster at RAY_ADDRESS, whose workers must see the
             same files.
         list_left_out: list every file that is skipped in a folder, with the reason. `farfield data verify` prints the
-            list; in Python, see `VerificationReport.skipped`.
+            list; in Python, the list is `VerificationReport.skipped.names`.
         progress: show a progress bar on standard error.
         decoder: decoder of the videos. With "decord", PyAV still decodes the files on which decord is not exact.
-            decord reports less damage than PyAV.
-        fps: frame rate for folders of numbered pictures, unless the manifest has one. Folders without a frame rate are
-            not read.
+            decord conceals some of the damage that PyAV reports.
+        fps: frame rate for folders of numbered pictures; a frame rate in the manifest takes precedence. Folders of
+            pictures without any frame rate are not read.
 
     Raises:
         FarfieldError: for a source without videos, or a report that cannot be written.
@@ -161,13 +163,14 @@ def verify(
     if len({split.name for split in splits}) < len(splits):
         raise FarfieldError(
             f"two of the splits {', '.join(split.name for split in splits)} have the same name. Splits are named after "
-            "their manifest or folder: rename one."
+            "their manifest or folder. Rename one of the two manifests or folders."
         )
     folder = Path(out)
     for source, split in zip(sources, splits, strict=True):
         if split.name == "quarantine":
             raise FarfieldError(
-                f"{source} has the name of the report's list of undecodable videos, quarantine.csv. Rename {source}."
+                f"{source} must not be named quarantine: the report lists the undecodable videos in quarantine.csv. "
+                f"Rename {source}."
             )
         if Path(source).resolve() == (folder / f"{split.name}.csv").resolve():
             raise FarfieldError(
@@ -339,7 +342,7 @@ def _near_duplicates(
     same content separately, since it finds them by their hashes.
 
     Args:
-        whole: (split, row, properties of the video) of each usable row.
+        whole: (split, row, properties of the video) of each row whose video can be decoded and fits the row.
     """
     single = list({seen.sha256: (split, i, seen) for split, i, seen in whole}.values())
     if single:

@@ -55,15 +55,15 @@ class Augmentation:
     Args:
         crop_scale: smallest and largest fraction of the frame's area for random resized crops; ignored if short_side_px
             is given.
-        short_side_px: smallest and largest short side in pixels for crops as in Wang et al., CVPR 2018, who use 256 and
-            320: the short side is resized to a random length, and a square of the network's size is cut out. null for
-            random resized crops, which vary more.
+        short_side_px: smallest and largest length of a frame's short side in pixels, for crops as in Wang et al., CVPR
+            2018, who use 256 and 320. The short side is resized to a random length between the two. Then a square of
+            the network's size is cut out. null for random resized crops, which vary more.
         flip: mirror each clip horizontally with probability 1/2.
         keep_direction: classes whose clips are never mirrored, such as "turning left".
-        colour: colour jitter: largest relative change of brightness, contrast and saturation; 0.4 draws each factor
+        colour: largest relative change of brightness, contrast and saturation by colour jitter; 0.4 draws each factor
             from [0.6, 1.4].
-        rand_augment: number of RandAugment operations on each clip, the same for all its frames; 0 for none (Cubuk et
-            al., NeurIPS 2020; torchvision's implementation).
+        rand_augment: number of RandAugment operations on each clip (Cubuk et al., NeurIPS 2020; torchvision's
+            implementation); 0 for none. All frames of a clip get the same operations.
         rand_augment_magnitude: magnitude of the operations, 0 to 30.
         erase: probability that a random box is erased from every frame of a clip (Zhong et al., AAAI 2020).
         mixup: parameter alpha of the beta distribution from which MixUp draws the blending weight; 0 turns MixUp off
@@ -97,7 +97,8 @@ class Augmentation:
         if self.rand_augment < 0 or not 0 <= self.rand_augment_magnitude <= 30:
             raise FarfieldError(
                 f"augmentation.rand_augment is {self.rand_augment} and augmentation.rand_augment_magnitude is "
-                f"{self.rand_augment_magnitude}; rand_augment must be at least 0, and rand_augment_magnitude 0 to 30."
+                f"{self.rand_augment_magnitude}; rand_augment must be at least 0, and rand_augment_magnitude must "
+                "be 0 to 30."
             )
         if not 0 <= self.erase <= 1:
             raise FarfieldError(f"augmentation.erase is {self.erase}; it must be a probability, from 0 to 1.")

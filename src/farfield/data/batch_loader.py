@@ -33,7 +33,7 @@ def batch_loader(dataset: Dataset[Batch], batches: Sampler, num_workers: int) ->
 
 
 class _BatchLoader(DataLoader[Batch]):
-    """Loader that converts arrays back to tensors: workers send small tensors as NumPy arrays.
+    """Loader whose workers send small tensors as NumPy arrays, which the main process converts back to tensors.
 
     PyTorch sends a tensor as a file in shared memory. Opening the file takes longer than copying a thousand numbers.
     """

@@ -134,7 +134,7 @@ def _is_ascending(places: np.ndarray) -> bool:
 
 
 def _needed_px(spec: ClipSpec, augmentation: Augmentation) -> int:
-    """Return the short side in pixels at which to decode frames, so that no crop needs enlarging for the network."""
+    """Return the short side in pixels that frames need so that no crop is smaller than the network's input."""
     if augmentation.short_side_px is not None:
         return augmentation.short_side_px[1]
     return math.ceil(spec.crop_px / math.sqrt(augmentation.crop_scale[0] * 3 / 4))

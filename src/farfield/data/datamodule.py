@@ -64,11 +64,12 @@ class VideoDataModule(LightningDataModule):
             video.
         untrimmed: train on untrimmed videos; the manifest has a row for each labelled segment. An epoch has one clip of
             each segment, inside it or across its borders, and clips outside of all segments of their videos. The target
-            of a class is the share of the clip's time that its segments cover. A row without label adds a video in
-            which nothing happens. Validation scores windows that lie end to end over whole videos; a window has the
-            classes that cover at least half of it. Needs a multilabel network.
-        negative_share: share of an epoch's clips that lie outside of all segments, with `untrimmed`; 0 for none. About
-            half of these clips are at most one clip length from a segment, in videos where this is possible.
+            of a class is the share of the clip's time that segments of this class cover. A row without label adds a
+            video in which nothing happens. Validation scores windows that lie end to end over whole videos; a window
+            has the classes that cover at least half of it. Needs a multilabel network.
+        negative_share: with `untrimmed`, the share of an epoch's clips that lie outside of all segments; 0 for none.
+            On average, at least half of these clips are at most one clip length from a segment, in videos where this is
+            possible.
         hard_negatives: CSV file of wrongly scored windows, from which `untrimmed` draws more clips. `farfield test
             --timeline --write_hard_negatives` writes this file for the training manifest.
         hard_negative_repeats: number of clips that an epoch draws from each window in hard_negatives. These clips
@@ -250,9 +251,10 @@ class VideoDataModule(LightningDataModule):
     def training_videos(self) -> TrainingVideos:
         """Labelled training videos, followed by the unlabelled videos.
 
-        With the option `untrimmed`, rows for parts of videos, from which clips are drawn, replace the labelled videos:
-        a row for each segment, for the time of each video outside of its segments, and for each window in
-        `hard_negatives`. The `Batch.indices` of training batches are indices into this list.
+        With the option `untrimmed`, the labelled videos are replaced by the parts of videos from which clips are drawn.
+        There is a row for each segment; for each video, a row for the time outside of its segments, if clips are drawn
+        from there; and a row for each window in `hard_negatives`. The `Batch.indices` of training batches are indices
+        into this list.
         """
         return TrainingVideos(self.train_manifest, self.unlabelled)
 

@@ -112,7 +112,7 @@ def evaluation_loader(
     decoder: Decoder = "pyav",
     task: Task = DEFAULT_TASK,
 ) -> DataLoader[Batch]:
-    """Create a loader of all views of each video, divided among the trainer's processes."""
+    """Create a loader that yields all views of each video; the videos are divided among the trainer's processes."""
     dataset = EvaluationViews(
         manifest, labels, clip, num_clips=num_clips, num_crops=num_crops, decoder=decoder, task=task
     )

@@ -50,7 +50,7 @@ def stream_frames(
         last = int(np.searchsorted(times, end_seconds - SEGMENT_TOLERANCE_SECONDS))
     if last <= first:
         shown = f"[{start_seconds or 0:g}, {'end' if end_seconds is None else f'{end_seconds:g}'}) s"
-        ends = f"its last frame is at {times[-1]:.3f} s" if len(times) else "it has no frames"
+        ends = f"the video's last frame is at {times[-1]:.3f} s" if len(times) else "the video has no frames"
         raise ClipTooShort(f"no frame lies in the segment {shown}; {ends}. Correct the segment in the manifest.")
     if target_fps is None:
         return np.arange(first, last)

@@ -183,8 +183,8 @@ def read_manifest(
     Args:
         path: CSV file.
         root: folder that the paths in the file are relative to; None for the folder of the manifest.
-        group_column: name of the column that holds the group of each video. Unknown columns are an error, except if
-            `group_column` is not "group" and the file has a column of this name: then unknown columns are ignored.
+        group_column: name of the column that holds the group of each video. If this name is not "group", and the file
+            has a column of this name, unknown columns are ignored. Otherwise, unknown columns are an error.
         needs_labels: whether the file must have the column `label`.
 
     Raises:
@@ -220,7 +220,7 @@ def _column(parts: list[np.ndarray]) -> np.ndarray | None:
 
 
 def record_file(manifest: str | Path) -> Path:
-    """Return the path of the JSON file beside a subset's manifest that records how the subset was chosen."""
+    """Return the path of the JSON file, beside the manifest of a subset, that records how the subset was chosen."""
     return Path(manifest).with_suffix(".subset.json")
 
 

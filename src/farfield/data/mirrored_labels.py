@@ -23,7 +23,7 @@ _OTHER = {"left": "right", "right": "left"}
 def flipped_labels(
     labels: Sequence[str], augmentation: Augmentation, given: Mapping[str, str] | None
 ) -> dict[str, str]:
-    """Map each class whose label changes when a clip is mirrored to the label of its mirrored clips.
+    """Return, for each class whose label changes when its clips are mirrored, the label of the mirrored clips.
 
     Args:
         labels: class names.

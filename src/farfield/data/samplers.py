@@ -107,7 +107,7 @@ class EpochBatchSampler(Sampler[list[SampleKey]]):
         return max(1, rounds * len(self.cycle) + int((ends <= left).sum()))
 
     def _batch_slice(self, batch: int) -> tuple[slice, float]:
-        """Return the slice of this process's samples that form a batch, and the batch's `SampleKey.scale`."""
+        """Return the slice that selects a batch from this process's samples, and the batch's `SampleKey.scale`."""
         rounds, phase = divmod(batch, len(self.cycle))
         times = [times for times, _ in self.cycle]
         start = self.batch_size * (rounds * sum(times) + sum(times[:phase]))

@@ -10,8 +10,8 @@ even (Wang et al., "Temporal Segment Networks", ECCV 2016; the default)
 
 pyslowfast (facebookresearch/SlowFast at 058922e, slowfast/datasets/ssv2.py, get_seq_frames)
     Part i is [round(s i), round(s (i+1))] with s = (L-1)/T, both ends included, so that neighbouring parts share a
-    frame. numpy rounds halves to even. Training takes a random frame of each part, and a test takes the middle frame,
-    rounded down. All test clips of PySlowFast are equal, so there is only one.
+    frame. numpy rounds halves to even. Training takes a random frame of each part, and a test clip takes the middle
+    frame, rounded down. All test clips of a video would be equal, so only one is allowed.
 
 videomae (MCG-NJU/VideoMAE at 26abf53, ssv2.py, loadvideo_decord)
     Training takes a random frame of [i m, (i+1) m) with m = floor(L/T), so that up to T-1 frames at the end are never
@@ -92,8 +92,9 @@ class Offsets(NamedTuple):
     """Functions that choose the frames for one value of `segment_offsets`.
 
     Attributes:
-        train: returns the positions of a training clip, from (length, number of parts, random generator).
-        test: returns the positions of a test clip, from (length, number of parts, index of the clip, number of clips).
+        train: returns the frame positions of a training clip, from (length, number of parts, random generator).
+        test: returns the frame positions of a test clip, from (length, number of parts, index of the clip, number of
+            clips).
     """
 
     train: Callable[[int, int, np.random.Generator], Int[np.ndarray, " parts"]]

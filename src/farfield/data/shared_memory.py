@@ -43,7 +43,10 @@ class SharedBatches:
         _loaders[self._name] = self
 
     def init_worker(self, worker: int) -> None:
-        """Make `stack_into_buffer` and `as_message` use this worker's buffers; call it in the worker."""
+        """Make `stack_into_buffer` and `as_message` use this worker's buffers.
+
+        Call this method in the worker process.
+        """
         global _writer
         _writer = _BufferWriter(self._name, worker, self._in_use)
 
@@ -88,7 +91,7 @@ class _BufferWriter:
         return batch
 
     def as_message(self, batch: Tensor) -> Any:
-        """Return the message to send for a stacked batch, and mark its buffer as in use.
+        """Return the message that is sent in place of a stacked batch, and mark the batch's buffer as in use.
 
         Any other tensor is returned unchanged.
         """
@@ -127,5 +130,5 @@ def stack_into_buffer(parts: Sequence[Tensor]) -> Tensor:
 
 
 def as_message(batch: Tensor) -> Any:
-    """Return the message to send for a batch from `stack_into_buffer`; return any other tensor unchanged."""
+    """Return the message that is sent in place of a batch in a shared buffer; return any other tensor unchanged."""
     return _writer.as_message(batch) if _writer else batch

@@ -1,4 +1,4 @@
-"""Targets of a manifest's rows, and targets of clips, from the labelled segments of their videos."""
+"""Targets of a manifest's rows, from their labels; targets of clips, from the labelled segments of their videos."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ def network_input(
     draw: Draw | None = None,
     augmentation: Augmentation | None = None,
 ) -> Float[Tensor, "b*v c t h w"]:
-    """Return the network's input: augment clips as drawn, normalise, and merge the views into the batch axis.
+    """Return the network's input: apply the drawn augmentations, normalise, and merge the views into the batch axis.
 
     Args:
         clips: RGB frames.
@@ -100,10 +100,10 @@ def box_mask(boxes: Int[Tensor, "b 4"], height: int, width: int) -> Tensor:
 
 
 def change_colour(x: Float[Tensor, "b v t h w c"], factors: Float[Tensor, "b 3"]) -> Float[Tensor, "b v t h w c"]:
-    """Multiply each clip's brightness, contrast and saturation, in this order, as torchvision's `adjust_*` do.
+    """Multiply each clip's brightness, contrast and saturation by `factors`, as torchvision's `adjust_*` do.
 
-    The columns of `factors` are in the same order. Contrast blends with the mean grey value of the whole clip, so that
-    frames do not flicker.
+    The three are changed in this order, which is also the order of the columns of `factors`. Contrast blends with
+    the mean grey value of the whole clip, so that frames do not flicker.
     """
     brightness, contrast, saturation = (_per_clip(factors[:, i]) for i in range(3))
     x = (x * brightness).clamp(0, 1)

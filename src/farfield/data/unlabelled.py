@@ -71,7 +71,7 @@ class TrainingVideos:
     """Labelled training videos, followed by the unlabelled ones, if any.
 
     Attributes:
-        labelled: manifest of the labelled videos, which have the rows 0 to n - 1.
+        labelled: manifest of the n labelled videos, which have the rows 0 to n - 1.
         unlabelled: manifest of the unlabelled videos, which have the rows from n on; None if there are none.
     """
 
@@ -103,9 +103,9 @@ class MixedEpoch:
     Attributes:
         num_labelled: number of labelled videos.
         num_unlabelled: number of unlabelled videos, whose rows follow those of the labelled videos.
-        share: fraction of an epoch's samples that are unlabelled. If there are more unlabelled videos than this needs,
-            each epoch draws a random selection; if there are fewer, videos are repeated. None to draw each unlabelled
-            video once per epoch.
+        share: fraction of an epoch's samples that are unlabelled. If there are more unlabelled videos than this
+            fraction needs, each epoch draws a random selection; if there are fewer, videos are repeated. None to draw
+            each unlabelled video once per epoch.
         classes: class of each labelled video, to draw all classes equally often; None to draw each labelled video once
             per epoch.
     """

@@ -54,8 +54,8 @@ class UntrimmedVideos:
         sources: a row for each place from which clips are drawn: a labelled segment, the free time of a video (outside
             of its segments), or a hard window (which a network scored wrongly). Only rows of segments have labels.
         kinds: kind of each source.
-        weights: relative number of clips of each source among the sources of its kind: 1 for each segment, and the
-            seconds of free time. Not used for hard windows.
+        weights: relative number of clips of each source among the sources of its kind: 1 for a segment, and the
+            length in seconds for free time. Not used for hard windows.
         video: video of each source, as an index into the videos of `targets`.
         targets: computes the targets of clips from the labelled segments of each video.
         labelled: for each source, whether a labelled segment overlaps it.
@@ -205,7 +205,7 @@ class UntrimmedVideos:
 
         Args:
             tried: sources of the kind `Kind.FREE_TIME` (as indices into `sources`) that were tried, and into which no
-                clip fits. The error is raised if these are all sources of this kind.
+                clip fits. The error is raised if they include every source of this kind.
         """
         if tried.issuperset(np.flatnonzero(self.kinds == Kind.FREE_TIME).tolist()):
             raise NoFreeTime(
@@ -217,9 +217,10 @@ class UntrimmedVideos:
 def free_seconds(videos: Manifest, targets: ClipTargets) -> Float[np.ndarray, " videos"]:
     """Return, for each video, the time outside of its labelled segments, in seconds.
 
-    Durations come from the manifest: `duration_seconds`, else `num_frames` / `fps`. A video of unknown duration gets
-    the mean result of the other videos, or 1 if there is none. A segment without an end covers the rest of its video.
-    If a video has such a segment, and a segment (the same or another) that begins at 0, its duration is not needed.
+    Durations come from the manifest: `duration_seconds`, else `num_frames` / `fps`. A segment without an end covers the
+    rest of its video. If a video has such a segment, and this or another segment begins at 0, the video's duration is
+    not needed. A video whose duration is needed but unknown gets the mean of the known results (at least 0.001), or 1
+    if none is known.
     """
     free = np.full(len(videos), np.nan)
     for row, record in enumerate(videos):

@@ -65,8 +65,8 @@ def place_outside(
 ) -> int:
     """Draw the start position of a clip outside of all segments.
 
-    With probability `NEAR_BORDER_SHARE`, only clips at most one clip length from a segment are considered, if there are
-    any. Otherwise all clips outside of all segments are equally likely.
+    With probability `NEAR_BORDER_SHARE`, only such clips within one clip length of a segment are considered, if there
+    are any. Otherwise, all clips outside of all segments are equally likely.
 
     Args:
         bounds: start and end in seconds of the clip at each position, from `clip_bounds`.
@@ -94,8 +94,8 @@ def place_in_window(
 ) -> int:
     """Draw the start position of a clip whose middle lies in the middle half of the window [start, end).
 
-    If the window overlaps no segment, the clip is drawn from those that overlap no segment, if there are any. If the
-    middle of no clip lies in the middle half of the window, the clip with the nearest middle is used.
+    If the window overlaps no segment, the clip is drawn from those that overlap no segment, if there are any. If no
+    clip has its middle in this half, the clip whose middle is nearest to the middle of the window is used.
 
     Args:
         bounds: start and end in seconds of the clip at each position, from `clip_bounds`.

@@ -115,8 +115,8 @@ def false_alarms_per_hour(
 
     Args:
         truth: true segments.
-        predicted: segments that raise an alarm, without candidates of low score. They need scores only if `tiou` is
-            given.
+        predicted: predicted segments, each of which counts as an alarm. Leave out segments whose score is too low for
+            an alarm. Scores are needed only if `tiou` is given.
         classes: number of classes.
         hours: length of all videos together, including videos without segments.
         tiou: minimum tIoU at which a predicted segment matches a true one. With None, any overlap is enough.

@@ -19,8 +19,9 @@ area under the ROC curve (ROC-AUC) depend only on the order of the scores.
 All metrics of a class without positives are NaN and left out of the macro average. torchmetrics 1.9 returns 0 for such
 a class, and its macro averages include it. The ROC-AUC of a class without negatives is NaN, too. The precision of a
 class that is never predicted is 0 / 0: it is NaN and left out of the macro average, as with scikit-learn's
-`zero_division=nan`; torchmetrics returns 0. The F1 of such a class is 0 if it has positives. Micro precision is NaN if
-no class is ever predicted. Videos without a class are left out of the sample-wise mean; torchmetrics counts them as 1.
+`zero_division=nan`; torchmetrics returns 0. The F1 of a class that is never predicted is 0 if the class has positives.
+Micro precision is NaN if no class is ever predicted. Videos without a class are left out of the sample-wise mean;
+torchmetrics counts them as 1.
 
 Intervals are percentiles of a bootstrap over units: groups, or single videos if they have no groups, see `resampling`.
 The percentiles are shifted so that the mean over the resamples equals the measured value. The average precision of a
@@ -166,7 +167,7 @@ class Resampling:
         """Return why there are no intervals; None if there are intervals.
 
         Args:
-            resampled: name of the units in the text, "groups" or "videos".
+            resampled: word for the units in the returned text: "groups" or "videos".
         """
         if self.draws:
             return None

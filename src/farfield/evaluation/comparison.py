@@ -131,8 +131,8 @@ def paired_scores(run_a: ScoredRun, run_b: ScoredRun) -> tuple[Scores, Scores, i
     if set(a.labels) != set(b.labels):
         differing = sorted(set(a.labels) ^ set(b.labels))
         raise FarfieldError(
-            f"the runs have different classes (in one run only: {', '.join(differing[:5])}). Test both runs with "
-            "restrict_labels set to true on the same manifest."
+            f"the runs have different classes (in one run only: {', '.join(differing[:5])}). Test both runs on "
+            "the same manifest, with restrict_labels set to true."
         )
     names = a.names
     shared = _shared_rows(names, b.names)

@@ -143,9 +143,9 @@ def evaluate(
         choose_threshold: rule by which to choose a threshold for each class on the videos of `calibrate_on`: "f1",
             "precision=P", "recall=R" or "false_alarms_per_hour=N", such as "recall=0.9"; see `ThresholdRule`. If
             `model` is a checkpoint, the thresholds are written into it, which changes the checkpoint's hash. If `model`
-            is a network, they are set as `model.operating_point`. With a timeline, they are chosen on the timelines of
-            the videos of `calibrate_on`, and set as `model.timeline_operating_point` instead. With None, the model's
-            own thresholds are used, if any.
+            is a network, they are set as `model.operating_point` or, with a timeline, as
+            `model.timeline_operating_point`. With a timeline, they are chosen on the timelines of the videos of
+            `calibrate_on`. None to use the model's own thresholds, if any.
         decoder: "pyav" or "decord".
         progress: show a progress bar.
 
@@ -167,8 +167,8 @@ def evaluate(
         raise FarfieldError(f"view_batch_size is {view_batch_size}; it must be at least 1, or null.")
     if batch_size < 1 or (num_workers or 0) < 0:
         raise FarfieldError(
-            f"batch_size is {batch_size} and num_workers is {num_workers}; batch_size must be at least 1. "
-            "num_workers must be at least 0, or null."
+            f"batch_size is {batch_size} and num_workers is {num_workers}. batch_size must be at least 1. num_workers "
+            "must be null or at least 0."
         )
     if out is not None and Path(out).exists() and not Path(out).is_dir():
         raise FarfieldError(f"out is {out}, which is a file. Give a folder.")

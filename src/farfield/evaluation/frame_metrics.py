@@ -1,9 +1,9 @@
 """Frame-wise metrics of timelines: mean average precision over moments, and accuracy over time.
 
-The metrics are those of `class_metrics`, but of moments instead of videos. The score of a moment for a class is the
-class's probability in the timeline's cell (short time interval) that contains the moment. A moment is a positive if a
-true segment of the class contains it. Segments are half-open, [start, end). Average precision is not interpolated, and
-equal scores count together, as in scikit-learn.
+The metrics are those of `class_metrics`, but of moments (points in time) instead of videos. The score of a moment for a
+class is the class's probability in the timeline's cell (short time interval) that contains the moment. A moment is a
+positive if a true segment of the class contains it. Segments are half-open, [start, end). Average precision is computed
+as in scikit-learn: without interpolation, and with one threshold for all moments of equal score.
 
 Published evaluations measure different moments:
 - MultiTHUMOS (Piergiovanni and Ryoo, "Learning Latent Super-Events to Detect Multiple Activities in Videos", CVPR 2018,
@@ -14,9 +14,9 @@ Published evaluations measure different moments:
 Here, all moments count by default, weighted by time: a video is cut at the bounds of its cells and true segments, and
 each part is weighted by its length in seconds. This is the limit of an infinite frame rate. `FrameSampling` gives the
 moments of the two evaluations above, but their public code differs from this code:
-- Both rank equal scores in the order of the videos. Here, equal scores count together.
-- A class without positives makes Charades' mean NaN, and counts as 0 in MultiTHUMOS's. Here, the average precision of
-  such a class is NaN and left out of means.
+- Both rank moments of equal score in the order of the videos. Here, these moments share one threshold.
+- A class without positives makes Charades' mean NaN, and counts as 0 in MultiTHUMOS's mean. Here, the average precision
+  of such a class is NaN and left out of means.
 - A true segment includes its end in Charades' evaluation, and excludes its start in MultiTHUMOS's.
 
 Time outside of a timeline's cells has no score and is not measured.

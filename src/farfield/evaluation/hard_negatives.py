@@ -19,7 +19,7 @@ from farfield.task import Task
 def find_hard_negatives(
     video: VideoTimeline, labels: Sequence[str], predicted: Bool[np.ndarray, "windows classes"]
 ) -> Iterator[HardWindow]:
-    """Yield an entry for each window and class of a video for which the prediction was wrong, in order of time.
+    """Yield an entry for each wrongly predicted (window, class) pair of a video, in order of time.
 
     If the segments of a class cover a window only in part, both predicting and not predicting the class are correct.
 
@@ -54,7 +54,7 @@ def predicted_classes(
 def _truth_of_windows(
     video: VideoTimeline, labels: Sequence[str]
 ) -> tuple[Bool[np.ndarray, "windows classes"], Bool[np.ndarray, "windows classes"]]:
-    """Return, for each window and class, whether segments overlap the window, and whether they cover it completely."""
+    """Return, for each window and class, whether the class's segments overlap the window, and whether they fill it."""
     position = {label: i for i, label in enumerate(labels)}
     starts, ends = video.windows.T
     touched = np.zeros((len(starts), len(labels)), bool)

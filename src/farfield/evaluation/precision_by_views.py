@@ -1,4 +1,4 @@
-"""Mean average precision as a function of the number of views aggregated, from the scores of one test run."""
+"""Mean average precision as a function of the number of aggregated views, computed from the scores of one test run."""
 
 from __future__ import annotations
 
@@ -32,6 +32,8 @@ def precision_by_views(
     draws: int = 20,
 ) -> list[PrecisionAtViews]:
     """Measure the mAP for every number of views, from 1 to all, averaged over random orders of the views.
+
+    For each number k, the first k views of each order are aggregated.
 
     Args:
         view_probabilities: class probabilities of each view.

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 def report_content(result: EvaluationResult) -> dict[str, Any]:
-    """Return the content of report.json for the result's task."""
+    """Return the content of report.json. Its entries depend on the result's task."""
     if result.task == "multi_head":
         return _multi_head_content(result)
     return _multilabel_content(result) if result.task == "multilabel" else _single_label_content(result)

@@ -9,14 +9,15 @@ Cameron, Gelbach and Miller, "Bootstrap-Based Improvements for Inference with Cl
 Statistics 90(3), 2008, find that significance tests that resample clusters reject too often if there are few clusters
 (five to thirty). Below `MIN_UNITS` units there are therefore no intervals.
 
-torchmetrics measures one sample per call and most of its functions take no weights, so the metrics of the resamples are
-computed here, for all resamples at once. Unit tests compare them with scikit-learn's on weighted samples.
+torchmetrics can measure only one resample per call, and most of its functions take no weights. The metrics of
+the resamples are therefore computed here, for many resamples at once. Unit tests compare them with scikit-learn's on
+weighted samples.
 
-The average precision (AP) and the area under the ROC curve (AUC) of a class are computed at the scores of its positives
-only. Let u_1 > ... > u_J be the distinct scores of the positives, and u_0 infinity. Let p_j be the total weight of the
-positives with score u_j, q_j that of the negatives with score u_j, and g_j that of the negatives with scores between
-u_j and u_{j-1}. Let N be the total weight of all negatives, TP_j = sum_{i<=j} p_i, FP_j = sum_{i<=j} (g_i + q_i), and
-P = TP_J. Then:
+For the average precision (AP) and the area under the ROC curve (AUC) of a class, it is enough to sum over the scores of
+its positives. Let u_1 > ... > u_J be the distinct scores of the positives, and u_0 infinity. Let p_j be the total
+weight of the positives with score u_j, q_j that of the negatives with score u_j, and g_j that of the negatives with
+scores between u_j and u_{j-1}. Let N be the total weight of all negatives, TP_j = sum_{i<=j} p_i,
+FP_j = sum_{i<=j} (g_i + q_i), and P = TP_J. Then:
 
     AP  = sum_j (p_j / P) * TP_j / (TP_j + FP_j)
     AUC = sum_j (p_j / P) * (N - FP_j + q_j / 2) / N
@@ -55,7 +56,7 @@ def too_few_units(units: int, resampled: str) -> str | None:
 
     Args:
         units: number of units.
-        resampled: name of the units in the text, "groups" or "videos".
+        resampled: word for the units in the returned text: "groups" or "videos".
     """
     if units >= MIN_UNITS:
         return None

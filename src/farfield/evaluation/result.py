@@ -59,15 +59,15 @@ class EvaluationResult:
     Some methods are for one task only, and raise `FarfieldError` for other tasks:
     - `single_label`: `metrics`, `classes`, `calibrations` and `accuracy_by_views`
     - `multilabel`: `multilabel_metrics`, `pair_calibrations` and `precision_by_views`
-    - `multi_head`: `joint_metrics` and `heads`. `heads` returns a single-label result for each head. Class metrics,
-      curves and decisions are only available from these results.
+    - `multi_head`: `joint_metrics` and `heads`. `heads` returns a single-label result for each head. For this
+      task, class metrics, curves and decisions are available only from the results of the heads.
 
     Attributes:
         scores: scores of the videos that could be read.
         failures: (path, reason) of every video that could not be read. Metrics do not include these videos.
         temperature: calibration temperature of the reported probabilities; None if they are not calibrated.
         view_giga_multiply_adds: cost of one view, in units of 10^9 multiply-adds; None if unknown.
-        about: what was evaluated and how: checkpoint, manifest, views, precision, ...
+        about: what was evaluated and how: checkpoint, manifest, views, numeric precision, ...
         groups: group of each video in the manifest (None for a video without a group), or None if no video has a group.
         operating_point: thresholds of the classes; None if none were chosen.
     """
@@ -119,10 +119,10 @@ class EvaluationResult:
         return measure_multilabel(self.ranking_metrics(), self.decisions(), self.target_matrix())
 
     def joint_metrics(self) -> JointMetrics:
-        """Return the accuracy of combinations of one class per head, such as (verb, noun), for a `multi_head` task.
+        """Return the accuracy of the joint predictions of all heads: one class for each head, such as (verb, noun).
 
         Raises:
-            FarfieldError: unless the task is `multi_head`.
+            FarfieldError: unless the task is `multi_head`, or if a probability is NaN.
         """
         self._check_task("multi_head", "joint_metrics")
         return measure_jointly(self.scores)

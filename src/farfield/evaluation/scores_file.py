@@ -147,7 +147,8 @@ def read_groups(path: Path) -> list[str | None] | None:
 def read_scores(path: Path) -> Scores:
     """Read a file written by `write_scores`, without unpickling.
 
-    A file from a version without multilabel tasks is read as a single-label test with `views_aggregation` "mean".
+    Early versions of farfield had no multilabel tasks. A file from such a version is read as a single-label test with
+    `views_aggregation` "mean".
 
     Raises:
         FarfieldError: if the file is missing or is not a scores file.
@@ -183,8 +184,9 @@ def read_scores(path: Path) -> Scores:
         fits = fits and 0 <= int(scores.targets.min()) <= int(scores.targets.max()) < classes
     if not fits:
         raise FarfieldError(
-            f"{path} is not a scores file written by `farfield test`: it has {n} videos, {classes} classes, targets of "
-            f"shape {shapes[0]} and views of shape {shapes[1]}. Run `farfield test` to write a new one."
+            f"{path} is not a scores file written by `farfield test`: its contents are not valid or do not fit "
+            f"together ({n} videos, {classes} classes, targets of shape {shapes[0]} and views of shape {shapes[1]}). "
+            "Run `farfield test` to write a new one."
         )
     return scores
 

@@ -24,8 +24,8 @@ class Segments:
         scores: score of each predicted segment, for ranking; None for true segments.
 
     Raises:
-        ValueError: if the arrays have different lengths, an index is negative, a time or score is NaN or infinite, or
-            a segment ends before its start.
+        ValueError: if the arrays have different lengths or are not 1-D, an index is negative, a time or score is NaN or
+            infinite, or a segment ends before its start.
     """
 
     videos: Int[np.ndarray, " n"]
@@ -42,7 +42,10 @@ class Segments:
             object.__setattr__(self, "scores", np.asarray(self.scores, dtype=float))
             numbers.append(self.scores)
         if any(each.shape != self.videos.shape or each.ndim != 1 for each in (self.classes, *numbers)):
-            raise ValueError("the arrays of segments have different lengths. Give one value per segment in each.")
+            raise ValueError(
+                "the arrays of segments have different lengths, or are not 1-D. Give one value per segment in each "
+                "array."
+            )
         if not all(np.isfinite(each).all() for each in numbers):
             raise ValueError(
                 "times and scores of segments must be finite. If a segment has no end, set its end to the end of the "

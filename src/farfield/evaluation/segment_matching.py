@@ -14,7 +14,7 @@ Cases in which public implementations differ or do not define the result:
 - Predicted segments with equal scores. This code and MMAction2 1.2.0 keep their order in the input. ActivityNet's
   evaluation uses NumPy's default sort, which orders equal values differently on different processors.
 - Two true segments that have equal tIoU with a predicted one: the later one in the input is matched. (A stable
-  ascending sort of the tIoUs, reversed, gives the same result.)
+  ascending sort of the tIoUs, read from its end, gives the same result.)
 - Precision of tIoU: float64, as in ActivityNet's evaluation. MMAction2 1.2.0 rounds to float32, so that a tIoU of
   exactly 0.7 does not reach the threshold 0.7 there.
 - A predicted and a true segment of length 0, whose tIoU is 0 / 0: they do not match here. In ActivityNet's evaluation

@@ -14,9 +14,9 @@ the mean of the mAPs over the tIoUs is the average mAP.
 The results equal those of MMAction2 1.2.0 (`ActivityNetLocalization`) and ActionFormer 1.5.0 (`ANETdetection`), except
 in the cases that `segment_matching` lists. As in both, the average precision of a class without a true segment is NaN,
 and the means leave this class out. Its predictions therefore do not affect any average precision or mean; they are
-counted as false alarms (see `alarms`). Predictions of a class without a true segment are an error in ActivityNet's and
-MMAction2's evaluation, and ActionFormer's may count them as predictions of another class. A class with true segments
-and no predictions has an average precision of 0.
+counted as false alarms (see `alarms`). For predictions of such a class, ActivityNet's and MMAction2's evaluation raise
+an error, and ActionFormer's may count them as predictions of another class. A class with true segments and no
+predictions has an average precision of 0.
 
 95% confidence intervals are computed with a bootstrap over videos or groups of videos, as in `class_metrics`. Segments
 are matched only within a video. They are therefore matched once, and each resample counts the segments of a video as

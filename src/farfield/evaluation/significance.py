@@ -62,7 +62,8 @@ def paired_bootstrap(
     """
     if not len(a) or len(a) != len(b):
         raise ValueError(
-            f"a has {len(a)} scores and b has {len(b)}. Give one score per video, for the same videos (at least 1)."
+            f"a has {len(a)} scores and b has {len(b)}. Give one score per video in each of them, for the same "
+            "videos. At least one video is needed."
         )
     n = len(a)
     if groups is not None and len(groups) != n:
@@ -86,7 +87,7 @@ def difference_of_draws(a: float, b: float, drawn: Float[np.ndarray, " draws"]) 
     Args:
         a: metric of run A.
         b: metric of run B.
-        drawn: difference of the metrics on each bootstrap sample.
+        drawn: difference (B minus A) of the metrics on each bootstrap sample.
     """
     value = b - a
     low, high = np.quantile(drawn, [0.025, 0.975])

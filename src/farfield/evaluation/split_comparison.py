@@ -82,8 +82,9 @@ def compare_splits(
         seed: random seed of the bootstrap.
 
     Raises:
-        FarfieldError: if a run has no scores or is not of a single-label network, the two runs of a split have no
-            videos in common or differ in their classes or labels, or an option is out of range.
+        FarfieldError: if a run has no scores; if the network of a run is not single-label; if the two runs of a split
+            have no videos in common, have different classes, or have different labels for a video; or if an option is
+            out of range.
         ValueError: if `runs_a` and `runs_b` differ in length.
     """
     check_bootstrap(draws, seed)

@@ -1,10 +1,10 @@
 """Bootstrap over the videos of all official splits of a data set together.
 
 The tests of several splits are not independent. The test lists of HMDB51 overlap, so that a video is scored by up to
-three networks, and clips of one source video are equally easy or hard. Videos are therefore resampled in units. A unit
-is a group (source video, film, person): all its clips are drawn together, whichever splits they are in. Without groups,
-a unit is a video, drawn for all splits that test it (cluster bootstrap; Davison and Hinkley, "Bootstrap Methods and
-their Application", 1997, section 3.8).
+three networks. Moreover, clips of one source video are similarly easy or hard. Videos are therefore resampled in units.
+A unit is a group (source video, film, person): all its clips are drawn together, whichever splits they are in. Without
+groups, a unit is a video, drawn for all splits that test it (cluster bootstrap; Davison and Hinkley, "Bootstrap Methods
+and their Application", 1997, section 3.8).
 
 In a resample, let m_s be the metric of split s. Let w_s be the number of draws of videos of split s, divided by the
 number of videos in the split (1 on average). The metric of the resample is sum_s w_s m_s / sum_s w_s. If all videos are
@@ -51,7 +51,7 @@ class SplitValues:
 def shared_units(
     paths: Sequence[Sequence[str]], groups: Sequence[Sequence[str | None] | None]
 ) -> tuple[list[Int[Tensor, " n"]], bool]:
-    """Assign an index to each unit to resample, for the videos of all splits together.
+    """Find the resampling unit of each video. A unit has the same index in all splits.
 
     Args:
         paths: path of each video, for each split.
@@ -59,8 +59,8 @@ def shared_units(
             groups.
 
     Returns:
-        The unit of each video, for each split; and whether the units are groups. They are groups only if all splits
-        have groups; a video without a group is then a unit of its own.
+        The index of each video's unit, for each split; and whether the units are groups. They are groups only if all
+        splits have groups; a video without a group is then a unit of its own.
     """
     by_group = all(names is not None and any(names) for names in groups)
     keys = [

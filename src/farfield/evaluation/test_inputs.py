@@ -26,7 +26,7 @@ def describe_inputs(
         model: a network or a checkpoint.
         manifest: path of the manifest.
         listed: the manifest, as read from this path.
-        root: folder that the manifest's paths are relative to; None for the manifest's own folder.
+        root: folder that the paths in the manifest are relative to; None for the manifest's own folder.
     """
     return {
         **({} if isinstance(model, ActionNet) else {"checkpoint": str(model), "weights": network_hash(model)}),
@@ -46,7 +46,7 @@ def warn_if_tested(calibrate_on: str | Path | None, held_out: Manifest, listed: 
     """
     if held_out.content_hash() == listed.content_hash():
         log.warning(
-            "%s lists tested videos: a temperature or thresholds chosen on them make the results look too good. "
+            "%s lists the tested videos: a temperature or thresholds chosen on them make the results look too good. "
             "Set calibrate_on to a manifest of other videos.",
             calibrate_on,
         )

@@ -160,8 +160,7 @@ def warn_of_few_detections(point: OperatingPoint, rule: ThresholdRule) -> None:
     For the rule "precision=p", the warning also states how many detections of a class, all of them correct, would show
     with 95% confidence that its precision is at least p. This number is the smallest n with p^n <= 0.05; for p near 1,
     n is about 3 / (1 - p), the rule of three (Hanley and Lippman-Hand, "If nothing goes wrong, is everything all
-    right?", JAMA 1983). The warning leaves this number out if it is
-    not above `MIN_DETECTIONS`.
+    right?", JAMA 1983). The warning states n only if n is above `MIN_DETECTIONS`.
 
     Args:
         point: chosen thresholds, with the number of detections of each class.

@@ -74,7 +74,7 @@ def timeline_content(result: TimelineResult) -> dict[str, Any]:
 
 
 def _windows(videos: list[VideoTimeline]) -> dict[str, Any]:
-    """Return the entries "windows" (number), "window_seconds" (median length) and "hop_seconds" of report.json.
+    """Return three entries of report.json: "windows" (how many), "window_seconds" (median length) and "hop_seconds".
 
     "hop_seconds" is the median time from one window's start to the next; None if no video has two windows.
     """

@@ -187,7 +187,7 @@ def _write_names(
         lane: height of the lane, in inches.
         name: text to write.
         colour: colour of the segments.
-        scale: inches per second.
+        scale: inches on the x axis per second of video.
     """
     if lane < 0.14:
         return

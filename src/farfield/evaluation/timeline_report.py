@@ -20,8 +20,8 @@ from farfield.reports.timeline_report_markdown import render_timeline_report
 def write_timeline_report(result: TimelineResult, folder: str | Path) -> dict[str, Any]:
     """Write report.json, report.md, segments.csv, timelines.npz and timelines.png.
 
-    segments.csv has the segments that were found. timelines.npz has the probabilities of all windows and the labelled
-    segments, see `read_timelines`. timelines.png shows the `SHOWN_VIDEOS` videos with the lowest
+    segments.csv has the segments that were found. timelines.npz has the labelled segments, and the class probabilities
+    of all windows, see `read_timelines`. timelines.png shows the `SHOWN_VIDEOS` videos with the lowest
     `VideoTimeline.agreement`.
 
     Args:
@@ -46,7 +46,7 @@ def write_timeline_report(result: TimelineResult, folder: str | Path) -> dict[st
 
 
 def _segments(result: TimelineResult) -> str:
-    """Return segments.csv: the segments that were found, in the order of the videos and of time."""
+    """Return segments.csv: the segments that were found, in the order of the videos, then of time."""
     file = io.StringIO()
     writer = csv.writer(file, lineterminator="\n")
     writer.writerow(["path", "start_seconds", "end_seconds", "label", "probability", "score"])

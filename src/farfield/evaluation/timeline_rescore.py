@@ -21,8 +21,8 @@ def rescore(file: str | Path, options: TimelineOptions, thresholds: Sequence[flo
     Args:
         file: timelines.npz from `write_timeline_report`.
         options: options for finding segments. The options of windows (`window_seconds`, `hop_seconds`) are not used.
-        thresholds: threshold of each class. None for `options.threshold` for all classes or, if `options.threshold`
-            is 0, for the thresholds that the test used.
+        thresholds: threshold of each class. If None, `options.threshold` is used for all classes. If that is 0, the
+            thresholds that the test used are kept.
 
     Raises:
         FarfieldError: if the file is missing or damaged.

@@ -54,7 +54,7 @@ class TimelineResult:
         thresholds: threshold with which the segments of each class were found, in the order of `labels`.
         operating_point: `timeline_operating_point` of the tested network; None if the network has none, or if the
             result is from `rescore`. It was not used for this result if `options.threshold` is set.
-        about: what was tested and how: checkpoint, manifest, precision, ...
+        about: what was tested and how: checkpoint, manifest, numeric precision, ...
         groups: group of each video in the manifest (None for a video without a group), or None if no video has a group.
     """
 

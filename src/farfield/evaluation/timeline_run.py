@@ -50,7 +50,7 @@ class TimelineRun:
 
     Args:
         timeline: options of windows and segments.
-        root: folder that the manifests' paths are relative to; None for each manifest's own folder.
+        root: folder that the paths in the manifests are relative to; None for each manifest's own folder.
         num_crops: number of square crops of each window.
         view_batch_size: number of views (crops of windows) per forward pass.
         accelerator: auto, cpu or gpu.
@@ -127,8 +127,10 @@ def evaluate_timelines(
             in the checkpoint or network. None to use the thresholds of the network or of `run.timeline`.
 
     Raises:
-        FarfieldError: if a manifest has no segments, or labels that are not classes of the network; if `rule` is
-            combined with `run.timeline.threshold`; if the task is `multi_head`; or if no video can be read.
+        FarfieldError: if a manifest has labels but no labelled segment; if a label is not a class of the network; if
+            `rule` is given and no validation video has a labelled segment; if `rule` is combined with
+            `run.timeline.threshold`; if `run.timeline` does not fit the network; if the task is `multi_head`; or if no
+            video of a manifest can be read.
     """
     network = plain_network(model)
     _check_network(network, run.timeline, rule)
@@ -175,7 +177,10 @@ _SOME_THRESHOLD = 0.5
 
 
 def _read(path: str | Path, run: TimelineRun, network: ActionNet) -> Manifest:
-    """Read a manifest, and check that it has segments of the network's classes."""
+    """Read a manifest, and check its labels and segments.
+
+    All labels must be classes of the network. If there are labels, at least one labelled row must be a segment.
+    """
     listed = read_manifest(path, root=run.root)
     listed.target_matrix(network.labels)  # raises for a label that the network does not know
     if listed.labels and all(row.start_seconds is None and row.end_seconds is None for row in listed if row.labels):
@@ -274,7 +279,10 @@ def _make_timeline(
 
 
 def _describe_run(network: ActionNet, run: TimelineRun) -> dict[str, Any]:
-    """Return the network's backbone, inserted blocks and task, and the run's crops and precision, for the report."""
+    """Return entries for the report that describe the network and the run.
+
+    They are the network's backbone, inserted blocks and task, and the run's number of crops and numeric precision.
+    """
     return {
         "backbone": network.config["backbone"],
         "inserted": network.config["insert"],

@@ -50,8 +50,8 @@ def choose_timeline_thresholds(
 
     The candidate thresholds of a class are its distinct probabilities, and the values in `EVEN_CANDIDATES` between the
     lowest and the highest probability. If there are more than `max_probabilities` distinct probabilities, at most
-    `max_probabilities` of them are candidates. One half is picked at even steps from the sorted probabilities inside
-    true segments of the class, the other half from all sorted probabilities.
+    `max_probabilities` of them are candidates. Up to half of this number are picked at even steps from each of two
+    sorted lists: the distinct probabilities inside true segments of the class, and all distinct probabilities.
 
     If the rule ranks several candidates as equally good, they form ranges of neighbouring candidates. The candidate
     nearest to the middle of the widest range is chosen.
@@ -164,10 +164,10 @@ def _count_at(
 
 
 def _middle(thresholds: Float[np.ndarray, " candidates"], best: Bool[np.ndarray, " candidates"]) -> float | None:
-    """Find the widest range of neighbouring candidates that are all best, and return the one nearest to its middle.
+    """Return the candidate nearest to the middle of the widest range of neighbouring candidates that are all best.
 
-    Ties go to the range with the higher thresholds, and to the lower of two equally near candidates. Returns None if no
-    candidate is best.
+    Of equally wide ranges, the one with the highest thresholds is used; of two equally near candidates, the lower one.
+    Returns None if no candidate is best.
 
     Args:
         thresholds: candidate thresholds, ascending.

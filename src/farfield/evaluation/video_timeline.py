@@ -1,4 +1,4 @@
-"""The timeline of one tested video beside its labelled segments, and how far the two agree."""
+"""Timeline of one tested video with its labelled segments, and the agreement of labelled and found segments."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Export networks to files (ONNX, OpenVINO, torch.export) or to folders to publish, and check the exports."""
+"""Export networks to files (ONNX, OpenVINO, torch.export) or to folders for publishing, and check the exports."""

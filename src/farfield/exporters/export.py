@@ -1,4 +1,4 @@
-"""Export a network to a file (ONNX, OpenVINO or torch.export) or to a folder to publish."""
+"""Export a network to a file (ONNX, OpenVINO or torch.export) or to a folder for publishing."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def export(
     report: str | Path | None = None,
     progress: bool = True,
 ) -> ExportReport | FolderReport:
-    """Export a network to ONNX (.onnx), OpenVINO (.xml), torch.export (.pt2), or a folder to publish.
+    """Export a network to ONNX (.onnx), OpenVINO (.xml), torch.export (.pt2), or a folder for publishing.
 
     A folder holds the network unchanged. In a file, batch norms are folded into convolutions. A file also holds the
     labels and clip settings, so it can be loaded in place of a checkpoint. Before a file is written, its graph is

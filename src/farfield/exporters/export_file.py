@@ -107,7 +107,7 @@ def check_output(out: Path, options: ExportOptions, *, any_clips: bool) -> None:
     if out.suffix not in LOADERS:
         raise FarfieldError(
             f"{out} has no suffix of an export format: {', '.join(LOADERS)}. Give one of these. To write a "
-            "folder to publish, set to_folder."
+            "folder for publishing, set to_folder."
         )
     if options.int8 and out.suffix != ".xml":
         raise FarfieldError(f"int8 is for OpenVINO only, but out is {out}. Give a file that ends in .xml.")
@@ -117,7 +117,7 @@ def check_output(out: Path, options: ExportOptions, *, any_clips: bool) -> None:
 
 
 class _FixedLengthOnlyError(Exception):
-    """Raised if an export for clips of any length fails; an export for one fixed length may still succeed."""
+    """Raised if an export with a dynamic clip length fails; an export with a fixed length may still succeed."""
 
 
 def _attempt(
@@ -153,13 +153,13 @@ def _compare(network: ActionNet, exported: Any, lengths: Sequence[int], toleranc
     Args:
         network: the original network.
         exported: the exported graph.
-        lengths: clip lengths to compare at in addition to the network's own; empty for a graph of one fixed length.
+        lengths: clip lengths to compare at after the network's own length; empty for a graph of one fixed length.
         tolerance: see `ExportReport.tolerance`.
 
     Raises:
-        FarfieldError: if `lengths` is empty, and the graph cannot be run.
-        _FixedLengthOnlyError: if `lengths` is not empty, and the graph cannot be run, the graph differs from the
-            network at another length, or the network accepts no other length.
+        FarfieldError: if `lengths` is empty and the graph cannot be run.
+        _FixedLengthOnlyError: if `lengths` is not empty, in any of three cases: the graph cannot be run, its scores at
+            another length differ by more than `tolerance`, or the network accepts none of `lengths`.
     """
     compared = on_random_clips(network, exported, lengths)
     try:

@@ -1,13 +1,13 @@
-"""Export versions of the attention layers' operations. They use only operators that every runtime supports.
+"""Versions of the attention layers' operations for export. They use only operators that every runtime supports.
 
 In PyTorch, attention and non-local layers choose their kernels by device, memory format and input size. An exported
 graph would fix one choice for all input sizes, and ONNX has no operator for `torch.searchsorted`, which some kernels
 use. While a network is traced, `graph_forms` therefore replaces the kernels by direct implementations of the equations.
 Runtimes fuse the operators where they can.
 
-These implementations can need more memory, for the affinities of n queries and m keys: n x m values per head and clip.
-A runtime stores the affinities if it cannot fuse a softmax between two matrix products. For `relu_of_sums` and
-`softmax_of_sums`, all runtimes store them.
+These implementations can need more memory than the kernels, because the affinities of n queries and m keys are n x m
+values per head and clip. A runtime stores the affinities if it cannot fuse a softmax between two matrix products. For
+`relu_of_sums` and `softmax_of_sums`, all runtimes store them.
 
 In the equations, i is the index of a query, j that of a key, and m is the number of keys.
 """

@@ -34,8 +34,8 @@ from farfield.task import class_probabilities
 class Accuracy:
     """Accuracy of an 8-bit network compared with the original, on the central clips of videos.
 
-    For a multi_head network, a prediction is one class per head: two predictions are the same only if they have the
-    same class for every head.
+    A multi_head network has a most probable class for each head. `agreement` counts a video only if both networks have
+    the same class for every head. `top1` and `top1_int8` count it only if the class of every head is right.
 
     Attributes:
         videos: number of videos.
@@ -81,7 +81,7 @@ class MultilabelAccuracy:
 
 
 def quantize(path: Path, spec: ClipSpec, takes_frames: bool, clips: Sequence[ReferenceClip]) -> Any:
-    """Return the graph of an OpenVINO file, quantised to 8 bits, as an `openvino.Model`.
+    """Quantise the graph of an OpenVINO file to 8 bits, and return it as an `openvino.Model`.
 
     Args:
         path: .xml file of the float graph.

@@ -1,4 +1,8 @@
-"""Decode clips of real videos, on which exported networks are compared, calibrated to 8 bits, and measured."""
+"""Decode clips of real videos, for the comparison and calibration of exported networks.
+
+An exported network is compared with the original on these clips. For an 8-bit network, the clips are also used to
+choose the value ranges of activations and to measure the loss of accuracy.
+"""
 
 from __future__ import annotations
 
@@ -112,7 +116,8 @@ def decode_reference_clips(
             log.warning("left out: %s", error)
     if videos and not clips:
         raise FarfieldError(
-            f"none of the {len(videos)} videos on which to compare the exported network with the original can be read. "
-            "The log says why. Give other videos."
+            "the exported network cannot be compared with the original, because none of the "
+            f"{len(videos)} videos that were chosen from the given ones can be read. The log says why. Give other "
+            "videos."
         )
     return clips

@@ -1,1 +1,1 @@
-"""Predictions for videos and live streams, and results on disk."""
+"""Predict the actions in videos and live streams, and store the results on disk."""

@@ -70,7 +70,7 @@ class AlarmEvent:
 
 
 class CameraAlarms:
-    """Tracker of one camera's alarms and recorder of their clips. Its methods yield the events of alarms and clips.
+    """Tracker of one camera's alarms. It also records their clips. Its methods yield the events of alarms and clips.
 
     Args:
         camera: the camera; its recorder is used if clips are requested.

@@ -56,8 +56,8 @@ class ClipOptions:
             because it has to start at a keyframe.
         seconds_after: seconds of video that a clip includes after the end of its alarm.
         max_seconds: maximum length of a clip, counted from its first keyframe.
-        max_bytes: maximum size of the packets in memory, for each camera (packets before an alarm) and for each open
-            clip (packets not yet written).
+        max_bytes: maximum size, in bytes, of packets in memory. Each camera has this limit for the packets before an
+            alarm, and each open clip has it for the packets that are not written yet.
 
     Raises:
         FarfieldError: for values out of range.

@@ -27,7 +27,7 @@ def make_tracker(model: InferenceModel, options: AlarmOptions) -> AlarmTracker:
     thresholds = timeline_thresholds(model, labels, options.threshold)
     if model.task != "multilabel" and not thresholds.any():
         raise FarfieldError(
-            "threshold is 0, and this network has no threshold for timelines; alarms need one. "
+            "threshold is 0, so alarms need the network's own thresholds for timelines, but the network has none. "
             f"{advice_on_thresholds(model.task)}"
         )
     low = options.hysteresis * thresholds

@@ -27,7 +27,9 @@ log = logging.getLogger("farfield")
 
 
 class Camera:
-    """A camera whose stream is decoded in a thread. The lock of `arrived` guards the frames and the frame count.
+    """A camera whose stream is decoded in a thread.
+
+    The lock of the condition `arrived` guards the frames and the frame count.
 
     Attributes:
         name: name for messages and output.

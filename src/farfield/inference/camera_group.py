@@ -36,8 +36,8 @@ class CameraWindow:
     Attributes:
         camera: the camera.
         window: the newest window of the camera.
-        skipped: number of windows of the camera that were skipped since the previously returned one, because scoring is
-            slower than the camera.
+        skipped: number of windows of the camera that were skipped since its previously returned window, because scoring
+            is slower than the camera.
     """
 
     camera: Camera
@@ -46,7 +46,9 @@ class CameraWindow:
 
 
 class CameraGroup:
-    """A group of open cameras, from `open_cameras`. If not all can be served at once, they take turns.
+    """A group of open cameras, from `open_cameras`.
+
+    If more cameras have a new window than `next_windows` may return, they take turns.
 
     Args:
         cameras: cameras that have been started.

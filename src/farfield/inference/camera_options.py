@@ -17,7 +17,7 @@ class CameraOptions:
     """Options for reading cameras.
 
     Args:
-        hop_seconds: minimum time between the starts of windows; None for half a window.
+        hop_seconds: minimum time between the starts of two successive windows; None for half a window.
         window_seconds: length of a window; None for the network's `num_frames` frames at its `frame_stride`.
         timeout_seconds: maximum time for opening a camera, and for each read.
         reconnect: "auto" opens a stream again after an error. It also opens a live stream again after its end, because

@@ -143,10 +143,11 @@ _PALETTE = [
 def _above(
     frames: Iterable[tuple[tuple[int, ...], np.ndarray]], draw: Callable[[int, tuple[int, ...]], np.ndarray]
 ) -> Iterator[UInt8[np.ndarray, "h w c"]]:
-    """Place each frame above a panel, and enlarge narrow frames. The panel is redrawn only when the key changes.
+    """Place each frame above a panel, and enlarge narrow frames.
 
     Args:
-        frames: (key, frame) of each frame. Frames with equal keys have the same panel.
+        frames: (key, frame) of each frame. Frames with equal keys have the same panel, so the panel is drawn again only
+            when the key changes.
         draw: function that draws the panel, from a width in pixels and a key.
     """
     last: tuple[int, ...] | None = None
@@ -243,7 +244,7 @@ def _timeline_panel(
 def _write(
     draw: ImageDraw.ImageDraw, left: int, middle: int, width: int, label: str, probability: float | None = None
 ) -> None:
-    """Draw a label on one line, truncated if it is too long, and its probability, if given, at the right edge."""
+    """Draw a label on one line, truncated if it is too long. If given, the probability is drawn at the right edge."""
     size = _text_size(width)
     font, whole = pillow_font(" ".join(label.split()), size)
     own, percent = pillow_font("" if probability is None else f"{100 * probability:.1f}%", size)

@@ -51,8 +51,9 @@ class PacketRecorder:
 
     Args:
         buffer_seconds: number of seconds for which packets are kept in memory, so that a clip can begin in the past.
-        max_bytes: maximum size of the packets in memory for clips that may begin later. Each open clip has the same
-            limit for the packets after its end; if they are larger, the oldest of them are written to the clip.
+        max_bytes: maximum size, in bytes, of the packets in memory for clips that may begin later. An open clip also
+            keeps the packets after its current end, because it may be extended. These packets have the same limit for
+            each clip; if they exceed it, the oldest of them are written to the clip.
         max_clip_seconds: maximum length of a clip; a clip ends when it is this long.
     """
 
@@ -164,7 +165,7 @@ class PacketRecorder:
 
 
 class _OpenClip:
-    """A clip that is being written. Packets after its end are kept in memory, because the clip may be extended."""
+    """A clip that is being written. Packets after its current end are kept in memory, as the clip may be extended."""
 
     def __init__(
         self, key: int, path: Path, template: StreamTemplate, until: float, max_seconds: float, max_bytes: int

@@ -41,9 +41,9 @@ class PredictOptions:
         top_k: number of classes in the ranking. In a multilabel task, the ranking also has all other classes that reach
             their thresholds.
         num_clips: clips spread over the video; None for the network's test setting.
-        num_crops: crops of each clip; None for the network's test setting, or for 1 crop if there is a timeline.
-        hop: frames between the starts of two successive clips, for clips that cover the whole video. It replaces
-            num_clips, which must then be None.
+        num_crops: crops of each clip; None for the network's test setting (with a timeline: for 1 crop).
+        hop: number of frames between the starts of two successive clips. If it is given, clips run from the start to
+            the end of the video (or of the part to predict), and num_clips must be None.
         timeline: options of the timeline: windows slide over the video, and actions are found as segments with a start
             and an end. None makes no timeline.
         features: whether to also return the features before the classifier.
@@ -80,8 +80,8 @@ class PredictOptions:
             for name in ("num_clips", "hop"):
                 if getattr(self, name) is not None:
                     raise FarfieldError(
-                        f"{name} cannot be combined with a timeline. Leave {name} out; hop_seconds sets the distance "
-                        "between a timeline's windows."
+                        f"{name} cannot be combined with a timeline. Leave {name} out. To set the distance between a "
+                        "timeline's windows, give hop_seconds."
                     )
 
     def settings(self) -> dict[str, Any]:
@@ -133,17 +133,17 @@ def predict(
         top_k: number of classes in the ranking. In a multilabel task, the ranking also has all other classes that reach
             their thresholds.
         num_clips: clips spread over the video; None for the network's test setting.
-        num_crops: crops of each clip; None for the network's test setting, or for 1 crop if there is a timeline.
-        hop: frames between the starts of two successive clips, for clips that cover the whole video. It replaces
-            num_clips, which must then be None.
+        num_crops: crops of each clip; None for the network's test setting (with a timeline: for 1 crop).
+        hop: number of frames between the starts of two successive clips. If it is given, clips run from the start to
+            the end of the video (or of the part to predict), and num_clips must be None.
         timeline: True to slide windows over the video and return segments; `TimelineOptions` to set the options of
             windows and segments; False for no timeline.
         features: whether to also return the features before the classifier.
         view_batch_size: views per forward pass; bounds memory.
         decoder: "pyav" or "decord".
         fps: frame rate of a folder of pictures, required for such a folder; ignored for a file.
-        start_seconds: start of the part of the video to predict, such as a manifest's segment; None for the video's
-            start.
+        start_seconds: start of the part of the video to predict (for example, a segment in a manifest); None for the
+            video's start.
         end_seconds: end of that part, excluded; None for the video's end.
         progress: show a progress bar while windows or views are scored.
 
@@ -253,7 +253,7 @@ def predict_video(
 def _from_views(
     video: Video, record: VideoRecord, model: InferenceModel, options: PredictOptions, on_progress: OnProgress | None
 ) -> Prediction:
-    """Predict by aggregating over clips and crops that are spread over the video, or over the record's segment."""
+    """Predict by aggregating over the crops of clips that are spread over the record's video or segment."""
     changes = {"num_clips": options.num_clips, "num_crops": options.num_crops}
     spec = model.clip.replace(**{name: count for name, count in changes.items() if count is not None})
     if on_progress is not None:

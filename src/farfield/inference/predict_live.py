@@ -44,7 +44,8 @@ class LivePrediction:
         task: task of the network.
         source: name of the camera or stream.
         start_utc: date and time of the window's first frame, in UTC.
-        skipped_windows: number of windows since the previous prediction that were skipped because scoring is too slow.
+        skipped_windows: number of the source's windows that were skipped since its previous prediction, because scoring
+            is too slow. Windows that were skipped before a reconnection are not counted.
     """
 
     start_seconds: float
@@ -74,7 +75,7 @@ def predict_live(
         source: a URL that FFmpeg opens (rtsp, http, udp, tcp, ...), or a camera's device such as /dev/video0.
         model: from `load_model`.
         top_k: number of classes in each ranking.
-        hop_seconds: minimum time between the starts of windows; None for half a window.
+        hop_seconds: minimum time between the starts of two successive windows; None for half a window.
         window_seconds: length of a window; None for the length of the network's clips.
 
     Raises:
@@ -101,8 +102,9 @@ def predict_cameras(
 ) -> Iterator[LivePrediction | AlarmEvent]:
     """Yield predictions and alarm events for the newest windows of several cameras, until all cameras end.
 
-    Each step waits for new windows, and scores the newest window of every camera that has one, in one batch. Older
-    windows that have not been scored are skipped, so that latency stays bounded. A stream that breaks is opened again.
+    Each step waits for new windows. Then it scores, in one batch, the newest window of every camera that has a new one.
+    Older windows that have not been scored are skipped, so that latency stays bounded. A stream that breaks is opened
+    again, unless `options.reconnect` is "never".
 
     Args:
         sources: cameras, each as SOURCE or NAME=SOURCE. A source is a URL that FFmpeg opens (rtsp, http, udp, tcp,
@@ -113,7 +115,7 @@ def predict_cameras(
             take turns.
         options: how cameras are read; None for the defaults of `CameraOptions`.
         alarms: options that decide when an alarm starts and ends; None for no alarms.
-        clips: options for recording a video of each alarm, such as the folder of the videos; None to record none.
+        clips: options for recording a video of each alarm, for example the videos' folder; None to record no videos.
         stop: event that stops the iterator when it is set. Before the iterator stops, it ends all running alarms and
             finishes their videos.
 

@@ -116,8 +116,8 @@ def predict_videos(
         checkpoint: path for `load_model`.
         device: device for `load_model`.
         precision: precision for `load_model`.
-        num_workers: number of worker processes, each with one thread. 0 predicts in this process, in the order of
-            `records`; with "ray", 0 means one worker per core of the cluster.
+        num_workers: number of worker processes, each with one thread. With the engine "local", 0 predicts in this
+            process, in the order of `records`. With "ray", 0 means one worker per core of the cluster.
         engine: "local" or "ray".
         seconds_per_video: time limit for each video in a worker process. A video that takes longer fails.
         on_progress: called with the number of windows or views of the current video scored so far, and their total
@@ -128,7 +128,7 @@ def predict_videos(
             from an exported network.
     """
     if num_workers < 0:
-        raise FarfieldError(f"num_workers is {num_workers}; it must be at least 0 (0: no worker processes).")
+        raise FarfieldError(f"num_workers is {num_workers}; it must be at least 0.")
     model = _load(checkpoint, device, precision)  # also with workers, so that a mistake shows once
     if options.features and not hasattr(model, "embed"):
         raise FarfieldError(

@@ -62,8 +62,8 @@ class Prediction:
         segments: the actions and their times; None without a timeline.
         error: why the video could not be read, or could be read only in part; None if it was read completely.
         note: why there is no timeline although one was requested; None otherwise.
-        requested_start_seconds: start of the part of the video that was to be predicted, such as a manifest's segment;
-            None for the video's start.
+        requested_start_seconds: start of the part of the video that was to be predicted (for example, a segment in a
+            manifest); None for the video's start.
         requested_end_seconds: end of that part, excluded; None for the video's end.
         timeline: class probabilities over time; None without a timeline. Not in the JSON.
         features: one row for each window of the timeline; without a timeline, one row for the video; None if not
@@ -189,7 +189,7 @@ def rank(
 
 
 def any_reaches_threshold(probabilities: Float[np.ndarray, " classes"], model: InferenceModel) -> bool | None:
-    """Return whether any class reaches its threshold; None if the network has no thresholds or a multi_head task.
+    """Return whether any class reaches its threshold; None for a multi_head network or one without thresholds.
 
     Args:
         probabilities: probability of each class, averaged over test views.

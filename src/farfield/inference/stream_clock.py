@@ -13,7 +13,7 @@ MAX_UNTIMED = 64
 
 
 class StreamClock:
-    """Converter of times on a source's clock to seconds that start at `base` and never decrease.
+    """Convert times on a source's clock to seconds that start at `base` and never decrease.
 
     If the source's clock jumps back, for example after a restart, the first result after the jump is the previous
     result plus `step`.
@@ -44,9 +44,9 @@ class StreamClock:
 
 
 class PacketClock:
-    """Converter of the times of a stream's demuxed packets to seconds. It adds times that packets lack.
+    """Convert the times of a stream's demuxed packets to seconds, and fill in times that are missing.
 
-    Packets and the decoded frames from `LiveStream.frames` have times on the same clock.
+    The results are on the same clock as the times of the decoded frames that `LiveStream.frames` yields.
 
     Args:
         base: time of the first packet's frame, in seconds.
@@ -61,12 +61,13 @@ class PacketClock:
         self._lead: float | None = None
 
     def store(self, packet: Packet) -> Iterator[StoredPacket]:
-        """Yield the given packet with its time; or hold it back until its time is known.
+        """Yield the given packet with its time, or hold it back until its time is known.
 
         Packets at the beginning of a stream may lack times (the first one of an RTSP stream, the first ones of a
         Matroska stream with B-frames). They are held back until the first packet with a time arrives. Then they are
-        yielded before that packet, with times counted back from its time. At most `MAX_UNTIMED` packets are held back;
-        if the next packet lacks a time, too, all times are assumed.
+        yielded before that packet, with times counted back from its time. At most `MAX_UNTIMED` packets are held back.
+        If the next packet lacks a time, too, all these packets are yielded with assumed times, one frame duration
+        apart.
         """
         duration = packet.duration or round(self._step / packet.time_base)
         if packet.dts is None and self._last is None and len(self._untimed) < MAX_UNTIMED:

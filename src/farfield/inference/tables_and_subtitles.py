@@ -58,7 +58,7 @@ Without a timeline, a multilabel network's rows have an additional last column, 
 
 
 def as_csv(predictions: list[Prediction], *, timeline: bool, header: bool = True) -> str:
-    """Format predictions as CSV. A video that could not be read completely has an additional row with the reason.
+    """Format predictions as CSV. A prediction with an `error` has an additional row, which contains the error.
 
     Args:
         predictions: predictions to format.
@@ -114,9 +114,9 @@ def as_vtt(prediction: Prediction) -> str:
 def _moments(segments: list[Segment]) -> Iterator[tuple[float, float, list[Segment]]]:
     """Yield (start, end, segments) of each subtitle cue. Cues do not overlap.
 
-    Wherever a segment starts or ends, a new cue starts. It has all segments that are active until the next such time;
-    if none is active, there is no cue. With one cue per segment instead, cues could overlap, and players would show
-    only one of them.
+    The starts and ends of all segments divide time into intervals. Each interval with active segments becomes a cue
+    that has all of them. With one cue per segment instead, cues could overlap, and players would show only one of
+    them.
     """
     bounds = sorted({bound for each in segments for bound in (each.start_seconds, each.end_seconds)})
     waiting = deque(sorted(segments, key=lambda each: each.start_seconds))

@@ -97,9 +97,9 @@ def attention_maps(
     Args:
         network: network in evaluation mode, on the device of the clip.
         clip: clip, normalised by `network.clip`.
-        position: (t, h, w) in the clip, each in [0, 1). Coordinates that are None are chosen, for each block, from the
-            positions of a 4 x 4 x 4 grid: the attention of the chosen position has the least entropy. None instead of
-            a tuple chooses all three coordinates.
+        position: (t, h, w) in the clip, each in [0, 1). Coordinates that are None are chosen for each block, from a
+            4 x 4 x 4 grid over the clip, so that the position's attention has the least entropy. `position=None`
+            chooses all three coordinates.
 
     Raises:
         FarfieldError: for a position outside of the clip.
@@ -165,9 +165,10 @@ def most_effective(activation: BlockActivation, position: Position = (None, None
 
     The effect at position i is |dy/dz_i . (z_i - x_i)|, for the block's input x and output z and the score y. To first
     order, this is how much the score would change if the block left x_i unchanged. `attention_maps` chooses by least
-    entropy instead, but a position with low entropy may have no effect on the score. If the block has no effect at any
-    position to choose from, for example because it is the identity as at initialisation, the position on the grid of
-    `attention_rows` with the least entropy is chosen.
+    entropy instead, but a position with low entropy may have no effect on the score.
+
+    The block may have no effect at any position to choose from, for example if it is the identity, as at
+    initialisation. Then the position with the least entropy is chosen, from the grid of `attention_rows`.
 
     Args:
         activation: recorded input of a block, with its `effect` on the score of a class.

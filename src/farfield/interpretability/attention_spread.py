@@ -69,7 +69,10 @@ UNIFORM_SHARE = 0.999
 
 
 def is_uniform(attention: AttentionMap) -> bool:
-    """Return whether a position attends about equally to all keys, so that its strongest keys are not meaningful."""
+    """Return whether a position attends about equally to all keys that it can attend to.
+
+    If so, its strongest keys are not meaningful. The result is False if the position can attend to only one key.
+    """
     return attention.entropy > UNIFORM_SHARE * float(np.log2(max(attention.keys, 1)))
 
 

@@ -56,9 +56,9 @@ def record_activations(
     Args:
         network: network in evaluation mode, on the device of the clip. Its weights get no gradient.
         clip: clip, normalised by `network.clip`.
-        class_index: class for whose score (logit) the blocks' effects are computed, by a backward pass from the score
-            to the first block. None computes no effects. The score is the logit because the gradient of a probability
-            vanishes if the network is certain.
+        class_index: index of a class. The blocks' effects on the score of this class are computed by a backward pass
+            from the score to the first block. None computes no effects. The score is the logit, because the gradient
+            of a probability vanishes if the network is certain.
     """
     backbone, num_frames = network.backbone, clip.shape[2]
     names = {

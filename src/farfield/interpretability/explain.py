@@ -41,11 +41,12 @@ def explain(
     """Explain a network's prediction for a video by attention, Grad-CAM and class evidence over time.
 
     If `out` is given, this folder gets a page that shows the whole explanation (explanation.html), its numbers
-    (explanation.json), and its pictures and videos. attention.png shows the attention of one position in each inserted
-    block as arrows, attention_BLOCK.mp4 as a heat map. part_BLOCK.png shows the gates, channel attention or object
-    regions of blocks that have them. grad_cam.png and grad_cam.mp4 show Grad-CAM for the explained class. evidence.png
-    shows the evidence for classes over time. windows.png shows how much each clip contributes to the prediction (for a
-    multilabel network, to the explained class).
+    (explanation.json), and its pictures and videos. For each inserted block that has attention maps, attention.png
+    shows the attention of one position as arrows, and attention_BLOCK.mp4 shows it as a heat map. part_BLOCK.png shows
+    the gates, channel attention or object regions of blocks that have them. grad_cam.png and grad_cam.mp4 show Grad-CAM
+    for the explained class. evidence.png shows the evidence for classes over time. windows.png shows the class
+    probabilities of each clip. If there are several clips, it also shows how much each clip contributes to one class:
+    the predicted class of a single-label network, or the explained class of other networks.
 
     Args:
         video: a video file, or a folder of numbered pictures.
@@ -87,7 +88,9 @@ def explain(
     if top_k < 1:
         raise FarfieldError(f"top_k is {top_k}; it must be at least 1.")
     if point is not None and len(point) != 2:
-        raise FarfieldError(f"point is {point}; give (y, x) in pixels of the crop that the network sees.")
+        raise FarfieldError(
+            f"point is {point}; it must have two coordinates. Give (y, x) in pixels of the crop that the network sees."
+        )
     if out is not None:
         check_folder(out)
     network = _plain_network(model, device)

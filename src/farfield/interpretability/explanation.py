@@ -65,7 +65,7 @@ class Explanation:
         labels: class names.
         views: the video's views and their scores.
         explained: index of the explained view.
-        predicted: class with the highest probability, aggregated over views.
+        predicted: class whose probability, aggregated over all views, is the highest.
         label: explained class.
         seconds: time of each frame of the explained view, ascending.
         activations: for each inserted block, its recorded input, and its effect on the score of `label`.
@@ -97,8 +97,8 @@ class Explanation:
     def windows_label(self) -> str:
         """Class for which the contributions of windows are computed.
 
-        This is the predicted class of a single-label network. Other networks may predict several classes; for them,
-        this is the explained class.
+        For a single-label network, this is the predicted class. For other networks, which may predict several classes,
+        it is the explained class.
         """
         return self.predicted if self.task == "single_label" else self.label
 
@@ -109,7 +109,7 @@ class Explanation:
 
     @property
     def maps(self) -> list[AttentionMap]:
-        """Attention maps of all blocks, in the network's order: `shown` and, if there is one, `after_passes`."""
+        """Attention maps of all blocks, in the network's order: of each block `shown`, then any `after_passes`."""
         return [m for block in self.blocks for m in (block.shown, block.after_passes) if m is not None]
 
     @property

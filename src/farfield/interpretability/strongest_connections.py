@@ -173,7 +173,7 @@ def _draw_frames(
         frames: RGB frames of the clip.
         shown: numbers of the frames to draw.
         own: number of the query position's frame, which gets a bold title.
-        seconds: time of each frame in seconds, for its title; None for its number as title.
+        seconds: time of each frame in seconds, shown as the frame's title. None shows the frame's number instead.
     """
     height = frames.shape[1] / frames.shape[2]
     for column, number in enumerate(shown):

@@ -28,7 +28,8 @@ class ScoredViews:
     """The views of one video and their scores.
 
     Attributes:
-        frames: RGB frames of v = clips x crops views: all crops of the first clip, then all crops of the second, ...
+        frames: RGB frames of each view. There are v = clips x crops views, in this order: all crops of the first clip,
+            then all crops of the second, ...
         seconds: time of each frame of each view.
         probabilities: class probabilities of each view.
         num_crops: number of crops of each clip.

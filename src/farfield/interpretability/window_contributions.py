@@ -8,7 +8,8 @@ video's probability of the class:
     contribution_i = p - p_without_i          which is (p_i - p) / (windows - 1) for the mean
 
 With the mean, the contribution is positive if the window gives the class a higher probability than the other windows do
-on average. With the maximum, it is positive for the window of the highest probability, and 0 for all others.
+on average. With the maximum, it is positive only for a window whose probability is above those of all others,
+and otherwise 0.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ from farfield.scoring.aggregation import aggregate_views
 def window_contributions(
     probabilities: Float[np.ndarray, "windows classes"], index: int, aggregation: ViewsAggregation = "mean"
 ) -> Float[np.ndarray, " windows"] | None:
-    """Compute how much each window raises the video's probability of a class; None if there is only one window.
+    """Return how much each window raises the video's probability of a class, or None if there is only one window.
 
     Args:
         probabilities: class probabilities of each window.
@@ -61,8 +62,8 @@ def draw_windows(
 ) -> Figure:
     """Draw the probabilities of a video's most probable classes over time, one horizontal line per class and window.
 
-    If there are several windows, a second plot shows each window's contribution to one class. If all windows span the
-    same time, because the network samples frames from the whole video, they are drawn side by side and numbered.
+    If there are several windows, a second plot shows each window's contribution to one class. If all windows span about
+    the same time, as for a network that samples frames from the whole video, they are drawn side by side and numbered.
 
     Args:
         start_seconds: start of each window.
@@ -77,7 +78,7 @@ def draw_windows(
         title: title above the plot.
 
     Raises:
-        FarfieldError: if there are no windows, or the arguments differ in length.
+        FarfieldError: if there are no windows, or `start_seconds`, `end_seconds` and `probabilities` differ in length.
     """
     windows = len(probabilities)
     if not windows or len(start_seconds) != windows or len(end_seconds) != windows:

@@ -8,17 +8,17 @@ kernels are:
     tiles       `tiled_attention`: like "fused", but in larger blocks, and with the products of `matrix_product`.
     explicit    Keeps the whole P for the backward pass.
 
-The choice is:
+The first line that applies decides:
 
     on a GPU                                fused
+    on a CPU, compiled or traced code       tiles if d and e differ, otherwise fused, to suit all sizes n and m
     on a CPU, full precision, m <= d + e    explicit
     on a CPU, full precision, m > d + e     tiles if d and e differ or oneDNN is faster, otherwise fused
-    on a CPU, half precision                the same, for every m
-    compiled or traced code                 tiles if d and e differ, otherwise fused, to suit all sizes n and m
+    on a CPU, half precision                tiles if d and e differ, otherwise fused
 
 For m <= d + e, P is no larger than queries and outputs together. (For a non-local block with C/2 inner channels,
-d + e = C.) A larger P is not kept, to bound memory; from about 2,000 keys on, reading it would also take longer than
-computing it again. `matrix_product.fast` says where oneDNN is faster. `scripts/attention_crossover.py` measures for
+d + e = C.) To bound memory, a larger P is not kept. From about 2,000 keys on, reading a kept P would also take longer
+than computing P again. `matrix_product.fast` says where oneDNN is faster. `scripts/attention_crossover.py` measures for
 which n and m each kernel is the fastest.
 
 In a non-local block, the queries are theta = W_theta x, projected from C to C' channels, and W_z projects from C' back
@@ -28,7 +28,8 @@ to C channels. Here x is a C x n matrix, and phi and g are C' x m matrices; each
     exchanged   scores x^T (W_theta^T phi),  response (W_z g) P^T
 
 Both orders give the same result. The scores and the response each take n C' (C + m) multiply-adds as written, and
-m C (C' + n) exchanged. "exchanged" is cheaper for few keys, such as pooled keys: for C' = C/2, if 1/m > 1/n + 1/C.
+m C (C' + n) exchanged. For few keys, such as pooled keys, "exchanged" is cheaper. For C' = C/2, it is cheaper if
+1/m > 1/n + 1/C.
 """
 
 from __future__ import annotations

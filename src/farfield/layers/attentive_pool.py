@@ -1,8 +1,8 @@
 """Attentive pooling: a learned query gathers the features of a clip by attention.
 
-V-JEPA 2 (Assran et al., 2025, section 5) classifies the features of frozen encoders in this way: three transformer
-blocks over all positions, then one block in which a learned query attends to them. The argument `depth` is the number
-of blocks of both kinds together.
+V-JEPA 2 (Assran et al., 2025, section 5) classifies the features of frozen encoders in this way: after three
+transformer blocks over all positions, a learned query attends to all positions in a fourth block. The argument `depth`
+is the number of all these blocks, 4 in V-JEPA 2.
 """
 
 from __future__ import annotations

@@ -37,11 +37,12 @@ class NormReport:
         name: name in `named_modules`.
         num_features: number of channels.
         clips_per_batch: number of samples that are normalised by the same statistics.
-        values_per_channel: clips_per_batch times the number of positions, the effective batch size.
+        values_per_channel: the effective batch size: clips_per_batch times the number of positions.
         mean_drift: |measured mean - running mean| in running standard deviations, median over channels.
         worst_mean_drift: |measured mean - running mean| in running standard deviations, maximum over channels.
         var_ratio: measured variance / running variance, median over channels.
-        dead: number of channels whose output is almost constant; 0 if gamma is zero in all channels.
+        dead: number of channels whose output has a standard deviation below the argument `dies` of `diagnose`; 0 if
+            gamma is zero in all channels.
         exploding: number of channels whose output has a standard deviation that is not finite, or above the argument
             `explodes` of `diagnose`.
         problems: descriptions of problems; empty for a healthy norm.

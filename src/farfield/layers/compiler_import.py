@@ -1,4 +1,4 @@
-"""Use PyTorch's meta device without importing its compiler.
+"""Use the meta device without importing PyTorch's compiler.
 
 PyTorch implements many operations of the meta device as Python functions with a decorator that excludes them from
 compilation. On a function's first call, the decorator imports the compiler, `torch._dynamo`. This import takes about as
@@ -23,7 +23,7 @@ _MARK = "__dynamo_disable"
 
 @contextmanager
 def without_compiler() -> Iterator[None]:
-    """Keep PyTorch from importing its compiler for operations on the meta device in the `with` block.
+    """Let operations on the meta device run inside the `with` block without importing PyTorch's compiler.
 
     Some functions of PyTorch have a decorator that excludes them from compilation. At a function's first call, the
     decorator imports the compiler and excludes the function. Inside the block, the decorator does nothing. A function

@@ -38,7 +38,7 @@ class CoordinateAttention(nn.Module):
             in the authors' code).
         ndim: number of position axes, 3 for b c t h w or 2 for b c h w.
         identity_at_init: False to return B(x), without gamma and the residual. At initialisation each gate is about
-            1/2.
+            1/2, so B(x) is about x / 8 (x / 4 if ndim is 2).
 
     Raises:
         ValueError: if a number is out of range, or the input has the wrong axes or channels.

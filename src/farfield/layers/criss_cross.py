@@ -8,9 +8,10 @@ One softmax runs over all three lines:
 
 gamma, a learned scale with initial value 0, is not in the paper's eq. 2, but in the authors' released code.
 
-Most pairs of positions share no line. One pass carries information along one axis, so R = 3 passes with shared weights
-connect all positions (section 3.3: R = 2 in images). The cost for n positions is O(n (t + h + w) C) per pass. If t = h
-= w, it grows as n^(4/3), compared with n^2 for full attention.
+Most pairs of positions share no line. In one pass, a position receives information only from positions that differ
+from it in at most one coordinate. So R = 3 passes, with shared weights, connect all positions (section 3.3: R = 2 in
+images). The cost for n positions is O(n (t + h + w) C) per pass. If t = h = w, it grows as n^(4/3), compared with n^2
+for full attention.
 """
 
 from __future__ import annotations

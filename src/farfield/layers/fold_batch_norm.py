@@ -44,7 +44,7 @@ def fold_batch_norm(
     forward: Callable[[nn.Module, Any], object] | None = None,
     in_place: bool = False,
 ) -> nn.Module:
-    """Return a copy of a network in evaluation mode, with batch norms folded into the convolutions before them.
+    """Copy a network, set the copy to evaluation mode, and fold its batch norms into the convolutions before them.
 
     A norm is folded if it has running statistics, if only the norm uses the output of the convolution before it, and if
     norm and convolution each run exactly once in a forward pass. Convolutions with a reparametrised weight (weight

@@ -65,7 +65,7 @@ def fast(*tensors: Tensor, multiply_adds: int) -> bool:
     `torch.backends.mkldnn` is disabled.
 
     Args:
-        tensors: the product's factors, or tensors whose parts are the factors.
+        tensors: the factors of the product, or tensors that contain the factors, such as batches.
         multiply_adds: number of multiply-adds of the product.
     """
     if is_recorded() or multiply_adds < SMALL or not _has_kernels() or not torch.backends.mkldnn.enabled:
@@ -125,9 +125,9 @@ class _Product(torch.autograd.Function):
 
 
 def _dense(x: Float[Tensor, "n m"]) -> Float[Tensor, "n m"]:
-    """Return a matrix without gaps in memory between its rows or columns. A matrix with gaps is copied.
+    """Return x itself if its rows or columns lie in memory without gaps, otherwise a copy without gaps.
 
-    oneDNN has no fast kernel for some products of matrices with gaps. They take 2,000 times as long.
+    Some products of matrices with gaps take 2,000 times as long, because oneDNN has no fast kernel for them.
     """
     if x.is_contiguous() or x.mT.is_contiguous():
         return x

@@ -19,7 +19,7 @@ def meta_copy(module: M, replaced: Mapping[nn.Module, nn.Module] | None = None) 
 
     Args:
         module: module to copy, left unchanged.
-        replaced: maps a submodule that is not copied to the module that takes its place in the copy.
+        replaced: maps a submodule to the module that takes its place in the copy. The submodule itself is not copied.
     """
     replaced = replaced or {}
     memo: dict[int, Any] = {id(each): new for each, new in replaced.items()}

@@ -57,18 +57,18 @@ MAX_POOL = {1: F.max_pool1d, 2: F.max_pool2d, 3: F.max_pool3d}
 class _NonLocalBlock(nn.Module):
     """Non-local block for features ({axes}): z = x + BN(W_z y), where y is the non-local response to x.
 
-    The output has the shape of the input. The norm's gamma (section 4.1) or, without a norm, W_z starts at 0. The block
-    is then exactly the identity, so inserting it into a pretrained network does not change the network's output. The
-    matrix of all attention weights, queries x keys, is built only if it is small. `pairwise` and `attention_choice`
-    explain how the response is computed, and its time and memory.
+    The output has the shape of the input. At initialisation, the norm's gamma is 0 (section 4.1), or W_z is 0 in a
+    block without a norm. The block is then exactly the identity, so inserting it into a pretrained network does not
+    change the network's output. The matrix of all attention weights, queries x keys, is built only if it is small.
+    `pairwise` and `attention_choice` explain how the response is computed, and its time and memory.
 
     Args:
         channels: C, the channels of input and output.
         pairwise: function f, "gaussian", "embedded_gaussian" (the paper's default), "dot_product" or "concatenation".
         inner_channels: number of inner channels C'; None for C/2 (section 3.3).
-        key_pool: window of the max-pooling before keys and values, one size per axis. "paper" for 2 along each axis of
-            space{paper_pool}, and no pooling if the scope is "time"; None for no pooling. Positions at the border that
-            do not fill a window are not pooled into any key, as in the authors' code.
+        key_pool: window of the max-pooling before keys and values, one size per axis; None for no pooling. "paper"
+            for 2 along each axis of space{paper_pool}. With scope "time", "paper" does not pool. Positions at the
+            border that do not fill a window are not pooled into any key, as in the authors' code.
         pool_after_projection: pool phi(x) and g(x) instead of x. The paper and PySlowFast pool x; MMAction2 pools the
             projections. The outputs differ, so a checkpoint needs the order that it was trained with.
         scale: divide affinities by the square root of the channels per head: C' / num_heads (for "gaussian":
@@ -119,7 +119,8 @@ class _NonLocalBlock(nn.Module):
             if self.ndim == 3:
                 raise ValueError(f"scope is {scope!r}; give 'spacetime', 'space' or 'time'.")
             raise ValueError(
-                f"scope is {scope!r}, but {name} has only 'spacetime'. Leave it out, or use NonLocalBlock3d for clips."
+                f"scope is {scope!r}, but {name} has only 'spacetime'. Leave scope out, or use NonLocalBlock3d for "
+                "clips."
             )
         if min(heads, groups) < 1 or inner % heads or heads % groups or channels % groups:
             raise ValueError(
@@ -341,7 +342,7 @@ class NonLocalBlock2d(_NonLocalBlock):
 
 
 class NonLocalBlock3d(_NonLocalBlock):
-    __doc__ = (_NonLocalBlock.__doc__ or "").format(axes="b c t h w", paper_pool=", (1, 2, 2) as in section 3.3")
+    __doc__ = (_NonLocalBlock.__doc__ or "").format(axes="b c t h w", paper_pool=": (1, 2, 2), as in section 3.3")
     ndim = 3
 
 

@@ -12,8 +12,8 @@ to all positions:
 
 phi, psi, delta, rho and g are each a 1x1 convolution, batch norm and ReLU. In segmentation the region logits are
 supervised by the ground-truth map (auxiliary loss, weight 0.4). A video has one label instead of a map. With one region
-per class, the region logits, averaged over all positions, classify the clip, and the auxiliary loss is computed from
-them.
+per class, the region logits, averaged over all positions, are class logits of the clip. The auxiliary loss is computed
+from these class logits.
 
 For n positions, attention costs O(n K C), which is linear in n.
 """
@@ -36,7 +36,7 @@ from farfield.layers.positions import check_input, check_sizes, flat_index, from
 class ObjectContext(nn.Module):
     """Object-contextual attention: positions attend to K soft object regions instead of to all positions.
 
-    For the paper's output B(x), the block computes x + gamma (B(x) - x). gamma is a learned scale with initial value 0,
+    The paper's output is B(x). The block computes x + gamma (B(x) - x). gamma is a learned scale with initial value 0,
     so the block starts as the identity.
 
     The submodule `regions` computes the region logits. `forward` returns them if return_regions is True; inside a
@@ -112,10 +112,11 @@ class ObjectContext(nn.Module):
     def attention(
         self, x: Float[Tensor, "b c *positions"], queries: Int[Tensor, "q axes"]
     ) -> Float[Tensor, "b heads q *positions"]:
-        """Return the attention maps of chosen positions (t, h, w) through the regions. There is one head.
+        """Return the attention maps of chosen positions (t, h, w). There is one head.
 
-        The weight of a position is the sum, over all regions, of the chosen position's attention to the region times
-        the position's weight in the region. Each map sums to 1.
+        A chosen position attends to regions, and so to the positions in them. In its map, the weight of a position is
+        the sum, over all regions, of the chosen position's attention to the region times the position's weight in the
+        region. Each map sums to 1.
 
         Raises:
             ValueError: for a query outside of x.

@@ -1,4 +1,4 @@
-"""The pairwise functions of the non-local operation, summed over all positions without an n x m matrix.
+"""The pairwise functions of the non-local operation, summed over all n positions with O(n) memory.
 
 Wang, Girshick, Gupta, He, "Non-local Neural Networks", CVPR 2018, eq. 1: the response at position i is
 
@@ -137,9 +137,10 @@ def concatenation_weights(a: Float[Tensor, "*b q"], b: Float[Tensor, "*b m"]) ->
 
 
 class Above:
-    """For every query i, the set of keys j with a_i + b_j > 0. `sum` adds the rows of these keys; `count` counts them.
+    """For every query i, the set of keys j with a_i + b_j > 0.
 
-    The constructor sorts n queries and m keys. `sum` of rows with e columns then takes O((n + m) e).
+    `sum` takes one row per key, and adds the rows of each set. `count` returns the number of keys in each set. The
+    constructor sorts n queries and m keys. `sum` of rows with e columns then takes O((n + m) e).
 
     Args:
         a: one number a_i per query.

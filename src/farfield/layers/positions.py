@@ -51,7 +51,7 @@ def stack_samples(samples: Sequence[Float[Tensor, "n c"]]) -> Float[Tensor, "b n
 
 
 def by_columns(x: Float[Tensor, "*b n m"]) -> bool:
-    """Check whether the columns of a matrix are contiguous in memory, and not its rows."""
+    """Check whether the columns of a matrix, but not its rows, are contiguous in memory."""
     return x.stride(-2) == 1 and x.stride(-1) != 1
 
 

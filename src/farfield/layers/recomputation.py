@@ -70,8 +70,8 @@ def recompute_activations(*, sums_per_kept: int = 0) -> Iterator[None]:
     Compiled code is not affected: `torch.compile` chooses by itself what to recompute.
 
     Args:
-        sums_per_kept: number of consecutive residual sums that are recomputed for each sum that stays in memory; 0
-            recomputes none. Larger numbers save more memory, and cost an addition and an activation per recomputed sum.
+        sums_per_kept: number of consecutive residual sums that are recomputed before one stays in memory; 0 recomputes
+            none. Larger numbers save more memory, and cost an addition and an activation per recomputed sum.
 
     Raises:
         ValueError: if sums_per_kept is negative.
@@ -179,10 +179,10 @@ class _Saved:
 
 
 class _Graph:
-    """Map of each tensor of a forward pass to its source, a `_Kept` or a `_Recomputed`, for the backward pass.
+    """Maps tensors of a forward pass to their sources, from which the backward pass gets the tensors.
 
-    A tensor is identified by the node of autograd's graph (`grad_fn`) that computes it, and by its index among the
-    node's outputs.
+    A source is a `_Kept` or a `_Recomputed`. A tensor is identified by the node of autograd's graph (`grad_fn`) that
+    computes it, and by its index among the node's outputs.
     """
 
     def __init__(self, sums_per_kept: int) -> None:
@@ -222,7 +222,7 @@ class _Graph:
         return self.sources[node, output]
 
     def _recomputed(self, node: Any) -> _Recomputed | None:
-        """Return the `_Recomputed` for a node's output; None if the output is kept in memory."""
+        """Return the `_Recomputed` for a node's output; None if the output is not recomputed."""
         name = node.name()
         if name not in (*ACTIVATIONS, *COMBINATIONS, *NORM_NODES, POOL_NODE):
             return None
@@ -270,13 +270,13 @@ def _activation(function: Callable[..., Tensor], source: _Recomputed) -> _Recomp
 def _pooling(pool: PoolRecord, source: _Source, saved: _Saved | None) -> _Recomputed:
     """Return a `_Recomputed` for the output of a max-pooling, and free the saved positions of its maxima.
 
-    The pooling's own backward pass reads the positions. They are recomputed for this read; but if the output is
-    recomputed before it, the positions are recomputed together with the output.
+    The pooling's own backward pass reads the positions. They are recomputed at this read, unless the output is
+    recomputed earlier: the positions are then recomputed together with the output.
 
     Args:
         pool: settings of the pooling.
         source: source of the pooling's input.
-        saved: the positions, as autograd saved them; None if they are not known.
+        saved: the positions, as autograd saved them; None if they are not known; they then stay in memory.
     """
 
     def compute() -> Tensor:

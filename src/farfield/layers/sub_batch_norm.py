@@ -113,8 +113,8 @@ def split_batch_norm(network: nn.Module, num_splits: int) -> nn.Module:
     """Replace every 3D batch norm in `network` by a `SubBatchNorm3d`, in place.
 
     Gamma and beta are kept, and each part starts from the batch norm's running statistics. The state dict then has
-    PySlowFast's keys. A checkpoint with the keys of plain batch norms must be loaded before the split. To save one,
-    call `join_batch_norm` first.
+    PySlowFast's keys. A checkpoint with the keys of plain batch norms must be loaded before the split. To save such a
+    checkpoint, call `join_batch_norm` first.
 
     Returns:
         `network`, or its replacement if it is a batch norm itself.

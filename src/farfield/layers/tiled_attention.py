@@ -1,10 +1,12 @@
 """Softmax attention on a CPU by matrix products: for all queries at once, or for one tile of queries after the other.
 
-PyTorch's fused CPU kernel needs the same width for queries, keys and values. Padding with zeros would double the work
-for widths of C/8 and C, as in self-attention and DANet. The fused kernel also multiplies with MKL, which is slower than
-oneDNN on some processors (see `matrix_product.py`). With tiles, only the rows of one tile of the n x m matrix P of
-attention weights are in memory at a time, and the backward pass recomputes them (Dao et al., "FlashAttention", NeurIPS
-2022, section 3.1; * is the elementwise product):
+PyTorch's fused CPU kernel needs the same width for queries, keys and values. In self-attention and DANet, queries and
+keys have width C/8 and values have width C, so padding with zeros would nearly double the work. The fused kernel
+also multiplies with MKL, which is slower than oneDNN on some processors (see `matrix_product.py`).
+
+The attention weights form an n x m matrix P with one row per query. With tiles, only the rows of one tile of queries
+are in memory at a time, and the backward pass recomputes them (Dao et al., "FlashAttention", NeurIPS 2022, section 3.1;
+* is the elementwise product):
 
     P = softmax(scale Q K^T),  O = P V
     dV = P^T dO,   dS = P * (dO V^T - rowsum(dO * O)),     dQ = scale dS K,   dK = scale dS^T Q

@@ -26,7 +26,7 @@ def has_forward_hooks(module: nn.Module) -> bool:
 
 
 def has_plain_call(module: nn.Module) -> bool:
-    """Check whether calling a module only runs the `forward` of its class.
+    """Check whether calling a module runs the `forward` of its class and nothing else.
 
     Hooks (forward or backward, of this module or of all modules) and a `forward` set on the instance change the call.
     PyTorch has no public function for this.
@@ -127,9 +127,9 @@ class BatchNormRecord:
 def batch_norm_record(node: Any) -> BatchNormRecord | None:
     """Read the values that define a batch norm's output from its node in autograd's graph; None if some are missing.
 
-    Values are missing in evaluation mode. The graph holds a norm's bias only if the bias is trained. For a norm with a
-    weight and without a trained bias, the result is None, since the norm may have a frozen bias or no bias. A norm with
-    neither a weight nor a trained bias is assumed to have no bias.
+    The result is None if the norm used running statistics, as in evaluation mode. It is also None for a norm with a
+    weight but without a trained bias: the graph holds only a trained bias, so it does not show whether the norm has a
+    frozen bias or no bias. A norm with neither a weight nor a trained bias is assumed to have no bias.
 
     Args:
         node: node of the batch norm, with a name in `NORM_NODES`.
@@ -165,7 +165,11 @@ class PoolRecord:
 
 
 def max_pool_record(node: Any) -> PoolRecord:
-    """Read a 3D max-pooling's record from its node in autograd's graph, whose name is `POOL_NODE`."""
+    """Read a 3D max-pooling's record from its node in autograd's graph.
+
+    Args:
+        node: node of the max-pooling, with the name `POOL_NODE`.
+    """
     sizes = node._saved_kernel_size, node._saved_stride, node._saved_padding, node._saved_dilation
     ceil_mode = node._saved_ceil_mode
 
@@ -176,14 +180,14 @@ def max_pool_record(node: Any) -> PoolRecord:
 
 
 def has_onednn_product() -> bool:
-    """Check whether PyTorch was built with oneDNN, and with its operator for a fused linear layer."""
+    """Check whether PyTorch was built with oneDNN, and has the operator that `onednn_product` calls."""
     return torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
 
 
 def onednn_product(a: Tensor, b: Tensor, bias: Tensor | None = None) -> Tensor:
-    """Compute a b + bias for float32 matrices on the CPU, by oneDNN. PyTorch's public products use MKL there.
+    """Compute a @ b + bias for float32 matrices on the CPU, by oneDNN. PyTorch's public products use MKL for this.
 
-    The operator has no derivative. `torch.compile` calls it for linear layers.
+    This function calls a private operator that `torch.compile` uses for linear layers. The operator has no derivative.
     """
     y: Tensor = torch.ops.mkldnn._linear_pointwise(a, b.mT, bias, "none", [], "")
     return y

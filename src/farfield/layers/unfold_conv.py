@@ -1,15 +1,16 @@
 """Convolution as unfold and matrix product, and fold for its gradient.
 
 Chellapilla, Puri, Simard, "High Performance Convolutional Neural Networks for Document Processing", 2006; the im2col of
-Caffe (Jia et al., 2014). Each of the L output positions has a window of Cin*kt*kh*kw values. Written as columns,
+Caffe (Jia et al., 2014). Each of the L output positions has a window of Cin*kt*kh*kw values. With the windows
+as columns, the convolution is one matrix product:
 
     unfold(x):  (b, Cin*kt*kh*kw, L)
     weight:     (Cout, Cin*kt*kh*kw)
     y = weight @ unfold(x):  (b, Cout, L)
 
-the convolution is one matrix product. `fold` is the transpose of `unfold`: it adds every window's values to the
-positions that they came from. So fold(weight^T @ dy) is the convolution's gradient with respect to x, and
-fold(unfold(x)) is x times the number of windows at each position.
+`fold` is the transpose of `unfold`: it adds every window's values to the positions that they came from. So
+fold(weight^T @ dy) is the convolution's gradient with respect to x, and fold(unfold(x)) is x times the number of
+windows at each position.
 """
 
 from __future__ import annotations
@@ -137,10 +138,10 @@ def unfold_conv(
     dilation: int | Sequence[int] = 1,
     groups: int = 1,
 ) -> Float[Tensor, "b c2 *windows"]:
-    """Convolve x with a matrix product, (Cout, Cin*kt*kh*kw) @ (Cin*kt*kh*kw, positions).
+    """Compute a convolution of x as a matrix product, (Cout, Cin*kt*kh*kw) @ (Cin*kt*kh*kw, positions).
 
-    The result agrees with `F.conv2d` and `F.conv3d`. This is a reference for reading and benchmarks, because the
-    columns take up to about kt*kh*kw times the memory of x.
+    The result agrees with `F.conv2d` and `F.conv3d`. This function is meant only for reading and benchmarks, because
+    the columns take up to about kt*kh*kw times the memory of x.
 
     Args:
         x: input (b, c, then the axes to slide over).
@@ -155,11 +156,15 @@ def unfold_conv(
         ValueError: if no window fits, or x, weight and groups do not match.
     """
     axes = x.ndim - 2
-    if weight.ndim != x.ndim or x.shape[1] != weight.shape[1] * groups or weight.shape[0] % groups:
+    if weight.ndim != x.ndim or x.shape[1] != weight.shape[1] * groups:
         raise ValueError(
             f"a weight of shape {tuple(weight.shape)} with groups={groups} needs x with {weight.shape[1] * groups} "
-            f"channels and {weight.ndim - 2} position axes; given x of shape {tuple(x.shape)}. The weight's "
-            f"{weight.shape[0]} output channels must be divisible by groups."
+            f"channels and {weight.ndim - 2} position axes; given x of shape {tuple(x.shape)}."
+        )
+    if weight.shape[0] % groups:
+        raise ValueError(
+            f"a weight of shape {tuple(weight.shape)} has {weight.shape[0]} output channels, which groups={groups} "
+            "does not divide. Give a number of groups that divides them."
         )
     kernel = tuple(weight.shape[2:])
     columns = unfold(x, kernel, stride=stride, padding=padding, dilation=dilation)

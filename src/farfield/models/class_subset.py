@@ -27,7 +27,7 @@ def classifier_rows(old: Sequence[str], new: Sequence[str]) -> list[int] | None:
 
 
 def restrict_labels(network: ActionNet, labels: Sequence[str]) -> ActionNet:
-    """Build a copy of a network that scores only the given classes, with the same weights.
+    """Copy a network with its weights; the copy scores only the given classes.
 
     The copy of a multilabel network keeps the thresholds. In all other tasks, the copy has no thresholds, since its
     probabilities sum to 1 over fewer classes.

@@ -59,7 +59,8 @@ class FrameLevel:
     def __call__(self, x: Float[Tensor, "1 c t h w"]) -> Float[Tensor, "1 c2 n h2 w2"]:
         """Compute one map for each of n = t / `group` groups. The groups are concatenated along t.
 
-        The batch axis is not used for the groups, since PyTorch may not recognise channels_last_3d memory if t is 1.
+        The groups are not moved to the batch axis, because t could then be 1, and PyTorch may not recognise
+        channels_last_3d memory if t is 1.
         """
         for layer in self.layers:
             x = layer(x)
@@ -117,7 +118,7 @@ _CHECKED: WeakKeyDictionary[ActionNet, FrameLevels] = WeakKeyDictionary()
 
 
 def find_levels(network: ActionNet) -> FrameLevels | None:
-    """Split a network like `frame_levels`, but only by the types of its modules, without a check by a forward pass."""
+    """Split a network by the types of its modules, as `frame_levels` does, but without the check by a forward pass."""
     network.eval()
     backbone = network.backbone
     if type(backbone) is not Backbone or is_compiled(network) or any(has_forward_hooks(m) for m in network.modules()):

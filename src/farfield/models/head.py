@@ -1,8 +1,8 @@
 """Classification head: pooling, dropout, one linear layer.
 
-On clips of the training size, three kinds of head give the same class probabilities (see `farfield/task.py`). On larger
-clips, on which many networks are tested, the probabilities differ. A published result is valid only for the kind of
-head that it was measured with:
+On clips of the training size, the first three kinds of head below give the same class probabilities (`farfield/task.py`
+computes them from the head's scores). Many networks are tested on larger clips, where the probabilities differ. A
+published result is valid only for the kind of head that it was measured with:
 
 - `gap_fc`: average-pool all positions, then classify (torchvision's ResNets, MMAction2).
 - `window_mean`: average-pool a sliding window of the training feature map's size (stride 1), classify each window, and

@@ -101,9 +101,9 @@ PRESETS: dict[str, Callable[[Backbone], Placement]] = {
 def is_place(name: Any, where: Any) -> bool:
     """Return whether {name: where} has the form of an entry of `Placement`, which says where blocks are inserted.
 
-    The form is right if the name is any string and `where` is a list of integers. It is always right if the name is
-    "top" or "fast_top". `resolve_placement` checks the rest: whether the stage and the residual blocks exist, and
-    whether the value of "top" or "fast_top" is a number.
+    The form is right if the name is any string and `where` is a list of integers. If the name is "top" or "fast_top",
+    any `where` is accepted. `resolve_placement` checks the rest: whether the stage and the residual blocks exist, and
+    whether the value of "top" or "fast_top" is a whole number of at least 1.
     """
     if name in TOPS:
         return True
@@ -141,7 +141,10 @@ def resolve_placement(backbone: Backbone, where: str | Placement) -> Placement:
 
 def _preset_placement(backbone: Backbone, preset: str) -> Placement:
     if preset.lstrip().startswith("{"):  # a mapping from the command line that did not parse
-        raise FarfieldError(f"insert is {preset!r}; give lists of block indices, e.g. {{res3: [1], res4: [1, 3]}}.")
+        raise FarfieldError(
+            f"insert is the text {preset!r}, not a mapping. Give lists of block indices, e.g. "
+            "{res3: [1], res4: [1, 3]}."
+        )
     if preset not in PRESETS:
         raise FarfieldError(
             f"insert is {preset!r}, which is not a preset. {nearest(preset, PRESETS)} Or give {{stage: indices}}."
@@ -230,7 +233,7 @@ def insert_blocks(backbone: Backbone, where: str | Placement, make_block: Callab
 
 
 def _top_channels(backbone: Backbone) -> dict[str, int]:
-    """Return the number of channels of each pathway's map after the last stage, by the names in `backbone.tops`."""
+    """Return the number of channels of each pathway's map after the last stage: {name in `backbone.tops`: channels}."""
     if backbone.num_pathways == 1:
         return {backbone.tops[0]: backbone.out_channels}
     slow, fast = backbone.tops

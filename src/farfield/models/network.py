@@ -268,14 +268,14 @@ def _make_block(block: str, channels: int, options: Mapping[str, Any]) -> nn.Mod
 
 
 def _reason(error: Exception) -> str:
-    """Return the end of an error message: the text of a ValueError, or a general reason for any other error."""
+    """Return the end of a message about refused options: the text of a ValueError, or a general reason otherwise."""
     return f": {error}" if isinstance(error, ValueError) else ". One of the options has the wrong type or size."
 
 
 def _feature_maps(trunk: Backbone, spec: ClipSpec, given: str) -> list[list[torch.Size]]:
     """Compute the shapes of the features for clips of the training size and, if it differs, of the test size.
 
-    The trunk runs on the meta device, so that a clip too small for the network is reported at construction.
+    A copy of the trunk runs on the meta device, so only shapes are computed.
 
     Args:
         trunk: the backbone.
@@ -284,6 +284,9 @@ def _feature_maps(trunk: Backbone, spec: ClipSpec, given: str) -> list[list[torc
 
     Returns:
         For each clip size, the shape (1 c t h w) of each pathway's features.
+
+    Raises:
+        FarfieldError: if the network cannot take such clips, for example because they are too small.
     """
     shapes = []
     with without_compiler():
@@ -296,7 +299,7 @@ def _feature_maps(trunk: Backbone, spec: ClipSpec, given: str) -> list[list[torc
         except (RuntimeError, ValueError, AssertionError) as error:
             reason = str(error).splitlines()[0] if str(error) else type(error).__name__
             raise FarfieldError(
-                f"{given} cannot take clips of {spec.num_frames} frames of {side} px: {reason} "
+                f"{given} cannot take clips of {spec.num_frames} frames of {side} px: {reason.removesuffix('.')}. "
                 "Change clip.num_frames or clip.crop_px."
             ) from error
         shapes.append([each.shape for each in (maps if isinstance(maps, list) else [maps])])

@@ -50,8 +50,8 @@ class NetworkOptions:
             raise FarfieldError(f"block is {self.block!r}, which does not exist. {nearest(self.block, BLOCKS)}")
         if isinstance(self.insert, Mapping) and not all(map(is_place, self.insert, self.insert.values())):
             raise FarfieldError(
-                f"insert is {dict(self.insert)}; give lists of block indices, e.g. {{'res4': [1]}}, and for 'top' a "
-                "number of blocks."
+                f"insert is {dict(self.insert)}; give lists of block indices, e.g. {{'res4': [1]}}, or a number of "
+                "blocks after the last stage, e.g. {'top': 1}."
             )
         options = dict(self.block_options or {})
         if not self.insert and (self.block != "non_local" or options):

@@ -30,8 +30,8 @@ class OperatingPoint:
 
     Attributes:
         rule: how the thresholds were chosen, such as "precision=0.95".
-        thresholds: threshold of each class, by label; None for a class without validation videos, and if no threshold
-            of the class satisfies the rule.
+        thresholds: threshold of each class, by label; None for a class that has no validation videos, or for which no
+            threshold satisfies the rule.
         validation_videos: number of videos that the thresholds were chosen on.
         detections: by label, the number of validation videos for which the class is predicted at its threshold, rightly
             or wrongly; on timelines, the number of predicted segments, right or wrong. The number is None for a class
@@ -105,7 +105,10 @@ class OperatingPoint:
 
 
 class HasOperatingPoints(Protocol):
-    """A network with thresholds for videos and clips, and for timelines."""
+    """A network with labels and two operating points: one for videos and clips, and one for timelines.
+
+    An operating point is None if no thresholds were chosen.
+    """
 
     labels: list[str]
     operating_point: OperatingPoint | None
@@ -119,8 +122,8 @@ OPERATING_POINTS = ("operating_point", "timeline_operating_point")
 def operating_points_to_dict(network: HasOperatingPoints) -> dict[str, dict[str, Any]]:
     """Return a network's operating points as plain types, under "operating_point" and "timeline_operating_point".
 
-    The result omits an operating point that is None. It also omits an operating point that was chosen before the labels
-    were changed, and logs a warning.
+    The result omits an operating point that is None, or that was chosen before the labels were changed. In the second
+    case, a warning is logged.
     """
     points = {name: getattr(network, name) for name in OPERATING_POINTS}
     stored = {name: point.to_dict_for(network.labels) for name, point in points.items() if point is not None}
@@ -133,7 +136,7 @@ def set_operating_points(network: HasOperatingPoints, content: Mapping[str, Any]
     An operating point that the file lacks is set to None.
 
     Args:
-        network: network with its final labels.
+        network: the network, whose labels must already be set.
         content: content of the file. The entries that `operating_points_to_dict` writes are read; others are ignored.
         path: the file, for messages.
 

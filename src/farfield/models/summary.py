@@ -122,7 +122,7 @@ class _Observed:
 
 @contextmanager
 def _observe(shapes: nn.Module, network: nn.Module) -> Iterator[dict[str, _Observed]]:
-    """Record the output size and the norm multiply-adds of every layer while `shapes` runs in the `with` block.
+    """Record each layer's output size, and each norm's multiply-adds, while `shapes` runs in the `with` block.
 
     A layer is a module without children.
 
@@ -160,7 +160,10 @@ def _observe(shapes: nn.Module, network: nn.Module) -> Iterator[dict[str, _Obser
 
 
 def _parts(network: ActionNet) -> dict[str, str]:
-    """Map the name of each layer, and of each inserted block as a whole, to the name of its part of the network."""
+    """Return the part of the network that each layer belongs to: {name of the layer: name of the part, see `Row`}.
+
+    The head, each inserted block, and a backbone without stages have one entry each, instead of one per layer.
+    """
     backbone = network.backbone
     tops = {
         f"backbone.{name}.{i}": f"{name}[{i}] {network.config['block']}"

@@ -53,7 +53,7 @@ def join_lists(words: Sequence[str], lists: Mapping[str, bool]) -> list[str]:
 
 
 def join_mappings(words: Sequence[str], mappings: set[str]) -> list[str]:
-    """Convert the value of each mapping option to JSON, such as `path=file,label=action` after `--columns`.
+    """Convert the value of each mapping option to JSON: `--columns a=b,c=d` becomes `--columns {"a": "b", "c": "d"}`.
 
     JSON objects and null keep their value.
 

@@ -103,12 +103,12 @@ def is_about_words(text: str) -> bool:
 
 
 def expects_value(text: str) -> bool:
-    """Return whether the error message `text` reports that an option lacks its value."""
+    """Return whether the error message `text` reports an option that is given without a value after it."""
     return bool(re.search(r"expected (one|at least one) argument", text))
 
 
 def unknown_option(text: str) -> str | None:
-    """Return the unknown option that the error message `text` reports, as "model.optimisation.lr"; None otherwise."""
+    """Return the unknown option, such as "model.optimisation.lr", that `text` reports; None for other messages."""
     unknown = re.search(r"Group '([\w.]+)' does not accept option '([\w.]+)'", text) or re.search(
         r"[Uu]nrecognized arguments: --([\w.-]+)"
         r"|does not accept option '([\w.]+)'"
@@ -129,7 +129,7 @@ def surplus_word(text: str) -> str | None:
 
 
 def missing_value(text: str) -> str | None:
-    """Return the name of the option that the error message `text` reports as lacking its value; None otherwise."""
+    """Return the option that the message `text` reports as None although it needs a value; None for other messages."""
     missing = re.search(r'[Pp]arser key "([\w.]+)": Expected a .* Got value: None$', text)
     return missing[1] if missing else None
 

@@ -23,7 +23,7 @@ from farfield.options.jsonargparse_compat import (
 
 
 def file_hint(message: str, words: Sequence[str]) -> str | None:
-    """Explain a mix-up of files and options; None for other mistakes.
+    """Explain a mix-up of files and options; return None for other mistakes.
 
     The mix-up is a file name that starts with `-` and was read as an option, or an option after `--` that was read as a
     file.

@@ -166,8 +166,8 @@ def _declaration(function: Callable[..., Any], hidden: set[str], *, drop_kwargs:
 
     Args:
         function: a command, or the library function that it runs.
-        hidden: names of parameters that do not become options. Their types are not resolved, so they may be imported
-            only under TYPE_CHECKING.
+        hidden: names of parameters that do not become options. Their types are not resolved, so an import of these
+            types under TYPE_CHECKING is enough.
         drop_kwargs: whether to leave out a `**kwargs` parameter. True for a command that runs a library function, whose
             options are declared separately. If False, a function with `**kwargs` is returned unchanged, because
             jsonargparse finds the options behind `**kwargs` in the function's source code.

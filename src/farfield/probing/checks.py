@@ -73,7 +73,7 @@ def check_probe(data: VideoDataModule, settings: ProbeSettings) -> Manifest | No
             "classes, or leave out probe.test."
         )
     _warn_if_shared("probe.test", test, "data.train", data.train_manifest, "on which heads are trained")
-    _warn_if_shared("probe.test", test, "data.val", data.val_manifest, "which chooses the head")
+    _warn_if_shared("probe.test", test, "data.val", data.val_manifest, "on which the head is chosen")
     return test
 
 
@@ -83,7 +83,8 @@ def check_readable(
     """Check the labels of the videos that could be read. Log a warning that names classes without training videos.
 
     Raises:
-        FarfieldError: for a multilabel task, if none of the validation videos, or none of the test videos, has a label.
+        FarfieldError: in a multilabel task, if no readable validation video has a label, or if `test` is given and no
+            readable test video has a label.
     """
     counts = count_videos(training.video_targets.numpy(), len(labels))
     if missing := [label for label, count in zip(labels, counts, strict=True) if not count]:
@@ -124,13 +125,14 @@ def _warn_if_shared(name: str, videos: Manifest, of: str, others: Manifest, use:
     ]
     if shared:
         log.warning(
-            "%s has videos of %s, %s: %d of %d, such as %s. The metrics on %s will be too high. Remove the shared "
-            "videos from one of the two manifests.",
+            "%s shares videos with %s, %s. The shared videos are %d of the %d videos of %s, such as %s. The metrics on "
+            "%s will be too high. Remove the shared videos from one of the two manifests.",
             name,
             of,
             use,
             len(shared),
             len(videos),
+            name,
             shared[0],
             name,
         )

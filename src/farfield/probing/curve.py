@@ -86,9 +86,9 @@ def learning_curve(
     For each number, the videos are drawn at random several times (`settings.curve_draws`). One head is trained on each
     draw, and the heads of all draws are trained at once.
 
-    The curve's last point, with all videos, is not part of
-    the result, because a head has already been trained on all videos. Features are always standardised by the mean and
-    standard deviation over all training videos, which needs no labels.
+    The curve's last point, with all videos, is not part of the result, because a head has already been trained on all
+    videos. Features are always standardised by the mean and standard deviation over all training videos, which needs no
+    labels.
 
     Args:
         make: function that returns a new head with its initial weights.

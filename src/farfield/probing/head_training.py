@@ -86,7 +86,7 @@ class HeadTraining:
         self._about: dict[Configuration, dict[str, Any]] = {}
 
     def best(self) -> tuple[ProbeHead, Configuration]:
-        """Train the head, and return the head with the weights of the best configuration, and that configuration.
+        """Train the head; return (the head with the weights of the best configuration, the best configuration).
 
         If the best configuration of a search diverges on whole maps, the next best is trained. If all of them diverge,
         a head that has diverged is returned.
@@ -125,8 +125,8 @@ class HeadTraining:
                 configurations during training.
 
         Returns:
-            The grid, which holds the remaining configurations and their weights, and the indices of these
-            configurations in the grid, from best to worst.
+            (grid, order). `grid` holds the remaining configurations and their weights. `order` lists the indices of
+            these configurations in the grid, from best to worst.
         """
         grid = Grid(self.head, configurations, self.measure.loss)
         ends = rounds(len(configurations), steps) if is_search else {}

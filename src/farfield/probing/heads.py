@@ -188,7 +188,10 @@ def _non_local_options(
 
 
 def _variant(network: ActionNet, changes: dict[str, Any]) -> ActionNet:
-    """Build a network with changed options, which shares the weights of all layers that the options do not affect."""
+    """Build a network with changed options. Its classifier and any layers that the changes add have random weights.
+
+    It shares the trunk, `head.embedding` and the existing blocks after the last stage with the given network.
+    """
     fields = {**network.config, "clip": network.clip.to_dict(), "labels": network.labels, **changes}
     made = assemble(replace(NetworkOptions(network.config["backbone"]), **fields))
     made.backbone.trunk = network.backbone.trunk

@@ -75,7 +75,7 @@ class ProbeSettings:
     def check(self) -> None:
         """Raise `FarfieldError` for a value out of range.
 
-        The constructor does not check, because the config parser would report its error as a wrong type.
+        The constructor does not check, because the config parser would report an error raised there as a wrong type.
         """
         for name in self.heads:
             if name not in get_args(HeadName):

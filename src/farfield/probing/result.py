@@ -39,9 +39,9 @@ class ProbeResult:
         head: kind of the best head.
         heads: result of each head, by the head's name.
         configurations: a row for each configuration of each head: head, lr, weight_decay, steps (number of training
-            steps), coarse_maps (True if the configuration was trained and measured only in a search, on coarse feature
-            maps, see `FeatureSet.coarse`), train/loss, the validation metrics, and best (whether it is the best
-            configuration of its head).
+            steps), coarse_maps, train/loss, the validation metrics, and best (whether it is the best configuration of
+            its head). coarse_maps is True if only the search by successive halving (see `farfield.probing.halving`)
+            trained and measured the configuration, on coarse feature maps (see `FeatureSet.coarse`).
         monitor: name of the validation metric by which the best head was chosen.
         curve: accuracy against training videos per class, for the best head and configuration; empty if not measured.
         curve_on: "test" or "validation": the videos on which the curve is measured.

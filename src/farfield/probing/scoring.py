@@ -55,7 +55,7 @@ def _score(
 
 
 def aggregated(probabilities: Float[Tensor, "k n views classes"], network: ActionNet) -> Float[Tensor, "k n classes"]:
-    """Aggregate class probabilities over views. The network's clip settings say how: by their mean or their maximum."""
+    """Aggregate class probabilities over views, by mean or maximum as the network's clip settings specify."""
     return aggregate_views(probabilities, method=network.clip.views_aggregation)
 
 

@@ -79,7 +79,7 @@ class FeatureSet:
 def _coarse_map(features: Float[Tensor, "b views c t h w"]) -> Tensor:
     """Average-pool maps to half of t, h and w, rounded up.
 
-    A length of 2 stays 2, because a non-local block may max-pool its keys over pairs of positions.
+    An axis of length 2 keeps its length, because a non-local block may max-pool its keys over pairs of positions.
     """
     t, h, w = (max(-(-length // 2), min(length, 2)) for length in features.shape[-3:])
     return F.adaptive_avg_pool3d(features.flatten(0, 1), (t, h, w)).unflatten(0, features.shape[:2])
@@ -94,7 +94,7 @@ def training_rows(
     draw: int = 0,
     classes: Sequence[int] | None = None,
 ) -> Iterator[Int[np.ndarray, " b"]]:
-    """Yield batches of random training views without end, as row indices of a `FeatureSet`.
+    """Endlessly yield batches of random training views, as row indices of a `FeatureSet`.
 
     An epoch has as many rows as there are videos. Each row is a random view of a video. The views of a video are
     consecutive rows of the `FeatureSet`.

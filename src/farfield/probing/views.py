@@ -33,7 +33,7 @@ class AugmentedViews(Dataset[Batch]):
     Args:
         manifest: training videos.
         spec: the network's clip settings.
-        augmentation: random variation of the clips, without MixUp and CutMix.
+        augmentation: random variation of the clips. Its MixUp and CutMix must be off.
         keep_direction: for each row of the manifest, True if its clips must not be mirrored.
         num_views: number of views of each video.
         seed: seed of the run.

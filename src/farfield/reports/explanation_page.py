@@ -62,8 +62,9 @@ def spread_rows(content: Mapping[str, Any]) -> list[list[str]]:
     """Tabulate how far attention reaches in each block, from the content of explanation.json.
 
     Returns:
-        Rows with the columns `SPREAD_COLUMNS`. Each block has three rows: the attention of the explained position, the
-        mean over all positions, and, as a comparison, attention with equal weights.
+        Rows with the columns `SPREAD_COLUMNS`. Each block has three rows: the spread of the explained position's
+        attention, the mean spread over a grid of positions, and, for comparison, the mean spread over the same grid if
+        the attention had equal weights.
     """
     rows = []
     for block in content["blocks"]:

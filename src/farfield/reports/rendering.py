@@ -23,7 +23,9 @@ def render(template: str, **values: Any) -> str:
         return html_environment().get_template(template).render(values)
     if template.endswith(".md.j2"):
         return markdown_environment().get_template(template).render(values)
-    raise ValueError(f"{template} ends in neither .html.j2 nor .md.j2; the suffix decides how values are escaped.")
+    raise ValueError(
+        f"template is {template}; it must end in .html.j2 or .md.j2, because the suffix decides how values are escaped."
+    )
 
 
 @cache
@@ -137,7 +139,7 @@ def code_span(text: object) -> Markdown:
 
 
 def fenced_line(text: object) -> Markdown:
-    """Join a text into one line, and replace ``` by ''', so that the text cannot end a fenced code block."""
+    """Put a text on one line, and replace ``` by ''', so that the text cannot end a fenced code block."""
     return Markdown(_one_line(text).replace("```", "'''"))
 
 
@@ -147,5 +149,5 @@ def json_value(value: object) -> Markdown:
 
 
 def _one_line(text: object) -> str:
-    """Join a text into one line, and replace control characters by U+FFFD, since a terminal would execute them."""
+    """Put a text on one line, and replace control characters by U+FFFD, since a terminal would execute them."""
     return re.sub(r"[\x00-\x1f\x7f-\x9f]", "\ufffd", " ".join(str(text).split()))

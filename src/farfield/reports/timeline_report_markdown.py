@@ -64,9 +64,9 @@ def alarm_lines(report: Mapping[str, Any]) -> dict[str, str]:
 def _by_tiou(report: Mapping[str, Any]) -> dict[float, Mapping[str, float | None]]:
     """Return the mAP at each tIoU threshold that the metrics of ActivityNet and THUMOS14 use.
 
-    The keys of the returned dict are the thresholds, ascending. Each mAP is a dict with its "value", the bounds of its
-    confidence interval, "low" and "high", and the threshold, "tiou". The value and the bounds are fractions, or None if
-    undefined.
+    The keys of the returned dict are the thresholds, ascending. Each mAP is a dict with the keys "tiou" (threshold),
+    "value" (mAP), "low" and "high" (bounds of its confidence interval). The mAP and the bounds are fractions, or None
+    if undefined.
     """
     found = [each for protocol in report["average_precision"].values() for each in protocol["at_tiou"]]
     return {each["tiou"]: each for each in sorted(found, key=lambda each: each["tiou"])}

@@ -15,9 +15,11 @@ from farfield.layers.dense_conv import axis_padding, dense_weight, pays_off
 
 
 def make_stem_dense(model: Any) -> None:
-    """Replace convolutions in an OpenVINO graph, in place, if they are faster as space-to-depth convolutions.
+    """Replace strided 3D convolutions of few channels in an OpenVINO graph by space-to-depth convolutions, in place.
 
-    Only 3D convolutions with at most 4 input channels and a spatial stride above 1 are replaced.
+    Only convolutions with at most 4 input channels and a spatial stride above 1 are replaced, since only these become
+    faster (on a CPU with matrix units). Of these, convolutions with dilation, unequal padding at the two ends of an
+    axis, weights that are not constant, or an input of unknown height or width are not replaced either.
     """
     from openvino.utils import replace_node
 
@@ -40,7 +42,7 @@ def _is_stem(node: Any) -> bool:
 
 
 def _dense(node: Any) -> Any:
-    """Return operators that compute the convolution `node` as `DenseConv3d.forward` does, in channels-first layout."""
+    """Return operators that compute the convolution `node` like `DenseConv3d.forward`, but in channels-first layout."""
     from openvino import opset13 as op
 
     clips = node.input_value(0)

@@ -1,8 +1,8 @@
 """Preserve the thread's alternate signal stack while OpenVINO loads its CPU plugin.
 
 OpenVINO's CPU plugin sets an alternate signal stack for the thread that loads the plugin. When the plugin is unloaded,
-it frees this stack and restores the previous stack. If two plugins are loaded and the first is unloaded first, the
-second plugin later restores the first plugin's stack, which is already freed. The next signal that Python handles
+it frees this stack and restores the previous stack. If two plugins are loaded, and the first is unloaded before the
+second, the second later restores the first plugin's stack, which is already freed. The next signal that Python handles
 (Ctrl-C, the end of a child process) then kills the process.
 """
 

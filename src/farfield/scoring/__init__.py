@@ -1,1 +1,1 @@
-"""Load a network for inference, score views, aggregate them."""
+"""Load a network for inference, score the views of videos, and aggregate the scores of each video's views."""

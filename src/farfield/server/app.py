@@ -74,7 +74,7 @@ def build_server(app: RequestFilter) -> uvicorn.Server:
 
 
 def _clean_up_on_signals() -> None:
-    """Make SIGTERM and SIGHUP end the process through its cleanup code."""
+    """Make SIGTERM, and SIGHUP unless it is ignored, run the process's cleanup code before the process ends."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # nohup ignores SIGHUP
         signal.signal(signal.SIGHUP, lambda *_: signal.raise_signal(signal.SIGTERM))  # uvicorn handles SIGTERM only

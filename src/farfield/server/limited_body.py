@@ -31,8 +31,8 @@ class LimitedBody:
         seconds: maximum time for the whole body to arrive, counted from the creation of this object.
 
     Attributes:
-        promised: bytes reserved for the upload: the announced size of the body, but at most the limit for uploads; the
-            limit itself if no size is announced. 0 if the request is not an upload.
+        promised: number of bytes reserved for the upload. This is the announced size of the body, or the limit for
+            uploads if the announced size is larger or missing. 0 if the request is not an upload.
         count: number of bytes received so far.
         ended: whether the whole body has been received.
         refused: why the request is refused; the rest of its body is then not passed on. None if it is not refused.
@@ -119,7 +119,10 @@ class HeaderAddingSend:
             await self.send(message)
 
     async def send(self, message: Message) -> None:
-        """Send a message of the response, even if the body was refused."""
+        """Send a message of a response, even if the body was refused.
+
+        The server's own response to a refused request is sent by this method, without the check in `__call__`.
+        """
         if message["type"] == "http.response.start":
             self.started = True
             MutableHeaders(raw=message.setdefault("headers", [])).update(_HEADERS)

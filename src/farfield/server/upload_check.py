@@ -67,7 +67,7 @@ def _check_frame_size(path: Path, name: str, limits: Limits) -> None:
 def refuse_text(path: Path) -> None:
     """Refuse a text file before FFmpeg reads it.
 
-    FFmpeg recognises a playlist by its content, and opens the files and URLs that the playlist lists before
+    FFmpeg recognises a playlist by its content, and then opens the files and URLs in the playlist. This happens before
     `open_container` can refuse the format. The first bytes of every video format include control characters, as parts
     of sizes and counts. A text file has no control characters except white space.
 

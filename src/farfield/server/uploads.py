@@ -52,7 +52,10 @@ def _no_file() -> Refused:
 
 
 async def _save_first_file(body: AsyncIterator[bytes], boundary: bytes, file: BinaryIO) -> str | None:
-    """Write the first part with a file name, and skip all other parts. Return the name; None if no part has a name."""
+    """Write the first part with a file name, and skip all others.
+
+    Return the file name, made safe to display; None if no part has a file name.
+    """
     parts = _FormParts(file)
     if not boundary:
         raise FormParserError("the Content-Type header of the form has no boundary")

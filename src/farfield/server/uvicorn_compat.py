@@ -1,9 +1,9 @@
 """The undocumented parts of uvicorn's connection class that the server depends on; no other file uses them.
 
 uvicorn has no option that limits the time in which the headers of a request must arrive. Its `timeout_keep_alive`
-applies only between requests, and the first byte of a request ends it (https://github.com/Kludex/uvicorn/issues/157). A
-limit can be set only in a connection class that is passed as `Config(http=)`. tests/server/test_uvicorn_compat.py
-checks that the installed uvicorn still has the parts that `HttpConnection` uses.
+applies only between requests, and stops at the first byte of a request (https://github.com/Kludex/uvicorn/issues/157).
+A time limit for headers can be set only in a connection class that is passed as `Config(http=)`.
+tests/server/test_uvicorn_compat.py checks that the installed uvicorn still has the parts that `HttpConnection` uses.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 
 class HttpConnection(H11Protocol):
-    """A connection of uvicorn's server that calls `wait_for_request` whenever it begins to wait for a request."""
+    """A uvicorn connection that calls `wait_for_request` whenever it begins to wait for a request."""
 
     def wait_for_request(self) -> None:
         """Do nothing. A subclass overrides this method to start its timeout."""

@@ -1,4 +1,8 @@
-"""The web page. Before importing this file, copy `app.GRADIO_ENVIRONMENT` to `os.environ`, which Gradio then reads."""
+"""The web page.
+
+Before this file is imported, `app.GRADIO_ENVIRONMENT` must be copied to `os.environ`, because this file imports Gradio,
+which then reads these variables.
+"""
 
 from __future__ import annotations
 
@@ -126,8 +130,8 @@ def _attention_note(attends: bool) -> str:
 class _Handlers:
     """Event handlers of the page.
 
-    The argument `state` describes the video on the page: the folder of its frames, the times of the frames, and its
-    labels as text, from `_headline`. It is None if the page has no video.
+    The argument `state` describes the video on the page: the folder of its frames, the times of the frames, and the
+    predicted labels as text (see `_headline`). It is None if the page has no video.
     """
 
     def __init__(self, workers: WorkerPool, folder: PrivateFolder, attends: bool) -> None:
@@ -273,7 +277,10 @@ def _picture_size(state: dict[str, Any]) -> tuple[int, int]:
 
 
 def _picture(state: dict[str, Any], index: int, point: tuple[float, float] | None) -> Any:
-    """Draw the frame in which the user clicks, with a ring around `point`: (y, x), each in [0, 1); None for no ring."""
+    """Draw the frame in which the user clicks, with a ring around `point`.
+
+    `point` is (y, x) as fractions of the frame's height and width, each in [0, 1), or None for no ring.
+    """
     frame = Image.fromarray(np.array(_load_frames(state)[index]))
     frame = frame.resize(_picture_size(state), Image.Resampling.BICUBIC)
     if point is not None:

@@ -31,7 +31,7 @@ class WorkerPool:
     Use a pool from one event loop only.
 
     Args:
-        settings: settings of the server; each worker process loads the network from them.
+        settings: settings of the server; each worker process loads the network that they name.
     """
 
     def __init__(self, settings: ServerSettings) -> None:
@@ -117,7 +117,7 @@ class WorkerPool:
 
     @contextmanager
     def queued(self) -> Iterator[None]:
-        """Add 1 to `busy`, the number of requests in progress, until the `with` block ends.
+        """Count a request in `busy` (the number of requests in progress) until the `with` block ends.
 
         Raises:
             Refused: if the queue is full.

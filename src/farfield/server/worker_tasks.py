@@ -98,7 +98,7 @@ def describe() -> dict[str, Any]:
 
 
 def recognise(path: str, name: str, frames_file: str | None = None) -> dict[str, Any]:
-    """Predict the ranking and the timeline of an uploaded video.
+    """Predict the most probable classes of an uploaded video, and its timeline if possible (see `_with_timeline`).
 
     Args:
         path: the uploaded file.
@@ -142,8 +142,8 @@ def draw_point_attention(frames_file: str, position: Position, title: str = "") 
 
     Args:
         frames_file: file of frames that `recognise` wrote.
-        position: (t, h, w), each as a fraction of the clip in [0, 1). A coordinate may be None. It is then chosen for
-            each block such that the entropy of the attention is lowest.
+        position: (t, h, w) as fractions of the clip's length, height and width, each in [0, 1). Coordinates that are
+            None are chosen for each block such that the entropy of the attention is lowest.
         title: title above the image.
 
     Raises:

@@ -16,12 +16,18 @@ IDLE = Action((STANDING, STANDING))
 
 
 def choose_label(index: int, rng: np.random.Generator) -> str:
-    """Return a random label for video `index`: 0 to 3 different actions (`index` modulo 4), separated by `|`."""
+    """Return a random label for video `index`: different actions, separated by `|`.
+
+    The number of actions is `index` modulo 4. The label is empty if this is 0.
+    """
     return "|".join(sorted(rng.choice(LABELS, index % (MOST_FIGURES + 1), replace=False)))
 
 
 def render(label: str, rng: np.random.Generator) -> Iterator[UInt8[np.ndarray, "h w 3"]]:
-    """Render the frames of one video with at most three figures: one for each action of `label`, the others idle."""
+    """Render the frames of one video.
+
+    The video shows one figure for each action of `label`. Idle figures may be added, up to three figures in all.
+    """
     actions = [FORWARD_ACTIONS[each] for each in split_labels(label)]
     idle = int(rng.integers(MOST_FIGURES - len(actions) + 1))
     actions += [IDLE] * idle

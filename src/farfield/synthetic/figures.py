@@ -1,7 +1,8 @@
 """Task `figures`: a person performs everyday actions that come in time-reversed pairs.
 
-Sitting down played backwards is standing up, so neither a single frame nor an unordered set of frames distinguishes a
-pair. Body, clothes, background, camera and speed are random; their distributions stay the same if time is reversed.
+Sitting down played backwards is standing up, so neither a single frame nor an unordered set of frames distinguishes
+the two actions of a pair. Body, clothes, background, camera and speed are random; their distributions stay the same if
+time is reversed.
 """
 
 from __future__ import annotations
@@ -227,7 +228,7 @@ class Scene:
 
 
 def _reach(start: Point, degrees: float, length: float) -> Point:
-    """Return the point at a distance and a direction from `start`: 0 degrees is down, 90 forward (right), 180 up."""
+    """Return the point `length` away from `start` in direction `degrees`: 0 is down, 90 forward (right), 180 up."""
     angle = math.radians(degrees)
     return start[0] + math.sin(angle) * length, start[1] + math.cos(angle) * length
 

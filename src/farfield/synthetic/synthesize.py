@@ -132,7 +132,7 @@ def synthesize(
     """Write a generated data set: H.264 videos with manifests train.csv, val.csv and test.csv.
 
     In `figures`, a person performs an everyday action, which is the class. Actions come in time-reversed pairs, such
-    as sitting down and standing up: only the order of frames distinguishes a pair. In `recall`, the class says whether
+    as sitting down and standing up: only the order of frames distinguishes the two. In `recall`, the class says whether
     an early and a late cue have the same colour, which needs long-range dependencies. In `recall_shape`, the class says
     whether the two cues have the same shape. In `crowd`, a video shows at most three persons, and has the labels of all
     actions that they perform, or no label. In `untrimmed`, videos last one to three minutes, except that every fourth

@@ -71,7 +71,7 @@ def render(schedule: Schedule, rng: np.random.Generator) -> Iterator[UInt8[np.nd
 
 
 def poses(part: Part, num_frames: int) -> Iterator[tuple[Pose, bool]]:
-    """Yield, for each frame, a person's pose, and whether the person holds the box. If not, it is on the floor."""
+    """Yield, for each frame, a person's pose, and whether the person holds the box (otherwise, it is on the floor)."""
     movements = list(part.movements)
     pose, in_hand = STANDING, False
     if part.before is not None:

@@ -1,4 +1,4 @@
-"""Schedules of the task `untrimmed`: when each person does what, and which other things move.
+"""Schedules of the task `untrimmed`: what each person does and when, and what else moves.
 
 All times are frame numbers, and intervals are half-open: [start, end). Reversing time leaves the distribution of
 schedules about the same.

@@ -34,11 +34,13 @@ class TimelineOptions:
             a number has no minimum. Shorter segments are merged into a neighbour or, if the network is multilabel,
             dropped.
         threshold: minimum probability of a segment's class. In a multilabel network, it is the threshold of every
-            class. In other networks, it applies to the most probable class of each moment or, for `multi_head`, to the
-            most probable combination, whose probability is the product over the heads; moments below it belong to no
-            segment. With 0, the thresholds that were chosen on timelines and are stored in the network are used. If
-            there are none, a multilabel network uses the thresholds chosen on clips, or 0.5 for a class that has no
-            threshold; other networks use no threshold.
+            class. In other networks, it applies to the most probable class of each moment, and moments below the
+            threshold belong to no segment unless `hysteresis` or `max_gap_seconds` adds them to one. For `multi_head`,
+            it applies to the most probable combination of classes instead, whose probability is the product over the
+            heads. With 0, the thresholds that were chosen on timelines and are stored in the network are used. If there
+            are none, a multilabel network uses the thresholds chosen on clips, and other networks use no threshold. In
+            a multilabel network, and in any network with thresholds chosen on timelines, a class that has no threshold
+            uses 0.5.
         hysteresis: threshold at which a segment ends, as a share of the threshold at which it starts, above 0 and at
             most 1. A segment starts when the class reaches its threshold, and lasts while the class stays at or above
             this share of its threshold. Unless the network is multilabel, the class must also remain the most probable
@@ -102,8 +104,8 @@ class TimelineOptions:
     def settings(self) -> dict[str, Any]:
         """Return the options as plain types, for the file that records the settings of a results folder.
 
-        An option that earlier versions did not have is included only if it differs from its default. Results folders of
-        those versions can then be resumed.
+        An option that earlier versions did not have is included only if it differs from its default, so that results
+        folders of those versions can still be resumed.
         """
         always = {name: getattr(self, name) for name in ("smooth_seconds", "min_seconds", "threshold")}
         return always | self.changed()

@@ -55,8 +55,9 @@ def find_segments(
             segment. A short segment without a neighbouring segment is dropped.
         threshold: minimum probability of a cell's most probable class, a number for all classes or one for each class.
             Cells below it form gaps between segments.
-        hysteresis: once a cell has reached the threshold of its most probable class, the class's run lasts as long as
-            the class remains the most probable and its probability is at least this share of the threshold.
+        hysteresis: share of a class's threshold at which a run of cells of this class ends, above 0 and at most 1. A
+            run starts where the most probable class reaches its threshold. The run lasts as long as this class remains
+            the most probable and its probability is at least this share of its threshold.
         max_gap_seconds: two segments of the same class are joined if the gap between them is at most this long; a
             number for all classes or one for each class. Gaps are closed before short segments are merged.
     """

@@ -44,7 +44,7 @@ class SharedFrames:
         split: the network, divided by `frame_levels` into layers that process groups of frames independently of other
             frames, and the remaining layers.
         batch_size: maximum number of views per forward pass. A view is one crop of a window.
-        indices: indices of all windows' frames in the video.
+        indices: indices of each window's frames in the video, for all windows of the video.
 
     Attributes:
         views_at_once: recommended number of views in a call of `score`. It may be larger than `batch_size`, since
@@ -124,7 +124,7 @@ class SharedFrames:
             keys: frames and crop of each of the n maps.
 
         Returns:
-            The maps in the order of the keys, along the time axis of a single clip.
+            The maps, joined along the time axis in the order of the keys, as if they were a single clip.
         """
         level = self.split.levels[depth]
         if depth == 0:
@@ -143,7 +143,7 @@ class _HeldMaps:
     """Feature maps of one level of the network (see `frame_levels`) that are kept in memory.
 
     Attributes:
-        rows: for each map, its row in the tensor that holds all maps. The map is identified by its input, see `Key`.
+        rows: row of each map in the tensor that holds all maps. The keys identify the maps by their inputs, see `Key`.
     """
 
     def __init__(self) -> None:
@@ -158,7 +158,7 @@ class _HeldMaps:
             self.rows = {key: row for row, key in enumerate(kept)}
 
     def add(self, keys: Sequence[Key], maps: Sequence[Float[Tensor, "n h w c"]]) -> None:
-        """Add maps, in the order of their keys."""
+        """Add one map for each key. `maps`, concatenated along their first axis, are in the order of `keys`."""
         if not keys:
             return
         self.rows |= {key: len(self.rows) + i for i, key in enumerate(keys)}

@@ -136,7 +136,7 @@ def windows_of(
         hop_seconds: time from the start of one window to the next, rounded to frames; None for half a window.
         hop_frames: number of frames from the start of one window to the next; overrides `hop_seconds`.
         window_seconds: length of a window; None for the length of `num_frames` frames at `frame_stride`. Required for a
-            network that samples segments of the whole video, because its clips have no fixed length.
+            network that samples frames from the whole video, because its clips have no fixed length.
         num_crops: square crops of each window, spread along the longer side.
         start_seconds: start of the segment, see `stream_frames`; None for the start of the video.
         end_seconds: end of the segment, excluded; None for the end of the video.
@@ -183,7 +183,7 @@ def span_and_hop(
 def window_indices(
     length: int, spec: ClipSpec, span: int, hop: int, *, spread: bool
 ) -> tuple[Int[np.ndarray, "windows num_frames"], Int[np.ndarray, "windows 2"]]:
-    """Choose the frames of each window in a stream of `length` frames, and the window's bounds.
+    """Choose the frames and the bounds of each window in a stream of `length` frames.
 
     The bounds are a half-open interval [start, end) of positions in the stream.
 

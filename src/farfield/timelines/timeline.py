@@ -29,7 +29,7 @@ class Timeline:
 
     Attributes:
         labels: class names, in the order of the columns of `probabilities`.
-        times: bounds in seconds of the cells, which are short time intervals (see `to_cells`).
+        times: bounds of the cells in seconds. Cells are short time intervals, see `to_cells`.
         probabilities: probability of each class in each cell.
         segments: runs of consecutive cells with the same class, sorted by start. There may be gaps between them, for
             example where no class reaches its threshold. For a multilabel network, segments of different classes may

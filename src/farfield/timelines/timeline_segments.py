@@ -1,4 +1,4 @@
-"""Find the segments of a timeline: check the options, choose each class's threshold, and search the cells."""
+"""Find a timeline's segments: check the options, get the thresholds, and search the cells (short time intervals)."""
 
 from __future__ import annotations
 
@@ -53,7 +53,10 @@ def check_timeline_options(options: TimelineOptions, model: InferenceModel) -> N
 
 
 def advice_on_thresholds(task: Task) -> str:
-    """Say, as the end of a message, how to get thresholds for timelines. For several heads, none can be chosen."""
+    """Return the end of a message: how to get thresholds for timelines.
+
+    A threshold can be set for any task. farfield can choose thresholds only if the task is not `multi_head`.
+    """
     if task == "multi_head":
         return "Set threshold to a value such as 0.8."
     return (

@@ -59,8 +59,8 @@ def keep_running_statistics(module: nn.Module) -> Iterator[None]:
     The norms still normalise by the statistics of the batch. Their momentum is 0 within the block.
 
     Setting `track_running_stats` to False would not work: PyTorch would then use a different batch-norm operation,
-    which saves different tensors for the backward pass. Activation checkpointing requires the same operation in both
-    forward passes, but runs only the second one within this block.
+    which saves different tensors for the backward pass. Activation checkpointing requires the same operation in
+    the forward pass and in the recomputation, but only the recomputation runs within the `with` block.
     """
     norms: list[Any] = [norm for norm in module.modules() if isinstance(norm, BATCH_NORMS) and norm.training]
     names = ("momentum", "running_mean", "running_var", "num_batches_tracked")

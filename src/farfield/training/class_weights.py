@@ -52,7 +52,7 @@ def compute_class_weights(
         return None
     if counts is None:
         raise FarfieldError(
-            "loss.class_weights is set, but class_counts is not: the weights are scaled by the number of training "
+            "loss.class_weights is set, but class_counts is not: the weights depend on the number of training "
             "videos of each class. Pass class_counts=data.class_counts, where data is the data module."
         )
     n = torch.tensor(counts, dtype=torch.float64)
@@ -137,8 +137,8 @@ def describe_class_weights(
         labels: class names.
         counts: number of videos of each class.
         weights: weight of each class.
-        num_videos: total number of videos, for the text. None for the sum of `counts`, which is wrong for a multilabel
-            task, where a video may have several classes.
+        num_videos: total number of videos, shown after each count; None for the sum of `counts`. Give the number for a
+            multilabel task, since the sum counts a video once for each of its classes.
     """
     num_videos = sum(counts) if num_videos is None else num_videos
     order = sorted(range(len(labels)), key=lambda i: -counts[i])

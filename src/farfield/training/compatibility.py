@@ -69,8 +69,9 @@ def check_compatible(config: Any, module: TrainingModule) -> None:
     of_clips = [name for name in ("whole_videos", "untrimmed") if config.data[name]]
     if of_clips and module.loss.pos_weight == "balanced":
         raise FarfieldError(
-            f"loss.pos_weight is 'balanced', which counts videos, but with data.{of_clips[0]} only clips that overlap "
-            "a segment are positive. Give each class's ratio of negative to positive clips instead: {name: ratio}."
+            f"loss.pos_weight is 'balanced', which counts positive videos. With data.{of_clips[0]}, a clip of such a "
+            "video is positive only if it overlaps a segment of the class. Give each class's ratio of negative to "
+            "positive clips instead: {name: ratio}."
         )
     if config.data.val is None and config.monitor is not None:
         raise FarfieldError(

@@ -61,7 +61,7 @@ def _with_value(words: list[str]) -> list[str]:
 
 
 def _configs_first(words: list[str]) -> list[str]:
-    """Move --config and its values to the front, so that all other options override the config, in any order."""
+    """Move --config and its values to the front, so that all other options override the config, wherever they stand."""
     configs: list[str] = []
     others: list[str] = []
     rest = iter(words)

@@ -71,7 +71,7 @@ def gather_diagnostics(
     Returns None if no video could be read. The network's task must not be `multi_head`.
 
     Args:
-        trainer: trainer of the run. Its data module reads the shown clips again.
+        trainer: trainer of the run. Its data module reads again each validation clip that the diagnostics show.
         module: module of the run, still with the weights that were validated.
         training_clips: clips of the last training batch, on the network's device, for the batch-norm diagnostics; None
             to leave these diagnostics out.
@@ -120,7 +120,8 @@ def _show_clip(found: Diagnostics, trainer: Trainer, module: TrainingModule, nam
         module: module whose network draws the attention maps.
         name: list in `found.clips` to which the clip is added. For "predicted_clips", a plot of the clip's attention
             maps, if the network has any, is also added to `found.pictures`.
-        row: row of the video in the validation manifest. If `data.untrimmed` is set, number of the validation window.
+        row: row index of the video in the validation manifest. If `data.untrimmed` is set, this is the number of the
+            clip's window instead (see `ValidationWindows`).
         caption: caption of the clip.
     """
     batch = data_module(trainer).validation_batch([row])

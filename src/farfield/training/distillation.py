@@ -5,8 +5,8 @@ Hinton et al., "Distilling the Knowledge in a Neural Network", arXiv 1503.02531:
     loss = (1 - w) hard loss + w T^2 KL(teacher at temperature T || student at temperature T)
 
 w is the teacher's weight. The hard loss is the usual loss against the labels. "At temperature T" means that scores are
-divided by T before the softmax. The factor T^2 keeps the size of the gradients of the KL divergence, which scale with
-1 / T^2 (section 2 of the paper).
+divided by T before the softmax. The gradients of the KL divergence scale with 1 / T^2; the factor T^2 compensates for
+this (section 2 of the paper).
 """
 
 from __future__ import annotations

@@ -57,7 +57,7 @@ class Distiller:
             self.teacher.find_videos(data)
 
     def soft_loss(self, student: Float[Tensor, "b classes"], batch: Any) -> Float[Tensor, ""]:
-        """Compute the mean soft loss of a batch (see `soft_losses`). Clips without teacher scores count as 0."""
+        """Compute the mean soft loss of a batch (see `soft_losses`). Clips without teacher scores have a loss of 0."""
         scores, weights = self.teacher.scores(batch)
         losses = soft_losses(
             student, scores, self._task, temperature=self.settings.temperature, head_sizes=self._head_sizes

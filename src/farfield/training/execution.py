@@ -25,9 +25,9 @@ class Execution:
         recompute_norms: recompute the outputs of batch norms and activation functions in the backward pass instead of
             storing them. This saves about a quarter of the memory of a step, see
             `farfield.layers.recompute_activations`. A compiled network recomputes them by itself.
-        recompute_sums: recompute the outputs (sums of shortcut and branch) of this many residual blocks for each block
-            whose output is stored. With 2, the output of every third block is stored. Larger numbers save more memory;
-            0 stores the output of every block. Needs `recompute_norms`.
+        recompute_sums: number of consecutive residual blocks whose outputs (sums of shortcut and branch) are recomputed
+            for each block whose output is stored. With 2, the output of every third block is stored. Larger numbers
+            save more memory; 0 stores the output of every block. Needs `recompute_norms`.
 
     Raises:
         FarfieldError: if recompute_sums is negative, or set without recompute_norms.

@@ -49,7 +49,7 @@ def freeze_parts(network: ActionNet, settings: Optimisation) -> None:
 
 
 def _modules_through(network: ActionNet, stage: str) -> list[tuple[str, nn.Module]]:
-    """List (name, module) of the trunk's layers up to the end of a stage, except those of inserted blocks.
+    """List (name, module) of the trunk's layers up to the end of a stage, without the layers of inserted blocks.
 
     Layers are modules without submodules, and modules with parameters of their own. Names are relative to the trunk.
 

@@ -67,7 +67,10 @@ class FullySharded(ModelParallelStrategy):
         log.info("process %d holds %d of %d parameters", self.global_rank, local, total)
 
     def on_validation_start(self) -> None:
-        """Gather the weights for the whole validation, since processes may validate different numbers of batches."""
+        """Gather the weights, and keep them gathered until the end of the validation.
+
+        If each forward pass gathered them, processes that validate different numbers of batches would hang.
+        """
         network: Any = self.lightning_module.network  # type: ignore[union-attr]
         for buffer in network.buffers():  # like DDP: all use the norm statistics of the first process
             torch.distributed.broadcast(buffer, 0)

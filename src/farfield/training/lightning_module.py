@@ -54,7 +54,7 @@ class TrainingModule(LightningModule):
     Args:
         network: network to train; its keys in a checkpoint start with "network.".
         optimisation: training hyperparameters.
-        execution: settings that change speed and memory, and results by rounding only.
+        execution: settings that change speed and memory. They change results by rounding only.
         loss: class weights and focal loss.
         class_counts: number of training videos of each class; needed for `loss.class_weights`, and if `loss.pos_weight`
             is "balanced".
@@ -283,7 +283,7 @@ def build_training_module(
         class_counts: number of training videos of each class, from the training manifest.
         num_training_videos: number of training videos, from the training manifest.
         optimisation: learning rate, schedule and regularisation.
-        execution: settings that change speed and memory, and results by rounding only.
+        execution: settings that change speed and memory. They change results by rounding only.
         loss: class weights and focal loss, for classes with uneven numbers of videos.
         teacher: path of the network to distil: a checkpoint, or a folder or file that `farfield export` wrote. The
             teacher scores the same seconds and regions of the videos as the student, at its own input size. It must

@@ -173,7 +173,7 @@ def focal_loss(
     weight: Float[Tensor, " classes"] | None = None,
     label_smoothing: float = 0.0,
 ) -> Float[Tensor, " b"]:
-    """Compute the focal loss of each clip in its softmax form: sum over c of -w_c q_c (1 - p_c)^gamma log p_c.
+    """Compute each clip's focal loss in softmax form: the sum over classes c of -w_c q_c (1 - p_c)^gamma log p_c.
 
     p is the softmax of the logits, w the class weights (the paper's alpha), and q the target: 1 for the clip's class
     and 0 for all others. Label smoothing multiplies q by 1 - label_smoothing, and then adds label_smoothing / classes

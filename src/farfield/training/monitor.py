@@ -50,6 +50,8 @@ def format_metric(monitor: str, value: float) -> str:
 def uneven_classes_hint(labels: Sequence[str], counts: Sequence[int]) -> str | None:
     """Return a hint to set `monitor` to val/mean_class_accuracy if classes are uneven; None otherwise.
 
+    Classes are uneven if the largest has more than `UNEVEN` times as many training videos as the smallest.
+
     Args:
         labels: class names.
         counts: number of training videos of each class; classes without videos are ignored.

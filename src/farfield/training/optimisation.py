@@ -167,7 +167,7 @@ def make_optimizer(
     groups = parameter_groups(module, settings, scales)
     if not groups:
         raise FarfieldError(
-            "all parameters of the module are frozen. Set requires_grad = True for the parameters to train."
+            "all parameters of the module are frozen. Set requires_grad = True for those that should be trained."
         )
     if settings.optimizer == "adamw":
         return torch.optim.AdamW(groups, lr=settings.lr)

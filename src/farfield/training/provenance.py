@@ -12,7 +12,7 @@ from farfield.checkpoints.hugging_face_folder import is_hugging_face
 def weights_provenance(weights: str | None) -> str | None:
     """Append a hash to the path of a run's initial weights, for example "best.ckpt (sha256 0123456789abcdef)".
 
-    For a folder that `transformers` wrote or a model on huggingface.co, the hash is the network's content hash. For a
+    For a model on huggingface.co, or a folder that `transformers` wrote, the hash is the network's content hash. For a
     file, it is the first 16 digits of the SHA-256. Any other value, such as None, is returned unchanged.
     """
     if weights is not None and is_hugging_face(weights):

@@ -57,8 +57,8 @@ def prepare_resume(checkpoint: Path, model: TrainingModule) -> int:
     shown = "; ".join(f"{name} was {before[name]}, now {now[name]}" for name in changed)
     if fixed := [name for name in changed if name in FIXED_SETTINGS]:
         raise FarfieldError(
-            f"{checkpoint} was trained with different settings: {shown}. Resume with the same {', '.join(fixed)}, "
-            "since the optimiser's state depends on it, or give another run_dir."
+            f"{checkpoint} was trained with different settings: {shown}. The optimiser's state depends on "
+            f"{', '.join(fixed)}: resume with the same values, or give another run_dir."
         )
     if changed:
         log.info("resuming with changed settings: %s", shown)

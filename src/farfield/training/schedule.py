@@ -39,10 +39,11 @@ def scale_lr(settings: Optimisation, clips_per_step: int) -> Optimisation:
         return settings
     lr = settings.lr * clips_per_step / settings.lr_batch_size
     log.info(
-        "the learning rate is %g: lr is %g for %d clips per step, and is multiplied by %d / %d",
+        "the learning rate is %g: lr is %g for %d clips per step; this run has %d, so lr is multiplied by %d / %d",
         lr,
         settings.lr,
         settings.lr_batch_size,
+        clips_per_step,
         clips_per_step,
         settings.lr_batch_size,
     )

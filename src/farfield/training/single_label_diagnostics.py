@@ -88,10 +88,10 @@ class SingleLabelDiagnostics:
         }
 
     def most_confidently_wrong(self, count: int) -> list[tuple[int, str]]:
-        """Find the `count` videos with the most probable wrong predictions.
+        """Find at most `count` videos: those whose wrong predictions have the highest probabilities.
 
         Returns:
-            (row of the video in `probabilities`, caption), the most probable first.
+            (row in `probabilities`, caption) of each of these videos, the highest probability first.
         """
         is_wrong = self.guesses != self.targets
         places = self.chances.masked_fill(~is_wrong, -1).topk(min(count, int(is_wrong.sum()))).indices

@@ -24,7 +24,7 @@ log = logging.getLogger("farfield")
 
 
 class Teacher(Protocol):
-    """Source of scores for the student's clips, in the order of the student's classes.
+    """Source of scores for the student's clips. A clip's scores are in the order of the student's classes.
 
     A teacher is not an `nn.Module`, and copying it returns the same object. Therefore the student's checkpoint,
     optimiser, DDP and exponential moving average do not include it.
@@ -117,7 +117,7 @@ class NetworkTeacher:
 
 
 def student_columns(of_teacher: Sequence[str], labels: Sequence[str], name: str) -> Int[Tensor, " classes"]:
-    """Return the column of each of the student's classes in the teacher's scores; log extra classes of the teacher.
+    """Return, for each class of the student, its column in the teacher's scores; log extra classes of the teacher.
 
     Raises:
         FarfieldError: for a class that the teacher lacks.

@@ -41,8 +41,8 @@ class StoredScores(NamedTuple):
     Attributes:
         labels: class names of the teacher.
         task: task of the teacher.
-        probabilities: for each video or segment, given by its `segment_key`, the class probabilities; None if the
-            teacher could not read the video.
+        probabilities: class probabilities of each video or segment, by its `segment_key`; None if the teacher could
+            not read the video.
     """
 
     labels: list[str]
@@ -54,8 +54,9 @@ class StoredTeacher:
     """Teacher with stored scores of the training videos. Call `find_videos` before the first batch.
 
     Every clip of a video gets the video's scores, adapted to the clip's augmentation. For a mirrored clip, each class's
-    probability moves to the class that the mirrored clip shows, for example from "turn left" to "turn right". A mixed
-    clip gets the mean of both videos' probabilities, weighted by the videos' shares in the mix.
+    probability moves to the class that the mirrored clip shows, for example from "turn left" to "turn right". A clip
+    mixed from two videos (MixUp or CutMix) gets the mean of the two videos' probabilities, weighted by the videos'
+    shares in the mix.
 
     Args:
         path: scores.npz or predictions.jsonl.
@@ -99,8 +100,8 @@ class StoredTeacher:
         if missing:
             raise FarfieldError(
                 f"{self._path} lacks the scores of {len(missing)} of {len(keys)} training videos, such as "
-                f"{describe(missing[0])}. Score every video of data.train and data.unlabelled, with the same segments, "
-                "and remove unreadable videos from the manifests."
+                f"{describe(missing[0])}. Score every video of data.train and data.unlabelled, with the same segments "
+                "as in these manifests, and remove unreadable videos from the manifests."
             )
         unread = np.full(len(self._labels), np.nan, dtype=np.float32)
         rows = [unread if (found := known[key]) is None else found[self._columns] for key in keys]
@@ -124,7 +125,8 @@ class StoredTeacher:
     def _of_mirrored(self, p: Float[Tensor, "b classes"]) -> Float[Tensor, "b classes"]:
         """Move each class's probability to the class that it becomes in a mirrored clip (see `mirrored_classes`).
 
-        A class that several classes become gets the sum of their probabilities; for `multilabel`, the largest one.
+        If several classes become the same class, that class gets the sum of their probabilities; for `multilabel`, the
+        largest of their probabilities.
         """
         places = self._mirrored.to(p.device).expand_as(p)
         return torch.zeros_like(p).scatter_reduce(1, places, p, "amax" if self._task == "multilabel" else "sum")
@@ -202,9 +204,9 @@ def _read_predictions(path: Path) -> StoredScores:
             labels, task = sorted(chances), of_video
         if sorted(chances) != labels:
             raise FarfieldError(
-                f"{path} does not have the same classes for every video (number of classes of {describe(key)}: "
-                f"{len(chances)}; of the videos before it: {len(labels)}). Run farfield predict --out with --top_k set "
-                "to the number of the teacher's classes."
+                f"{path} does not have the same classes for every video ({describe(key)} has {len(chances)} classes; "
+                f"the videos before it have {len(labels)}). Run farfield predict --out with --top_k set to the number "
+                "of the teacher's classes."
             )
         _add(found, key, np.array([chances[label] for label in labels], dtype=np.float32), path)
     whole = {"single_label": 1, "multilabel": 0, "multi_head": len({each.partition(":")[0] for each in labels})}[task]

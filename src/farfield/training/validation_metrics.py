@@ -1,4 +1,4 @@
-"""Validation metrics. They determine a run's best checkpoint, and when to stop it early."""
+"""Validation metrics. They determine the best checkpoint of a run, and when to stop the run early."""
 
 from __future__ import annotations
 
@@ -47,8 +47,9 @@ def single_label_figures(
     """Compute the validation metrics of a single-label task.
 
     Returns:
-        "val/top1", "val/top5", "val/mean_class_accuracy", "val/map" and "val/loss", by these names; and a `Metrics`
-        with the confusion matrix. The loss is the cross entropy, infinite if a probability is NaN.
+        A dict with the keys "val/top1", "val/top5", "val/mean_class_accuracy", "val/map" and "val/loss"; and a
+        `Metrics` with the confusion matrix. The loss is the cross entropy, infinite if the probability of a video's own
+        class is NaN.
     """
     metrics = measure(probabilities, targets)
     loss = F.nll_loss(probabilities.clamp_min(1e-12).log(), targets)
@@ -65,7 +66,7 @@ def single_label_figures(
 def multilabel_figures(
     probabilities: Float[Tensor, "n classes"], targets: Float[Tensor, "n classes"]
 ) -> dict[str, float]:
-    """Compute the mean average precision "val/map" and the loss "val/loss" of a multilabel task, by these names.
+    """Compute the validation metrics of a multilabel task: mean average precision "val/map" and loss "val/loss".
 
     The loss is the binary cross entropy, averaged over videos and classes, infinite if a probability is NaN.
     """
@@ -75,7 +76,7 @@ def multilabel_figures(
 
 
 def head_figures(network: ActionNet) -> tuple[str, ...]:
-    """Return each head's metric names for a `multi_head` network; empty for other tasks."""
+    """Return the name of each head's metric, "val/top1_HEAD", for a `multi_head` network; empty for other tasks."""
     return tuple(f"{TOP1}_{head}" for head in split_heads(network.labels)) if network.task == "multi_head" else ()
 
 

@@ -103,7 +103,7 @@ def _unsynced_folders(folder: Path, run_id: str) -> list[Path]:
 
 
 def sweep_folder(run_dir: Path) -> Path:
-    """Return `run_dir`, or, for a run of a W&B sweep, its subfolder named after the run's id."""
+    """Return `run_dir`; for a run of a W&B sweep, the subfolder of `run_dir` that is named after the run's id."""
     run_id = os.environ.get("WANDB_RUN_ID")
     return run_dir / run_id if run_id and os.environ.get("WANDB_SWEEP_ID") else run_dir
 

@@ -62,7 +62,7 @@ def video_stream(container: InputContainer) -> VideoStream | None:
 
 
 def independent_source(source: Source) -> Source:
-    """Return a source with the same content, at its start. Reading it does not move the read position of `source`."""
+    """Return a source that reads the same content from the start, without moving the read position of `source`."""
     if isinstance(source, Path):
         return source
     if isinstance(source, io.BytesIO):

@@ -1,4 +1,4 @@
-"""Open a video: a file with PyAV or decord, animated WebP or a folder of numbered pictures with Pillow.
+"""Open a video file with PyAV or decord, or an animated WebP or a folder of numbered pictures with Pillow.
 
 PyAV decodes only the packets that the requested frames need (see `pyav_decoder.py`). If decord is requested, it reads
 only those files for which it returns exactly the requested frames (see `decord_decoder.py`). All other files

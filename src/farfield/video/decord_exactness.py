@@ -59,10 +59,10 @@ def check_decord_is_exact(path: Path) -> PacketIndex:
             raise DecordInexact("pictures that are never shown, or frames left out by an edit list")
         keyframes = [packet for packet in index.packets if packet.is_keyframe]
         if any(is_recovery_point(packet, codec) for packet in keyframes):
-            raise DecordInexact("recovery points instead of keyframes")
+            raise DecordInexact("recovery points instead of IDR pictures")
         may_change_size = any(has_parameter_sets(packet, codec) for packet in keyframes[1:])
         if may_change_size or len({size_header(packet, codec.name) for packet in keyframes}) > 1:
-            raise DecordInexact("changing size or parameter sets")
+            raise DecordInexact("frame size or parameter sets that may change")
         if index.carries_state:
             raise DecordInexact("palettes or changed parameters in packets")
         if _has_open_groups(index.packets):
@@ -94,7 +94,7 @@ def _is_misread_width(width: int) -> bool:
 
 
 def _has_open_groups(packets: list[av.Packet]) -> bool:
-    """Return whether a frame that is decoded after a keyframe is shown before it, or a frame has no display time."""
+    """Return whether any frame is decoded after a keyframe but shown before that keyframe, or has no display time."""
     latest = -(2**63)
     for packet in packets:
         if packet.pts is None or packet.pts < latest:

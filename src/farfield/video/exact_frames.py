@@ -223,7 +223,11 @@ class ExactFrames:
 
 
 def _without_gaps(frames: Iterable[tuple[int, VideoFrame]], start: int, stop: int) -> Iterator[tuple[int, VideoFrame]]:
-    """Fill gaps: yield (place, frame) for each place in [start, stop). A missing frame repeats the previous frame."""
+    """Yield (place, frame) for each place in [start, stop). A gap between frames is filled with the frame before it.
+
+    Raises:
+        ValueError: if a frame is damaged, or missing at the start or the end.
+    """
     following, before = start, None
     for place, frame in frames:
         if frame.is_corrupt:

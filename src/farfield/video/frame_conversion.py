@@ -33,8 +33,8 @@ class RgbConverter:
         size: width and height in pixels of the video's first frame, as stored.
         pixel_aspect_ratio: width of a stored pixel over its height. The output has square pixels: it keeps the stored
             height and changes the width.
-        short_side_px: short side in pixels to which frames are downscaled, keeping their aspect ratio, if the short
-            side of the first frame is at least twice as long. None keeps the full size.
+        short_side_px: downscale frames to this short side in pixels, keeping their aspect ratio, if the short side of
+            the first frame is at least twice this length. None keeps the full size.
         tone_map: "auto" converts HDR frames to BT.709; "off" keeps the stored signal, which looks flat and grey.
         name: name of the video for the log.
     """

@@ -127,10 +127,11 @@ def list_pictures(folder: Path) -> list[str]:
 
 
 def _uninterrupted(names: Sequence[str]) -> dict[str, None]:
-    """Return the names that the pictures have, in order, if their numbers have no gap.
+    """Return, in order, the names that the pictures must have so that their numbers have no gap.
 
-    The names are the keys of a dict. They count up from the picture with the lowest number, one for each entry of
-    `names`. The dict is empty if the lowest number is not 0 or 1, or if there is no number.
+    `names` are assumed to differ only in their number. The keys of the returned dict are the names: as many as in
+    `names`, counting up from the lowest number. The dict is empty if the lowest number is not 0 or 1, or if there is no
+    number.
     """
     first = min(names, key=lambda name: (len(name), name), default="")
     parts = _NUMBERED.fullmatch(first)
@@ -144,8 +145,8 @@ def _uninterrupted(names: Sequence[str]) -> dict[str, None]:
 def looks_like_frames(folder: Path, names: Iterable[str]) -> bool:
     """Return whether a folder with files of these names holds at least two numbered pictures.
 
-    A WebP animation is a video, not a picture. Only the first numbered WebP file is opened to tell: if it is an
-    animation, the result is False.
+    A WebP animation is a video, not a picture: if the first numbered WebP file is an animation, the result is False. No
+    other file is opened.
     """
     numbered = [name for name in _picture_names(names) if _NUMBERED.fullmatch(name)]
     webp = next((name for name in numbered if name.lower().endswith(".webp")), None)
@@ -180,7 +181,7 @@ def pictures_bytes(folder: Path) -> int:
 
 
 def _without_flow(names: list[str]) -> list[str]:
-    """Leave out optical flow (flow_x_*, flow_y_*) if all other names are img_*: MMAction2 stores both in one folder."""
+    """Leave out optical flow (flow_x_*, flow_y_*) if all other names are img_*; MMAction2 writes such folders."""
     pictures = [name for name in names if name.startswith("img_")]
     others = len(names) - len(pictures)
     if not pictures or not others or sum(_FLOW.fullmatch(name) is not None for name in names) < others:

@@ -18,8 +18,8 @@ class StoredPacket:
         duration: duration of the frame, in units of `time_base`; 0 if unknown.
         time_base: unit of the times, in seconds.
         is_keyframe: whether decoding can start here.
-        seconds: display time of the frame in seconds, on the clock of the live stream's frames. Unlike `pts`, it does
-            not jump back when the source's clock does.
+        seconds: display time of the frame in seconds, on the same clock as the times of the frames that
+            `LiveStream.frames` yields. Unlike `pts`, it does not jump back when the source's clock does.
         decode_seconds: time at which the packet is decoded, on the same clock; at most `seconds`.
     """
 

@@ -76,8 +76,8 @@ class PacketReader:
     def is_order_known(self) -> bool:
         """Whether the timestamps are certain to give the display order.
 
-        They are not certain if the codec may reorder frames, but the timestamps ascend in decoding order: the demuxer
-        may then have generated them. In all other cases they are certain.
+        They are not certain if they ascend in decoding order although the codec may reorder frames: the demuxer may
+        then have generated them. In all other cases they count as certain.
         """
         return self.index.is_reordered or not self.codec.has_b_frames
 
@@ -144,10 +144,11 @@ class PacketReader:
             yield from self.codec.decode(packet)
 
     def reindex(self) -> None:
-        """Replace the index, which came from the container's own index, with one built by reading all packets.
+        """Build the packet index again by reading all packets, and replace `index` with it.
 
-        Call this if decoding has failed. The new index has information that only the packets contain, such as whether
-        later packets need palettes or parameters from earlier ones (`carries_state`).
+        Call this if decoding has failed and `index` came from the container's own index. The new index has information
+        that only the packets contain, such as whether later packets need palettes or parameters from earlier ones
+        (`carries_state`).
 
         Raises:
             ValueError: if the old and the new index list different frames, because the file is cut off or the

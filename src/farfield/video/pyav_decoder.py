@@ -171,7 +171,7 @@ class PyAVVideo:
                 yield place, frame
 
     def _confirm_size(self, frame: VideoFrame) -> None:
-        """Set the video's size to that of its first frame, if `frame` has another size than the container states."""
+        """Set the video's size to that of its first frame, unless `frame` has the size that the container states."""
         if self._is_size_confirmed or (frame.width, frame.height) == self._size:
             return
         self._is_size_confirmed = True

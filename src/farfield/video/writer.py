@@ -31,7 +31,7 @@ def write_video(
         path: file to write.
         frames: at least one frame, all of one size. If the height or width is odd, the last row or column is left out,
             since H.264's colour subsampling needs even sizes.
-        fps: frames per second. If `seconds` is given, it is only stored in the file as the nominal rate.
+        fps: frames per second. If `seconds` is given, `fps` is only stored in the file as the nominal rate.
         seconds: display times of the frames in seconds, ascending; None for the constant rate `fps`.
         crf: x264's constant rate factor: 0 is lossless, 18 looks like the original, 51 is worst.
         keyframe_every: maximum number of frames from one keyframe to the next. A smaller number makes it faster to

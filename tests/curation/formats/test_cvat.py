@@ -146,7 +146,7 @@ def test_the_source_of_earlier_versions_stands_beside_the_task(tmp_path: Path) -
             about(5, "a.mp4"),
             track("x", task=' task_id="6"'),
             {},
-            "task_id is '6'; it must be the id of a task with a v",
+            r"task_id is '6'; it must be the id of a task with a video\. Make a separate export of each task",
         ),
         (about(5, "a.mp4"), "<track", {}, "is not XML: .*Give annotations.xml"),
     ],

@@ -111,11 +111,11 @@ def test_temporal_detection_datasets_have_names_without_suffix(tmp_path: Path) -
     ("content", "options", "message"),
     [
         ({"samples": [sample("a.mp4", 0, x=event("j", 1, 2))]}, {}, "frame_rate is 0.0; it must be above 0"),
-        ({"samples": [sample("a.mp4", 9, x=event("j", 0, 2))]}, {}, r"support is \[0, 2\]; frames are counted from 1"),
+        ({"samples": [sample("a.mp4", 9, x=event("j", 0, 2))]}, {}, r"support is \[0, 2\]\. Frames are counted from 1"),
         (
             {"samples": [sample("a.mp4", 9, x=event("j", 3, 2))]},
             {},
-            r"support is \[3, 2\]; .*must not be above the last",
+            r"support is \[3, 2\]\. .*must not be above the last",
         ),
         ({"samples": [sample("a.mp4"), sample("a.mp4")]}, {}, "has two samples of data/a.mp4"),
         ({"samples": [{"tags": []}]}, {}, "sample 1: filepath is None; it must be text"),

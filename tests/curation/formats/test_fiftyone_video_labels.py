@@ -87,7 +87,7 @@ def test_label_column_chooses_a_field(tmp_path: Path) -> None:
         (event("jump", "1 to 2"), {}, "the frames of an event are '1 to 2'; they must have the form '1-50'"),
         (event("jump", ""), {}, "the frames of an event are ''; they must have the form"),
         (event("jump", [[1, 2, 3]]), {}, r"the frames of an event are \[\[1, 2, 3\]\]"),
-        (event("jump", "0-2"), {}, r"support is \[0, 2\]; frames are counted from 1"),
+        (event("jump", "0-2"), {}, r"support is \[0, 2\]\. Frames are counted from 1"),
         (event(None, "1-2"), {}, "label is None; it must be text"),
         (event("jump", "1-2"), {"subset": "train"}, r"has no tags\. Leave subset out"),
     ],

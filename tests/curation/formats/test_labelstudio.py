@@ -164,7 +164,11 @@ def test_label_column_chooses_a_control(root: Path) -> None:
     [
         ([task("plain.mp4", annotation(timeline("run", 1, 2)))], {}, "format='labelstudio' needs the labelling tool's"),
         ([task("plain.mp4", annotation(timeline("run", 1, 2)))], {"fps": 0}, "fps is 0; it must be above 0"),
-        ([task("plain.mp4", annotation(timeline("run", 0, 2)))], {"fps": 9}, r"is \[0, 2\]; frames are counted from 1"),
+        (
+            [task("plain.mp4", annotation(timeline("run", 0, 2)))],
+            {"fps": 9},
+            r"is \[0, 2\]\. Frames are counted from 1",
+        ),
         ([task("plain.mp4", annotation(timeline("a|b", 1, 2)))], {"fps": 9}, "the label 'a|b' contains '|'"),
         ([task("plain.mp4", annotation({"type": "choices", "from_name": "w"}))], {}, "is None; it must be an object"),
         (

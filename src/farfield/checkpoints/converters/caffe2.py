@@ -1,7 +1,7 @@
 """Derive network options and renamed weights from Caffe2's pickles.
 
-The pickles come from the paper's own code (video-nonlocal-net) and from PySlowFast's model zoo. They hold named blobs
-but no config, so the user has to give some settings as `ConversionOptions`.
+The pickles come from video-nonlocal-net, the code of the paper "Non-local Neural Networks", and from PySlowFast's model
+zoo. They hold named blobs but no config, so the user has to give some settings as `ConversionOptions`.
 """
 
 from __future__ import annotations

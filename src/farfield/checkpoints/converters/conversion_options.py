@@ -24,7 +24,7 @@ class ConversionOptions:
             averages the windows' probabilities. Default: as in the original project.
         clip: clip settings (sampling, crops, normalisation, test views) that override those in the file, or those that
             the project uses by default.
-        take: which network to convert, if the file holds several networks, or further weights beside the network. Give
+        take: which network to convert, for a file that holds several networks, or one network and further weights. Give
             the key of the network's state dict, such as ema_state_dict, or the prefix of the network's weight names,
             such as model_ema. Default: the trained weights rather than an average over the training, such as an EMA.
             Exception: if MMAction2 or Lightning averaged the weights, they store the average as state_dict, and the

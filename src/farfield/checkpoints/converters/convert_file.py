@@ -79,9 +79,9 @@ def convert_file(
         if isinstance(error, FarfieldError):
             raise
         raise FarfieldError(
-            f"{path} cannot be converted: its weights have the names of a project that farfield can convert, but their "
-            "shapes or the config do not describe such a network. Check that the network was not changed and that the "
-            "config belongs to it. Nothing was converted."
+            f"{path} cannot be converted: its weights are named as in a project that farfield can convert, but their "
+            "shapes or the config do not describe a network of that project. Check that the network was not changed "
+            "and that the config belongs to it. Nothing was converted."
         ) from error
 
 
@@ -143,7 +143,7 @@ def describe_file(path: str | Path, options: ConversionOptions) -> SourceCheckpo
         some = ", ".join(found.beside[:3]) + (f" and {len(found.beside) - 3} more" if len(found.beside) > 3 else "")
         raise FarfieldError(
             f"{path} holds a network, with the prefix {found.prefix!r}, and further weights: {some}. The scores may "
-            f"depend on these weights. If they do not, run: farfield convert {path} OUT "
+            f"depend on the further weights. If the scores do not depend on them, run: farfield convert {path} OUT "
             f"--take {found.prefix.rstrip('.')}."
         )
     described = _describe_network(found, content, options, path)
@@ -213,7 +213,7 @@ def _describe_wrapped_pytorchvideo(
 
 
 def _is_stem(name: str, value: Tensor) -> bool:
-    """Return whether a PyTorchVideo weight belongs to the first convolution of a pathway, whose input is RGB frames."""
+    """Return whether a PyTorchVideo weight belongs to a pathway's first convolution, whose input has 3 channels."""
     return name.startswith("backbone.trunk.blocks.0.") and "fusion" not in name and value.shape[1:2] == (3,)
 
 
@@ -295,7 +295,10 @@ def _labels(found: SourceCheckpoint, labels: Sequence[str] | None, path: Any) ->
     key = "head.fc.weight"
     shape = shapes_of(found.state).get(key)
     if shape is None:
-        raise FarfieldError(f"{path} has no classifier ({key}). Convert a whole network, not only its backbone.")
+        raise FarfieldError(
+            f"{path} has no classifier: none of its weights maps to farfield's {key}. Convert a whole network, not "
+            "only its backbone."
+        )
     if labels is not None:
         if len(labels) != shape[0]:
             raise FarfieldError(

@@ -21,8 +21,8 @@ def convert_hugging_face(
     Args:
         path: folder that `transformers` saved, or the model's name on huggingface.co.
         labels: class names that replace those in the folder; None keeps them.
-        options: conversion options, of which only `clip` may be set. By default, the clip settings are those in the
-            folder or, where it has none, those of the model's paper; `clip` overrides both. None for no options.
+        options: conversion options, of which only `clip` may be set; None for no options. By default, the clip settings
+            are those of the folder and, where the folder lacks a setting, of the model's paper. `clip` overrides both.
 
     Raises:
         FarfieldError: if the folder cannot be read, is not of a supported family, or has no classifier, or if an option

@@ -136,9 +136,8 @@ def _block_options(
     """Return the options of the non-local blocks.
 
     The pairwise function and its scale come from the config's settings of the blocks. Without such settings, the
-    weights' shapes or the user's options must determine the pairwise function and, if it is embedded_gaussian, the
-    user's options must also state `scale`. If something is not determined, `found.questions` gets a text that asks the
-    user for it.
+    pairwise function must be shown by the weights or stated by the user's options; with embedded_gaussian, the user's
+    options must also state `scale`. If something is missing, `found.questions` gets a text that asks the user for it.
     """
     block_options = block_options_by_shape(shapes, path)
     # With sub_sample, g is a Sequential of projection and pooling, which shows in its names.

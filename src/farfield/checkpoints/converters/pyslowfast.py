@@ -141,8 +141,9 @@ def _x3d(
 ) -> dict[str, Any]:
     """Return the fields `backbone` and `backbone_options` of `NetworkOptions` for an X3D.
 
-    The user or the config states which X3D it is. An x3d_l is also recognised by its number of residual blocks. If
-    none of this applies, the backbone is x3d_s, and `found.questions` gets a text that asks which X3D it is.
+    The user's choice of backbone comes first. Without one, an x3d_l is recognised by its number of residual blocks, and
+    a smaller X3D by the config's number of frames: 4 for x3d_xs, 13 for x3d_s, any other number for x3d_m. Without a
+    config, x3d_s is returned for a smaller X3D, and `found.questions` gets a text that asks which X3D it is.
     """
     by_clip = {4: "x3d_xs", 13: "x3d_s", 16: "x3d_m"}
     deep = any(name.startswith("res4.11.") for name in shapes)
@@ -209,7 +210,7 @@ def pyslowfast_block_options(
 def pyslowfast_clip_and_head(
     cfg: dict[str, Any] | None, loader: Loader | None, found: SourceCheckpoint
 ) -> dict[str, Any]:
-    """Return the fields `clip`, `head` and, if the config determines them, `head_windows` of `NetworkOptions`.
+    """Return the fields `clip` and `head` of `NetworkOptions`, and also `head_windows` if the config determines it.
 
     Without a config, `clip` has only `test_crop_px` and `short_side_px`, both set to the size of the crops on which the
     model zoo tests this backbone. In this case, a note for the user is added to `found.notes`.

@@ -10,8 +10,8 @@ slowfast/datasets of the repository facebookresearch/SlowFast; "decoder.py at 16
 - Ssv2 (ssv2.py at 058922e) divides a video into NUM_FRAMES parts and takes one frame of each part, see
   `farfield.data.segment_sampling`. It ignores SAMPLING_RATE and TARGET_FPS. At test time, all NUM_ENSEMBLE_VIEWS clips
   of a video have the same frames. Its frames are BGR, since `retry_load_images` reads them with cv2.imdecode (utils.py
-  at 0a7067b). Ptvssv2 takes the same frames (pytorchvideo 0.1.5, data/ssv2.py), and converts RGB to BGR (rgb2bgr in
-  ptv_datasets.py at 058922e).
+  at 0a7067b). Ptvssv2 takes the same frames as Ssv2 (pytorchvideo 0.1.5, data/ssv2.py), and converts them from RGB to
+  BGR (rgb2bgr in ptv_datasets.py at 058922e).
 - `pack_pathway_output` (utils.py at 0a7067b) reverses the channels if REVERSE_INPUT_CHANNEL is set. Networks trained on
   Kinetics then take BGR instead of RGB, and those trained on Ssv2 take RGB instead of BGR.
 """
@@ -128,7 +128,7 @@ def dataset_labels(cfg: dict[str, Any], shapes: Shapes) -> list[str] | None:
 
 
 def takes_bgr(cfg: dict[str, Any], loader: Loader) -> bool:
-    """Return whether the network takes BGR frames: the loader's order, reversed by REVERSE_INPUT_CHANNEL."""
+    """Return whether the network takes BGR frames: the loader's order, reversed if REVERSE_INPUT_CHANNEL is set."""
     return loader.bgr != bool(setting(cfg, "DATA.REVERSE_INPUT_CHANNEL", False))
 
 

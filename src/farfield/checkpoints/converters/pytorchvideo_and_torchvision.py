@@ -42,9 +42,9 @@ def describe_pytorchvideo(
         state: dict from PyTorchVideo's weight names to the weights.
         options: conversion options that the user sets.
         path: path of the checkpoint, for messages.
-        softmax_inside: True if the network's head applies a softmax to each window of the feature map, whatever the
-            network, as in PySlowFast's wrapper. With False, PyTorchVideo's own heads are assumed: only the networks in
-            `SOFTMAX_INSIDE` apply a softmax there.
+        softmax_inside: True if the head applies a softmax (for a multilabel network, a sigmoid) to the scores of each
+            window of the feature map, as PySlowFast's wrapper does for every network. False for PyTorchVideo's own
+            heads, of which only those of the networks in `SOFTMAX_INSIDE` apply a softmax to each window.
     """
     last = max(int(match[1]) for match in (re.match(r"blocks\.([0-9]{1,2})\.", name) for name in state) if match)
     renamed = {_pytorchvideo_key(name, last): name for name in state}
@@ -127,13 +127,14 @@ def _torchvision_key(name: str, *, transformer: bool) -> str:
 
 
 def _identify(found: SourceCheckpoint, candidates: tuple[str, ...], options: ConversionOptions, path: Any) -> str:
-    """Return the name of the network's backbone: the user's choice, or a candidate with weights of the same shapes.
+    """Return the name of the network's backbone: the user's choice or, without one, the candidate that fits.
 
-    If several candidates have these shapes, the first is returned, and `found.questions` gets a text that asks the user
-    to choose one.
+    A candidate fits if its weights have the same names and shapes as those of the checkpoint. The number of classes and
+    the fusion kernel of slowfast_r50 are taken from the checkpoint, so they always fit. If several candidates fit, the
+    first is returned, and `found.questions` gets a text that asks the user to choose one.
 
     Raises:
-        FarfieldError: if no candidate has these shapes; the message names the nearest candidate and the weights that
+        FarfieldError: if no candidate fits; the message names the nearest candidate and some of the weights that
             differ.
     """
     if options.backbone:
@@ -158,7 +159,7 @@ def _identify(found: SourceCheckpoint, candidates: tuple[str, ...], options: Con
 
 
 def _differing(name: str, shapes: dict[str, tuple[int, ...]], backbone_options: dict[str, Any]) -> set[str]:
-    """Return the weight names that are in only one of `shapes` and the network `name`, or whose shapes differ."""
+    """Return the names of weights that `shapes` or the network `name` lacks, or whose shapes differ between the two."""
     wanted, head_channels = _wanted_shapes(name, **backbone_options)
     classes = shapes.get("head.fc.weight", (0,))[0]
     wanted = wanted | {"head.fc.weight": (classes, head_channels), "head.fc.bias": (classes,)}

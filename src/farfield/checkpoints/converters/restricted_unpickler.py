@@ -116,7 +116,7 @@ def _read_restricted(path: Path) -> Any:
 
 
 def _is_old_torch(path: Path) -> bool:
-    """Return whether a file is a sequence of pickles after a magic number, torch's format before version 1.6."""
+    """Return whether a file has torch's format before version 1.6: a magic number, then a sequence of pickles."""
     with path.open("rb") as file:
         return pickle.dumps(torch.serialization.MAGIC_NUMBER, protocol=2)[2:] in file.read(32)
 

@@ -129,8 +129,8 @@ def _check_head(network: ActionNet, kind: str) -> None:
             f"the network scores test crops of {network.clip.test_side_px} px with the head "
             f"{network.config['head']!r}, but the converted network uses the head {kind!r}, so its scores would "
             f"differ. Change the head first: build_model({network.config['backbone']!r}, weights=CHECKPOINT, "
-            f"{insert}head={kind!r}), then save_model. Or change the size of the test crops, with "
-            f"clip={{'test_crop_px': {network.clip.crop_px}}} in place of head."
+            f"{insert}head={kind!r}), then save_model. Or keep the head and change the size of the test crops: in the "
+            f"call of build_model, replace head={kind!r} by clip={{'test_crop_px': {network.clip.crop_px}}}."
         )
 
 

@@ -126,7 +126,7 @@ def resnet_arguments(shapes: Shapes, *, family: str | None, path: Any) -> dict[s
         if not fitting:
             raise FarfieldError(
                 f"{path} has temporal kernels {kernels} in res2 .. res5 and {stem_kernel} in the stem. These are not "
-                "the kernels of C2D, I3D or Slow. Give the family with --backbone, such as i3d_r50."
+                "the kernels of C2D, I3D or Slow. Give a backbone of the right family, such as --backbone i3d_r50."
             )
         family = fitting[0]
     elif FAMILIES[family].stem_kernel != stem_kernel:

@@ -84,10 +84,10 @@ def choose_subset(database: dict[str, dict[str, Any]], source: AnnotationSource)
 
 
 def find_video(source: AnnotationSource, video_id: str) -> str | None:
-    """Find the video with an id: the file named `v_<id>` or `<id>`, with any video suffix, anywhere below the root.
+    """Find a video by its id: the file `v_<id>` or `<id>`, with any video suffix, anywhere below `source.root`.
 
     Returns:
-        Path relative to the root; `<id>.mp4` for a missing video. If several videos fit, the id is added to
+        Path relative to `source.root`; `<id>.mp4` for a missing video. If several videos fit, this is recorded in
         `source.left_out`, and the result is None.
     """
     stems = [stem for stem in (f"v_{video_id}", video_id) if stem in source.files_by_stem]

@@ -28,10 +28,11 @@ class AnnotationSource:
         label_column: name of the column, attribute or field that holds the label, for annotations with several columns,
             attributes or fields; None if none was given.
         columns: name of the column (or JSON key) for each manifest field, in formats without fixed columns.
-        fps: frame rate of folders of pictures, and for converting frame numbers to seconds; None if none was given.
-        first_label: number of the first class, 0 or 1, for formats whose labels are numbers. With None, it is the
-            lowest number in the file `labels` or, if that file has no numbers, 0. In the second case, the reader raises
-            an error if no label is 0, since the labels may then count from 1.
+        fps: frame rate, for folders of pictures and for converting frame numbers to seconds; None if none was given.
+        first_label: number of the first class in the file `labels`, 0 or 1, for formats whose labels are numbers; only
+            allowed if `labels` is given. With None, it is the lowest number in that file. If the file has no numbers,
+            the first class is 0; the reader then raises an error if the lowest label in the annotations is above 0,
+            since the labels may count from 1.
         unlabelled_as_none: whether to keep annotated videos without a label, as videos that show none of the classes;
             if False, they are left out.
         skipped: files under `root` that are not used. The scan of `root` adds files that are not videos; readers add

@@ -32,7 +32,7 @@ def read_charades(source: AnnotationSource) -> Iterator[VideoRecord]:
 
     A video without actions has one row with an empty label. Labels are class names if `source.labels` is given,
     otherwise codes such as c092. The row's `group` is the person in the video. Actions are clipped to the video's
-    length. An action that is empty, or empty after clipping, is left out and reported.
+    length. An action whose segment is empty, before or after clipping, is left out and reported.
 
     Raises:
         FarfieldError: for a file in another format, a malformed action, or a class that `source.labels` lacks.

@@ -1,4 +1,4 @@
-"""Read CVAT's XML: tracks from "CVAT for video 1.1", and tags from a video's export as "CVAT for images 1.1".
+"""Read CVAT's XML: tracks of a video from the format "CVAT for video 1.1", and tags from "CVAT for images 1.1".
 
     <annotations><version>1.1</version>
       <meta><task><id>5</id><start_frame>0</start_frame><frame_filter>step=2</frame_filter><source>a.mp4</source>...
@@ -56,7 +56,8 @@ class _Video:
         step: n, if the task takes every n-th frame of the video.
         subset: subset of the project to which the task belongs; "" if none.
         offset: number that the export of a project adds to the task's frame numbers; 0 in other exports.
-        end: frame after the task's last, to check frame numbers in the export of a project; infinite in other exports.
+        end: number of the frame at which the task ends. In the export of a project, frame numbers must not exceed it
+            after `offset` is subtracted from them; in other exports, `end` is infinite.
         frames: for each label, the ranges of frames with this label, as (first frame, frame after the last).
     """
 
@@ -184,7 +185,7 @@ def _task_of(node: ElementTree.Element, videos: dict[str, _Video], path: Path) -
     if task not in videos:
         raise FarfieldError(
             f"{path}, {node.tag} {node.get('id')}: task_id is {task!r}; it must be the id of a task with a video. "
-            "Export each task that has a video by itself."
+            "Make a separate export of each task that has a video."
         )
     return videos[task]
 
@@ -192,10 +193,10 @@ def _task_of(node: ElementTree.Element, videos: dict[str, _Video], path: Path) -
 def _add_track(
     track: ElementTree.Element, video: _Video, attribute: str | None, attributes: set[str], path: Path
 ) -> None:
-    """Add the frames in which a track's object is visible to `video.frames`.
+    """Add to `video.frames` the frames in which a track's object is visible.
 
     A shape applies from its frame to the frame before the track's next shape. The last shape applies to one frame of
-    the task. A shape with outside="1" adds no frames.
+    the task, which stands for `video.step` frames of the video. A shape with outside="1" adds no frames.
     """
     where = f"{path}, track {track.get('id')}"
     shapes = sorted(((_frame(shape.get("frame"), where, video), shape) for shape in track), key=lambda each: each[0])
@@ -219,7 +220,10 @@ def _is_outside(shape: ElementTree.Element) -> bool:
 def _add_image(
     image: ElementTree.Element, video: _Video, attribute: str | None, attributes: set[str], path: Path
 ) -> None:
-    """Add an image's frame to `video.frames`, once for the label of each tag of the image."""
+    """Add an image's frame to `video.frames`, under the label of each of the image's tags.
+
+    The frame of a task stands for `video.step` frames of the video.
+    """
     where = f"{path}, image {image.get('name')}"
     tags = image.findall("tag")
     if not tags:

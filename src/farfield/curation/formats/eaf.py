@@ -47,7 +47,8 @@ class _Annotation:
 
     Attributes:
         value: text of the annotation.
-        times: (start, end) in milliseconds, each None for a time slot without a value; None for a REF_ANNOTATION.
+        times: (start, end) in milliseconds. Start or end is None if its time slot has no value. For a REF_ANNOTATION,
+            `times` itself is None.
         parent: id of the parent annotation of a REF_ANNOTATION; None for other annotations.
     """
 

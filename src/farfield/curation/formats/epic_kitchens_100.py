@@ -115,5 +115,7 @@ def _read_class_names(path: Path, kind: str) -> dict[str, str]:
         )
     if len(names) < len(rows) or len(set(names.values())) < len(rows):
         column = "id" if len(names) < len(rows) else "key"
-        raise FarfieldError(f"{path} has a value twice in the column {column!r}, which would merge classes. {needed}")
+        raise FarfieldError(
+            f"{path} has a value twice in the column {column!r}. Equal values would merge classes. {needed}"
+        )
     return names

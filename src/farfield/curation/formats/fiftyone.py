@@ -151,7 +151,10 @@ def _rows_of_field(
 
 
 def _frame_rate(source: AnnotationSource, video: str, metadata: Any, where: str) -> float:
-    """Return the frame rate in the sample's metadata; if there is none, the option `fps`, or the video's own rate."""
+    """Return the frame rate in the sample's metadata or, if there is none, the result of `own_frame_rate`.
+
+    `own_frame_rate` returns the option `fps` or, if it is not given, the video's own rate.
+    """
     given = metadata.get("frame_rate") if isinstance(metadata, dict) else None
     if given is None:
         return own_frame_rate(source, video)

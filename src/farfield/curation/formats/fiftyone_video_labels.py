@@ -12,8 +12,8 @@ fiftyone/utils/data/exporters.py, both of version 1.22.1, with voxel51-eta 0.17.
 
 - An attribute is a classification of the whole video, and an event is a temporal detection. `name` is the name of the
   FiftyOne field.
-- `ranges` is a string such as "1-50,60,71-80", or a list of pairs. Frames are counted from 1 and include the last, as
-  in the field `support` of a FiftyOneDataset's samples.json.
+- `ranges` is a string such as "1-50,60,71-80", or a list of pairs. Frames are counted from 1, and a range includes
+  its last frame, as in the field `support` of a FiftyOneDataset's samples.json.
 - The format holds no frame rate, so it is read from the video.
 - The file of a video without labels holds neither `attrs` nor `events`.
 

@@ -115,8 +115,8 @@ def _read_categories(path: Path, annotations: Path) -> dict[int, str]:
 
     Args:
         path: file of class names, such as gym99_categories.txt.
-        annotations: path of the list of elements. Its file name and that of `path` must not name different sets, one
-            gym99 and the other gym288.
+        annotations: path of the list of elements. If its file name and that of `path` both name a set (gym99 or
+            gym288), the sets must be the same.
 
     Raises:
         FarfieldError: for a missing file, a malformed line, a repeated number, or files of different sets.

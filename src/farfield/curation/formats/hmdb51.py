@@ -23,7 +23,7 @@ CODES = {"train": "1", "test": "2", "unused": "0"}
 
 
 def read_hmdb51(source: AnnotationSource) -> Iterator[VideoRecord]:
-    """Read the training or test videos of a split, which the options `split` and `subset` choose.
+    """Read the training or the test videos of one split; the options `split` and `subset` say which.
 
     Videos are at `<class>/NAME.avi`, or anywhere below `root`.
 

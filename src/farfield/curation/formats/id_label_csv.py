@@ -39,7 +39,11 @@ def read_id_label_csv(path: Path, needed: str) -> Iterator[tuple[str, str]]:
 
 
 def find_frames_or_video(source: AnnotationSource, video_id: str, *, suffix: str = "") -> str | None:
-    """Find the video with an id: a folder of frames `<id>` directly below the root, otherwise a file named `<id>`.
+    """Find a video by its id: a folder of frames or a video file.
+
+    A folder `<id>` directly below the root is used first. If there is none, `AnnotationSource.find_video` looks for a
+    video named `<id>`, with any video suffix, anywhere below the root. If `source.fps` is given, this may also be a
+    folder of frames.
 
     Args:
         source: videos, annotations and options of the collection.

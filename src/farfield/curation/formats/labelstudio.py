@@ -82,8 +82,8 @@ def read_labelstudio(source: AnnotationSource) -> Iterator[VideoRecord]:
     may map `path`, `group` and `fps` to the keys of a task's data that hold the video, its group and the frame rate.
 
     Raises:
-        FarfieldError: for a file in another format, several labelling controls without `label_column`, or ranges
-            without a frame rate in the task's data or the option `fps`.
+        FarfieldError: for a file in another format; for several labelling controls without `label_column`; for ranges
+            of frames, if neither the task's data nor the option `fps` gives the frame rate.
     """
     by_video, groups, rates = _read_tasks(source)
     everything = [result for each in by_video.values() for one in each for result in one.results]
@@ -102,7 +102,8 @@ def read_labelstudio(source: AnnotationSource) -> Iterator[VideoRecord]:
 def _read_tasks(source: AnnotationSource) -> tuple[dict[str, list[_Annotation]], dict[str, str], dict[str, float]]:
     """Return annotations, groups and frame rates, each by video.
 
-    Videos whose tasks give no group or frame rate have no entry in groups or frame rates.
+    A video whose tasks give no group has no entry in the groups; one whose tasks give no frame rate has none in the
+    frame rates.
     """
     by_video: dict[str, list[_Annotation]] = defaultdict(list)
     groups: dict[str, str] = {}
@@ -221,12 +222,12 @@ def _paths_to_look_for(source: AnnotationSource, videos: list[str]) -> dict[str,
     """Return the paths to look for, for each video of the export, in order of preference.
 
     The first is the path in the export. Label Studio renames uploaded files: it replaces or removes some characters,
-    and adds a prefix of 8 hexadecimal digits and a hyphen. If the file name in the export has this prefix, more paths
-    follow:
+    and adds a prefix of 8 hexadecimal digits and a hyphen. If the file name in the export has this prefix, the rest
+    of it is the stored name, and more paths follow:
 
-    - the video under the root to which Label Studio would give this name, apart from the prefix, if there is exactly
-      one;
-    - the file name in the export without the prefix.
+    - the path of the video under the root whose file name Label Studio would change to the stored name, if there is
+      exactly one such video;
+    - the stored name.
     """
     originals: dict[str, list[str]] = defaultdict(list)
     for files in source.files_by_stem.values():

@@ -2,8 +2,9 @@
 
 The files trainingSet.csv and validationSet.csv have no header (README of the archive; MMAction2 and other projects read
 the first line as data). A path is `class/name.mp4`, and the videos are in the folders training/ and validation/.
-`agreement` and `disagreement` count the annotators who confirmed and rejected the label. moments_categories.txt, with
-lines `label,index`, has 339 classes numbered from 0; some names contain a plus sign, as in "playing+music".
+`agreement` counts the annotators who confirmed the label, and `disagreement` those who rejected it.
+moments_categories.txt, with lines `label,index`, has 339 classes numbered from 0; some names contain a plus sign, as in
+"playing+music".
 
 A name is `<source>_<number>`, where the source is the video that the clip was cut from. The source is the `group` in
 the manifest.
@@ -53,7 +54,10 @@ def read_moments(source: AnnotationSource) -> Iterator[VideoRecord]:
 
 
 def source_of(path: str) -> str | None:
-    """Return the source video of a clip: its name without the last `_<number>`; None for other names."""
+    """Return the source video of a clip: the clip's file name without suffix and without the final `_<number>`.
+
+    The result is None if the name does not end in `_<number>`.
+    """
     parts = re.fullmatch(r"(.+)_\d+", PurePosixPath(path).stem)
     return parts[1] if parts else None
 

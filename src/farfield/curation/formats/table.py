@@ -1,7 +1,9 @@
 """Read tables with any column names: CSV, TSV or JSON lines, with one row for each video or segment.
 
-    file,action,begin,finish          columns: path=file,label=action,start=begin,end=finish
+    file,action,begin,finish
     run/a.mp4,run|laugh,0:00:01.5,4
+
+For this table, the option `columns` is path=file,label=action,start=begin,end=finish.
 
 The file's suffix determines how it is read: .csv, .tsv or .jsonl (one JSON object per line).
 """
@@ -36,10 +38,12 @@ Row = Mapping[str, Any]
 def read_table(source: AnnotationSource) -> Iterator[VideoRecord]:
     """Read a table; yield a record for each row.
 
-    Paths are absolute or relative to `root`. If a path does not exist and has no video suffix, a file of this name with
-    any video suffix is used, in the path's folder or, for a name without a folder, anywhere under `root`. Several
-    labels are separated by `|` or given as a JSON list; an empty label, null or [] means none of the classes. Times are
-    in seconds or HH:MM:SS(.s).
+    Paths are absolute or relative to `root`. If a path has no video suffix and is not a file, it stands for a folder of
+    pictures at this path, or for a video under `root` with this path and any video suffix. If the path is a name
+    without a folder, the pictures or the video may lie anywhere under `root`.
+
+    Several labels are separated by `|` or given as a JSON list; an empty label, null or [] means none of the classes.
+    Times are in seconds or HH:MM:SS(.s).
 
     `columns` may name several columns for the label, such as label=verb+noun. The label of a row then has the form
     `verb:open|noun:door`, which `multi_head` networks need.
@@ -94,9 +98,13 @@ def read_row(source: AnnotationSource, row: Row, columns: Mapping[str, str], whe
 
 
 def choose_columns(source: AnnotationSource, names: list[str]) -> dict[str, str]:
-    """Map each manifest field that the file contains to the file's column; `names` are the columns of the file."""
+    """Map each manifest field to the name of the file's column that holds it.
+
+    For the field `label`, the name may be several columns joined by +. Fields that the file lacks have no entry.
+    `names` are all columns of the file.
+    """
     if unknown := [field for field in source.columns if field not in FIELDS]:
-        raise FarfieldError(f"the option columns has an unknown field {unknown[0]!r}. {nearest(unknown[0], FIELDS)}")
+        raise FarfieldError(f"columns has an unknown field {unknown[0]!r}. {nearest(unknown[0], FIELDS)}")
     short = {field: field for field in ("start", "end") if field in names and FIELDS[field] not in names}
     columns = FIELDS | short | dict(source.columns)
     wanted = [(field, name) for field, given in columns.items() for name in _column_names(field, given, names)]
@@ -123,8 +131,8 @@ def _column_names(field: str, given: str, names: Container[str]) -> list[str]:
 
     Args:
         field: field of the manifest.
-        given: name of the column, or for the field `label` several names joined by +. If the table has a column whose
-            own name is this text, plus signs included, that column is used.
+        given: name of the column, or for the field `label` several names joined by +. If `given` as a whole, with its
+            plus signs, is the name of one column, this column is used.
         names: columns of the table.
     """
     return given.split("+") if field == "label" and given not in names else [given]

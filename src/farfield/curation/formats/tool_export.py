@@ -99,8 +99,8 @@ def frames_to_seconds(first: float, last: float, fps: float, where: str) -> tupl
     """
     if not 1 <= first <= last:
         raise FarfieldError(
-            f"{where} is [{first}, {last}]; frames are counted from 1, and the first must not be above the last. "
-            "Correct the frames; add 1 to frames that were counted from 0."
+            f"{where} is [{first}, {last}]. Frames are counted from 1, and the first must not be above the last. "
+            "Correct the frames. If they were counted from 0, add 1 to them."
         )
     return (first - 1) / fps, last / fps
 
@@ -115,7 +115,7 @@ def choose(given: str | None, found: Iterable[str], what: str, source: Annotatio
         source: source of the annotations, for error messages.
 
     Returns:
-        `given`; if that is None, the only name in `found`; None if `found` is empty, too.
+        `given` or, if it is None, the only name in `found`. None if `given` is None and `found` is empty.
 
     Raises:
         FarfieldError: if `given` is not in `found`, or if `given` is None and `found` has several names.
@@ -136,9 +136,10 @@ def find_videos(source: AnnotationSource, names: Mapping[str, Sequence[str]]) ->
 
     A file under `root` matches a path if both have the same file name. If there is no such file, the same name without
     suffix is enough. Of several matching files, the one that shares the most trailing folders with the path is used.
-    Two videos of the export may match the same file: it goes to the better match, and the other video is added to
-    `source.left_out`. If their matches are equally good, both videos are added. A video is also added if several files
-    match its path equally well.
+    If several videos of the export match the same file, the file is used for the video that matches it best:
+    first by the position of the matching path in `names`, then by the number of shared trailing folders, to which an
+    equal file name adds 1. The other videos are added to `source.left_out`. If the best matches are equally good, all
+    of these videos are added. A video is also added if several files match its path equally well.
 
     Args:
         source: videos, annotations and options of the collection.
@@ -175,7 +176,7 @@ def find_videos(source: AnnotationSource, names: Mapping[str, Sequence[str]]) ->
 
 
 def _fitting(source: AnnotationSource, path: str) -> tuple[int, list[str]]:
-    """Find the files that match a path of an export best, by the rules of `find_videos`.
+    """Find the files that best match a path of an export, by the rules of `find_videos`.
 
     Returns:
         (score, files): `score` is the number of trailing folders that the path shares with each of the files, plus 1 if

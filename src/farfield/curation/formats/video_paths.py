@@ -10,11 +10,12 @@ from farfield.curation.formats.annotation_source import AnnotationSource
 def locate_video(source: AnnotationSource, path: str) -> str | None:
     """Find a video by the path that the annotations give for it.
 
-    The first of these steps that finds a file decides:
+    The first of these steps that finds a file decides. Steps 2 and 3 find videos in a collection that was moved or
+    transcoded. They compare paths without suffixes.
 
     1. Take the file at `path` below `root`.
-    2. Take a file whose path ends in `path`, with any video suffix: the collection may have been moved or transcoded.
-    3. Take a file anywhere below `root` with the same file name, with any video suffix.
+    2. Take a video whose path ends in `path`.
+    3. Take a video anywhere below `root` with the same file name.
 
     Returns:
         Path relative to `root`; `path` itself if the video is missing. If a step finds several files, `path` is added

@@ -2,8 +2,8 @@
 
 The following is from the format's schema (EAFv3.0.xsd) and ELAN's code (see also `farfield.curation.formats.eaf`):
 
-- Annotations on one tier cannot overlap. Overlapping actions are on several tiers of one type, named `actions`,
-  `actions 2`, ...
+- Annotations on one tier cannot overlap. Overlapping actions are on several tiers, named `actions`, `actions 2`, ...,
+  which have the same type.
 - These tiers share a controlled vocabulary, so that ELAN offers the classes of the network to choose from.
 - Each of these tiers has a dependent tier with the probabilities. If an action is deleted, ELAN deletes its
   probability.

@@ -37,9 +37,9 @@ def fiftyone_files(videos: Sequence[AnnotatedVideo], labels: Sequence[str], fold
 
 
 def _names(videos: Sequence[AnnotatedVideo]) -> list[str]:
-    """Return the path of each video relative to their common folder, without suffix.
+    """Return the path of each video, relative to the common folder of all videos and without suffix.
 
-    The suffix is kept if two paths differ only in their suffixes.
+    Paths that differ only in their suffixes keep them.
     """
     if not videos:
         return []

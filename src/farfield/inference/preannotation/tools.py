@@ -1,4 +1,4 @@
-"""Labelling tools by name, the writers of their files, and checks to make before predicting."""
+"""The labelling tools by name, a function that writes their files, and checks to make before predicting."""
 
 from __future__ import annotations
 

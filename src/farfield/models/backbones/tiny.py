@@ -18,7 +18,7 @@ def tiny(*, depth: int = 2, width: float = 1.0, dilated: bool = False) -> Backbo
 
     The temporal kernel has 5 frames in the stem, as in I3D. In the bottleneck blocks it alternates between 3 frames
     and 1. No layer has a temporal stride. With two blocks in each of the four stages, the temporal receptive field is
-    1 + 4 + 4 * 2 = 13 frames.
+    1 + 4 + 4 * 2 = 13 frames: the stem adds 4, and each stage adds 2.
 
     Args:
         depth: number of bottleneck blocks per stage.

@@ -117,7 +117,7 @@ def _build(name: str) -> Any:
 
 
 class _AsMap(nn.Module):
-    """Wrap a network that returns one vector per clip, to return a feature map: (b 3 t h w) -> (b c 1 1 1)."""
+    """Wrap a network so that its one vector per clip becomes a feature map: (b 3 t h w) -> (b c 1 1 1)."""
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
