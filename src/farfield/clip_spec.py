@@ -98,11 +98,7 @@ class ClipSpec:
                 f"clip.short_side_px is {self.short_side_px} and clip.{name} is {self.test_side_px}: a crop must fit "
                 f"into the resized frame. Raise clip.short_side_px to {self.test_side_px} or more, or leave it out."
             )
-        for name in (
-            *("sampling", "segment_offsets", "short_clip", "resize"),
-            *("views_aggregation", "deinterlace", "tone_map"),
-        ):
-            choices = typing.get_args(typing.get_type_hints(ClipSpec)[name])
+        for name, choices in _CHOICES.items():
             if getattr(self, name) not in choices:
                 raise FarfieldError(f"clip.{name} is {getattr(self, name)!r}. {nearest(getattr(self, name), choices)}")
         if self.segment_offsets != "even" and self.sampling != "segments":
@@ -163,6 +159,13 @@ class ClipSpec:
     def from_dict(cls, values: dict[str, Any]) -> ClipSpec:
         """Create a `ClipSpec` from the result of `to_dict`."""
         return cls(**values)
+
+
+_CHOICES = {
+    name: typing.get_args(hint)
+    for name, hint in typing.get_type_hints(ClipSpec).items()
+    if typing.get_origin(hint) is Literal
+}
 
 
 def check_segment_clips(segment_offsets: str, num_clips: int) -> None:
