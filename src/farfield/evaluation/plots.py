@@ -23,7 +23,7 @@ from farfield.evaluation.precision_by_views import PrecisionAtViews
 from farfield.fonts import draw_text, shown_names
 
 NAMED_CLASSES = 40
-"""Maximum number of classes for which plots show names.
+"""Maximum number of classes for which the confusion matrix shows names.
 
 With more classes, reports instead list the most frequent confusions (`confused_pairs`).
 """
@@ -101,12 +101,9 @@ def fit_figure(figure: Figure, places: Mapping[Axes, tuple[float, float, float, 
 def names_with_numbers(labels: Sequence[str]) -> dict[str, str]:
     """Map each label to the text that tables show for it: the label or "LABEL (class NUMBER)".
 
-    The number is added if plots show "class NUMBER" instead of the label, because the label has a character that no
-    installed font has. NUMBER is the index of the class, from 0. With more than `NAMED_CLASSES` classes, plots show no
-    names, so no number is added.
+    The number is added to a label with a character that no installed font has. Plots show "class NUMBER" instead of
+    such a label. NUMBER is the index of the class, from 0.
     """
-    if len(labels) > NAMED_CLASSES:
-        return {label: label for label in labels}
     return {
         label: label if shown == label else f"{label} ({shown})"
         for label, shown in zip(labels, shown_names(labels), strict=True)
