@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from concurrent.futures import Future
 from concurrent.futures.process import BrokenProcessPool
+from pathlib import Path
 
 import pytest
 from pebble import ProcessPool
@@ -48,3 +52,22 @@ def test_a_job_that_the_pool_forgot_is_not_waited_for() -> None:
         first_done(pool, [Future()])
     with pytest.raises(BrokenProcessPool):
         schedule(pool, misbehave, ["a"])
+
+
+@pytest.mark.slow
+@pytest.mark.dependency
+def test_a_node_with_too_little_memory_costs_one_video() -> None:
+    """Ray's monitor of memory ends processes above a threshold; any machine is above this one."""
+    pytest.importorskip("ray")
+    monitor = {"RAY_memory_usage_threshold": "0.001", "RAY_memory_monitor_refresh_ms": "50", "RAY_worker_niceness": "0"}
+    script = (
+        "from farfield.parallel import for_each\n"
+        "from failing_jobs import misbehave\n"
+        "print(list(for_each(misbehave, ['hang'], num_workers=1, engine='ray', seconds_per_job=60)))\n"
+    )
+    here = {"PYTHONPATH": str(Path(__file__).parent)}
+    run = subprocess.run(
+        [sys.executable, "-c", script], env=os.environ | monitor | here, capture_output=True, text=True, timeout=120
+    )
+    reason = "the decoder crashed: Ray ended its process, because the node had too little memory"
+    assert run.stdout.splitlines()[-1:] == [f"[('hang', {reason!r})]"], run.stderr

@@ -46,18 +46,19 @@ def for_each(
     """Run a function on all jobs. Yield each job, when it finishes, with its result or the reason for its failure.
 
     Args:
-        function: function that is importable by name. If it raises a `VideoError`, only this job fails; any other error
-            ends the run.
+        function: function that is importable by name. A job fails, and the run continues, if the function raises a
+            `VideoError`, takes longer than `seconds_per_job`, or crashes its worker process. With engine "local", a
+            `TimeoutError` of the function counts as taking too long. Any other error of the function ends the run.
         jobs: jobs to run. At most two per worker are taken from the iterable in advance, so that it can generate large
             jobs lazily.
         num_workers: number of processes; None for the number of cores of this machine, or of the cluster.
         seconds_per_job: timeout of each job in seconds.
-        engine: "local" or "ray".
+        engine: "local" for processes on this machine, "ray" for the workers of a Ray cluster.
 
     Raises:
         FarfieldError: if the engine is unknown or not installed, `num_workers` or `seconds_per_job` is out of range, or
-            a worker process ends while it runs no job.
-        Exception: any error of `function` that is not a `VideoError`.
+            (with engine "local") the process pool breaks, for example because a worker process ends while no job runs.
+        Exception: any error of `function` that ends the run (see `function`), or any error of iterating over `jobs`.
     """
     if engine not in ENGINES:
         raise FarfieldError(f"engine is {engine!r}. {nearest(engine, ENGINES)}")
@@ -77,7 +78,7 @@ def worker_context(*modules: str) -> SpawnContext | ForkServerContext:
     process there starts from scratch.
 
     Args:
-        modules: names of the modules to import in advance.
+        modules: names of the modules to import in advance; ignored on systems other than Linux.
     """
     if sys.platform != "linux":
         return get_context("spawn")
@@ -110,10 +111,12 @@ def schedule(
         pool: pool of worker processes.
         function: function that is importable by name.
         arguments: positional arguments of the function.
-        seconds: time limit of the call in seconds; None for no limit.
+        seconds: time limit of the call in seconds; None for no limit. A call that exceeds it is ended, and its future
+            raises `TimeoutError`.
 
     Raises:
-        BrokenProcessPool: if the pool is broken: a process has ended while the pool ran no job.
+        BrokenProcessPool: if the pool is closed, stopped or broken. It breaks, for example, if a worker process ends
+            while the pool runs no job.
     """
     try:
         return pool.schedule(function, args=arguments, timeout=seconds)
@@ -227,7 +230,9 @@ def _ray(
                     yield job, error.cause.reason
                 else:
                     raise error.cause from error
-            except ray.exceptions.WorkerCrashedError:
+            except ray.exceptions.OutOfMemoryError:
+                yield job, f"{CRASHED}: Ray ended its process, because the node had too little memory"
+            except (ray.exceptions.WorkerCrashedError, ray.exceptions.NodeDiedError):
                 yield job, CRASHED
         late = [ref for ref, (_, started) in running.items() if time.monotonic() - started > seconds]
         for reference in late:
