@@ -23,6 +23,7 @@ from PIL import Image
 from farfield.synthetic.synthesize import synthesize
 from farfield.video.writer import write_video
 from forks import start_fork_server
+from shared import made_once
 
 LONGEST = (
     "docs/test_guide_blocks.py",
@@ -124,16 +125,22 @@ def make_video(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
 def figures(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A small *figures* data set: 20 training, 10 validation and 10 test videos."""
     start_fork_server()
-    folder = tmp_path_factory.mktemp("data") / "figures"
-    with unchanged(synthesize("figures", str(folder), num_train=20, num_val=10, num_test=10)) as made:
+
+    def make(folder: Path) -> None:
+        synthesize("figures", str(folder), num_train=20, num_val=10, num_test=10)
+
+    with unchanged(made_once(tmp_path_factory, "figures", make)) as made:
         yield made
 
 
 @pytest.fixture(scope="session")
 def recall(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A small *recall* data set: 4 videos in each split."""
-    folder = tmp_path_factory.mktemp("data") / "recall"
-    with unchanged(synthesize("recall", str(folder), num_train=4, num_val=4, num_test=4)) as made:
+
+    def make(folder: Path) -> None:
+        synthesize("recall", str(folder), num_train=4, num_val=4, num_test=4)
+
+    with unchanged(made_once(tmp_path_factory, "recall", make)) as made:
         yield made
 
 

@@ -21,7 +21,6 @@ from __future__ import annotations
 import contextlib
 import io
 import json
-import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -30,29 +29,21 @@ from typing import Any
 import pytest
 import torch
 import yaml
-from filelock import FileLock
 
 from docs.bash_blocks import Failure, run_bash
 from docs.markdown_blocks import REPOSITORY, Block, blocks, pages
 from docs.page_folder import copy_to, make_shared
 from docs.python_blocks import check_python, run_python
 from docs.run_commands import parse_command, parse_fit, run_command, small_trainings
+from shared import made_once
 
 CONFIG_KEYS = {"model", "data", "trainer", "run_dir", "probe", "monitor", "wandb", "report"}
 
 
 @pytest.fixture(scope="session")
 def shared_files(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Files of every page's folder, made once for all workers of pytest-xdist."""
-    base = tmp_path_factory.getbasetemp()
-    if "PYTEST_XDIST_WORKER" in os.environ:
-        base = base.parent
-    folder = base / "docs_pages"
-    with FileLock(base / "docs_pages.lock"):
-        if not (folder / "done").exists():
-            make_shared(folder)
-            (folder / "done").touch()
-    return folder
+    """Files of every page's folder."""
+    return made_once(tmp_path_factory, "docs_pages", make_shared)
 
 
 @pytest.fixture(autouse=True)
