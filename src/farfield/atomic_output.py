@@ -35,7 +35,8 @@ def atomic_output(out: Path) -> Iterator[Path]:
             folder. Other files that the block writes to the temporary folder are moved to the parent folder of `out`.
 
     Raises:
-        FarfieldError: if `out` or one of the other files exists, or cannot be written.
+        FarfieldError: if `out` exists; if the parent folder of `out` already contains a file or folder with the name of
+            one of the other files; or if the output cannot be written.
     """
     refuse_existing(out)
     new_folders = [folder for folder in out.absolute().parents if not folder.exists()]

@@ -63,10 +63,12 @@ def build_model(
         block_options: keyword arguments of the block, e.g. {pairwise: dot_product, key_pool: null}. object_context has
             one region per class unless num_regions is set.
         dropout: probability of dropping a feature before the classifier.
-        head: "gap_fc", "window_mean", "window_softmax_mean" or "attentive". The first three give different results only
-            on clips larger than in training. "attentive" pools features by attention with a learned query instead of
-            averaging them, see farfield.models.head. Default: the head of the network that the weights come from, or
-            gap_fc.
+        head: how features are pooled and classified, see farfield.models.head. "gap_fc" averages the features of all
+            positions, then classifies. "window_mean" classifies windows of the size `head_windows`, and averages their
+            logits; "window_softmax_mean" averages the windows' probabilities instead. These three give the same
+            probabilities if a window covers the whole feature map, as it normally does on clips of the training size.
+            "attentive" pools features by attention with a learned query instead of averaging them. Default: the head of
+            the network that the weights come from, or gap_fc.
         head_windows: for the heads "window_mean" and "window_softmax_mean": size (t h w) of each pathway's pooling
             window, counted in positions of the pathway's feature map. Default: the size of the feature map for `clip`.
             Exception: if the weights come from a network with the same backbone and with windows, the default is the
@@ -74,8 +76,9 @@ def build_model(
             given.
         head_options: options of the attentive head, keyword arguments of farfield.layers.AttentivePool3d, e.g.
             {depth: 4, num_heads: 16}.
-        clip: clip settings that differ from the defaults. With weights of a video network, the defaults are the
-            clip settings of that network; otherwise they are the backbone's.
+        clip: clip settings that differ from the defaults. With weights of a video network with the same backbone, the
+            defaults are the clip settings of that network. Otherwise they are the backbone's; but with weights of a
+            video network with another backbone, mean and std are those of that network.
         task: "single_label" if each video has exactly one of the classes, "multilabel" if it may have several or none,
             "multi_head" if the classes form several groups, such as verbs and nouns, and each video has one class of
             each group. These groups are called heads, too. Labels of a multi_head network are named head:class, such as
@@ -113,7 +116,8 @@ def _with_pretrained_options(options: NetworkOptions, pretrained: PretrainedWeig
     An image network fills in nothing. A video network always fills in clip settings, backbone options, and the head
     with its options. In addition, it fills in
     - `head_windows`, under the conditions that `build_model` states;
-    - labels and task, if it has labels, and `options` has no labels and no different number of classes;
+    - labels and task, if it has labels, `options.labels` is None, and `options.num_classes` is None or equals the
+      number of its labels;
     - block options, if both networks have inserted blocks of the same type.
 
     The pretrained network may have another backbone, if both backbones have the same weight names and shapes. In that

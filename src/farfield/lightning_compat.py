@@ -69,13 +69,17 @@ def synchronize_batch_norm(strategy: Strategy, network: nn.Module) -> nn.Module:
 def set_mesh_sizes(strategy: ModelParallelStrategy, *, data_parallel: int, tensor_parallel: int) -> None:
     """Set the shape of a strategy's device mesh; call before `setup_environment`, which builds the mesh.
 
-    The strategy's constructor also takes the sizes, but the number of processes is not known at that time. The
-    constructor's default, "auto", makes one data-parallel group per node.
+    The mesh has a data-parallel and a tensor-parallel axis. Processes that differ in their place on the data-parallel
+    axis train on different clips. Processes that differ only on the tensor-parallel axis share the work on the same
+    clips.
+
+    The strategy's constructor also takes the sizes, but the number of processes is not known at that time. With the
+    constructor's default, "auto", the data-parallel size is the number of nodes.
 
     Args:
         strategy: the strategy to change.
-        data_parallel: number of data-parallel groups of processes.
-        tensor_parallel: number of processes in each group.
+        data_parallel: size of the data-parallel axis.
+        tensor_parallel: size of the tensor-parallel axis.
     """
     strategy._data_parallel_size = data_parallel
     strategy._tensor_parallel_size = tensor_parallel

@@ -24,9 +24,9 @@ _SIZE = re.compile(r"allocate (?:([\d.]+ [KMGTPE]i?B)|(\d+) bytes)")
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Return whether an error is a failed allocation by NumPy, PyTorch, a GPU library or a runtime.
+    """Return whether an error is a failed allocation by NumPy, PyTorch, a GPU library or an exported network's runtime.
 
-    Most of their errors can be recognised only by the text. An error from a data loader's worker contains the text of
+    Most of these errors can be recognised only by the text. An error from a data loader's worker contains the text of
     the original error. An error counts, too, if it reports that a worker was killed by a signal that full memory or
     full shared memory causes. Lightning's `is_oom_error` knows neither NumPy's errors nor those of workers, and is slow
     to import.

@@ -44,8 +44,13 @@ def split_heads(labels: Sequence[str]) -> dict[str, list[str]]:
         The classes of each head, by the head's name. Heads and classes are in the order of `labels`.
 
     Raises:
-        FarfieldError: if a label does not have the form head:class, the labels of a head are not consecutive, a head
-            has fewer than two classes or a repeated class, or there are fewer than two heads.
+        FarfieldError: in these cases:
+
+            - a label does not have the form head:class;
+            - the name of a head is not allowed (the message gives the rule);
+            - the labels of a head are not consecutive;
+            - a head has fewer than two classes, or the same class more than once;
+            - there are fewer than two heads.
     """
     pairs = [(head.strip(), name.strip()) for head, _, name in (label.partition(":") for label in labels)]
     for label, (head, name) in zip(labels, pairs, strict=True):

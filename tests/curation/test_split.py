@@ -265,6 +265,14 @@ def test_the_command_names_siblings_and_takes_lists(
     assert "6 groups" in shown.out
 
 
+def test_the_command_counts_videos_without_a_group_not_their_rows(
+    manifest: Callable[..., Path], run_farfield: Callable[..., int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    segments = [VideoRecord("long.mp4", "bend", start, start + 1) for start in (0.0, 1.0)]
+    assert run_farfield("data", "split", manifest([*collection(people=9), *segments])) == 0
+    assert capsys.readouterr().err == "videos without a group: 1; each counts as a group of its own\n"
+
+
 def test_a_split_is_extended_through_links_and_other_spellings(manifest: Callable[..., Path], tmp_path: Path) -> None:
     source = manifest(collection(videos=20))
     (tmp_path / "out").mkdir()

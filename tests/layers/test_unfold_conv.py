@@ -108,9 +108,8 @@ def test_invalid_options_are_refused() -> None:
         unfold(x, (2, 2, 2))
     with pytest.raises(ValueError, match=r"needs columns of \(b, c \* 4, 6\); given \(1, 8, 5\)"):
         fold(torch.randn(1, 8, 5), (3, 4), 2)
-    with pytest.raises(
-        ValueError, match=r"needs x with 3 channels and 2 position axes; given x of shape \(1, 2, 3, 4\)"
-    ):
+    message = r"needs x with 3 channels and 2 axes after the channels; given x of shape \(1, 2, 3, 4\)"
+    with pytest.raises(ValueError, match=message):
         unfold_conv(x, torch.randn(2, 3, 1, 1))
     with pytest.raises(ValueError, match=r"has 3 output channels, which groups=2 does not divide"):
         unfold_conv(x, torch.randn(3, 1, 1, 1), groups=2)

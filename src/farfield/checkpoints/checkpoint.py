@@ -2,8 +2,9 @@
 
 A checkpoint is a dict with `{"farfield": {"format": 1, "model": {...}}, "state_dict": {...}}`. "model" holds the fields
 of `NetworkOptions` as plain types. If `farfield test --choose_threshold` chose thresholds for the classes, "farfield"
-also has "operating_point" (for the probabilities of videos and clips) or "timeline_operating_point" (for the
-probabilities at each moment of a video, as in `farfield predict --timeline`), with the fields of `OperatingPoint`.
+also has one or both of these entries, with the fields of `OperatingPoint`: "operating_point" for the probabilities of
+videos and clips, and "timeline_operating_point" for the probabilities at each moment of a video (as in
+`farfield predict --timeline`).
 
 A checkpoint that was saved during training also has "random_state" (`training/checkpointing.py`) and the entries that
 Lightning adds. In such a checkpoint, "farfield" also has the settings of the training and the provenance of the
@@ -159,8 +160,9 @@ def load_network(path: str | Path) -> ActionNet:
             classifier, given by its folder or its name on huggingface.co.
 
     Raises:
-        FarfieldError: if `read_checkpoint`, `load_folder` or `load_hugging_face` raises it; for an exported network;
-            or if the network options or the thresholds are invalid, or the weights do not fit the network options.
+        FarfieldError: if `read_checkpoint`, `load_folder` or `load_hugging_face` raises it; if `path` is the file of an
+            exported network (.onnx, .xml or .pt2); or if the network options or the thresholds are invalid, or the
+            weights do not fit the network options.
     """
     if is_hugging_face(path):
         return load_hugging_face(path)

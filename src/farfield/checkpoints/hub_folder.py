@@ -5,7 +5,8 @@ config.json         {"format": 1, "model": {...fields of NetworkOptions...}}
 labels.txt          labels, one per line
 README.md           model card
 
-If the network has thresholds, config.json also has "operating_point" or "timeline_operating_point", see checkpoint.py.
+If the network has thresholds, config.json also has "operating_point", "timeline_operating_point" or both, see
+checkpoint.py.
 """
 
 from __future__ import annotations

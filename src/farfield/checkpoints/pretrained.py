@@ -168,11 +168,13 @@ def weights_clip(
     `find_weights`.
 
     Returns:
-        Values of `ClipSpec`; only mean and std if the weights belong to another backbone. None if no settings are known
-        for the weights, for example those of an image network; the backbone's default settings then apply.
+        Some or all values of `ClipSpec`; only mean and std if the weights belong to another backbone. None if no
+        settings are known for the weights (for example, those of an image network), or if the file does not exist. The
+        backbone's default settings then apply.
 
     Raises:
-        FarfieldError: if an existing file cannot be read or converted.
+        FarfieldError: if an existing file cannot be read or converted. For a Hugging Face model, if `find_weights`
+            raises it.
     """
     if str(weights) == "pytorchvideo" and backbone in PYTORCHVIDEO:
         return pytorchvideo_clip(backbone)
@@ -252,8 +254,8 @@ def _match_classifier(given: dict[str, Tensor], old: Sequence[str], network: Act
     network's classes, in the network's order, or removed if `old` lacks one of these classes. Exception: if the network
     has the same number of regions as the weights, but not the same classes, the regions' weights are kept unchanged.
 
-    If all class names of `old` and of the network are numbers, and they have different numbers of classes, the names
-    are placeholders. In this case, `old` counts as lacking the network's classes.
+    If `old` and the network have different numbers of classes, and all their class names are numbers ("0", "1", ...),
+    these names are placeholders. In this case, `old` counts as lacking the network's classes.
 
     Args:
         given: weights to load, by state-dict key; changed in place.

@@ -136,8 +136,9 @@ def find_network(content: Mapping[Any, Any], path: Any, take: str | None = None)
         path: path of the checkpoint, for messages.
         take: which of several networks to take: the key of its state dict ("ema_state_dict"), the prefix of its weight
             names ("model_ema"), or both ("state_dict.model_ema"). Other weights in the same state dict are then
-            ignored. None chooses the trained network rather than an average of its weights. If there are several
-            trained networks, None chooses the one whose state dict has the key that comes first in `_CONTAINERS`.
+            ignored. None prefers networks that are not averages of weights; an average is recognised by a word such as
+            "ema" in the key or prefix. If several networks remain, None chooses the one whose state dict has the key
+            (for a nested state dict, the outermost key) that comes first in `_CONTAINERS`.
 
     Returns:
         The network's weights. If no network is recognised, the weights of the largest state dict, by their full names.

@@ -17,9 +17,10 @@ def compare(run_a: str, run_b: str, *, draws: int = 10_000, seed: int = 0, json:
 
     Both runs must have been tested (`farfield test`) on the same videos. Videos that only one of the tests could read
     are left out of the comparison. Single-label networks are compared by top-1, top-5 and mean class accuracy,
-    multilabel networks by their mean average precision and the average precision of each class. If the manifest has
-    groups, the bootstrap draws the videos of a group together. Two folders that `farfield test splits` wrote are
-    compared split by split, and by the means over the splits.
+    multilabel networks by their mean average precision and the average precision of each class. For multi_head
+    networks, give the report folders of one head, such as RUN/test/verb. If the manifest has groups, the bootstrap
+    draws the videos of a group together. Two folders that `farfield test splits` wrote are compared split by split, and
+    by the means over the splits.
 
     Args:
         run_a: first run (A): the run's folder, the folder of its test report, the file scores.npz in that folder, or a

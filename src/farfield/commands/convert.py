@@ -21,19 +21,20 @@ def convert(
     json: bool = False,
     **options: Any,
 ) -> int:
-    """Convert a checkpoint of PySlowFast, PyTorchVideo, MMAction2, torchvision, Caffe2 or Hugging Face.
+    """Convert another project's checkpoint to farfield's, or a farfield checkpoint to PyTorchVideo's or PySlowFast's.
 
-    The origin is detected from the names of the weights. Settings that the weights do not determine are read from the
-    config in the file, or must be given as options. If a weight is missing, unexpected or of another shape, nothing is
-    written. Prefixes that wrappers (torch.compile, DDP, a LightningModule) put before the names are removed. No code
-    from the file is executed.
+    Checkpoints of PySlowFast, PyTorchVideo, MMAction2, torchvision, Caffe2 and Hugging Face can be converted to
+    farfield's. The origin of a file is detected from the names of its weights. Settings that the weights do not
+    determine are read from the config in the file, or must be given as options. If a weight is missing, unexpected or
+    of another shape, nothing is written. Prefixes that wrappers (torch.compile, DDP, a LightningModule) put before the
+    names are removed. No code from the file is executed.
 
     Args:
         input: checkpoint to convert; for Hugging Face, a folder, or a name on huggingface.co.
         out: output file; it must not exist.
         to: project that the output is for. With farfield, the input is a checkpoint of another project. With
             pytorchvideo or slowfast (PySlowFast), the input is a farfield checkpoint of a network that the chosen
-            project can build, too.
+            project can build, too; of the options below, only json then has an effect.
         labels: file of class names, such as a text file with one name per line, in the order of the scores. null keeps
             the names in a Hugging Face folder. Other checkpoints have no names: with null, PySlowFast's networks for
             Charades get Charades' class codes, networks of 400 classes get Kinetics-400's names, and all others get

@@ -29,7 +29,7 @@ def split(*, json: bool = False, **options: Any) -> int:
         present = sum(counts[name] > 0 for label, counts in made.classes.items() if label)
         print(f"{path}: {made.videos[name]} rows of {present} classes")
     if made.ungrouped:
-        print(f"rows without a group: {made.ungrouped}; each counts as a group of its own", file=sys.stderr)
+        print(f"videos without a group: {made.ungrouped}; each counts as a group of its own", file=sys.stderr)
     print(f"{made.groups} groups" + (f", of which {made.kept} stayed where they were" if made.kept else ""))
     return 0
 

@@ -30,6 +30,7 @@ def explain(
             for each inserted block (such as a non-local block): the one where the block changes the score of the
             explained class the most.
         json: print the numbers as JSON instead of a table.
+        options: further options, those of `farfield.explain`, such as label (the class to explain).
     """
     from farfield.interpretability.explanation_files import read_numbers  # late: it imports PyTorch and matplotlib
 

@@ -28,6 +28,8 @@ def export(checkpoint: str, *, clips: str | list[str] | None = None, json: bool 
             central clip is used, and at most num_compare_clips videos are compared. With int8, the labels of a manifest
             are also used to measure the accuracy before and after quantisation.
         json: print the report as JSON.
+        options: further options, those of `farfield.export`, such as out (the file or folder to write) and
+            num_compare_clips.
     """
     from farfield.exporters.publish import FolderReport  # late: it imports PyTorch
 

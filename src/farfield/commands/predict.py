@@ -75,14 +75,16 @@ def predict(
 
     Args:
         videos: files, folders, patterns, manifests (.csv; the segment of each row is predicted), or "-" to read these
-            arguments from standard input, one per line. With --fps, folders of numbered pictures are videos, too.
+            arguments from standard input, one per line. With --fps, folders of numbered pictures are videos, too. With
+            --live, the cameras and streams to watch.
         checkpoint: a .ckpt file, a folder or file written by `farfield export`, or the folder or name of a Hugging
             Face video encoder (docs/guides/encoders.md). It defines network, labels, sampling and normalisation.
         top_k: number of classes to print for each video. For a multilabel network, all further classes that reach their
             threshold are printed, too.
         num_clips: clips spread over each video; null for the checkpoint's own setting.
         num_crops: crops of each clip; null for 1 with --timeline, and for the checkpoint's own setting otherwise.
-        hop: score clips that start every `hop` frames and together cover the whole video, instead of num_clips clips.
+        hop: score clips that start every `hop` frames, from the start to the end of the video, instead of num_clips
+            clips.
         timeline: slide windows over each video, which may be of any length, and print its segments: start, end and
             class.
         live: watch cameras (/dev/video0) or streams (URLs), several in one process, and print predictions until the
@@ -97,10 +99,12 @@ def predict(
             multilabel network, left out. One number, or a number for each class, e.g. '{run: 1.0, wave: 0.5}', with 0
             for classes that are not named.
         threshold: a moment belongs to no segment if the probability of its most probable class is below this. For a
-            multi_head network, the probability of the most probable combination of classes counts, which is the product
-            of their probabilities. For a multilabel network, a moment belongs to every class whose probability reaches
-            the threshold. 0 selects the thresholds in the checkpoint (see `farfield test --choose_threshold`): the
-            thresholds for timelines or, for a multilabel network without them, the thresholds for videos.
+            multi_head network, this applies to the most probable combination of one class from each head, whose
+            probability is the product of the classes' probabilities. For a multilabel network, a moment belongs to
+            every class whose probability reaches the threshold. 0 selects the thresholds in the checkpoint (see
+            `farfield test --choose_threshold`): the thresholds for timelines or, for a multilabel network without them,
+            the thresholds for videos. If the checkpoint has no such thresholds, a multilabel network uses 0.5, and any
+            other network uses no threshold.
         hysteresis: a segment (with --live, an alarm) starts at the threshold, and lasts while the probability stays at
             or above this share of the threshold. 1 for a single threshold; about 0.6 avoids fragmented segments.
         max_gap_seconds: gaps up to this length between two segments of a class are closed. One number, or a number for
@@ -147,7 +151,7 @@ def predict(
         clips: folder for a video clip of each alarm, cut from the stream without encoding it again; null for no clips.
         clip_seconds_before: seconds of video that an alarm's clip includes before the start of the alarm.
         clip_seconds_after: seconds of video that an alarm's clip includes after the end of the alarm.
-        max_clip_seconds: maximum length of an alarm's clip.
+        max_clip_seconds: maximum length of an alarm's clip, including the seconds before and after the alarm.
     """
     # Imported late, because they import PyTorch: --help answers without it.
     from farfield.checkpoints.content_hash import network_hash

@@ -84,7 +84,8 @@ def test(
             of all views and, for a single-label network, the confusion matrix), which `farfield compare` reads; null
             for the folder `test` in the run's folder. With --timeline: report.json, report.md, segments.csv, a plot of
             labelled and found segments, and timelines.npz (the probabilities of all windows); null for the folder
-            `test_timeline`.
+            `test_timeline` in the run's folder. For a Hugging Face encoder, the run's folder is runs/NAME, where NAME
+            is the last part of the encoder's path or name.
         accelerator: where to run, as Lightning's Trainer takes it: auto, cpu, gpu.
         devices: number of devices. Each has its own process, which scores a share of the videos.
         precision: number format of the network, as Lightning's Trainer takes it: 32-true, bf16-mixed, 16-mixed.
@@ -99,14 +100,14 @@ def test(
             into the checkpoint: f1 (highest F1), precision=0.95 (highest recall with a precision of at least 0.95),
             recall=0.9 (highest precision with a recall of at least 0.9) or false_alarms_per_hour=1 (highest recall with
             at most 1 false alarm of the class per hour of video). Other numbers can be given. The report has the
-            precision and recall at these thresholds on the tested videos. Null for the thresholds that the checkpoint
-            has, if any. With --timeline, thresholds for timelines are chosen instead, on the segments of calibrate_on.
+            precision and recall at these thresholds on the tested videos. With --timeline, thresholds for timelines are
+            chosen instead, on the segments of calibrate_on. Null for the thresholds that the checkpoint has, if any.
         timeline: compare the segments found in whole videos with the manifest's segments. A video may have several
             rows.
         write_hard_negatives: CSV file for the windows that were scored wrongly; needs --timeline. In such a window, a
             class was predicted although none of the class's segments overlaps the window, or was not predicted although
             the class's segments cover the whole window. With this file as data.hard_negatives, training draws more
-            clips from these windows, so the manifest is normally that of the training videos.
+            clips from these windows. For this use, test on the manifest of the training videos.
         json: print the report as JSON.
         options: further options, those of `TimelineOptions`.
     """

@@ -29,15 +29,17 @@ def read_class_list(path: str | Path) -> ClassList:
     """Read class names from a text file (one line `name` or `number name` per class), a JSON file or a CSV file.
 
     A .json file is an object that maps names to numbers, as PySlowFast's, or a list of names. A .csv file has lines
-    `number,name` or `name`, with or without a header line. The numbers, in any order, are 0 to n - 1 or 1 to n.
+    `number,name` or `name`, with or without a header line. The numbers of n classes are 0 to n - 1 or 1 to n, in any
+    order.
 
-    Lines of a text file count as numbered if there are n >= 2 of them, every line begins with a number, and these are
-    such numbers, as in UCF101's classInd.txt. Otherwise a whole line, with any number in it, is the name.
+    The lines of a text file are read as `number name` if there are at least two, each of them begins with a number and
+    white space, and these numbers are 0 to n - 1 or 1 to n, as in UCF101's classInd.txt. Otherwise each whole line,
+    with any number in it, is a name.
 
     Raises:
         FarfieldError: for a missing file, a file that is not UTF-8 text, JSON that is neither a list of names nor
-            an object that maps names to numbers, other numbers in a .json or .csv file, or a name that occurs twice or
-            contains `|`.
+            an object that maps names to numbers, numbers in a .json or .csv file that are not 0 to n - 1 or 1 to n, or
+            a name that occurs twice or contains `|`.
     """
     path = Path(path)
     content = read_text(path, "Give a file with one class name per line.", kind="file of class names at ")

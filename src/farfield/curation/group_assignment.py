@@ -141,17 +141,22 @@ def _excess(
 ) -> tuple[float, float]:
     """Return how much the deviation of a part from its share grows if a group is added to the part.
 
-    The deviation is (number of videos in the part - share of the part x total number of videos)^2.
+    The deviation is (number of videos in the part - share of the part x total number of videos)^2. It is computed
+    for the videos of each class, and for the videos of all classes together.
 
     Args:
         of_group: number of the group's videos of each class.
-        room: for each part, the number of videos of each class that the part lacks to reach its share.
+        room: for each part, the number of videos of each class that the part lacks to reach its share; negative if it
+            has more than its share.
         totals: number of videos of each class in the collection.
         part: index of the part.
 
     Returns:
-        (by_class, overall): `by_class` is a sum over the group's classes: the growth of the deviation for each class
-        alone, divided by the class's total. `overall` is the growth for the videos of all classes counted together.
+        (by_class, overall):
+
+        - `by_class`: sum, over the classes of the group, of growth / total. The growth is that of the deviation for the
+          videos of the class; the total is their number in the collection.
+        - `overall`: growth of the deviation for the videos of all classes together.
     """
     by_class = sum(number * (number - 2 * room[part][label]) / totals[label] for label, number in of_group.items())
     number = sum(of_group.values())

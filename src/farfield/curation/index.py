@@ -83,22 +83,23 @@ def index_videos(
             project or labelling tool whose annotations are given. docs/guides/annotation_formats.md describes the
             formats.
         annotations: file or folder of the annotations; None if format is "folders".
-        labels: file of class names, as the format defines it; None keeps the labels of the annotations, which may be
-            numbers or codes.
+        labels: file of class names, or folder of such files, in the form that the format requires; None keeps the
+            labels of the annotations, which may be numbers or codes.
         subset: subset to read, such as "validation", if the annotations hold several; None for all.
         split: number of the official split, if the data set has several.
         label_column: column, attribute or field that holds the label, if several may hold it.
         columns: for "table", the names of the table's columns, if they differ from those of a manifest. For example,
             path=file,label=action reads paths from the column "file". The fields are path, label, start, end and group;
-            times are in seconds or HH:MM:SS. For "labelstudio", the keys of the tasks' data that hold path, group or
-            fps.
+            times are in seconds or HH:MM:SS. For "labelstudio", the names of keys in the tasks' data, for the fields
+            path, group and fps (the frame rate).
         fps: frame rate of folders of numbered pictures, required to read them. For exports of labelling tools that give
-            frame numbers, the rate also converts these numbers to seconds. labelstudio needs it, unless `columns` gives
-            a key for the rate. For cvat and fiftyone, None takes each video's own frame rate.
+            frame numbers, the rate also converts these numbers to seconds. labelstudio needs it for timelines, unless
+            `columns` gives a key for the rate. For cvat and fiftyone, None takes each video's own frame rate. Rates
+            that are read from the export take precedence.
         first_label: number of the first class, 0 or 1, if labels are numbers; None to derive it from the file of class
             names.
-        unlabelled_as_none: for exports of labelling tools: keep annotated videos that have no label, with an empty
-            label (none of the classes), instead of leaving them out.
+        unlabelled_as_none: keep annotated videos that have no label, with an empty label (none of the classes), instead
+            of leaving them out. Only for labelstudio, cvat, fiftyone and eaf.
         num_workers: number of processes; None for the number of cores.
         list_left_out: list every skipped file, with the reason.
         decoder: decoder that opens the videos: pyav or decord.

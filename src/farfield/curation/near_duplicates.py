@@ -29,9 +29,15 @@ def find_near_duplicates(
 ) -> list[tuple[int, int]]:
     """Find pairs of near-duplicates, from thumbnails and durations.
 
-    The static part of a video is the mean of its thumbnails over time. Only pairs whose static parts have an equal hash
-    in at least one of 12 hash tables are compared. A hash consists of the signs of 16 random projections. If the static
-    parts of near-duplicates have a correlation of 0.99, one pair in 2000 is missed.
+    Two videos are near-duplicates if all of these hold:
+
+    - Their durations differ by less than 0.1 s + 1 % of the second video's duration.
+    - Their static parts (means of the thumbnails over time) have a correlation above `STILL`.
+    - Their moving parts (differences from this mean) have a correlation above `MOVING`, or both are noise, see `NOISE`.
+
+    To save time, a pair is compared only if the static parts have an equal hash in at least one of 12 hash tables. A
+    hash consists of the signs of 16 random projections. If the static parts of near-duplicates have a correlation of
+    0.99, one pair in 2000 is missed.
 
     Args:
         thumbnails: grey thumbnails of t frames of each of n videos.
@@ -64,9 +70,9 @@ def find_near_duplicates(
 def _candidates(
     still: Float[np.ndarray, "n d"], durations: Float[np.ndarray, " n"]
 ) -> Iterator[tuple[Int[np.ndarray, " pairs"], Int[np.ndarray, " pairs"]]]:
-    """Yield pairs of videos with nearly equal durations and correlated static parts, in chunks.
+    """Yield, in chunks, the pairs of videos with an equal hash, nearly equal durations and correlated static parts.
 
-    A pair may be yielded several times.
+    A pair may be yielded several times. `find_near_duplicates` describes the hash and the limits.
 
     Args:
         still: static part of each video, with d pixels, mean 0 and norm 1.

@@ -93,10 +93,10 @@ def prepare(
 ) -> Prepared:
     """Transcode a collection to H.264 files from which random clips are read fast.
 
-    Videos become H.264 in MP4 without sound, upright, with a short side of at most 256 pixels and keyframes at a fixed
-    distance. If a manifest gives segments, only these are stored. The output folder, called the store, also has a
-    manifest.csv, and a failures.json that lists the videos that could not be transcoded, with the reason. Run the same
-    command again to continue a run that was interrupted or killed.
+    Videos become H.264 in MP4 without sound, upright, with a short side of at most 256 pixels (unless `encoding` sets
+    another size) and keyframes at a fixed distance. If a manifest gives segments, only these are stored. The output
+    folder, called the store, also has a manifest.csv, and a failures.json that lists the videos that could not be
+    transcoded, with the reason. Run the same command again to continue a run that was interrupted or killed.
 
     Args:
         source: manifest; folder of videos (label/.../video); tar archive or folder of archives, which are read without
@@ -104,7 +104,7 @@ def prepare(
         out: folder of the store.
         encoding: settings of the encoder.
         annotations: Kinetics' CSV, which gives the labels of videos named <id>_<start>_<end>.mp4. None for the labels
-            of the manifest or of the folders.
+            of the manifest or of the folders. Not allowed if the source is a manifest.
         root: folder that a manifest's paths are relative to; None for the manifest's folder.
         num_workers: number of processes; None for one per core of this machine, or of the Ray cluster.
         seconds_per_video: time limit for one video. A video that takes longer fails.

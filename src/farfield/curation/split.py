@@ -33,7 +33,7 @@ class SplitResult:
         videos: number of rows of each manifest.
         classes: number of rows of each class in each manifest: classes["walk"]["train"].
         groups: number of groups in the collection; each video without a group counts as a group.
-        ungrouped: number of rows without a group, if other rows have one; 0 if no row has one.
+        ungrouped: number of videos without a group, if other videos have one; 0 if no video has one.
         kept: number of groups that stayed where an earlier split had put them.
         siblings: pattern in file names which suggests that several videos come from one source; None if any row has a
             group, or no pattern was found.
@@ -76,19 +76,20 @@ def split(
 
     Args:
         source: manifest of all videos.
-        out: folder for the manifests, and for split.json, which records the options of the split; null for the
+        out: folder for the manifests, and for split.json, which records the options of the split; None for the
             manifest's folder.
-        fractions: share of each split; they add up to 1. null for 0.7 0.15 0.15.
-        names: name of each split; null for train and val if there are two fractions, and for train, val and test if
-            there are three.
+        fractions: share of each split; they add up to 1. None for 0.7 0.15 0.15.
+        names: name of each split; None for train and val if there are two fractions, and for train, val and test if
+            there are three. Any other number of fractions needs names.
         folds: number of folds, to make folds instead of splits: fold_1/train.csv, fold_1/test.csv, fold_2/train.csv,
-            ... Each video is in the test manifest of one fold and in the training manifests of the others.
+            ... Each video is in the test manifest of one fold and in the training manifests of the others. fractions
+            and names must then be None.
         group: how to find the group of a video; groups are never divided. Either a column of the manifest, or a regular
             expression whose parentheses match the group in the file name, such as '^([a-z]+)_' for daria_walk.avi. An
-            expression that contains a slash is searched in the path. null for the manifest's column `group`; without
+            expression that contains a slash is searched in the path. None for the manifest's column `group`; without
             this column, each video is a group.
         seed: seed of the hash that chooses the split of a group.
-        root: folder that the manifest's paths are relative to; null for the manifest's folder.
+        root: folder that the manifest's paths are relative to; None for the manifest's folder.
         overwrite: replace an earlier split in the output folder instead of extending it.
 
     Raises:

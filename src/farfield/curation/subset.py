@@ -97,8 +97,9 @@ def write_subset(
         source: manifest, or Kinetics' CSV (columns label, youtube_id, time_start, ...).
         out: manifest to write. A file beside it (*.subset.json) records the source and the criteria. If source is
             Kinetics' CSV and root is not given, a CSV with the same columns is written instead, for `data download`.
-        classes: class names, for example ["archery", "bowling"]; None for all.
-        class_file: file with one class name per line, or "kinetics400" for the classes of Kinetics-400.
+        classes: class names, for example ["archery", "bowling"]. If classes and class_file are both None, all classes.
+        class_file: file with one class name per line, or "kinetics400" for the classes of Kinetics-400. Not allowed
+            together with classes.
         pattern: shell pattern that class names must match, for example "*swimming*"; case is ignored.
         num_classes: number of classes to draw from those that classes, class_file and pattern allow; None for all.
         videos_per_class: number of videos to draw from each class; None for all.
@@ -106,8 +107,9 @@ def write_subset(
         root: folder of the videos. None takes the manifest's folder; for Kinetics' CSV, see `out`.
 
     Raises:
-        FarfieldError: for an unknown class, invalid or incompatible arguments, a source that cannot be read, a manifest
-            without videos, or an output folder that cannot be created.
+        FarfieldError: for an unknown class, invalid or incompatible arguments, a source that cannot be read or has no
+            videos, or an output folder that cannot be created; or if `out` is to be a manifest, but no chosen video
+            exists.
     """
     if classes is not None and class_file is not None:
         raise FarfieldError("classes and class_file are both given. Leave one out.")

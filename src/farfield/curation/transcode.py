@@ -39,7 +39,7 @@ class Transcoded:
         width: width in pixels.
         height: height in pixels.
         duration_seconds: time from the start of the first frame to the end of the last.
-        source_bytes: size of the source file.
+        source_bytes: size of the source file, or of all pictures of a folder; 0 if unknown.
         bytes: size of the written file.
     """
 
@@ -65,9 +65,10 @@ def transcode(
 ) -> Transcoded:
     """Write a video, or its segment [start_seconds, end_seconds), as H.264 in MP4, atomically.
 
-    Frames are turned upright, deinterlaced, scaled to square pixels, converted to BT.709 if they are HDR, and stored
-    as 8-bit 4:2:0; `encoding` can turn deinterlacing and HDR conversion off. A constant frame rate stays constant; at a
-    variable rate each frame keeps its time. Sound is dropped, and the MP4 file's index is placed before the frames.
+    Frames are turned upright, deinterlaced if they are marked as interlaced, converted to BT.709 if they are HDR,
+    scaled to square pixels, and stored as 8-bit 4:2:0. `encoding` can turn deinterlacing and HDR conversion off, and
+    limits the short side. A constant frame rate stays constant; at a variable rate each frame keeps its time. Sound is
+    dropped, and the MP4 file's index is placed before the frames.
 
     Args:
         source: file, a stream of its content, or a folder of numbered pictures.
@@ -75,8 +76,8 @@ def transcode(
         encoding: settings of the encoder.
         start_seconds: start of the segment; None for the start of the video.
         end_seconds: end of the segment; None for the end of the video.
-        fps: frame rate of a folder of pictures; ignored for a file.
-        name: name of the video in messages; None for the source's path.
+        fps: frame rate of a folder of pictures; ignored for other sources.
+        name: name of the video in messages; None for the source's path. Give it for a stream, which has no path.
         comment: text for the file's metadata; `probe` returns it.
 
     Raises:

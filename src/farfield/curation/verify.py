@@ -42,9 +42,11 @@ class VerificationReport:
             (wrong number of frames, or a segment without frames).
         same_file: groups of paths whose files have the same content.
         look_alike: pairs of paths of near-duplicates, which are files with different content that look the same.
-        leaks: (path, split, path, split, why) of related videos in different splits: the same file, near-duplicates,
-            clips of one YouTube video, or videos of one group. If more than two videos are related, only pairs with the
-            first of them are listed.
+        leaks: (path, split, path, split, why) of pairs of related videos in different splits. Videos are related if
+            they are the same file, near-duplicates, clips of one YouTube video, or videos of one group. Of the videos
+            of one group, only the first in each split counts. If more than two videos are the same file, clips of one
+            YouTube video or videos of one group, only pairs with the first of them are listed. Videos in `undecodable`
+            are not considered.
         other_labels: (path, label, path, label) of two rows with the same content and segment but different labels. If
             more than two rows have the same content and segment, each is compared only with the first of them.
         repeated_rows: (split, path, count) of each row that occurs more than once in a manifest.
@@ -130,12 +132,14 @@ def verify(
     else 1.
 
     Args:
-        sources: manifest of each split, for example train.csv val.csv test.csv; or a folder of videos for each split.
+        sources: for each split, a manifest or a folder of videos, for example train.csv val.csv test.csv. A folder with
+            a file manifest.csv, such as one made by `data prepare`, counts as this manifest; `root` and `fps` do not
+            apply to it.
         out: folder for report.md, report.json, collection.png, quarantine.csv and the manifests.
         root: folder that the manifests' paths are relative to; None for the folder of each manifest.
         group: how to find the group of a video, for example the person in it, as in `data split`. Either a column of
             the manifests, or a regular expression for the file names, such as '^([a-z]+)_' for the person in
-            daria_walk.avi. None for the column `group`. A group in two splits is a leak.
+            daria_walk.avi. None for the column `group`, if there is one. A group in two splits is a leak.
         class_file: file with the class names that every split should have, one per line; None for every class that
             occurs in any split.
         num_workers: number of processes; None for one per core of this machine, or of the Ray cluster.
@@ -222,7 +226,7 @@ def _inspect_all(
     progress: bool,
     decoder: Decoder,
 ) -> None:
-    """Inspect each video once, and fill `InspectedSplit.inspected` and `reasons` for all rows of the video.
+    """Inspect each video once, and fill `InspectedSplit.inspected` and `InspectedSplit.reasons` for all of its rows.
 
     Args:
         splits: splits to fill. A video may have rows in several of them.
@@ -338,8 +342,8 @@ def _near_duplicates(
 ) -> Iterator[list[tuple[InspectedSplit, int]]]:
     """Yield each pair of near-duplicates, as (split, row) of both videos.
 
-    Of several files with the same content, only one is compared with other videos. `_diagnose` reports files with the
-    same content separately, since it finds them by their hashes.
+    Of several files with the same content, only one is compared with other videos. `_diagnose` finds files with the
+    same content by their hashes, and reports them separately.
 
     Args:
         whole: (split, row, properties of the video) of each row whose video can be decoded and fits the row.

@@ -38,7 +38,8 @@ def find_records(
         listed: lines to read for "-". If None, standard input is read.
         out: output folder. Files inside it are ignored when folders and patterns are searched. If None, no
             file is ignored.
-        skipped: object to which the skipped files are added; None if the caller does not need them.
+        skipped: record of the files and subfolders that are skipped when folders are searched; the search adds to it.
+            None if the caller does not need this record.
         frame_folders: list folders of numbered pictures as videos.
 
     Returns:

@@ -65,12 +65,14 @@ class Augmentation:
         rand_augment: number of RandAugment operations on each clip (Cubuk et al., NeurIPS 2020; torchvision's
             implementation); 0 for none. All frames of a clip get the same operations.
         rand_augment_magnitude: magnitude of the operations, 0 to 30.
-        erase: probability that a random box is erased from every frame of a clip (Zhong et al., AAAI 2020).
+        erase: probability that a random box is erased from a clip, the same box from every frame (Zhong et al., AAAI
+            2020).
         mixup: parameter alpha of the beta distribution from which MixUp draws the blending weight; 0 turns MixUp off
             (Zhang et al., ICLR 2018).
-        cutmix: parameter alpha of the beta distribution from which CutMix draws the fraction of the area to replace by
-            another clip's; 0 turns CutMix off (Yun et al., ICCV 2019). If MixUp and CutMix are both on, half of the
-            batches use MixUp and half CutMix.
+        cutmix: parameter alpha of the beta distribution from which CutMix draws a number x for each clip; 0 turns
+            CutMix off (Yun et al., ICCV 2019). A box from a random clip of the batch replaces the fraction x or 1 - x
+            of the frame's area, whichever is smaller. If MixUp and CutMix are both on, each batch uses one of the two,
+            chosen at random with equal probability.
     """
 
     crop_scale: tuple[float, float] = (0.25, 1.0)

@@ -77,8 +77,8 @@ def training_clips(
         record: row of the manifest, with the annotated segment.
         spec: input format of the network.
         augmentation: settings of the random crop.
-        generators: random generator for each clip.
-        decoder: see `open_video`.
+        generators: a random generator for each clip. Their number is the number of clips.
+        decoder: see `open_video`. Not used with `frame_cache`, which has its own decoder.
         frame_cache: cache to read frames through; None to read the file directly.
         choose: function that chooses the frames of each clip; None for a clip anywhere in the record's segment.
         teacher: input format of the teacher network, for `Clip.teacher_frames`; None without a teacher.
@@ -180,7 +180,8 @@ def video_windows(
 ) -> Clip:
     """Open a video once and read some of its windows, each as one central crop.
 
-    Windows are clips that lie end to end over the record's segment. The last window ends where the segment ends.
+    Windows are clips that lie end to end over the record's segment. The last window ends where the segment ends, so it
+    may overlap the window before it. A segment that is shorter than a clip has one window, see `ClipSpec.short_clip`.
 
     Args:
         path: video file, or folder of numbered pictures.

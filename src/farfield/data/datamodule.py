@@ -35,7 +35,8 @@ class VideoDataModule(LightningDataModule):
     Args:
         train: manifest of the training videos.
         val: manifest of the validation videos; None for no validation.
-        root: folder that the manifests' paths are relative to; None for the folder of each manifest.
+        root: folder that the paths in `train`, `val` and `unlabelled` are relative to; None for the folder of each
+            file.
         labels: class names in the network's order; None for the training manifest's labels, sorted.
         batch_size: number of clips in a training batch, and number of videos in a validation batch, per process.
         num_workers: number of processes that decode; None for the number of cores, at most 8. 0 decodes in the main
@@ -64,16 +65,19 @@ class VideoDataModule(LightningDataModule):
             video.
         untrimmed: train on untrimmed videos; the manifest has a row for each labelled segment. An epoch has one clip of
             each segment, inside it or across its borders, and clips outside of all segments of their videos. The target
-            of a class is the share of the clip's time that segments of this class cover. A row without label adds a
-            video in which nothing happens. Validation scores windows that lie end to end over whole videos; a window
-            has the classes that cover at least half of it. Needs a multilabel network.
+            of a class is the share of the clip's time that segments of this class cover. A row without label is not a
+            segment; it only lists its video, for example a video in which nothing happens. Validation scores windows
+            that lie end to end over whole videos; a window has the classes whose segments cover at least half of it.
+            Needs a multilabel network.
         negative_share: with `untrimmed`, the share of an epoch's clips that lie outside of all segments; 0 for none.
-            On average, at least half of these clips are at most one clip length from a segment, in videos where this is
-            possible.
-        hard_negatives: CSV file of wrongly scored windows, from which `untrimmed` draws more clips. `farfield test
-            --timeline --write_hard_negatives` writes this file for the training manifest.
+            On average, half of these clips are drawn only from places less than one clip length from a segment, if the
+            video has such places. The other half are drawn from all places outside of segments.
+        hard_negatives: with `untrimmed`, CSV file of windows that a network scored wrongly. Clips are then drawn from
+            these windows, too. `farfield test --timeline --write_hard_negatives` on the training manifest writes this
+            file.
         hard_negative_repeats: number of clips that an epoch draws from each window in hard_negatives. These clips
-            replace up to half of the clips of segments, and up to half of the clips outside of segments.
+            replace clips of segments and clips outside of segments, at most half of either kind. If there are too many
+            windows for this limit, fewer clips are drawn from them.
         unlabelled: CSV file whose column `path` lists videos without label. A student network learns its teacher's
             predictions on these videos (see `model.teacher`). Labels in the file are ignored.
         unlabelled_share: fraction of an epoch's videos that are unlabelled; null for every unlabelled video once. This
@@ -251,10 +255,12 @@ class VideoDataModule(LightningDataModule):
     def training_videos(self) -> TrainingVideos:
         """Labelled training videos, followed by the unlabelled videos.
 
-        With the option `untrimmed`, the labelled videos are replaced by the parts of videos from which clips are drawn.
-        There is a row for each segment; for each video, a row for the time outside of its segments, if clips are drawn
-        from there; and a row for each window in `hard_negatives`. The `Batch.indices` of training batches are indices
-        into this list.
+        With the option `untrimmed`, the labelled videos are replaced by the parts of videos from which clips are drawn:
+        - a row for each segment
+        - if `negative_share` is above 0: for each video with time outside of its segments, a row for this time
+        - a row for each window in `hard_negatives`
+
+        With or without `untrimmed`, the `Batch.indices` of training batches are row numbers of the result.
         """
         return TrainingVideos(self.train_manifest, self.unlabelled)
 

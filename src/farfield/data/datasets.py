@@ -72,10 +72,10 @@ class Batch(NamedTuple):
 
 
 class TrainingClips(Dataset[Batch]):
-    """Batches of random training clips; an unreadable video is replaced by another video of its class.
+    """Batches of random training clips; an unreadable video is replaced by another video with the same labels.
 
-    If no video of the class can be read, a video of another class replaces it, and `Failure.empty_class` names the
-    class without readable videos.
+    If no video with the same labels can be read, a video with other labels is the replacement. For a labelled video in
+    a single-label task, `Failure.empty_class` then names the class without readable videos.
 
     Args:
         manifest: training videos.
@@ -89,10 +89,10 @@ class TrainingClips(Dataset[Batch]):
         flip_labels: maps a class to the class that its clips show when mirrored. Classes that keep their label are left
             out.
         task: task of the network.
-        clip_targets: computes a clip's targets from the labelled segments of its video; None if every clip has the
-            labels of its manifest row.
-        untrimmed: places in untrimmed videos to draw clips from, and the targets of these clips. `manifest` must then
-            be `untrimmed.sources`. None for trimmed videos.
+        clip_targets: computes a clip's targets from the labelled segments of its video. None if every clip has the
+            labels of its manifest row, or if `untrimmed` is given.
+        untrimmed: places in untrimmed videos to draw clips from, and the targets of these clips; None for trimmed
+            videos. If it is given, `manifest` must be `untrimmed.sources`.
         teacher: input format of the teacher, for `Batch.teacher_clips`; None without a teacher.
         unlabelled: videos without labels; their row numbers continue those of `manifest`. None if there are none.
 
@@ -256,12 +256,13 @@ class TrainingClips(Dataset[Batch]):
     def _name_empty_class(self, failures: list[Failure], begin: int, wanted: int, taken: int) -> None:
         """Set `Failure.empty_class` if a video of another class was loaded in place of the wanted video.
 
-        Then no video of the wanted video's class can be read, and `failures` has an entry for each video of this class.
-        `empty_class` is set in all these entries. For multilabel and multi_head tasks, it stays None.
+        In this case, no video of the wanted video's class can be read. From index `begin` on, `failures` then has one
+        entry for each video of this class, the wanted video first, and `empty_class` is set in all these entries. If
+        the wanted video is unlabelled, or in a multilabel or multi_head task, `empty_class` stays None.
 
         Args:
             failures: failures of the batch so far; changed in place.
-            begin: index of the first of these entries, which is the entry of the wanted video.
+            begin: index in `failures` of the wanted video's entry, if there is one.
             wanted: row of the video that the sampler drew.
             taken: row of the video that was loaded.
         """

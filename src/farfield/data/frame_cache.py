@@ -40,10 +40,13 @@ class FrameCache:
 
     Frames are the same as without a cache. The first request for a video decodes the requested frames only. A later
     request decodes the missing frames, that is, the requested frames that are not cached. It also decodes and caches
-    the frames between the missing ones, since the decoder reads past them anyway, and later clips may need them. The
-    frames in between are not decoded if, with them, the number of frames to decode would exceed `SPREAD` times the
-    number of missing frames, or the decoded frames would not fit into the cache. Missing frames that do not fit into
-    the cache are decoded each time. Nothing is evicted, since an epoch uses each video once.
+    the frames between the missing ones, since the decoder reads past them anyway, and later clips may need them. There
+    are two conditions for this:
+    - The number of frames to decode is then at most `SPREAD` times the number of missing frames.
+    - All frames to decode then fit into the cache.
+
+    If the missing frames do not fit into the cache, all requested frames are decoded, and none is added to the cache.
+    Nothing is evicted, since an epoch uses each video once.
 
     Args:
         num_bytes: capacity for frames, in bytes.

@@ -64,8 +64,11 @@ def stream_frames(
 def random_clip(length: int, spec: ClipSpec, rng: np.random.Generator) -> Int[np.ndarray, " num_frames"]:
     """Sample a training clip that starts at a random frame; with sampling="segments", see `random_segments`.
 
-    A video may be shorter than the clip. With short_clip="clamp", it is then placed at a random time in the clip.
-    Repeats of the video's first frame fill the time before the video, and repeats of its last frame the time after it.
+    With sampling="clip", `spec.short_clip` says how to treat a video that is shorter than the clip:
+    - "loop": The clip starts at the video's first frame, and the video is repeated.
+    - "clamp": The video is placed at a random time in the clip. Repeats of the video's first frame fill the time before
+      the video, and repeats of its last frame the time after it.
+    - "refuse": `ClipTooShort` is raised.
 
     Args:
         length: number of frames in the stream, see `stream_frames`.
@@ -108,9 +111,12 @@ def uniform_views(length: int, spec: ClipSpec, num_clips: int) -> Int[np.ndarray
 
 
 def dense_views(length: int, spec: ClipSpec, hop: int) -> Int[np.ndarray, "views num_frames"]:
-    """Sample clips that start every `hop` frames and together cover the stream; the last clip ends with the stream.
+    """Sample clips that start every `hop` frames, from the first frame on; the last clip ends with the stream.
 
-    `length` is the number of frames in the stream, see `stream_frames`.
+    The last clip may start fewer than `hop` frames after the one before. If `hop` is at most `spec.span`, the clips
+    together cover the stream. A stream that is shorter than a clip gives one clip, which starts at the first frame and
+    goes on after the stream's end as `spec.short_clip` says. `length` is the number of frames in the stream, see
+    `stream_frames`.
 
     Returns:
         Positions in the stream.
@@ -159,7 +165,8 @@ def shown_seconds(
 ) -> Float[np.ndarray, "clips 2"]:
     """Return the time that each clip shows: start of its earliest frame and end of its latest, in seconds.
 
-    A frame lasts until the next frame starts or, with `target_fps`, for 1 / target_fps seconds.
+    A frame lasts until the next frame starts; the video's last frame lasts 1 / `frame_rate(times)` seconds. With
+    `target_fps`, a frame lasts 1 / target_fps seconds instead, but at most until the end of the video.
 
     Args:
         times: start time of each frame of the video.

@@ -29,9 +29,9 @@ def flipped_labels(
         labels: class names.
         augmentation: settings of the flip, and the classes that are never mirrored.
         given: pairs of classes that swap labels, as a dict {class: other class of the pair}; each pair may be given in
-            one direction or both. None to find the pairs by name: the name of one class becomes the name of the other
-            if "left" and "right" are swapped in it. The pairs found are logged. Mirrored classes that have "left" or
-            "right" in their names but no partner are logged, too.
+            one direction or both. None to find the pairs by name, if flips are on: the name of one class becomes the
+            name of the other if "left" and "right" are swapped in it. The pairs found are logged. Classes with "left"
+            or "right" in their names but without a partner are logged, too, unless they are never mirrored.
 
     Raises:
         FarfieldError: if a given pair has an unknown class, or the same class twice; if a class is in two given pairs,
@@ -62,7 +62,7 @@ def mirror_targets(
         targets: targets before mirroring: for `single_label`, the class of each clip; for other tasks, a value for each
             class (see `Batch.labels`).
         flip: whether each clip is mirrored.
-        mirrored: index of the mirrored class of each class, from `mirrored_classes`.
+        mirrored: for each class, the index of the class that its clips show when mirrored; from `mirrored_classes`.
     """
     if targets.ndim == 1:
         return np.where(flip, mirrored[targets], targets)

@@ -47,8 +47,8 @@ class EpochBatchSampler(Sampler[list[SampleKey]]):
         batch_size: number of samples in a batch of one process.
         seed: seed of the run.
         position: function that is called at the start of each epoch and returns the trainer's (epoch, number of batches
-            trained in this epoch). The number is above 0 after a run is resumed in the middle of an epoch. It must
-            not count batches that were prefetched but not trained on, which a resumed run would then skip.
+            trained in this epoch). The number is above 0 after a run is resumed in the middle of an epoch. Batches that
+            were prefetched but not trained on must not be counted, since a resumed run would then skip them.
         rank: rank of this process; the processes get disjoint, equally large shares of the samples.
         world_size: number of processes that train together.
         classes: class of each row, to draw all classes equally often; None to draw each row once per epoch. Ignored if

@@ -1,8 +1,11 @@
 """Segment sampling: divide a video into T parts and take one frame of each. Pure functions, as in `frame_sampling`.
 
-`ClipSpec.segment_offsets` chooses which frame of a part is taken. Below, L is the number of frames in the stream (the
-frames of the video, or of the video resampled to `target_fps`), T the number of frames in a clip, i = 0 .. T-1 a part,
-and v = 0 .. V-1 one of V test clips.
+`ClipSpec.segment_offsets` chooses which frame of a part is taken. The symbols below are:
+- L: number of frames in the stream (the frames of the video, or of the video resampled to `target_fps`)
+- T: number of frames in a clip, which is also the number of parts
+- i: index of a part, from 0 to T-1
+- V: number of test clips of a video
+- v: index of a test clip, from 0 to V-1
 
 even (Wang et al., "Temporal Segment Networks", ECCV 2016; the default)
     Part i is [i L/T, (i+1) L/T). Training takes a random frame of each part; test clip v takes the frame at
@@ -14,9 +17,10 @@ pyslowfast (facebookresearch/SlowFast at 058922e, slowfast/datasets/ssv2.py, get
     frame, rounded down. All test clips of a video would be equal, so only one is allowed.
 
 videomae (MCG-NJU/VideoMAE at 26abf53, ssv2.py, loadvideo_decord)
-    Training takes a random frame of [i m, (i+1) m) with m = floor(L/T), so that up to T-1 frames at the end are never
-    taken; a video of fewer than T frames gives its first frame T times. Test clip 0 takes the first frame of each part
-    [i L/T, (i+1) L/T), and test clip 1 takes the middle frame, both rounded down.
+    In training, part i is [i m, (i+1) m) with m = floor(L/T), and a random frame of each part is taken. Up to T-1
+    frames at the end are therefore never taken. If L < T, the first frame is taken T times. In a test, part i is
+    [i L/T, (i+1) L/T). Test clip 0 takes the first frame of each part, and test clip 1 the middle frame, both rounded
+    down.
 """
 
 from __future__ import annotations

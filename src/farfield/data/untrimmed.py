@@ -51,9 +51,11 @@ class UntrimmedVideos:
     """Sources of training clips in untrimmed videos, and the targets of the clips.
 
     Attributes:
-        sources: a row for each place from which clips are drawn: a labelled segment, the free time of a video (outside
-            of its segments), or a hard window (which a network scored wrongly). Only rows of segments have labels.
-        kinds: kind of each source.
+        sources: a row for each place from which clips are drawn. Only rows of segments have labels. A place is one of:
+            - a labelled segment
+            - the free time of a video, that is, the time outside of its segments
+            - a hard window, that is, a window that a network scored wrongly
+        kinds: kind of each source, see `Kind`.
         weights: relative number of clips of each source among the sources of its kind: 1 for a segment, and the
             length in seconds for free time. Not used for hard windows.
         video: video of each source, as an index into the videos of `targets`.
@@ -86,15 +88,15 @@ class UntrimmedVideos:
 
         Args:
             manifest: a row for each labelled segment. A row without a label is no segment; it only lists its video, so
-                that clips are drawn from the video's free time.
+                that clips are drawn from the time outside of the video's segments.
             labels: class names in the network's order.
             negative_share: see the class.
             hard_windows: windows to draw more often; a window that is listed for several classes counts once.
             hard_repeats: see the class.
 
         Raises:
-            FarfieldError: if no row has a label, if `negative_share` is above 0 but segments cover all videos, or for a
-                hard window of a video that the manifest does not list.
+            FarfieldError: if no row has a label, if `negative_share` is above 0 but segments cover every video
+                completely, or for a hard window of a video that the manifest does not list.
         """
         videos = WholeVideos.of(manifest)
         number = {record.path: i for i, record in enumerate(videos.manifest)}
@@ -140,7 +142,7 @@ class UntrimmedVideos:
 
         Each hard window is used `hard_repeats` times. Windows that overlap a segment replace clips of segments; other
         windows replace clips outside of all segments. At most half of the clips of either kind are replaced. If there
-        are too many hard windows, a random selection of them is used.
+        are too many hard windows for this limit, some of them, chosen at random, are used fewer times or not at all.
 
         Returns:
             Source of each clip, in random order; and for each clip, how many earlier clips have the same source.
@@ -218,8 +220,8 @@ def free_seconds(videos: Manifest, targets: ClipTargets) -> Float[np.ndarray, " 
     """Return, for each video, the time outside of its labelled segments, in seconds.
 
     Durations come from the manifest: `duration_seconds`, else `num_frames` / `fps`. A segment without an end covers the
-    rest of its video. If a video has such a segment, and this or another segment begins at 0, the video's duration is
-    not needed. A video whose duration is needed but unknown gets the mean of the known results (at least 0.001), or 1
+    rest of its video. A video's duration is not needed if one of its segments has no end and one (the same or another)
+    begins at 0. A video whose duration is needed but unknown gets the mean of the known results (at least 0.001), or 1
     if none is known.
     """
     free = np.full(len(videos), np.nan)

@@ -17,7 +17,7 @@ from farfield.errors import FarfieldError
 MIN_OVERLAP = 0.5
 """Smallest overlap of a clip with its segment, as a fraction of the clip or the segment, whichever is shorter."""
 NEAR_BORDER_SHARE = 0.5
-"""Probability that a clip outside of all segments is drawn only from places at most one clip length from a segment."""
+"""Probability that a clip outside of all segments is drawn only from places less than a clip length from a segment."""
 
 
 class NoFreeTime(FarfieldError):
@@ -65,8 +65,9 @@ def place_outside(
 ) -> int:
     """Draw the start position of a clip outside of all segments.
 
-    With probability `NEAR_BORDER_SHARE`, only such clips within one clip length of a segment are considered, if there
-    are any. Otherwise, all clips outside of all segments are equally likely.
+    A clip is near a segment if the time between the two is less than one clip length. If any clips outside of all
+    segments are near a segment, then, with probability `NEAR_BORDER_SHARE`, only these clips are considered. In all
+    other cases, all clips outside of all segments are considered. The clips considered are equally likely.
 
     Args:
         bounds: start and end in seconds of the clip at each position, from `clip_bounds`.
@@ -94,8 +95,9 @@ def place_in_window(
 ) -> int:
     """Draw the start position of a clip whose middle lies in the middle half of the window [start, end).
 
-    If the window overlaps no segment, the clip is drawn from those that overlap no segment, if there are any. If no
-    clip has its middle in this half, the clip whose middle is nearest to the middle of the window is used.
+    All such clips are equally likely, with one exception: If the window overlaps no segment, clips that overlap a
+    segment are left out, unless this would leave no clip. If no clip has its middle in the middle half of the window,
+    the clip whose middle is nearest to the middle of the window is used, whether it overlaps a segment or not.
 
     Args:
         bounds: start and end in seconds of the clip at each position, from `clip_bounds`.

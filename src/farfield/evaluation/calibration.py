@@ -5,11 +5,14 @@ predicted class. The expected calibration error (eq. 3) is
 
     ECE = sum_B |B| / n |acc(B) - conf(B)|
 
-where |B| is the number of videos in bin B, acc(B) their accuracy, and conf(B) the mean of their probabilities.
+The symbols are:
+- |B|: number of videos in bin B
+- acc(B): top-1 accuracy of these videos
+- conf(B): mean, over these videos, of the probability of the predicted class
 
 Temperature scaling (eq. 9) divides logits by one number T. T maximises the likelihood of the labels of videos that the
 network was not trained on. Scaling changes a video's probabilities but not the ranking of its classes. Here a video's
-probabilities are first averaged over its views, and T divides the logarithm of the average, because the average is
+probabilities are first aggregated over its views, and T divides the logarithm of the result, because the result is
 reported.
 """
 

@@ -16,12 +16,14 @@ area under the ROC curve (ROC-AUC) depend only on the order of the scores.
   MMAction2's `mmit_mean_average_precision` (mmaction/evaluation/functional/accuracy.py at 5174d7d), used for
   Multi-Moments in Time.
 
-All metrics of a class without positives are NaN and left out of the macro average. torchmetrics 1.9 returns 0 for such
-a class, and its macro averages include it. The ROC-AUC of a class without negatives is NaN, too. The precision of a
-class that is never predicted is 0 / 0: it is NaN and left out of the macro average, as with scikit-learn's
-`zero_division=nan`; torchmetrics returns 0. The F1 of a class that is never predicted is 0 if the class has positives.
-Micro precision is NaN if no class is ever predicted. Videos without a class are left out of the sample-wise mean;
-torchmetrics counts them as 1.
+A class whose metric is NaN is left out of the metric's macro average. Special cases:
+- A class has no positives: All its metrics are NaN. The multilabel functions of torchmetrics 1.9 return 0 for such a
+  class, and their macro averages include this 0.
+- A class has no negatives: Its ROC-AUC is NaN.
+- A class is never predicted: Its precision is 0 / 0 and therefore NaN, as with scikit-learn's `zero_division=nan`;
+  torchmetrics returns 0. Its F1 is 0 if the class has positives.
+- No class is ever predicted: Micro precision is NaN.
+- A video has no class: It is left out of the sample-wise mean; torchmetrics counts it as 1.
 
 Intervals are percentiles of a bootstrap over units: groups, or single videos if they have no groups, see `resampling`.
 The percentiles are shifted so that the mean over the resamples equals the measured value. The average precision of a
@@ -85,7 +87,7 @@ class Averaged:
 
 @dataclass(frozen=True)
 class DecisionCounts:
-    """Numbers of predictions and of true classes, from which precision, recall and F1 are computed, for each class.
+    """Counts for each class, from which its precision, recall and F1 are computed.
 
     Attributes:
         true_positives: number of videos (or segments) for which the class is correctly predicted.
@@ -341,7 +343,7 @@ def averaged(
     drawn_micro: list[Tensor],
     has_interval: Bool[Tensor, " classes"],
 ) -> Averaged:
-    """Compute a metric's macro average, and the 95% intervals of its class values and of both averages.
+    """Compute a metric's macro average, and the 95% intervals of its class values, macro average and micro average.
 
     The macro average is taken over the classes that have a value.
 

@@ -34,7 +34,8 @@ def class_metrics_content(
         ranking: average precision and ROC-AUC of the scores.
         resampling: how the intervals were computed.
         by_group: whether the manifest has groups.
-        thresholds: threshold of each class in a multilabel task; None for other tasks.
+        thresholds: in a multilabel task, the threshold of each class, from `EvaluationResult.thresholds`. In other
+            tasks, None instead of the list.
     """
     metrics = {**decisions.by_name, "average_precision": ranking.average_precision, "roc_auc": ranking.roc_auc}
     resampled = "groups" if by_group else "videos"
@@ -115,12 +116,13 @@ def _counts_of_class(counts: DecisionCounts, c: int) -> dict[str, int]:
 
 
 def per_class_csv(content: Mapping[str, Any]) -> str:
-    """Return per_class.csv: a row for each class, with its metrics, their intervals and its threshold.
+    """Return per_class.csv: a row for each class, with its metrics, their intervals and its threshold, if any.
 
-    In a multilabel task, precision, recall and F1 are measured at the threshold of the class. In a single-label task,
-    they are measured with the most probable class of each video as the prediction. If thresholds were chosen for a
-    single-label task, further columns, such as `precision_at_threshold`, have the metrics at the threshold. They are
-    empty for a class without a threshold.
+    In a multilabel task, precision, recall and F1 are measured at the threshold of the class.
+
+    In a single-label task, these three are measured with the most probable class of each video as the prediction. If
+    thresholds were chosen, there are further columns: `threshold`, and precision, recall and F1 at the threshold, such
+    as `precision_at_threshold`. These columns are empty for a class without a threshold.
 
     Args:
         content: content of report.json.

@@ -58,8 +58,8 @@ def compare_runs(
         seed: random seed of the bootstrap.
 
     Raises:
-        FarfieldError: if a run has no scores or is not of a single-label network, the runs have no videos in common,
-            their classes or labels differ, or an option is out of range.
+        FarfieldError: if a run has no scores or is not of a single-label network; if the runs have no videos in common,
+            have different classes, or have different labels for a video; or if an option is out of range.
     """
     check_bootstrap(draws, seed)
     scored_a, scored_b = scored_run(run_a), scored_run(run_b)

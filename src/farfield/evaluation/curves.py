@@ -88,8 +88,8 @@ def plot_precision_recall(curves: Curves, ranking: RankingMetrics, labels: Seque
 def plot_roc(curves: Curves, ranking: RankingMetrics, labels: Sequence[str]) -> Figure:
     """Plot the ROC curve of each class (true against false positive rate), and the mean of these curves (bold).
 
-    At most `NAMED_CURVES` curves are named: those of the classes with the lowest average precision. The others are
-    grey.
+    At most `NAMED_CURVES` curves are named: those of the classes with the lowest average precision, as in
+    `plot_precision_recall`, not with the lowest ROC-AUC. The others are grey.
 
     Args:
         curves: curves to plot.

@@ -128,7 +128,9 @@ def evaluate(
             protocol of Charades). Needs a multilabel network. If false, each row is tested separately.
         timeline: find segments in whole videos, as `predict` does with a timeline, and compare them with the labelled
             segments of the manifest, which may have several rows for a video. True for the default options of windows
-            and segments; a `TimelineOptions` to set them.
+            and segments; a `TimelineOptions` to set them. With a timeline, these options must keep their
+            defaults: num_clips, views_aggregation, whole_videos, devices, batch_size, num_workers (0 is allowed, too)
+            and restrict_labels.
         out: folder for the report, see `write_report` or, for a timeline, `write_timeline_report`; None to write no
             report.
         accelerator: accelerator of Lightning's Trainer: auto, cpu or gpu.
@@ -138,14 +140,17 @@ def evaluate(
         num_workers: decoding processes; None for one per CPU core, at most 8. 0 decodes in the main process.
         view_batch_size: views per forward pass, to limit memory. None for all views of a batch or, with a timeline, 16.
         restrict_labels: predict only the manifest's classes, which must be a subset of the network's classes.
-        calibrate_on: manifest of validation videos, on which a temperature for the probabilities is fitted (Guo et
-            al., ICML 2017). The temperature does not change the ranking of the classes. None for no temperature.
-        choose_threshold: rule by which to choose a threshold for each class on the videos of `calibrate_on`: "f1",
-            "precision=P", "recall=R" or "false_alarms_per_hour=N", such as "recall=0.9"; see `ThresholdRule`. If
-            `model` is a checkpoint, the thresholds are written into it, which changes the checkpoint's hash. If `model`
-            is a network, they are set as `model.operating_point` or, with a timeline, as
-            `model.timeline_operating_point`. With a timeline, they are chosen on the timelines of the videos of
-            `calibrate_on`. None to use the model's own thresholds, if any.
+        calibrate_on: manifest of validation videos. Without a timeline, a temperature for the probabilities is fitted
+            on these videos (Guo et al., ICML 2017). The temperature does not change the ranking of the classes. With a
+            timeline, there is no temperature; the videos are only used for `choose_threshold`, which must then be set.
+            None for no validation videos.
+        choose_threshold: rule by which to choose a threshold for each class on the videos of `calibrate_on` or, with a
+            timeline, on the timelines of these videos. The rule is "f1", "precision=P", "recall=R" or
+            "false_alarms_per_hour=N", such as "recall=0.9"; see `ThresholdRule`. None to use the model's own
+            thresholds, if any; with a timeline, a `threshold` above 0 in the `TimelineOptions` replaces them. If
+            `model` is a checkpoint, the chosen thresholds are written into it, which changes the checkpoint's hash. If
+            `model` is a network, they are set as `model.operating_point` or, with a timeline, as
+            `model.timeline_operating_point`.
         decoder: "pyav" or "decord".
         progress: show a progress bar.
 

@@ -1,9 +1,9 @@
 """Frame-wise metrics of timelines: mean average precision over moments, and accuracy over time.
 
-The metrics are those of `class_metrics`, but of moments (points in time) instead of videos. The score of a moment for a
-class is the class's probability in the timeline's cell (short time interval) that contains the moment. A moment is a
-positive if a true segment of the class contains it. Segments are half-open, [start, end). Average precision is computed
-as in scikit-learn: without interpolation, and with one threshold for all moments of equal score.
+Average precision is defined as in `class_metrics`, but for moments (points in time) instead of videos. The score of a
+moment for a class is the class's probability in the timeline's cell (short time interval) that contains the moment. A
+moment is a positive if a true segment of the class contains it. Segments are half-open, [start, end). Average precision
+is computed as in scikit-learn: without interpolation, and with one threshold for all moments of equal score.
 
 Published evaluations measure different moments:
 - MultiTHUMOS (Piergiovanni and Ryoo, "Learning Latent Super-Events to Detect Multiple Activities in Videos", CVPR 2018,
@@ -19,7 +19,8 @@ moments of the two evaluations above, but their public code differs from this co
   of such a class is NaN and left out of means.
 - A true segment includes its end in Charades' evaluation, and excludes its start in MultiTHUMOS's.
 
-Time outside of a timeline's cells has no score and is not measured.
+Time outside of a timeline's cells has no score, and is not measured for the average precision. The accuracy over time
+is measured on each video from 0 to its given duration, see `frame_accuracy`.
 """
 
 from __future__ import annotations
@@ -101,13 +102,13 @@ def frame_map(
     sampling: FrameSampling | None = None,
     resampling: Resampling | None = None,
 ) -> Averaged:
-    """Compute the frame-wise average precision of each class, and the averages, with 95% intervals over videos.
+    """Compute the frame-wise average precision of each class, and the macro and micro average, with 95% intervals.
 
     Args:
         videos: class probabilities of each video over time.
         truth: true segments.
         sampling: settings for the moments that are measured; None for all moments, weighted by time.
-        resampling: settings of the bootstrap, from `frame_resampling`; None for no intervals.
+        resampling: settings of the bootstrap of videos or groups, from `frame_resampling`; None for no intervals.
 
     Returns:
         Average precision of each class, NaN for a class without positives. `macro` is the frame-wise mAP; `micro` is

@@ -1,14 +1,18 @@
 """Calibration of a multilabel task: reliability over all pairs of a video and a class, and temperature scaling.
 
-A pair asks: does the video have the class? The n pairs are binned by the probability of the class. freq(B) is the share
-of the pairs in bin B whose video has the class, and prob(B) their mean probability. The expected calibration error is
+A pair asks: does the video have the class? The probabilities of a video are first aggregated over its views. The n
+pairs are binned by the probability of the class. The expected calibration error is
 
     ECE = sum_B |B| / n |freq(B) - prob(B)|
 
-as in `calibration` (Guo et al., ICML 2017), with pairs in place of predicted classes. Temperature scaling divides the
-logit of each probability by one number T, which maximises the likelihood of the labels of videos that the network was
-not trained on. Scaling changes neither the ranking of videos for a class nor the ranking of classes for a video.
-Probabilities are aggregated over views first.
+as in `calibration` (Guo et al., ICML 2017), with pairs in place of predicted classes. The symbols are:
+- |B|: number of pairs in bin B
+- freq(B): share of these pairs whose video has the class
+- prob(B): mean probability of these pairs
+
+Temperature scaling divides the logit of each probability by one number T, which maximises the likelihood of the labels
+of videos that the network was not trained on. Scaling changes neither the ranking of videos for a class nor the ranking
+of classes for a video.
 """
 
 from __future__ import annotations
@@ -24,7 +28,7 @@ from farfield.evaluation.calibration import bin_by_probability, find_temperature
 
 @dataclass(frozen=True)
 class PairBin:
-    """Bin of a reliability diagram: pairs of a video and a class whose probability lies in (low, high].
+    """Bin of a reliability diagram: the (video, class) pairs for which the class has a probability in (low, high].
 
     Attributes:
         low: lower edge of the bin, exclusive, except that a probability of 0 is in the first bin.

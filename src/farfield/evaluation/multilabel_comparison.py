@@ -107,8 +107,9 @@ def compare_multilabel_runs(
         seed: random seed of the bootstrap.
 
     Raises:
-        FarfieldError: if a run has no scores or is not of a multilabel network, the runs have no videos in common,
-            their classes or labels differ, no video has any class, or an option is out of range.
+        FarfieldError: if a run has no scores or is not of a multilabel network; if the runs have no videos in common,
+            have different classes, or have different labels for a video; if none of the videos that both runs scored
+            has a class; or if an option is out of range.
     """
     check_bootstrap(draws, seed)
     scored_a, scored_b = scored_run(run_a), scored_run(run_b)

@@ -14,13 +14,19 @@ the resamples are therefore computed here, for many resamples at once. Unit test
 weighted samples.
 
 For the average precision (AP) and the area under the ROC curve (AUC) of a class, it is enough to sum over the scores of
-its positives. Let u_1 > ... > u_J be the distinct scores of the positives, and u_0 infinity. Let p_j be the total
-weight of the positives with score u_j, q_j that of the negatives with score u_j, and g_j that of the negatives with
-scores between u_j and u_{j-1}. Let N be the total weight of all negatives, TP_j = sum_{i<=j} p_i,
-FP_j = sum_{i<=j} (g_i + q_i), and P = TP_J. Then:
+its positives. Let u_1 > ... > u_J be the distinct scores of the positives, and let u_0 be infinity. Then:
 
     AP  = sum_j (p_j / P) * TP_j / (TP_j + FP_j)
     AUC = sum_j (p_j / P) * (N - FP_j + q_j / 2) / N
+
+These symbols are total weights:
+- p_j: of the positives with score u_j
+- q_j: of the negatives with score u_j
+- g_j: of the negatives with a score above u_j and below u_{j-1}
+- TP_j = sum_{i<=j} p_i: of the positives with a score of at least u_j
+- FP_j = sum_{i<=j} (g_i + q_i): of the negatives with a score of at least u_j
+- P = TP_J: of all positives
+- N: of all negatives
 """
 
 from __future__ import annotations
@@ -87,7 +93,8 @@ def weighted_decision_metrics(
 ) -> tuple[Float[Tensor, "draws classes"], Float[Tensor, "draws classes"], Float[Tensor, "draws classes"]]:
     """Compute precision, recall and F1 of each class on each resample.
 
-    For a class that is never predicted, precision is NaN and F1 is 0. All three are NaN for a class without positives.
+    If a resample has no positives of a class, all three metrics of the class are NaN. If a resample has positives of
+    the class, but no video for which the class is predicted, precision is NaN, and recall and F1 are 0.
 
     Args:
         decisions: True where the class is predicted for the video.

@@ -93,7 +93,7 @@ def true_segments(
     """Collect the labelled segments of videos into one `Segments`.
 
     A segment with several labels becomes a segment for each label. Segments are cut at the video's end. Segments that
-    begin after the video's end, and segments without a label, are left out.
+    begin at or after the video's end, and segments without a label, are left out.
 
     Args:
         videos: segments of each video, such as `WholeVideos.segments`: start and end in seconds (an infinite end is the

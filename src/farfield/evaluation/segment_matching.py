@@ -13,14 +13,14 @@ These steps are repeated until no pair is left, usually one to three times.
 Cases in which public implementations differ or do not define the result:
 - Predicted segments with equal scores. This code and MMAction2 1.2.0 keep their order in the input. ActivityNet's
   evaluation uses NumPy's default sort, which orders equal values differently on different processors.
-- Two true segments that have equal tIoU with a predicted one: the later one in the input is matched. (A stable
-  ascending sort of the tIoUs, read from its end, gives the same result.)
-- Precision of tIoU: float64, as in ActivityNet's evaluation. MMAction2 1.2.0 rounds to float32, so that a tIoU of
-  exactly 0.7 does not reach the threshold 0.7 there.
-- A predicted and a true segment of length 0, whose tIoU is 0 / 0: they do not match here. In ActivityNet's evaluation
-  and MMAction2 1.2.0 they match if they are in the same video, because NaN is not below any threshold.
-- Duplicate true segments, and true segments of length 0, count as true segments, as in ActivityNet's evaluation and
-  MMAction2. ActionFormer 1.5.0 and OpenTAD remove them before the evaluation.
+- Two true segments that have equal tIoU with a predicted one. This code matches the one that is later in the input.
+  (A stable ascending sort of the tIoUs, read from its end, gives the same result.)
+- Rounding of tIoU. This code computes in float64, as ActivityNet's evaluation does. MMAction2 1.2.0 rounds to float32,
+  so that a tIoU of exactly 0.7 does not reach the threshold 0.7 there.
+- A predicted and a true segment of length 0, whose tIoU is 0 / 0. This code does not match them. ActivityNet's
+  evaluation and MMAction2 1.2.0 match them if they are in the same video, because NaN is not below any threshold.
+- Duplicate true segments, and true segments of length 0. This code counts them as true segments, as ActivityNet's
+  evaluation and MMAction2 do. ActionFormer 1.5.0 and OpenTAD remove them before the evaluation.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ def match_segments(truth: Segments, predicted: Segments, tious: Sequence[float])
         tious: tIoU thresholds.
 
     Raises:
-        ValueError: if a threshold is not above 0 and at most 1, or the predicted segments have no scores.
+        ValueError: if a threshold is outside (0, 1], or if the predicted segments have no scores.
     """
     if not all(0 < each <= 1 for each in tious):
         raise ValueError(f"tIoU thresholds are {list(tious)}; each must be above 0 and at most 1.")

@@ -9,9 +9,12 @@ accuracies of 0 and 1. The number of videos n in Wilson's interval of the mean o
 
     n = (d / t) S^2 / sum_s (1 / n_s)
 
-Here n_s is the number of tested videos of split s, d the number of different tested videos of all splits, and t the sum
-of the splits' numbers of tested videos. For mean class accuracy, n_s is the number n_eff of `metrics` instead. The
-formula follows from the variance: if all splits have the same expected accuracy p, the accuracy of split s has the
+In this formula:
+- n_s: number of tested videos of split s; for mean class accuracy, the number n_eff of `metrics` instead
+- d: number of different tested videos of all splits
+- t: sum of the splits' numbers of tested videos, so that a video in two splits counts twice
+
+The formula follows from the variance: if all splits have the same expected accuracy p, the accuracy of split s has the
 variance p (1 - p) / n_s. Then the mean over splits without common videos (d = t) has the variance p (1 - p) / n.
 """
 
@@ -102,8 +105,8 @@ def average_splits(
 
     The result is the mean of the splits' accuracies, as papers report it, not the accuracy on all videos pooled.
     Intervals are from a bootstrap over all splits together, because the same video may be in several test lists. The
-    bootstrap draws groups of videos (source videos, films) if the manifests have groups, else videos. The intervals do
-    not include the variation between trainings.
+    bootstrap draws groups of videos (source videos, films) if the manifests of all splits have groups; otherwise it
+    draws videos. The intervals do not include the variation between trainings.
 
     Args:
         runs: run of each split: the run's folder, the folder of its test report, or the file scores.npz in that folder.
@@ -112,8 +115,9 @@ def average_splits(
         seed: random seed of the bootstrap.
 
     Raises:
-        FarfieldError: if a run was not tested, the tests have different classes or numbers of views, or `out` is itself
-            the folder of a test report.
+        FarfieldError: if fewer than two runs are given, or a run is given twice; if a run was not tested, or is not of
+            a single-label network; if the tests have different classes or numbers of views; if `draws` or `seed` is out
+            of range; or if `out` is a file, is itself the folder of a test report, or cannot be written.
     """
     check_bootstrap(draws, seed)
     folder = None if out is None else _checked_out(Path(out))

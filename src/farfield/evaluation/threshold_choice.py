@@ -45,14 +45,14 @@ class ThresholdRule:
     """Rule for choosing the threshold of a class.
 
     Args:
-        kind: one of
-            "f1": choose the threshold with the highest F1;
-            "precision": among the thresholds with a precision of at least `value`, choose the one with the highest
-            recall;
-            "recall": among the thresholds with a recall of at least `value`, choose the one with the highest precision;
-            "false_alarms_per_hour": among the thresholds with at most `value` false alarms (wrong predictions of the
-            class) per hour of video, choose the one with the highest recall.
-            Ties go to the highest recall for "recall", and to the fewest false alarms for the other kinds.
+        kind: which threshold is chosen:
+            - "f1": the one with the highest F1
+            - "precision": among those with a precision of at least `value`, the one with the highest recall
+            - "recall": among those with a recall of at least `value`, the one with the highest precision
+            - "false_alarms_per_hour": among those with at most `value` false alarms (wrong predictions of the class)
+              per hour of video, the one with the highest recall
+            If several thresholds are equally good, "recall" chooses the one with the highest recall, and the other
+            kinds choose the one with the fewest false alarms.
         value: minimum precision, minimum recall or maximum number of false alarms per hour; None for "f1".
 
     Raises:

@@ -127,10 +127,10 @@ def evaluate_timelines(
             in the checkpoint or network. None to use the thresholds of the network or of `run.timeline`.
 
     Raises:
-        FarfieldError: if a manifest has labels but no labelled segment; if a label is not a class of the network; if
-            `rule` is given and no validation video has a labelled segment; if `rule` is combined with
-            `run.timeline.threshold`; if `run.timeline` does not fit the network; if the task is `multi_head`; or if no
-            video of a manifest can be read.
+        FarfieldError: if a manifest has rows with labels, but none of them has a start or an end; if a label is not a
+            class of the network; if `rule` is given and no validation video has a labelled segment; if `rule` is
+            combined with `run.timeline.threshold`; if `run.timeline` does not fit the network; if the task is
+            `multi_head`; or if no video of a manifest can be read.
     """
     network = plain_network(model)
     _check_network(network, run.timeline, rule)

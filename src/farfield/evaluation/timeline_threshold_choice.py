@@ -49,12 +49,14 @@ def choose_timeline_thresholds(
     A predicted segment that matches no true one at `tiou` is a false alarm.
 
     The candidate thresholds of a class are its distinct probabilities, and the values in `EVEN_CANDIDATES` between the
-    lowest and the highest probability. If there are more than `max_probabilities` distinct probabilities, at most
-    `max_probabilities` of them are candidates. Up to half of this number are picked at even steps from each of two
-    sorted lists: the distinct probabilities inside true segments of the class, and all distinct probabilities.
+    lowest and the highest of these probabilities. If the class has more than `max_probabilities` distinct
+    probabilities, only some of them are candidates. From each of these two sorted lists, up to
+    `max_probabilities // 2` are picked at even steps:
+    - the distinct probabilities inside true segments of the class
+    - all distinct probabilities of the class
 
-    If the rule ranks several candidates as equally good, they form ranges of neighbouring candidates. The candidate
-    nearest to the middle of the widest range is chosen.
+    If the rule ranks several candidates as best, they form ranges of neighbouring candidates. The candidate nearest to
+    the middle of the widest range is chosen.
 
     Args:
         videos: class probabilities of each video over time.
@@ -68,7 +70,8 @@ def choose_timeline_thresholds(
         max_probabilities: maximum number of a class's probabilities that are candidates, at least 2.
 
     Returns:
-        Threshold of each class; None if no candidate satisfies the rule, or the class has no true segment.
+        The threshold of each class. It is None if no candidate with a recall above 0 satisfies the rule, or if the
+        class has no true segment.
 
     Raises:
         FarfieldError: for probabilities that are NaN or infinite, or if there is no true segment.

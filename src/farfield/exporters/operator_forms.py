@@ -9,7 +9,7 @@ These implementations can need more memory than the kernels, because the affinit
 values per head and clip. A runtime stores the affinities if it cannot fuse a softmax between two matrix products. For
 `relu_of_sums` and `softmax_of_sums`, all runtimes store them.
 
-In the equations, i is the index of a query, j that of a key, and m is the number of keys.
+In the equations, i is the index of a query, and j is the index of a key. The number of keys is m.
 """
 
 from __future__ import annotations

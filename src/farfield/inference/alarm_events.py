@@ -30,15 +30,16 @@ class AlarmEvent:
     """The start or the end of an alarm, or its finished clip.
 
     Attributes:
-        event: "start", "end", or "clip" when the clip of the alarm is finished.
+        event: "start", "end" or "clip". The event "clip" comes when the clip of the alarm is finished or has failed.
         alarm: number of the alarm, counted from 1 over all cameras.
         source: name of the camera.
         label: the class.
         start_seconds: start of the alarm, in seconds since the camera's first frame.
-        end_seconds: end of the alarm; None for "start".
+        end_seconds: end of the alarm; None while the alarm is open: for "start", and for a "clip" that comes before the
+            alarm ends.
         start_utc: date and time of the start, in UTC.
-        end_utc: date and time of the end, in UTC; None for "start".
-        score: highest probability of the class so far.
+        end_utc: date and time of the end, in UTC; None if `end_seconds` is None.
+        score: highest probability of the class so far, over the windows that started or continued the alarm.
         clip: path of the clip; None unless the event is "clip" and the clip could be written.
         clip_start_seconds: time of the clip's first frame; None without a clip.
         clip_end_seconds: end of the clip's last frame; None without a clip.

@@ -18,7 +18,7 @@ class Alarm:
         label: the class.
         start_seconds: start of the first window in which the class reached its threshold.
         end_seconds: end of the last window so far in which the class reached its low threshold, see `AlarmTracker`.
-        score: highest probability of the class so far.
+        score: highest probability of the class so far, over the windows that started or continued the alarm.
         is_open: whether the alarm has not ended yet.
     """
 

@@ -37,21 +37,26 @@ BACKGROUND, BEST, OTHERS, CURSOR = (16, 18, 24), (24, 128, 92), (38, 84, 124), (
 def write_labelled_video(
     prediction: Prediction, path: str | Path, *, num_labels: int = 3, fps: float | None = None
 ) -> None:
-    """Write a copy of a video as H.264 MP4 without sound, with the predicted labels below the frames.
+    """Write a copy of a video as H.264 MP4 without sound, with a panel of predicted labels below the frames.
 
-    Without a timeline, the panel below the frames shows the most probable classes of the whole video. With a timeline,
-    it shows the label of the current segment, and a strip of all segments with a cursor. For a multilabel network, the
-    panel shows all classes that reach their thresholds, or "none of the classes". If only a part of the video was
-    predicted, the copy has only this part. If a frame cannot be read, the copy ends before it.
+    The panel shows:
+    - without a timeline, for a multilabel network: the classes that reach their thresholds in the whole video, in at
+      most `MAX_LINES` lines, or "none of the classes"
+    - without a timeline, for other networks: the first `num_labels` labels in the ranking of the whole video
+    - with a timeline: the labels of the segments at the time of the frame, in at most `MAX_LINES` lines, and a strip of
+      all segments with a cursor. For a multilabel network, "none of the classes" is shown at times without a segment.
+
+    If only a part of the video was predicted, the copy and the labels are of this part only. If `prediction.error` is
+    set, because a frame could not be read, the copy ends at `prediction.end_seconds`.
 
     Args:
         prediction: prediction for the video.
         path: the file to write.
-        num_labels: number of classes shown without a timeline; ignored for a multilabel network.
+        num_labels: maximum number of labels to show; ignored with a timeline, and for a multilabel network.
         fps: frame rate of a folder of pictures; ignored for a file.
 
     Raises:
-        VideoError: if the video cannot be decoded.
+        VideoError: if the video, or a frame of the copy, cannot be decoded.
     """
     with open_video(prediction.path, fps=fps) as video:
         times = video.times

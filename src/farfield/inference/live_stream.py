@@ -82,12 +82,12 @@ class LiveStream:
     ) -> Iterator[tuple[float, UInt8[Tensor, "h w c"]]]:
         """Yield (time in seconds, frame) at the network's frame rate, as `stream_frames` does.
 
-        Every frame is yielded if the network has no `target_fps`. If the source's clock jumps back, for example after a
-        restart, time continues from the previous frame. Damaged frames are left out.
+        If the network has no `target_fps`, every frame is yielded once. If the source's clock jumps back, for example
+        after a restart, time continues from the previous frame. Damaged frames are left out.
 
         Args:
-            span: number of frames in a window. The last frame before a gap in the stream is repeated to fill the gap,
-                at most this many times.
+            span: number of frames in a window. If the network has a `target_fps`, the last frame before a gap in the
+                stream is repeated to fill the gap, at most this many times.
             base: time of the first frame, in seconds.
             on_packet: called with each packet of the stream.
 

@@ -52,8 +52,8 @@ class PacketRecorder:
     Args:
         buffer_seconds: number of seconds for which packets are kept in memory, so that a clip can begin in the past.
         max_bytes: maximum size, in bytes, of the packets in memory for clips that may begin later. An open clip also
-            keeps the packets after its current end, because it may be extended. These packets have the same limit for
-            each clip; if they exceed it, the oldest of them are written to the clip.
+            keeps the packets after its current end, because it may be extended. For each open clip, `max_bytes` is also
+            the maximum total size of these packets. If it is exceeded, the oldest of them are written to the clip.
         max_clip_seconds: maximum length of a clip; a clip ends when it is this long.
     """
 
@@ -94,7 +94,10 @@ class PacketRecorder:
                 self._finish(clip)
 
     def begin(self, key: int, path: Path, start_seconds: float, until_seconds: float) -> None:
-        """Begin a clip at the last keyframe at or before `start_seconds`, or else at the first keyframe in memory.
+        """Begin a clip at the last keyframe at or before `start_seconds`.
+
+        If all keyframes in memory are later, the clip begins at the first of them. If the clip cannot begin, `finished`
+        returns it with an error.
 
         Args:
             key: key of the clip, for `extend` and `finished`.

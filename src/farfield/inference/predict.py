@@ -42,18 +42,19 @@ class PredictOptions:
             their thresholds.
         num_clips: clips spread over the video; None for the network's test setting.
         num_crops: crops of each clip; None for the network's test setting (with a timeline: for 1 crop).
-        hop: number of frames between the starts of two successive clips. If it is given, clips run from the start to
-            the end of the video (or of the part to predict), and num_clips must be None.
-        timeline: options of the timeline: windows slide over the video, and actions are found as segments with a start
-            and an end. None makes no timeline.
+        hop: number of frames between the starts of two successive clips, counted at the network's `target_fps` if it
+            has one. If hop is given, clips run from the start to the end of the video (or of the part to predict), and
+            num_clips must be None.
+        timeline: options of the timeline, for which windows slide over the video, and actions are found as segments
+            with a start and an end. None makes no timeline.
         features: whether to also return the features before the classifier.
         view_batch_size: views per forward pass; bounds memory. Predictions do not depend on it, except for rounding.
         decoder: "pyav" or "decord".
         fps: frame rate of each video that is a folder of numbered pictures; None if no video is such a folder.
 
     Raises:
-        FarfieldError: if a number is below 1, if hop and num_clips are both given, or if one of them is given with a
-            timeline.
+        FarfieldError: if fps is not positive and finite, or another number is below 1; if hop and num_clips are both
+            given; or if hop or num_clips is given with a timeline.
     """
 
     top_k: int = 5
@@ -122,9 +123,13 @@ def predict(
 ) -> Prediction:
     """Predict the actions in a video: its most probable classes and, on request, a timeline of its actions.
 
-    For the ranking, class probabilities are averaged over views that are spread over the video, as `farfield test`
-    does. With a timeline, they are averaged over time instead. If the network's `clip.views_aggregation` is "max", the
-    maximum is taken instead of the average.
+    For the ranking, class probabilities are averaged:
+
+    - with a timeline, over time
+    - with `hop`, over all clips
+    - otherwise, over views that are spread over the video, as in `farfield test`
+
+    If the network's `clip.views_aggregation` is "max", the maximum is taken instead of the average in all three cases.
 
     Args:
         video: a video file, or a folder of numbered pictures.
@@ -134,8 +139,9 @@ def predict(
             their thresholds.
         num_clips: clips spread over the video; None for the network's test setting.
         num_crops: crops of each clip; None for the network's test setting (with a timeline: for 1 crop).
-        hop: number of frames between the starts of two successive clips. If it is given, clips run from the start to
-            the end of the video (or of the part to predict), and num_clips must be None.
+        hop: number of frames between the starts of two successive clips, counted at the network's `target_fps` if it
+            has one. If hop is given, clips run from the start to the end of the video (or of the part to predict), and
+            num_clips must be None.
         timeline: True to slide windows over the video and return segments; `TimelineOptions` to set the options of
             windows and segments; False for no timeline.
         features: whether to also return the features before the classifier.

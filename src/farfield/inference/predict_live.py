@@ -71,6 +71,8 @@ def predict_live(
 ) -> Iterator[LivePrediction]:
     """Yield predictions for the newest windows of a camera or stream, until it ends.
 
+    Older windows that have not been scored are skipped, so that latency stays bounded.
+
     Args:
         source: a URL that FFmpeg opens (rtsp, http, udp, tcp, ...), or a camera's device such as /dev/video0.
         model: from `load_model`.
@@ -121,8 +123,8 @@ def predict_cameras(
 
     Raises:
         FarfieldError: for options that are out of range, or incompatible with each other or with the network.
-        VideoError: if there is only one camera and it cannot be opened; or, after all cameras have ended, if any of
-            them ended with an error.
+        VideoError: if a camera cannot be opened at the start, and it is the only one or `options.reconnect` is "never".
+            At the end of the iteration, also if any of the cameras has ended with an error.
     """
     if top_k < 1:
         raise FarfieldError(f"top_k is {top_k}; it must be at least 1.")

@@ -30,7 +30,7 @@ class PredictionJob:
 
     Attributes:
         file: absolute path of the video.
-        record: the video or its segment, with the path as the caller gave it.
+        record: the video, or the segment of it to predict, with the path as the caller gave it.
         checkpoint: path for `load_model`.
         device: device for `load_model`.
         precision: precision for `load_model`.
@@ -120,8 +120,8 @@ def predict_videos(
             process, in the order of `records`. With "ray", 0 means one worker per core of the cluster.
         engine: "local" or "ray".
         seconds_per_video: time limit for each video in a worker process. A video that takes longer fails.
-        on_progress: called with the number of windows or views of the current video scored so far, and their total
-            number, see `predict_video`; not called by workers.
+        on_progress: called with two numbers for the current video: the windows or views scored so far, and their total
+            (see `predict_video`). Worker processes do not call it.
 
     Raises:
         FarfieldError: if the checkpoint cannot be loaded on the device, an option is invalid, or features are requested

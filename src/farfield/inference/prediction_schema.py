@@ -46,7 +46,7 @@ class Prediction:
     """A network's prediction for one video.
 
     Attributes:
-        path: the video file, or the name of an uploaded file.
+        path: the video file, the folder of pictures, or the name of an uploaded file.
         ranking: the most probable classes of the whole video, best first; empty if the video could not be read. In a
             multilabel task it also holds every other class that reaches its threshold. In a multi_head task, it holds
             combinations of one class from each head, such as noun:door|verb:open, ranked by the product of the
@@ -70,9 +70,13 @@ class Prediction:
             requested. Not in the JSON.
         feature_seconds: start and end, in seconds, of the part of the video that each row of features covers; None if
             there are no features. Not in the JSON.
-        reaches_threshold: whether any class reaches its threshold, even one that is not in the ranking. None if the
-            network has no thresholds or is a multi_head network, if there is a timeline, if the option `hop` was given,
-            if the video could not be read, or if the prediction was read from JSON. Not in the JSON.
+        reaches_threshold: whether any class reaches its threshold, even one that is not in the ranking. Not in the
+            JSON. None in each of these cases:
+
+            - the network has no thresholds, or is a multi_head network
+            - there is a timeline, or the option `hop` was given
+            - the video could not be read
+            - the prediction was read from JSON
     """
 
     path: str

@@ -66,8 +66,10 @@ class PacketClock:
         Packets at the beginning of a stream may lack times (the first one of an RTSP stream, the first ones of a
         Matroska stream with B-frames). They are held back until the first packet with a time arrives. Then they are
         yielded before that packet, with times counted back from its time. At most `MAX_UNTIMED` packets are held back.
-        If the next packet lacks a time, too, all these packets are yielded with assumed times, one frame duration
+        If one more packet lacks a time, it and the held packets are yielded with assumed times, one frame duration
         apart.
+
+        Later in the stream, a packet without a time gets the previous packet's time plus a frame duration.
         """
         duration = packet.duration or round(self._step / packet.time_base)
         if packet.dts is None and self._last is None and len(self._untimed) < MAX_UNTIMED:

@@ -6,8 +6,9 @@ that attends to everything equally explains nothing. `most_effective` instead ch
 effect on a class's score.
 
 Softmax weights (Gaussian and embedded Gaussian) are at least 0 and sum to 1. Dot-product weights can be negative, and
-concatenation weights have no fixed sum. Both are divided by the sum of their absolute values, and signs are kept
-separately. Weights are averaged over heads.
+concatenation weights have no fixed sum. So in every block, the absolute values of the weights are averaged over heads
+and divided by their sum over all keys. If any weights are negative, the signs are kept separately: the sign of each
+key's weight after averaging over heads.
 """
 
 from __future__ import annotations

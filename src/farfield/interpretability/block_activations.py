@@ -30,8 +30,8 @@ class BlockActivation:
     """Input of one inserted block, and the block's effect on the score of a class.
 
     Attributes:
-        name: residual block after which the block is inserted, for example "res4[1]", counted from 0; "top[0]" for the
-            first block after the last stage.
+        name: stage and index, counted from 0, of the residual block after which the block is inserted, for example
+            "res4[1]"; "top[0]" for the first block after the last stage.
         block: the inserted module.
         x: input of the block.
         middles: middles of the positions of x along t, h and w, as fractions of the clip in [0, 1).
@@ -56,9 +56,9 @@ def record_activations(
     Args:
         network: network in evaluation mode, on the device of the clip. Its weights get no gradient.
         clip: clip, normalised by `network.clip`.
-        class_index: index of a class. The blocks' effects on the score of this class are computed by a backward pass
-            from the score to the first block. None computes no effects. The score is the logit, because the gradient
-            of a probability vanishes if the network is certain.
+        class_index: index of the class for whose score the blocks' effects are computed; None to compute no effects.
+            A backward pass from the score to the first block computes them. The score is the logit, because the
+            gradient of a probability vanishes if the network is certain.
     """
     backbone, num_frames = network.backbone, clip.shape[2]
     names = {

@@ -60,8 +60,8 @@ def explain(
             point at which the block changes the score of the explained class the most.
         label: class to explain; None for the most probable class, whether or not it reaches its threshold. One call
             explains one class, even if a multilabel network predicts several.
-        stage: stage whose features Grad-CAM uses, for example "res4"; None for the last stage, or the last stage of
-            each pathway if there are two.
+        stage: stage whose features Grad-CAM uses, for example "res4"; None for the last stage of each pathway (see
+            `default_stages` for networks without stages, or with blocks after the last stage).
         connections: maximum number of arrows for each block.
         num_clips: number of clips spread over the video; None for the network's test setting.
         num_crops: number of crops of each clip; None for the network's test setting.

@@ -61,7 +61,7 @@ class Explanation:
     """Explanation of a network's prediction for one video.
 
     Attributes:
-        path: video file.
+        path: the video file or folder of pictures.
         labels: class names.
         views: the video's views and their scores.
         explained: index of the explained view.
@@ -147,17 +147,19 @@ def explain_video(
 ) -> Explanation:
     """Explain a network's prediction for one view of a video.
 
-    The explained view is the one with the highest probability of the explained class, among all views or, if `time` is
-    given, among the views that contain it.
+    The explained view is the one with the highest probability of the explained class. If `time` is given, only views
+    that contain this time are compared. If several views contain it, only those whose nearest frame is closest to it
+    are compared.
 
     Args:
-        path: video file.
+        path: a video file, or a folder of numbered pictures.
         network: network on the device to run on. It is set to evaluation mode.
         time: time of the position whose attention is shown, in seconds from the start of the video; None chooses it for
             each block (see `most_effective`).
         point: (y, x) of the position, in pixels of the network's input; None chooses it for each block.
         label: class to explain; None for the most probable class, whether or not it reaches its threshold.
-        stage: stage for Grad-CAM; None for the last stage, or the last stage of each pathway if there are two.
+        stage: stage for Grad-CAM; None for the last stage of each pathway (see `default_stages` for networks without
+            stages, or with blocks after the last stage).
         connections: maximum number of connections to keep for each block, the strongest first.
         num_clips: number of clips spread over the video; None for the network's test setting.
         num_crops: number of crops of each clip; None for the network's test setting.

@@ -54,10 +54,14 @@ class GradCam:
 def default_stages(network: ActionNet) -> list[str]:
     """Return the names of the stages to use for Grad-CAM: the last stage of each pathway.
 
-    There are three exceptions. If there are blocks after the last stage, or if the backbone has no stages, the names of
-    the features that the head pools are returned, such as "top". If the head classifies a class token, the name of the
-    second-last layer is returned, because the last layer's patch tokens do not affect the class token. The list is
-    empty if no features have positions.
+    There are exceptions; the first that applies decides:
+
+    - No features have positions: the list is empty.
+    - The head classifies a class token (an encoder with output "class_token", see `hf`): the list has the name of the
+      second-last layer, because the last layer's patch tokens do not affect the class token. With only one layer, the
+      list is empty.
+    - There are blocks after the last stage, or the backbone has no stages: the list has the names of the features that
+      the head pools, such as "top".
     """
     backbone = network.backbone
     stages = list(backbone.stage_specs)

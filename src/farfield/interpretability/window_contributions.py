@@ -1,9 +1,9 @@
 """Contribution of each window of a video to the prediction.
 
-A window is the time span of one sampled clip. A video's class probabilities p are the mean over its windows or, if the
-network's views are aggregated by "max", the maximum. Without window i, the video has the probabilities p_without_i, the
-mean or maximum over all other windows. The contribution of window i to a class is how much the window raises the
-video's probability of the class:
+A window is the time span of one sampled clip. Window i has the class probabilities p_i. The video's class probabilities
+p are the mean of all p_i or, if the network's views are aggregated by "max", their maximum. Without window i, the video
+has the probabilities p_without_i: the mean or maximum over all other windows. The contribution of window i to a class
+is how much the window raises the video's probability of the class:
 
     contribution_i = p - p_without_i          which is (p_i - p) / (windows - 1) for the mean
 

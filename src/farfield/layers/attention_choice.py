@@ -11,10 +11,12 @@ kernels are:
 The first line that applies decides:
 
     on a GPU                                fused
-    on a CPU, compiled or traced code       tiles if d and e differ, otherwise fused, to suit all sizes n and m
+    on a CPU, compiled or traced code       tiles if d and e differ, otherwise fused
     on a CPU, full precision, m <= d + e    explicit
     on a CPU, full precision, m > d + e     tiles if d and e differ or oneDNN is faster, otherwise fused
     on a CPU, half precision                tiles if d and e differ, otherwise fused
+
+Compiled or traced code may run later with other n and m, so its kernel does not depend on them.
 
 For m <= d + e, P is no larger than queries and outputs together. (For a non-local block with C/2 inner channels,
 d + e = C.) To bound memory, a larger P is not kept. From about 2,000 keys on, reading a kept P would also take longer

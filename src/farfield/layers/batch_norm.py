@@ -99,9 +99,11 @@ class _BatchNorm(BatchNormBase):
     """Batch normalisation per channel, for inputs ({axes}).
 
     This is a subclass of PyTorch's batch norm, so that sync-BN conversion, fusing and checkpoint formats work
-    unchanged. It has two additions. `zero_init` sets gamma to zero at initialisation and in `reset_parameters`. The
-    gradient on the CPU is also correct if the batch axis or a position axis has size 1, where PyTorch's can be wrong
-    (see `forward`).
+    unchanged. It differs from PyTorch's in two points:
+
+    - `zero_init` sets gamma to zero at initialisation and in `reset_parameters`.
+    - If the batch axis or a position axis has size 1, PyTorch's gradient on the CPU can be wrong. This class computes
+      the correct gradient (see `forward`).
 
     Args:
         num_features: channels c.

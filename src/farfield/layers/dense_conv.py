@@ -15,8 +15,9 @@ In one axis of space, a convolution with stride s, kernel w_0 .. w_{K-1} and pad
 
     y_i = sum_k w_k x_{s i - p + k}
 
-Let X_{m, d} = x_{s m + d} be value d of block m, r = -p mod s, and q = (p + r) / s. Replacing k by s j + d - r, with
-d < s, gives a convolution of blocks with stride 1, kernel size ceil((K + r) / s) and w = 0 outside of 0 .. K-1:
+Value d of block m is X_{m, d} = x_{s m + d}. The padding is written as p = s q - r, with 0 <= r < s. Replacing k by
+s j + d - r, with 0 <= d < s, gives a convolution of blocks. Its stride is 1, its kernel size is ceil((K + r) / s), and
+w_k is 0 for k outside of 0 .. K-1:
 
     y_i = sum_j sum_d w_{s j + d - r} X_{i - q + j, d}
 """

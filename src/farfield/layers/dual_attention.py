@@ -30,7 +30,8 @@ class DualAttention(nn.Module):
 
     Args:
         channels: number of channels of the input and the output.
-        reduction: query and key of the position attention have channels / reduction channels (at least 1).
+        reduction: factor that reduces the channels of the position attention's queries and keys. They have
+            channels / reduction channels, rounded down, but at least one.
         ndim: number of position axes, 3 for b c t h w or 2 for b c h w.
         identity_at_init: False for the paper's sum of two residuals, 2 x + gamma_p P(x) + gamma_c C(x).
 

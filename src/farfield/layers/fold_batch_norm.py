@@ -53,8 +53,8 @@ def fold_batch_norm(
 
     Args:
         network: any network. Split batch norms (`SubBatchNorm3d`) are joined first. Frozen norms are folded, too.
-        example: input for one forward pass, of any valid size. For an input on the meta device, only shapes are
-            computed.
+        example: input for one forward pass, of any valid size. If it is on the meta device, the pass runs in a copy of
+            the network on the meta device, so only shapes are computed.
         forward: function of network and example that runs the network; None for network(example).
         in_place: change the given network and return it, instead of a copy.
     """

@@ -5,13 +5,14 @@ over all n = t*h*w positions j (eq. 1):
 
     y_i = 1/C(x) sum_j f(x_i, x_j) g(x_j)
 
-where f is one of four pairwise functions (eq. 2 to 5, in `pairwise`), and the block wraps it in a residual (eq. 6):
+f is one of four pairwise functions (eq. 2 to 5, in `pairwise`). Three of them use projections theta and phi of x. The
+block projects the response, and adds the input x (eq. 6):
 
     z_i = W_z y_i + x_i                                  the identity while W_z y = 0
 
-theta, phi, g and W_z are 1x1x1 convolutions from C to C' = C/2 channels and back. Keys and values may be subsampled by
-a max-pool over space ("the subsampling trick", section 3.3), which keeps the non-local behaviour at a quarter of the
-cost.
+theta, phi and g are 1x1x1 convolutions from C to C' = C/2 channels. W_z is a 1x1x1 convolution from C' back to C. Keys
+and values may be subsampled by a max-pool over space ("the subsampling trick", section 3.3), which keeps the non-local
+behaviour at a quarter of the cost.
 """
 
 from __future__ import annotations
@@ -240,12 +241,12 @@ class _NonLocalBlock(nn.Module):
 
         Args:
             x: the block's input.
-            queries: positions (t, h, w) of x.
+            queries: indices of each chosen position in x, one per position axis: (t, h, w), (h, w) or (n).
 
         Returns:
             A map over the keys' positions for each query; pooled keys have fewer positions. Weights outside of the
             scope are 0. Maps of the two Gaussian forms sum to 1. Weights of the dot product and of concatenation are
-            the affinities divided by the number of keys.
+            the affinities divided by the number of keys in the scope.
 
         Raises:
             ValueError: for a query outside of x.
@@ -315,8 +316,9 @@ class _NonLocalBlock(nn.Module):
         """Project x by a convolution, and return the weighted sum of each head's channels, w^T (W x + b).
 
         W and b are the rows of the convolution's weight and bias for one head, and w is the row of `w` for that head.
-        The sum is computed as (W^T w)^T x + w^T b, with only one multiply-add per input channel and head at each
-        position. Keys that are pooled after the projection are projected first, because pooling comes before w.
+        The sum is computed as (W^T w)^T x + w^T b, with at most one multiply-add per input channel and head at each
+        position. For keys that are pooled after the projection, the pooling lies between W and w, so W x + b is
+        computed in full, pooled, and summed with the weights w.
         """
         if self.pool_after_projection and conv is not self.theta:  # the maximum is between W and w
             return pointwise(self._pool(conv(x)), w, groups=self.heads)

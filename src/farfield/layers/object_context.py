@@ -39,8 +39,8 @@ class ObjectContext(nn.Module):
     The paper's output is B(x). The block computes x + gamma (B(x) - x). gamma is a learned scale with initial value 0,
     so the block starts as the identity.
 
-    The submodule `regions` computes the region logits. `forward` returns them if return_regions is True; inside a
-    network, a forward hook on `regions` can read them.
+    The submodule `regions` computes the region logits. If return_regions is True, `forward` returns the pair (output,
+    region logits). Inside a network, a forward hook on `regions` can read the region logits.
 
     Args:
         channels: number of channels C of the input and the output.
@@ -112,11 +112,14 @@ class ObjectContext(nn.Module):
     def attention(
         self, x: Float[Tensor, "b c *positions"], queries: Int[Tensor, "q axes"]
     ) -> Float[Tensor, "b heads q *positions"]:
-        """Return the attention maps of chosen positions (t, h, w). There is one head.
+        """Return the attention maps of chosen positions. The heads axis has length 1.
 
-        A chosen position attends to regions, and so to the positions in them. In its map, the weight of a position is
-        the sum, over all regions, of the chosen position's attention to the region times the position's weight in the
-        region. Each map sums to 1.
+        A chosen position attends to region k with weight w_k. In region k, position i has weight m_ki. The map of the
+        chosen position gives position i the weight sum_k w_k m_ki. Each map sums to 1.
+
+        Args:
+            x: the block's input.
+            queries: indices of each chosen position: (t, h, w), or (h, w) if ndim is 2.
 
         Raises:
             ValueError: for a query outside of x.

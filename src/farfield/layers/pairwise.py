@@ -43,7 +43,9 @@ def embedded_gaussian(
 ) -> Float[Tensor, "*b n e"]:
     """Compute sum_j softmax_j(scale theta_i^T phi_j) g_j, by the kernel that `attention_choice` chooses.
 
-    The result can be differentiated twice only on a CPU with m <= d + e, where the n x m matrix is built.
+    If the kernel is "explicit", which builds the n x m matrix, the result can be differentiated any number of times.
+    This kernel is used on a CPU in full precision with m <= d + e, except in compiled or traced code. The results of
+    PyTorch's fused kernels and of `tiled_attention` can be differentiated only once.
 
     Args:
         theta: queries, one row per position.
@@ -139,8 +141,9 @@ def concatenation_weights(a: Float[Tensor, "*b q"], b: Float[Tensor, "*b m"]) ->
 class Above:
     """For every query i, the set of keys j with a_i + b_j > 0.
 
-    `sum` takes one row per key, and adds the rows of each set. `count` returns the number of keys in each set. The
-    constructor sorts n queries and m keys. `sum` of rows with e columns then takes O((n + m) e).
+    `sum` takes one row per key. For each query, it returns the sum of the rows of the keys in the query's set. `count`
+    returns the number of keys in each set. The constructor sorts the n queries and the m keys. `sum` of rows with e
+    columns then takes O((n + m) e).
 
     Args:
         a: one number a_i per query.

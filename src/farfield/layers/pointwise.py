@@ -24,7 +24,8 @@ from farfield.layers.torch_private import ConvBase
 class _PointwiseConv(ConvBase):
     """Convolution with kernel size 1, (b c *positions) -> (b c2 *positions), as a matrix product.
 
-    By default, the output of the 2D and 3D convolutions is in channels_last memory: one row of channels per position.
+    The output of the 1D convolution is contiguous. The output of the 2D and 3D convolutions is in channels_last memory
+    (one row of channels per position), unless `forward` is called with memory_format=torch.contiguous_format.
 
     Args:
         in_channels: c.

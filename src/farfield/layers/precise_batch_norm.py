@@ -1,8 +1,8 @@
 """Precise batch normalisation: recompute running statistics for evaluation.
 
 Training gathers running statistics as a moving average while the weights change. Wu and Johnson, "Rethinking 'Batch' in
-BatchNorm", 2021, section 3, compute them with the final weights instead. Over batches k with n_k values per channel,
-mean m_k and *biased* variance v_k, with M = sum n_k,
+BatchNorm", 2021, section 3, compute them with the final weights instead. Batch k has n_k values per channel, with
+mean m_k and *biased* variance v_k. All batches together have M = sum n_k values per channel. Their statistics are
 
     mean = sum n_k m_k / M
     var  = sum n_k (v_k + (m_k - mean)^2) / M

@@ -61,9 +61,12 @@ COMBINATIONS: dict[str, tuple[Callable[..., Tensor], Callable[..., Tensor]]] = {
 def recompute_activations(*, sums_per_kept: int = 0) -> Iterator[None]:
     """Save memory in a forward pass inside the `with` block, by recomputing cheap activations in its backward pass.
 
-    These tensors are recomputed: outputs of batch norms in training mode; outputs of activations after them; products
-    of these tensors with others, as in squeeze-and-excitation; outputs of max-pooling, with the positions of the
-    maxima; and, if `sums_per_kept` is positive, sums at the end of residual blocks.
+    These tensors are recomputed:
+    - outputs of batch norms in training mode, except norms that have a weight but no trained bias
+    - outputs of ReLU, SiLU, Hardswish and PyTorchVideo's Swish, if their input is a recomputed tensor
+    - products of a recomputed tensor and another tensor with a `grad_fn` (no view), as in squeeze-and-excitation
+    - outputs of 3D max-pooling, with the positions of the maxima
+    - sums at the end of residual blocks, if `sums_per_kept` is positive
 
     On the CPU, recomputed tensors and gradients are bit-identical to those without recomputation; on other devices they
     agree up to rounding. Running statistics are updated once, as usual. The backward pass may run after the block.
@@ -270,13 +273,13 @@ def _activation(function: Callable[..., Tensor], source: _Recomputed) -> _Recomp
 def _pooling(pool: PoolRecord, source: _Source, saved: _Saved | None) -> _Recomputed:
     """Return a `_Recomputed` for the output of a max-pooling, and free the saved positions of its maxima.
 
-    The pooling's own backward pass reads the positions. They are recomputed at this read, unless the output is
-    recomputed earlier: the positions are then recomputed together with the output.
+    The pooling's own backward pass reads the positions. If the output is recomputed before this read, the positions are
+    recomputed together with it. Otherwise they are recomputed at this read.
 
     Args:
         pool: settings of the pooling.
         source: source of the pooling's input.
-        saved: the positions, as autograd saved them; None if they are not known; they then stay in memory.
+        saved: the positions, as autograd saved them. None if they were not found; the positions then stay in memory.
     """
 
     def compute() -> Tensor:

@@ -133,7 +133,7 @@ class SelfAttention(nn.Module):
             queries: indices (t, h, w), or (h, w) if ndim is 2, of each query's position.
 
         Raises:
-            ValueError: if `queries` is not an integer tensor of this shape, or a position is outside of x.
+            ValueError: if `queries` is not an integer tensor of shape (q, ndim), or a position is outside of x.
         """
         check_input(x, self.channels, self.ndim, "SelfAttention")
         query, key = to_rows(self.query(x)), to_rows(self.key(x))

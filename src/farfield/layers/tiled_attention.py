@@ -4,9 +4,10 @@ PyTorch's fused CPU kernel needs the same width for queries, keys and values. In
 keys have width C/8 and values have width C, so padding with zeros would nearly double the work. The fused kernel
 also multiplies with MKL, which is slower than oneDNN on some processors (see `matrix_product.py`).
 
-The attention weights form an n x m matrix P with one row per query. With tiles, only the rows of one tile of queries
-are in memory at a time, and the backward pass recomputes them (Dao et al., "FlashAttention", NeurIPS 2022, section 3.1;
-* is the elementwise product):
+The attention weights form an n x m matrix P with one row per query. `explicit_attention` computes all of P, and keeps
+it for the backward pass. `tiled_attention` has only the rows of one tile of queries in memory at a time, and its
+backward pass recomputes them (Dao et al., "FlashAttention", NeurIPS 2022, section 3.1). `attention_choice` chooses
+between these two and the fused kernel. With * as the elementwise product, the result and the gradients are
 
     P = softmax(scale Q K^T),  O = P V
     dV = P^T dO,   dS = P * (dO V^T - rowsum(dO * O)),     dQ = scale dS K,   dK = scale dS^T Q

@@ -86,8 +86,8 @@ def reads_without_side_effects(node: Any, read: Callable[..., Tensor]) -> bool:
         read: unpack hook (see `torch.autograd.graph.saved_tensors_hooks`) that has no side effects.
 
     Returns:
-        False if another hook would run. True otherwise, also if this version of PyTorch does not show a tensor's hook.
-        Always True for nodes other than batch norms and 3D max-poolings, because farfield does not read their tensors.
+        For a batch norm or a 3D max-pooling: False if another hook would run; True otherwise, also if this version of
+        PyTorch does not show a tensor's hook. For any other node: True, because farfield does not read its tensors.
     """
     if node.name() == "SyncBatchNormBackward":
         saved = node._raw_saved_tensors

@@ -159,7 +159,7 @@ def unfold_conv(
     if weight.ndim != x.ndim or x.shape[1] != weight.shape[1] * groups:
         raise ValueError(
             f"a weight of shape {tuple(weight.shape)} with groups={groups} needs x with {weight.shape[1] * groups} "
-            f"channels and {weight.ndim - 2} position axes; given x of shape {tuple(x.shape)}."
+            f"channels and {weight.ndim - 2} axes after the channels; given x of shape {tuple(x.shape)}."
         )
     if weight.shape[0] % groups:
         raise ValueError(

@@ -29,8 +29,8 @@ def classifier_rows(old: Sequence[str], new: Sequence[str]) -> list[int] | None:
 def restrict_labels(network: ActionNet, labels: Sequence[str]) -> ActionNet:
     """Copy a network with its weights; the copy scores only the given classes.
 
-    The copy of a multilabel network keeps the thresholds. In all other tasks, the copy has no thresholds, since its
-    probabilities sum to 1 over fewer classes.
+    The copy of a multilabel network keeps the thresholds of the given classes. In all other tasks, the copy has no
+    thresholds, since its probabilities sum to 1 over fewer classes.
 
     Raises:
         FarfieldError: if a label names no class of the network (the message names the nearest class), or two labels

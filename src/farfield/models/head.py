@@ -46,8 +46,8 @@ class Head(nn.Module):
         attention: for "attentive", the keyword arguments of `AttentivePool3d`.
         map_channels: for "attentive", the number of channels of each pathway's feature map.
         task: type of task, which decides how scores are converted to probabilities. In a "multi_head" task, the classes
-            are divided into label groups, such as verbs and nouns. The scores are then the log-softmax of the logits
-            over the classes of each group.
+            are divided into label groups, such as verbs and nouns. The scores are then log-probabilities: their
+            exponentials sum to 1 over the classes of each group.
         head_sizes: for "multi_head", the number of classes of each label group; None for other tasks.
         embedding: module between pooling and classifier, (b c ...) -> (b c2 ...); None for no such module.
 

@@ -21,8 +21,8 @@ def optimize_for_inference(
     Batch norms are folded into convolutions, 3D convolutions with a temporal kernel of 1 run as 2D convolutions, and
     weights are stored as channels_last_3d. In bfloat16 on CPUs with matrix units (AMX), the first convolution becomes a
     `DenseConv3d`. Scores equal those of the original network up to the rounding of `dtype`. Clips in channels_last_3d,
-    as `network_input` returns them, are fastest. The copy keeps labels, clip and config, but cannot be trained or saved
-    as a checkpoint.
+    as `network_input` returns them, are fastest. The copy keeps labels, clip, config and thresholds, but cannot be
+    trained or saved as a checkpoint.
 
     Args:
         network: network in any mode. A network that is already folded is returned as it is, whatever `dtype` is.

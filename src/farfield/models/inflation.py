@@ -53,7 +53,8 @@ def plain_name(name: str) -> str | None:
 def inflate(state: dict[str, Tensor], backbone: Backbone, *, name: str, source: Any) -> dict[str, Tensor]:
     """Inflate an image network's 2D weights to a state dict for a video backbone.
 
-    The state dict lacks the weights of inserted blocks. Its keys are those of a backbone without inserted blocks.
+    The backbone may already have inserted blocks. The resulting state dict has no weights of these blocks, and its keys
+    are named as in the backbone without them.
 
     Args:
         state: state dict of torchvision's ResNet-50 or ResNet-101, or of EfficientNet-Lite0.

@@ -119,8 +119,12 @@ def resolve_placement(backbone: Backbone, where: str | Placement) -> Placement:
         where: name of a preset, or the mapping itself, see `insert_blocks`.
 
     Raises:
-        FarfieldError: for a preset, a stage or a residual block that does not exist, a residual block given twice, or
-            blocks after the last stage of a network whose features have no positions.
+        FarfieldError: if blocks cannot be inserted at the places in `where`:
+            - `where` is neither text nor a mapping.
+            - A preset, a stage or a residual block does not exist.
+            - A residual block is given twice.
+            - The number of blocks after the last stage is not a whole number of at least 1.
+            - Blocks are placed after the last stage of a network whose features have no positions.
     """
     given = ""
     if isinstance(where, str):
@@ -161,7 +165,8 @@ def _check_stage(backbone: Backbone, stage: str, indices: Sequence[int] | int, g
     Args:
         backbone: backbone to insert blocks into.
         stage: name of the stage.
-        indices: indices of residual blocks.
+        indices: indices of residual blocks. For a stage that exists, `NetworkOptions` has already refused a single
+            number.
         given: text that error messages start with. It names the preset that the indices are from; "" if they are the
             user's own.
     """
@@ -197,13 +202,17 @@ def insert_blocks(backbone: Backbone, where: str | Placement, make_block: Callab
 
     Args:
         backbone: backbone to change. Inserted blocks do not change the indices of its residual blocks.
-        where: name of a preset, or {stage: indices of residual blocks, "top": number of blocks after the last stage}.
+        where: name of a preset, or a mapping with any of these entries:
+            - {name of a stage: indices}: one block after each of these residual blocks, counted from 0.
+            - {"top": number}: this number of blocks after the last stage. In a network of two pathways, this is the
+              last stage of the slow pathway.
+            - {"fast_top": number}: this number of blocks after the last stage of the fast pathway.
         make_block: function that takes the number of channels and creates a block. The block keeps the shape
             (b c t h w).
 
     Raises:
-        FarfieldError: for a preset, a stage or a residual block that does not exist, or a place that already has a
-            block. The backbone is then unchanged.
+        FarfieldError: if `resolve_placement` refuses `where`, for example because a stage does not exist, or if a place
+            already has a block. The backbone is then unchanged.
     """
     where = resolve_placement(backbone, where)
     tops = {name: count for name, count in where.items() if isinstance(count, int)}

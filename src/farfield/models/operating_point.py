@@ -25,8 +25,9 @@ DEFAULT_THRESHOLD = 0.5
 class OperatingPoint:
     """Thresholds of a network's classes, from `farfield test --choose_threshold`.
 
-    A class is predicted if its probability, aggregated over views, is at least its threshold. No temperature is applied
-    to the probability. On timelines, thresholds are compared with the probabilities at each moment instead.
+    For a video or a clip, a class is predicted if its probability, aggregated over views, is at least its threshold. On
+    a timeline, the threshold is compared with the probability at each moment instead. In both cases, no temperature is
+    applied to the probability.
 
     Attributes:
         rule: how the thresholds were chosen, such as "precision=0.95".

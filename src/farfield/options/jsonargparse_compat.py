@@ -154,9 +154,9 @@ class RefusedValue:
 
     Attributes:
         option: dotted name of the option, such as "model.optimisation.lr".
-        given: the value, as text.
+        given: the value, as text; empty if `unexpected_key` describes the mistake.
         must_be: description of the required type; None if `choices` or `unexpected_key` describes the mistake instead.
-        choices: values that the option can have.
+        choices: values that the option can have; empty if `must_be` or `unexpected_key` describes the mistake.
         unexpected_key: unknown key in the value of an option that is a mapping with fixed keys; otherwise None.
     """
 

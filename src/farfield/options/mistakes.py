@@ -76,14 +76,16 @@ def _explain_in_group(group: str, message: str) -> str:
 def nearest_option(given: str, options: Sequence[str]) -> str:
     """Return a hint that names the option nearest to `given`, for example "model.optimisation.lr" for "lr".
 
-    The last part of a name is the text after its last dot. The candidates are the first non-empty group of:
+    The last part of a name is the text after its last dot. Similarity is difflib's ratio, from 0 to 1. Case is ignored.
+    The candidates are the first non-empty group of:
 
     1. options whose last part is most similar to the last part of `given`, if that similarity is at least 0.6;
     2. options whose last part contains the last part of `given`;
     3. options whose whole name has a similarity of at least 0.6 to `given`.
 
-    The nearest option is the candidate whose whole name is most similar to `given`. If there are at most 30 options,
-    the hint also lists them all.
+    The nearest option is the candidate whose whole name is most similar to `given`. If all groups are empty, the hint
+    names no nearest option. If there are at most 30 options, the hint lists them all. If there are more, and none is
+    nearest, the hint is "See --help.".
     """
 
     def likeness(one: str, other: str) -> float:

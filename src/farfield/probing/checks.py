@@ -25,8 +25,14 @@ def check_probe(data: VideoDataModule, settings: ProbeSettings) -> Manifest | No
         The test manifest; None if `probe.test` is not set.
 
     Raises:
-        FarfieldError: if there are no validation videos, a value is out of range, or an option does not apply to a
-            probe; if the test manifest cannot be read, has unknown labels, or has no labels in a multilabel task.
+        FarfieldError: in these cases:
+
+            - a value in `settings` is not allowed;
+            - `data.val` is not set;
+            - an option of the data does not apply to a probe;
+            - the validation or test manifest has labels that do not fit `data.labels` and `data.task`;
+            - the test manifest cannot be read;
+            - the task is multilabel, and no row of the test manifest has a label.
     """
     settings.check()
     if data.val_manifest is None:
@@ -104,7 +110,7 @@ def check_readable(
 
 
 def _warn_if_shared(name: str, videos: Manifest, of: str, others: Manifest, use: str) -> None:
-    """Log a warning if two manifests share videos or overlapping segments of videos.
+    """Log a warning if rows of two manifests (whole videos or segments) overlap in time in the same video.
 
     Args:
         name: option of the manifest, such as data.val.

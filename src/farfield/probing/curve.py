@@ -54,10 +54,15 @@ def videos_per_class(targets: Tensor) -> list[int]:
 def choose_videos(targets: Tensor, count: int, *, seed: int, draw: int) -> Int[np.ndarray, " n"]:
     """Choose `count` videos of each class at random, or all videos of a class that has fewer.
 
-    `targets` are as in `videos_per_class`.
-
     In a multilabel task, `count` videos without any class are chosen, too. With the same seed and draw, the videos
     chosen for a smaller count are among those for a larger one.
+
+    Args:
+        targets: class of each video; for a multilabel or multi-head task, a row for each video with 1 for the classes
+            that it has.
+        count: number of videos to choose of each class.
+        seed: seed of the run.
+        draw: index of the random draw.
 
     Returns:
         Indices of the chosen videos, ascending.
@@ -86,9 +91,9 @@ def learning_curve(
     For each number, the videos are drawn at random several times (`settings.curve_draws`). One head is trained on each
     draw, and the heads of all draws are trained at once.
 
-    The curve's last point, with all videos, is not part of the result, because a head has already been trained on all
-    videos. Features are always standardised by the mean and standard deviation over all training videos, which needs no
-    labels.
+    The numbers stay below the size of the largest class. The curve's last point, with all videos, is not part of the
+    result, because a head has already been trained on all videos. Features are always standardised by the mean and
+    standard deviation over all training videos, which needs no labels.
 
     Args:
         make: function that returns a new head with its initial weights.

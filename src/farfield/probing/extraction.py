@@ -73,7 +73,8 @@ class Extractor:
             "vectors" (b c) in float32. With maps, also "map0" (b c t h w) and, for a second pathway, "map1".
 
         Raises:
-            FarfieldError: if a feature is NaN or infinite, or too large for float16.
+            FarfieldError: if a vector has a value that is NaN or infinite, or a map has a value that is infinite after
+                conversion to the extractor's `dtype` (float16 cannot hold values above 65504).
         """
         with self.forward_context():
             maps = self.network.backbone(clips)
@@ -120,7 +121,7 @@ def fill_cache(
     Args:
         cache: cache to fill.
         keys: key of each sample of the dataset.
-        dataset: returns batches of samples.
+        dataset: dataset whose `__getitem__` takes the indices of several samples, and returns them as a `Batch`.
         extractor: computes the features.
         description: text beside the progress bar.
         augmentation: augmentation of training clips; None for test views.
@@ -128,7 +129,7 @@ def fill_cache(
         num_workers: number of processes that decode; 0 decodes in the main process.
 
     Returns:
-        The videos that could not be read.
+        A `Failure` for each sample whose video could not be read. A video may be listed several times.
 
     Raises:
         FarfieldError: if the cache cannot be written.

@@ -37,10 +37,10 @@ class FeatureCache:
     Args:
         folder: folder that holds a subfolder for each combination of settings.
         kind: start of the subfolder's name, such as "training".
-        settings: everything that features depend on, except the key, in plain types.
+        settings: everything that the features depend on and the keys do not encode, in plain types.
 
     Raises:
-        FarfieldError: if the folder cannot be created or read.
+        FarfieldError: if the subfolder or its settings.json cannot be created, or a shard in it cannot be read.
     """
 
     def __init__(self, folder: Path, kind: str, settings: Mapping[str, Any]) -> None:

@@ -33,7 +33,7 @@ FORMAT = 1
 
 @dataclass
 class Planned:
-    """Which features to compute for a manifest's videos. Those in the cache already are not computed again.
+    """Which features a manifest's videos need. Features that the cache already holds are not computed again.
 
     A sample is one augmented view (clip) of a training video, or all test views of a validation or test video.
 
@@ -69,16 +69,15 @@ class Planned:
 class FeatureMaker:
     """Makes the feature sets of a probe's training, validation and test videos.
 
+    `plan_training` and `plan_test` open the cache, and raise `FarfieldError` in the same cases as `FeatureCache`.
+
     Args:
-        data: training and validation videos, and how clips are read.
+        data: training videos, labels, and how clips are read. Validation and test videos are given to `plan_test`.
         extractor: computes features.
         folder: folder of the cache.
         num_views: number of augmented views of each training video.
         precision: number format in which the network runs, such as "bf16-mixed", see Lightning's Trainer.
         weights: hash of the network's weights, from `weights_hash`.
-
-    Raises:
-        FarfieldError: if the folder cannot be written.
     """
 
     def __init__(

@@ -139,8 +139,8 @@ class Grid:
             batches: (inputs of the head, targets) of each batch; at least `num_steps` batches.
             num_steps: number of steps.
             own_inputs: whether each configuration has its own batch; inputs and targets are then (k b ...).
-            after_step: function called after each step with the number of steps so far. It returns the indices of the
-                configurations to keep in the grid, or None to keep all.
+            after_step: function called after each step with the number of steps so far. It returns the configurations
+                to keep, as indices into the grid's current `configurations`; None keeps all.
             description: text beside the progress bar.
         """
         self.head.train()

@@ -25,7 +25,7 @@ class Measure:
 
     Attributes:
         loss: training loss.
-        figures: function that computes the validation metrics, by name, from class probabilities and targets.
+        figures: function of class probabilities and targets. It returns the validation metrics as {name: value}.
         monitor: name of the metric by which the best head and configuration are chosen.
         mode: "max" if a higher value of `monitor` is better, "min" if a lower one is.
         loss_figure: name of the validation loss, which breaks ties.

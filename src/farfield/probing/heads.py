@@ -29,7 +29,7 @@ Without it, a channel that hardly varies would get a large weight, and fine-tuni
 
 
 class ProbeHead(nn.Module):
-    """The part of a network that a probe trains: new blocks after the last stage, pooling and classifier.
+    """The part of a network that a probe trains: the classifier, the pooling, and any new blocks after the last stage.
 
     The classifier sees standardised vectors, so that one grid of learning rates suits every network. An "attentive"
     head needs no standardisation, since its norms keep the vectors at a scale of about 1. `finish` folds the

@@ -71,7 +71,7 @@ def run_probe(
 ) -> ProbeResult:
     """Train heads on a network's features, and choose the best head on the validation videos.
 
-    The network is saved with the best head as a checkpoint. Every head is tested if there are test videos.
+    The network and the best head are saved together, in one checkpoint. Every head is tested if there are test videos.
 
     Args:
         network: network whose features the heads are trained on. Its layers before the head stay frozen.

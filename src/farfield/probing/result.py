@@ -38,10 +38,14 @@ class ProbeResult:
         checkpoint: file with the frozen network and the best head.
         head: kind of the best head.
         heads: result of each head, by the head's name.
-        configurations: a row for each configuration of each head: head, lr, weight_decay, steps (number of training
-            steps), coarse_maps, train/loss, the validation metrics, and best (whether it is the best configuration of
-            its head). coarse_maps is True if only the search by successive halving (see `farfield.probing.halving`)
-            trained and measured the configuration, on coarse feature maps (see `FeatureSet.coarse`).
+        configurations: a row for each configuration of each head, with these entries:
+            - head, lr, weight_decay;
+            - steps: number of training steps;
+            - coarse_maps: whether the configuration was trained only in the search by successive halving, see
+              `farfield.probing.halving`. The row's loss and metrics are then those on coarse feature maps, see
+              `FeatureSet.coarse`;
+            - train/loss, and each validation metric by its name;
+            - best: whether this is the best configuration of its head.
         monitor: name of the validation metric by which the best head was chosen.
         curve: accuracy against training videos per class, for the best head and configuration; empty if not measured.
         curve_on: "test" or "validation": the videos on which the curve is measured.

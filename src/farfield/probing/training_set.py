@@ -33,7 +33,8 @@ class FeatureSet:
         num_maps: number of cached feature maps of a view, one for each pathway of the network; 0 if only pooled vectors
             are cached.
         device: device that heads run on.
-        is_coarse: whether `inputs` returns maps that are average-pooled to half of their size, see `coarse`.
+        is_coarse: whether `inputs` returns maps that are average-pooled to half of their length, height and width. Odd
+            sizes are rounded up, and a size of 2 is kept.
     """
 
     features: CachedFeatures

@@ -71,10 +71,10 @@ def ranking_html(ranking: Sequence[dict[str, Any]], *, multilabel: bool = False)
     """Render a ranking as a table with bars.
 
     Args:
-        ranking: entries with "label", "probability" and, if `multilabel`, "above_threshold". They are shown in this
-            order.
-        multilabel: whether to show two groups: first the labels that reach their thresholds, then the others. If the
-            first group is empty, the table says so.
+        ranking: entries with "label", "probability" and, if `multilabel`, "above_threshold".
+        multilabel: False to show all entries in the given order. True to show two groups, each in the given order:
+            first the labels that reach their thresholds, then the others. If the first group is empty, the table says
+            so.
     """
     if not multilabel:
         return render("ranking.html.j2", ranking=ranking)

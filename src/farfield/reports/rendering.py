@@ -1,8 +1,9 @@
 """Render HTML and Markdown from Jinja2 templates. Every value is escaped.
 
 Labels, file names and error messages are untrusted, so every `{{ value }}` is escaped automatically: in HTML templates
-by Jinja2's autoescaping, in Markdown templates by `escape_markdown`. Only the filters below and `|safe` (HTML) mark
-text as already escaped.
+by Jinja2's autoescaping, in Markdown templates by `escape_markdown`. Only the results of some filters are not escaped
+again. In Markdown templates, these filters are `code`, `fenced`, `json` and `estimate`; in HTML templates, they are
+those of Jinja2 that return markup, such as `safe`.
 """
 
 from __future__ import annotations

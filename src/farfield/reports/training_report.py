@@ -25,8 +25,8 @@ class TrainingReport:
         validation: validation metrics with their confidence intervals.
         curves: plots of metrics over the run so far, by description.
         classes: accuracy of each class; for a multilabel task, its average precision.
-        most_confused: most often confused pairs of classes. None for a multilabel task, and for so few classes that the
-            plot of the confusion matrix shows all their names.
+        most_confused: most often confused pairs of classes. None for a multilabel task. Also None if there are so few
+            classes that the plot of the confusion matrix shows all their names.
         plots: validation plots, by heading: the confusion matrix and the reliability diagram. For a multilabel task,
             precision-recall curves and ROC curves replace the confusion matrix.
         most_confidently_wrong: clips with the most confident wrong predictions.

@@ -17,9 +17,14 @@ from farfield.layers.dense_conv import axis_padding, dense_weight, pays_off
 def make_stem_dense(model: Any) -> None:
     """Replace strided 3D convolutions of few channels in an OpenVINO graph by space-to-depth convolutions, in place.
 
-    Only convolutions with at most 4 input channels and a spatial stride above 1 are replaced, since only these become
-    faster (on a CPU with matrix units). Of these, convolutions with dilation, unequal padding at the two ends of an
-    axis, weights that are not constant, or an input of unknown height or width are not replaced either.
+    A convolution is replaced only if all of these hold:
+
+    - It has at most 4 input channels, and a stride above 1 along h or w. Only such convolutions become faster, on a CPU
+      with matrix units.
+    - It has no dilation.
+    - Its padding is given explicitly, and is equal at the two ends of each axis.
+    - Its weights are a constant of the graph. Quantised weights, which the graph computes from a constant, are not.
+    - The height and width of its input are known.
     """
     from openvino.utils import replace_node
 

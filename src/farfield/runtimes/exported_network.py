@@ -127,7 +127,7 @@ def load_exported(path: str | Path, *, num_threads: int | None = None, precision
         path: .onnx, .xml (with its .bin beside it) or .pt2 file.
         num_threads: number of threads; None for PyTorch's number of threads. Ignored for .pt2 files, which always use
             PyTorch's number.
-        precision: precision of the computation: "float32", or "bfloat16" for .xml.
+        precision: precision of the computation: "float32"; for .xml files also "bfloat16".
 
     Raises:
         FarfieldError: if the file is missing or damaged, has an unknown suffix, or was not written by farfield; if the

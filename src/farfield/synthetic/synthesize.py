@@ -136,8 +136,10 @@ def synthesize(
     an early and a late cue have the same colour, which needs long-range dependencies. In `recall_shape`, the class says
     whether the two cues have the same shape. In `crowd`, a video shows at most three persons, and has the labels of all
     actions that they perform, or no label. In `untrimmed`, videos last one to three minutes, except that every fourth
-    video is shorter. Segments show the actions of `figures`, with pauses in between. A manifest has one row per
-    segment, and one row without a label for a video without actions.
+    video is shorter. Segments show the actions of `figures`, with pauses in between.
+
+    In the manifests of `untrimmed`, each segment has a row, and a video without actions has one row without a label. In
+    the manifests of the other tasks, each video has one row.
 
     In `figures`, `recall` and `recall_shape`, the classes of a split have equal numbers of videos, give or take one.
 

@@ -2,8 +2,10 @@
 
 The length of a segment depends on the threshold. A high threshold finds only the most certain part of an action. A low
 threshold includes frames around the action, or joins two actions. Therefore candidates are found at several thresholds
-(levels), and the best are chosen by a score: the outer-inner contrast of AutoLoc (Shou et al., ECCV 2018). CoLA (Zhang
-et al., CVPR 2021) and others also apply several thresholds and non-maximum suppression.
+(levels), and each gets a score: the outer-inner contrast of AutoLoc (Shou et al., ECCV 2018). Candidates of a class
+that overlap are handled in one of two ways: `suppress_overlaps` lowers the score of each that overlaps a better one;
+`merge_candidates` averages those that overlap enough. CoLA (Zhang et al., CVPR 2021) and others also apply several
+thresholds and non-maximum suppression.
 """
 
 from __future__ import annotations

@@ -43,12 +43,13 @@ def check_joint_label(label: str, labels: Sequence[str], *, option: str) -> None
     """Check that a label is a combination of one class of each head, in the order of the heads.
 
     Args:
-        label: the label to check.
+        label: the label to check, such as "noun:door|verb:open".
         labels: the network's labels.
         option: name of the option that holds the label, for the message.
 
     Raises:
-        FarfieldError: if the label is not such a combination. The message suggests the most similar class.
+        FarfieldError: if the label is not such a combination. If it contains an unknown class, the message ends with a
+            hint from `nearest`: known classes, a similar class, or both. Otherwise, it gives an example of a label.
     """
     heads, parts = split_heads(labels), label.split("|")
     known = [f"{head}:{name}" for head, names in heads.items() for name in names]

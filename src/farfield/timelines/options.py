@@ -31,16 +31,17 @@ class TimelineOptions:
             in which each class happens.
         smooth_seconds: duration around each moment over which probabilities are averaged; 0 for no smoothing.
         min_seconds: minimum length of a segment: one number for all labels, or a number for each label. A label without
-            a number has no minimum. Shorter segments are merged into a neighbour or, if the network is multilabel,
-            dropped.
-        threshold: minimum probability of a segment's class. In a multilabel network, it is the threshold of every
-            class. In other networks, it applies to the most probable class of each moment, and moments below the
-            threshold belong to no segment unless `hysteresis` or `max_gap_seconds` adds them to one. For `multi_head`,
-            it applies to the most probable combination of classes instead, whose probability is the product over the
-            heads. With 0, the thresholds that were chosen on timelines and are stored in the network are used. If there
-            are none, a multilabel network uses the thresholds chosen on clips, and other networks use no threshold. In
-            a multilabel network, and in any network with thresholds chosen on timelines, a class that has no threshold
-            uses 0.5.
+            a number has no minimum. In a multilabel network, shorter segments are dropped. In other networks, they are
+            merged into a segment that adjoins them without a gap, or dropped if there is none.
+        threshold: minimum probability of a segment's class. In a multilabel network, it applies to each class by
+            itself. In a single-label network, it applies to the most probable class of each moment. In a multi-head
+            network, it applies to the most probable combination of classes, whose probability is the product over the
+            heads. In single-label and multi-head networks, moments below the threshold belong to no segment, unless
+            `hysteresis` or `max_gap_seconds` adds them to one. With 0, a multilabel network uses the thresholds stored
+            in it: those chosen on timelines or, if there are none, those chosen on clips; a class without a threshold
+            uses 0.5. With 0, a single-label network uses its stored thresholds that were chosen on timelines, and 0.5
+            for a class without one; if none were chosen on timelines, no threshold applies. In a multi-head network, 0
+            means no threshold.
         hysteresis: threshold at which a segment ends, as a share of the threshold at which it starts, above 0 and at
             most 1. A segment starts when the class reaches its threshold, and lasts while the class stays at or above
             this share of its threshold. Unless the network is multilabel, the class must also remain the most probable

@@ -51,10 +51,11 @@ def find_segments(
         cells: class probabilities of each cell.
         labels: class names.
         min_seconds: minimum length of a segment, a number for all classes or one for each class. Shorter segments are
-            merged, the shortest first, into the neighbouring segment whose class is more probable during the short
-            segment. A short segment without a neighbouring segment is dropped.
+            merged, the shortest first, into a segment that adjoins them without a gap. If there is one on each side,
+            the one whose class is more probable during the short segment is chosen. If there is none, the short segment
+            is dropped.
         threshold: minimum probability of a cell's most probable class, a number for all classes or one for each class.
-            Cells below it form gaps between segments.
+            Cells below it form gaps between segments, unless `hysteresis` or `max_gap_seconds` adds them to a segment.
         hysteresis: share of a class's threshold at which a run of cells of this class ends, above 0 and at most 1. A
             run starts where the most probable class reaches its threshold. The run lasts as long as this class remains
             the most probable and its probability is at least this share of its threshold.
@@ -90,10 +91,11 @@ def _merge_short_runs(
     chosen: Int[np.ndarray, " runs"],
     least: Float[np.ndarray, " k"],
 ) -> tuple[Int[np.ndarray, " _+1"], Int[np.ndarray, " _"]]:
-    """Merge short runs of cells into a neighbouring run, the shortest run first.
+    """Merge each short run of a class into a neighbouring run, the shortest first. Gaps may have any length.
 
-    A short run joins its neighbour that has a class (is not a gap). If both have one, it joins the neighbour whose
-    class is more probable during the short run. If neither has one, the short run becomes a gap.
+    If only one of a short run's neighbours has a class (is not a gap), the short run joins it. If both have one, it
+    joins the neighbour whose class is more probable during the short run. If neither has one, the short run becomes a
+    gap. A run without any neighbour stays, even if it is short.
 
     Args:
         times: bounds of the cells in seconds.
@@ -171,7 +173,7 @@ def find_segments_of_each_class(
     hysteresis: float = 1.0,
     max_gap_seconds: float | Float[np.ndarray, " k"] = 0.0,
 ) -> list[Segment]:
-    """Find the runs of cells in which a class reaches its threshold, for each class by itself.
+    """Find the segments of each class separately: runs of cells in which the class's probability reaches its threshold.
 
     Args:
         times: bounds of the cells (short time intervals) in seconds.
@@ -180,8 +182,9 @@ def find_segments_of_each_class(
         thresholds: minimum probability of each class.
         min_seconds: minimum length of a segment, a number for all classes or one for each class. Shorter segments are
             dropped.
-        hysteresis: once a class has reached its threshold, its run lasts as long as its probability is at least this
-            share of the threshold.
+        hysteresis: share of a class's threshold at which a run of this class ends, above 0 and at most 1. A run starts
+            where the class's probability reaches the threshold. It ends before the first cell in which the probability
+            is below this share of the threshold.
         max_gap_seconds: two segments of a class are joined if the gap between them is at most this long; a number for
             all classes or one for each class. Gaps are closed before short segments are dropped.
 

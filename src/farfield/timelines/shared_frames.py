@@ -6,7 +6,8 @@ together. They stay in memory until no later window can contain their frames, so
 windows are in memory at any time.
 
 Frames are identified by their index in the video. A window that has no frame in common with earlier windows is computed
-in full. This can happen for the last window of a video.
+in full. This can happen for the last window, which ends with the video: if its start is not a multiple of the hop, all
+its frames may lie between those of earlier windows.
 """
 
 from __future__ import annotations
@@ -41,8 +42,8 @@ class SharedFrames:
 
     Args:
         network: network to score with.
-        split: the network, divided by `frame_levels` into layers that process groups of frames independently of other
-            frames, and the remaining layers.
+        split: the layers of the network's backbone, as divided by `frame_levels`. The first part processes each group
+            of frames independently of all other frames; the second part is the rest.
         batch_size: maximum number of views per forward pass. A view is one crop of a window.
         indices: indices of each window's frames in the video, for all windows of the video.
 
@@ -177,15 +178,17 @@ class _HeldMaps:
 
 
 def _frames_of_several_groups(indices: Int[np.ndarray, "windows t"], span: int) -> set[int]:
-    """Return the indices of frames that belong to at least two different groups.
+    """Return the indices of frames that occur more than once in groups: in several groups, or repeatedly in one.
 
-    The last of the network's frame levels (see `frame_levels`) computes one feature map from each group of frames. The
-    maps that earlier levels compute from a frame are needed more than once only if the frame is in several groups.
+    Each window is cut into groups of `span` frames, starting at its first frame. Frames at its end that do not fill a
+    group are left out. Equal groups count as one.
+
+    The last of the network's frame levels (see `frame_levels`) computes one feature map from each group. The maps that
+    earlier levels compute from a frame are needed more than once only if the frame is one of those returned.
 
     Args:
         indices: indices of each window's frames in the video.
-        span: number of frames in a group. Each window is cut into groups, starting at its first frame. Equal groups of
-            several windows count as one.
+        span: number of frames in a group.
     """
     whole = indices.shape[1] // span * span
     groups = np.unique(indices[:, :whole].reshape(-1, span), axis=0)

@@ -33,7 +33,7 @@ class Timeline:
         probabilities: probability of each class in each cell.
         segments: runs of consecutive cells with the same class, sorted by start. There may be gaps between them, for
             example where no class reaches its threshold. For a multilabel network, segments of different classes may
-            overlap. Segments of the same class may overlap only if `TimelineOptions.overlaps` is not "none".
+            overlap. If `TimelineOptions.overlaps` is "soft_nms" or "merge", segments of the same class may overlap too.
         windows: start and end of each window, in seconds.
         error: why the rest of the video could not be read; None if the whole video was read.
         features: the classifier's input for each window; None if not requested.

@@ -21,9 +21,9 @@ def check_timeline_options(options: TimelineOptions, model: InferenceModel) -> N
     """Check that the options fit the network, before a video is opened.
 
     Raises:
-        FarfieldError: if `min_seconds` or `max_gap_seconds` names a label that the network lacks; if `overlaps` is set,
-            but the network is not multilabel; or if `hysteresis` or `max_gap_seconds` is set, but the network is not
-            multilabel and no class has a threshold.
+        FarfieldError: if `min_seconds` or `max_gap_seconds` names a label that the network lacks. For a network that is
+            not multilabel, there are two more cases: if `overlaps` is not "none"; and if `hysteresis` or
+            `max_gap_seconds` differs from its default, but all thresholds (see `timeline_thresholds`) are 0.
     """
     for name in PER_CLASS:
         given = getattr(options, name)
@@ -126,7 +126,8 @@ def segments_at(
 
     Args:
         times: bounds of the cells in seconds.
-        cells: probability of each class in each cell; for a `multi_head` network, of each combination.
+        cells: probability of each class in each cell. For a `multi_head` network, give the probabilities of
+            combinations of one class per head instead, see `joint_cells`.
         labels: names of these classes or combinations.
         thresholds: threshold of each class or combination; infinity for one that must not be found.
         task: task of the network.

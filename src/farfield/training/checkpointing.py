@@ -28,8 +28,8 @@ def checkpoint_callbacks(
 
     Args:
         folder: folder for the checkpoints.
-        every_n_steps: number of optimiser steps between writes of last.ckpt within an epoch; with None, last.ckpt is
-            written after each epoch only.
+        every_n_steps: number of optimiser steps between writes of last.ckpt within an epoch, see `MidEpochCheckpoint`.
+            None for no writes within an epoch. In either case, last.ckpt is written after each epoch.
         has_validation: whether the run has validation data. If so, best.ckpt holds the best epoch; otherwise it is not
             written.
         monitor: metric that chooses best.ckpt.

@@ -27,11 +27,13 @@ def compute_class_weights(
 ) -> Float[Tensor, " classes"] | None:
     """Compute and log the weight of each class, scaled so that the mean weight of the training videos is 1.
 
-    `settings.class_weights` is "inverse", "effective", or a dict from class name to weight; classes missing from the
-    dict have the weight 1 before the scaling. For a class with n training videos, the weight before the scaling is
-    1 / n with "inverse", and (1 - beta) / (1 - beta^n) with "effective", where beta is `settings.effective_beta`. A
-    class without training videos has the weight 1 after the scaling. That weight has an effect only with label
-    smoothing.
+    For a class with n training videos, `settings.class_weights` determines the weight before the scaling:
+    - "inverse": 1 / n.
+    - "effective": (1 - beta) / (1 - beta^n). Beta is `settings.effective_beta`.
+    - A dict from class name to weight: the weight in the dict, or 1 for a class that is missing from the dict.
+
+    In all three cases, a class without training videos has the weight 1 after the scaling. That weight has an effect
+    only with label smoothing.
 
     After the scaling, the weights of "inverse" equal scikit-learn's "balanced". "effective" is eq. 4 of Cui et al.,
     "Class-Balanced Loss Based on Effective Number of Samples", CVPR 2019. The paper scales the weights differently: to

@@ -38,11 +38,13 @@ class Diagnostics:
     Attributes:
         epoch: epoch after which the validation ran, counted from 0.
         step: number of optimiser steps done before the validation.
-        validation: table of the metrics with their confidence intervals, and of the expected calibration error.
+        validation: table of the metrics with their confidence intervals (if these were computed), followed by figures
+            that never have an interval, such as the expected calibration error.
         expected_calibration_error: expected calibration error, in [0, 1].
         tables: other tables by name, for example "classes" and "batch_norms".
         pictures: plots by name, for example "reliability".
-        clips: clips with captions, in two lists with the keys "most_confidently_wrong" and "predicted_clips".
+        clips: two lists of clips with captions, by name. "most_confidently_wrong" has the most confident errors.
+            "predicted_clips" has clips of a selection of videos that is the same for every validation.
     """
 
     epoch: int

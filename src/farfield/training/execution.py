@@ -24,10 +24,12 @@ class Execution:
             only their inputs and are recomputed in the backward pass, which saves memory and costs time.
         recompute_norms: recompute the outputs of batch norms and activation functions in the backward pass instead of
             storing them. This saves about a quarter of the memory of a step, see
-            `farfield.layers.recompute_activations`. A compiled network recomputes them by itself.
+            `farfield.layers.recompute_activations`. With `compile`, this setting has no effect: torch.compile chooses
+            by itself what to recompute.
         recompute_sums: number of consecutive residual blocks whose outputs (sums of shortcut and branch) are recomputed
             for each block whose output is stored. With 2, the output of every third block is stored. Larger numbers
-            save more memory; 0 stores the output of every block. Needs `recompute_norms`.
+            save more memory; 0 stores the output of every block. A number above 0 needs `recompute_norms`, and has no
+            effect with `compile`.
 
     Raises:
         FarfieldError: if recompute_sums is negative, or set without recompute_norms.
@@ -58,12 +60,14 @@ def apply_execution(network: ActionNet, execution: Execution, *, has_region_loss
 
     Args:
         network: network to change.
-        execution: what to turn on.
+        execution: what to turn on. Its `recompute_norms` and `recompute_sums` are not applied here, but by
+            `Execution.forward_context`.
         has_region_loss: whether the training loss includes the region loss of "object_context" blocks, which a compiled
             network does not support.
 
     Raises:
-        FarfieldError: if the network lacks one of the stages, or the settings are incompatible.
+        FarfieldError: if the network lacks one of `execution.recompute_stages`; or if `execution.compile` is combined
+            with `execution.recompute_stages` or with the region loss.
     """
     checkpoint_activations(network, execution.recompute_stages)
     if execution.compile and execution.recompute_stages:

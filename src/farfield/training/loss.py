@@ -99,8 +99,11 @@ def labelled_part(
 ) -> tuple[ClipBatch, Float[Tensor, " b"] | None]:
     """Return a batch whose targets come from labelled clips only, and each clip's weight in the loss.
 
-    If a labelled and an unlabelled clip were mixed, the target is that of the labelled clip, and the weight is the
-    labelled clip's share in the mix. Clips that are unlabelled, and not mixed with a labelled clip, get the weight 0.
+    The target and the weight depend on the clip:
+    - An unmixed labelled clip, or a mix of two labelled clips: the target is unchanged, and the weight is 1.
+    - A mix of a labelled and an unlabelled clip: the target is that of the labelled clip, and the weight is the
+      labelled clip's share in the mix.
+    - An unmixed unlabelled clip, or a mix of two unlabelled clips: the weight is 0.
 
     Args:
         batch: batch of clips. `labels` may hold any valid values for unlabelled clips.
@@ -139,10 +142,10 @@ def classification_loss(
 
     The loss of a clip mixed by MixUp or CutMix is the mean of the losses for its two labels, weighted by their shares.
 
-    The clips' losses, multiplied by their class weights, are summed and divided by the number of clips. torch's
-    `cross_entropy(reduction="mean")` divides by the sum of the clips' class weights instead, so that the same clip
-    counts more in a batch with small class weights. Over the whole training set, both divisors are equal if the class
-    weights of its videos have the mean 1.
+    The clips' losses, multiplied by class weights and clip weights, are summed and divided by the number of clips.
+    torch's `cross_entropy(reduction="mean")` divides by the sum of the clips' class weights instead, so that the same
+    clip counts more in a batch with small class weights. Over the whole training set, both divisors are equal if the
+    class weights of its videos have the mean 1.
 
     Args:
         logits: output of the network.
@@ -150,7 +153,7 @@ def classification_loss(
         label_smoothing: share of the target that is spread over all classes.
         class_weights: weight of each class; None for equal weights.
         focal_gamma: gamma of the focal loss; 0 for the cross entropy.
-        clip_weights: weight of each clip's loss, see `labelled_part`; None for weights of 1.
+        clip_weights: factor for each clip's loss before the average, see `labelled_part`; None for factors of 1.
     """
 
     def losses(labels: Int[Tensor, " b"]) -> Float[Tensor, " b"]:
@@ -175,9 +178,13 @@ def focal_loss(
 ) -> Float[Tensor, " b"]:
     """Compute each clip's focal loss in softmax form: the sum over classes c of -w_c q_c (1 - p_c)^gamma log p_c.
 
-    p is the softmax of the logits, w the class weights (the paper's alpha), and q the target: 1 for the clip's class
-    and 0 for all others. Label smoothing multiplies q by 1 - label_smoothing, and then adds label_smoothing / classes
-    to the target of every class. With a gamma of 0, this is torch's `cross_entropy(reduction="none")`.
+    In this formula:
+    - p_c: probability of the class, from the softmax of the logits.
+    - w_c: weight of the class (alpha in the paper).
+    - q_c: target of the class, 1 for the clip's class and 0 for all others. Label smoothing multiplies all targets by
+      1 - label_smoothing, and then adds label_smoothing / classes to each.
+
+    With a gamma of 0, this is torch's `cross_entropy(reduction="none")`.
 
     Source: Lin et al., "Focal Loss for Dense Object Detection", ICCV 2017, eq. 5. The paper and
     `torchvision.ops.sigmoid_focal_loss` use sigmoids; the paper calls the extension to several classes straightforward.

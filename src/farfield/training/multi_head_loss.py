@@ -26,12 +26,12 @@ def multi_head_loss(
 
     Args:
         log_probabilities: output of the network.
-        batch: clips with their targets (for each head, 1 for the clip's class and 0 for the other classes) and, if they
-            were mixed, their partners and shares.
+        batch: clips with their targets and, if the clips were mixed, their partners and shares. In each head, the
+            target is 1 for the clip's class and 0 for the other classes.
         head_sizes: number of classes of each head.
         label_smoothing: share of each head's target that is spread over the head's classes.
         focal_gamma: gamma; 0 for the cross entropy.
-        clip_weights: weight of each clip's loss, see `labelled_part`; None for weights of 1.
+        clip_weights: factor for each clip's loss before the average, see `labelled_part`; None for factors of 1.
 
     Returns:
         float32, or float64 for float64 input.

@@ -24,8 +24,11 @@ def multilabel_loss(
     Clips mixed by MixUp or CutMix, and clips of untrimmed videos, have soft targets between 0 and 1. With weights of 1
     and gamma 0, the loss is smallest if each probability equals its target.
 
-    The loss of a target t and a probability p is (1 - p_t)^gamma times -(w t log p + (1 - t) log (1 - p)), where
-    p_t = p t + (1 - p) (1 - t) and w is the class's `pos_weight`.
+    The loss of a class with target t and probability p is
+
+        -(1 - p_t)^gamma (w t log p + (1 - t) log (1 - p))
+
+    where p_t = p t + (1 - p) (1 - t). The weight w is the class's `pos_weight`.
 
     Sources: torch's `binary_cross_entropy_with_logits`, and the focal loss in the form of torchvision's
     `sigmoid_focal_loss` (Lin et al., ICCV 2017), which also takes soft targets.
@@ -36,7 +39,7 @@ def multilabel_loss(
         label_smoothing: how far targets move towards 0.5, as a fraction; 0.1 turns 0 and 1 into 0.05 and 0.95.
         pos_weight: weight w of each class's positives; None for weights of 1.
         focal_gamma: gamma; 0 for the cross entropy.
-        clip_weights: weight of each clip's loss, see `labelled_part`; None for weights of 1.
+        clip_weights: factor for each clip's loss before the average, see `labelled_part`; None for factors of 1.
 
     Returns:
         float32, or float64 for float64 logits.

@@ -22,7 +22,14 @@ _REMEDY = (
 
 
 class NaNGuard(Callback):
-    """Check each step's loss and gradients before they change the weights, and each validation's loss.
+    """Stop a run with a `FarfieldError` if a loss or gradient is NaN or infinite.
+
+    The loss and gradients of each step are checked before they change the weights. If one of them is not finite, the
+    error of the process that found it names the batch's clips. If it can be found, the error also names the layer where
+    the problem arose, or for gradients, the parameter.
+
+    The loss of each validation is checked, too. If it is not finite, the error names the first weight or buffer of the
+    network that has NaN or infinite values, if there is one.
 
     In 16-mixed precision, gradients are not checked: the gradient scaler skips steps with infinite gradients. In
     distributed training, all processes stop when one process finds a NaN or infinite value, since the averaged

@@ -29,15 +29,17 @@ class Optimisation:
         momentum: momentum of SGD.
         nesterov: use Nesterov momentum.
         weight_decay: weight decay of all parameters except biases and the parameters of norms.
-        label_smoothing: share of the target that is spread over all classes (Szegedy et al., CVPR 2016).
+        label_smoothing: share of the target that is spread evenly over all classes (Szegedy et al., CVPR 2016); in a
+            `multi_head` network, over the classes of each head. In a multilabel network, how far targets move towards
+            0.5, as a fraction: 0.1 turns 0 and 1 into 0.05 and 0.95.
         schedule: "cosine" lowers the learning rate to 0 along half a cosine (Loshchilov and Hutter, ICLR 2017);
             "steps" multiplies it by `step_factor` at each of `step_epochs`.
         schedule_length: what happens to the cosine when a resumed run is longer or shorter than planned before. "keep"
             ends the cosine at its original epoch; the rate stays at 0 afterwards. "extend" stretches the cosine over
             the new length, which changes the rate abruptly: with more epochs the rate rises, and the loss rises at
             first. None is like "keep", but refuses to resume a run whose cosine has already ended.
-        warmup_epochs: epochs in which the rate rises linearly from `warmup_factor` times `lr` to `lr`; not
-            necessarily a whole number.
+        warmup_epochs: number of epochs, not necessarily whole, in which the rate rises linearly from `warmup_factor`
+            times `lr` to `lr`.
         warmup_factor: learning rate at the start of the warm-up, relative to `lr`.
         step_epochs: epochs at which the "steps" schedule lowers the rate.
         step_factor: factor by which the "steps" schedule multiplies the rate.

@@ -1,8 +1,8 @@
 """Auxiliary loss on the object regions of `ObjectContext` blocks (OCRNet), adapted to clips.
 
 In segmentation (Yuan et al., ECCV 2020), a ground-truth map supervises the region logits at each position. A clip has
-no such map. Therefore the loss applies to blocks with one region per class. Their region logits are averaged over all
-positions, and the loss is the cross entropy between the average and the clip's label. For `multilabel` and
+no such map. Therefore the loss applies only to blocks with one region per class. Their region logits are averaged over
+all positions, and the loss is the cross entropy between the average and the clip's label. For `multilabel` and
 `multi_head` tasks, the loss is the binary cross entropy with the clip's labels. The averaging is not in the paper.
 """
 
@@ -57,7 +57,8 @@ def region_loss(
     """Compute the cross entropy between the labels and each block's logits, which are averaged over positions first.
 
     The result is the mean over clips and blocks. For `multilabel` and `multi_head` tasks, where each class has a label
-    from 0 to 1, the loss is the binary cross entropy. Unlabelled clips (False in `is_labelled`) have a loss of 0.
+    from 0 to 1, the loss is the binary cross entropy. Unlabelled clips (False in `is_labelled`) enter the mean with a
+    loss of 0. If `is_labelled` is None, all clips are labelled.
     """
     entropy = F.cross_entropy if labels.ndim == 1 else F.binary_cross_entropy_with_logits
     if is_labelled is None:

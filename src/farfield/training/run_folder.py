@@ -35,8 +35,9 @@ class RunFiles(Callback):
     only every `log_every_n_steps` steps, since reading a loss synchronises the host with the device. Rows are written
     immediately. When a run resumes, rows of steps after its checkpoint are dropped.
 
-    Plots are drawn after an epoch if `REDRAW_SECONDS` have passed since the start of the run or the last drawing, and
-    when the run ends (unless it is killed).
+    Plots are drawn after an epoch if more than `REDRAW_SECONDS` have passed since the last drawing or, before the first
+    drawing, since the start of the run. They are also drawn when the run ends, is interrupted or stops with an error,
+    if an epoch has ended since the last drawing. They are not drawn if the run is killed.
     """
 
     EPOCH_COLUMNS = (

@@ -26,8 +26,9 @@ class ReportSettings:
     """Settings of report.html and the media in Weights & Biases.
 
     Args:
-        every_n_epochs: number of epochs between reports. The last epoch also has a report. Epochs without a validation
-            have no report. 0 turns reports off.
+        every_n_epochs: number of epochs between reports; 0 turns all reports off. With other numbers, the last epoch
+            has a report, too. An epoch without a validation never has a report, even if it is the last one. Runs of a
+            `multi_head` network have no reports.
         num_clips: number of clips in each of two lists: the most confident errors, and a selection of videos that is
             the same in every report. Only the selection is shown with attention maps.
     """

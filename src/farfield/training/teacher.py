@@ -78,7 +78,8 @@ class NetworkTeacher:
     Args:
         path: path of the network, see `load_model`.
         labels: classes of the student. The scores of any other classes of the teacher are dropped. Unless the
-            task is `multilabel`, the teacher's probabilities are then normalised over the student's classes only.
+            task is `multilabel`, the teacher's probabilities are then normalised over the student's classes only (for
+            `multi_head`, in each head separately).
         task: task of the student.
 
     Raises:

@@ -90,8 +90,8 @@ def train(
         progress: show Lightning's progress bar and its table of the network.
 
     Raises:
-        FarfieldError: if options are unknown, out of range or incompatible, files cannot be read, the run folder
-            already holds a run and `resume` is False, or memory is exhausted.
+        FarfieldError: if options are unknown, out of range or incompatible; if files cannot be read; if `resume` is
+            False, but the run folder already holds a run; or if memory is exhausted.
         KeyboardInterrupt: if interrupted; `resume=True` continues from the last checkpoint.
 
     Example:

@@ -1,4 +1,4 @@
-"""Open a video file with PyAV or decord, or an animated WebP or a folder of numbered pictures with Pillow.
+"""Open a video: Pillow reads animated WebP and folders of numbered pictures; PyAV or decord reads all other videos.
 
 PyAV decodes only the packets that the requested frames need (see `pyav_decoder.py`). If decord is requested, it reads
 only those files for which it returns exactly the requested frames (see `decord_decoder.py`). All other files
@@ -67,8 +67,8 @@ class OpenVideo:
 
     Attributes:
         times: display time of each frame, in seconds after the first frame, ascending.
-        decoder: "decord" if decord reads the video, otherwise "pyav". Also "pyav" if Pillow reads the video, that is,
-            for animated WebP and folders of pictures.
+        decoder: "decord" if decord reads the video, otherwise "pyav", even if Pillow reads it (animated WebP and
+            folders of pictures).
         fallback_reason: why decord does not read the file although it was requested; None if decord reads the file or
             was not requested. Always None for a folder of pictures.
     """

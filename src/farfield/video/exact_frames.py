@@ -41,7 +41,8 @@ class ExactFrames:
 
         Args:
             left: places still to decode, ascending.
-            jump: seek to the latest keyframe before each frame; otherwise seek only once, for the first place.
+            jump: seek once for each group of requested frames that have the same latest keyframe. If False, seek only
+                once, for the first requested frame.
 
         Raises:
             av.FFmpegError, ValueError, MemoryError: if a frame is damaged, or missing at the start or the end of
@@ -178,8 +179,8 @@ class ExactFrames:
 
         Raises:
             _NoEntryPoint: if the decoder does not output the keyframe itself, so that decoding cannot begin at it.
-            _OutOfOrder: if the decoder's output is not in the order of timestamps. No frame has been yielded with a
-                wrong place.
+            _OutOfOrder: if the decoder's output is not in the order of timestamps. The frames yielded before this error
+                have the right places.
         """
         reader, index = self._reader, self._reader.index
         # Where packets are read again, begin with the first, since seeking may be what failed.

@@ -42,7 +42,7 @@ class FrameFolder(PictureSequence):
 
     Args:
         folder: folder of the pictures.
-        fps: frames per second; None if unknown, which raises a `ValueError`.
+        fps: frames per second. None means that the frame rate is unknown, and raises a `ValueError`.
 
     Attributes:
         times: display time of each frame, in seconds after the first frame, ascending.

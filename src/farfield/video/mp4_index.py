@@ -29,8 +29,8 @@ def composition_offsets(source: Source, track_id: int, num_frames: int) -> Int[n
 
     Returns:
         Offset of each frame in decoding order; zeros if the track stores no offsets, since its display order is then
-        its decoding order. None if the index cannot be read, lists a number of frames other than `num_frames`, or is
-        spread over the file (fragments).
+        its decoding order. None if the index cannot be read, if its offsets are for more or fewer frames than
+        `num_frames`, or if it is spread over the file (fragments).
     """
     opened = independent_source(source)
     file = opened.open("rb") if isinstance(opened, Path) else opened

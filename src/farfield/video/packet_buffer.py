@@ -47,7 +47,8 @@ class PacketBuffer:
     Args:
         max_seconds: maximum age of packets, relative to the newest packet. The oldest group of pictures is dropped only
             when all of its packets are older.
-        max_bytes: maximum size of all packets. A group that is larger than this by itself is dropped.
+        max_bytes: maximum total size of the packets in bytes. If it is exceeded, the oldest groups are dropped. A group
+            that exceeds it by itself is dropped, too.
     """
 
     def __init__(self, max_seconds: float, max_bytes: int) -> None:

@@ -36,8 +36,8 @@ def packet_writer(path: Path, template: StreamTemplate) -> Iterator[Callable[[St
     """Open a video file for the `with` block, and yield the function that writes the next packet to it.
 
     The file is written atomically: it exists only once the block has ended without an error. Times in the file are
-    relative to the first packet's decoding time. If the source's clock jumps back, they continue from the previous
-    packet.
+    relative to the first packet's decoding time. If the source's clock jumps back, the times in the file continue from
+    the previous packet.
 
     Args:
         path: file to write; the suffix .mp4 or .mkv gives its format.

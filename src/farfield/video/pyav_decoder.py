@@ -74,6 +74,8 @@ class PyAVVideo:
     def frames(self, indices: Int[np.ndarray, " t"], short_side_px: int | None = None) -> UInt8[np.ndarray, "t h w c"]:
         """Decode the frames at `indices`, in that order, as upright RGB. An index may occur more than once.
 
+        If the file lacks a frame between others, the previous frame takes its place.
+
         Args:
             indices: indices into `times`.
             short_side_px: downscale frames to this short side in pixels, keeping their aspect ratio, if their short
@@ -148,7 +150,8 @@ class PyAVVideo:
 
         Args:
             places: indices into `times`.
-            jump: seek to the latest keyframe before each frame; otherwise seek only once, for the first place.
+            jump: seek once for each group of requested frames that have the same latest keyframe. If False, seek only
+                once, for the first requested frame.
             both_fields: see `walk`.
         """
         left = deque(places.tolist())

@@ -42,9 +42,12 @@ def describe_pytorchvideo(
         state: dict from PyTorchVideo's weight names to the weights.
         options: conversion options that the user sets.
         path: path of the checkpoint, for messages.
-        softmax_inside: True if the head applies a softmax (for a multilabel network, a sigmoid) to the scores of each
-            window of the feature map, as PySlowFast's wrapper does for every network. False for PyTorchVideo's own
-            heads, of which only those of the networks in `SOFTMAX_INSIDE` apply a softmax to each window.
+        softmax_inside: True for a network in PySlowFast's wrapper. Its head always applies a softmax (for a multilabel
+            network, a sigmoid) to the scores of each window of the feature map. False for a network with PyTorchVideo's
+            own head, which applies a softmax to each window only if the network is in `SOFTMAX_INSIDE`.
+
+    Raises:
+        FarfieldError: if the user chose no backbone, and the weights fit none of the hub networks.
     """
     last = max(int(match[1]) for match in (re.match(r"blocks\.([0-9]{1,2})\.", name) for name in state) if match)
     renamed = {_pytorchvideo_key(name, last): name for name in state}
@@ -129,13 +132,14 @@ def _torchvision_key(name: str, *, transformer: bool) -> str:
 def _identify(found: SourceCheckpoint, candidates: tuple[str, ...], options: ConversionOptions, path: Any) -> str:
     """Return the name of the network's backbone: the user's choice or, without one, the candidate that fits.
 
-    A candidate fits if its weights have the same names and shapes as those of the checkpoint. The number of classes and
-    the fusion kernel of slowfast_r50 are taken from the checkpoint, so they always fit. If several candidates fit, the
-    first is returned, and `found.questions` gets a text that asks the user to choose one.
+    A candidate fits if its weights have the same names and shapes as those of the checkpoint. The number of classes is
+    taken from the checkpoint, so it always fits. For slowfast_r50, this also holds for the size of the fusion kernel.
+    If several candidates fit, the first is returned, and `found.questions` gets a text that asks the user to choose
+    one.
 
     Raises:
-        FarfieldError: if no candidate fits; the message names the nearest candidate and some of the weights that
-            differ.
+        FarfieldError: if the user chose no backbone, and no candidate fits; the message names the nearest candidate and
+            some of the weights that differ.
     """
     if options.backbone:
         return options.backbone

@@ -5,8 +5,8 @@ Caffe2's pickles of numpy arrays and MMEngine's logs. Such files are read by an 
 and plain types, and replaces every other object by an inert placeholder. The file may name any class or function, but
 the unpickler imports and calls only those in `_ALLOWED`.
 
-This module uses two private APIs, each with a test in test_private_apis.py: `pickle._Unpickler`, the unpickler written
-in Python, and functions of `torch._utils`, to which pickles of tensors refer. The public unpickler, written in C, is
+This module uses two private APIs, each with a test in test_private_apis.py: `pickle._Unpickler` (the unpickler written
+in Python), and functions of `torch._utils` (to which pickles of tensors refer). The public unpickler, written in C, is
 unsuitable: a subclass cannot override single instructions, and a large memo index in the file makes it allocate any
 amount of memory.
 """

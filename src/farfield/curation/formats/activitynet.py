@@ -8,9 +8,9 @@
   `<class>/v_<id>.mp4` (README of hangzhaomit/HACS-dataset at 02b5af4).
 - Several projects publish THUMOS14 in this format, with different names of the subsets. One has "Validation" and
   "Test", with the further keys `fps`, `segment(frames)` and `label_id` (sazzadadib/CSE499A--BBFormer at 54e3a7c).
-  Another has "training" for the videos video_validation_* (dangtna1/THUMOS-14_TAD at 54dd759). Some segments begin
-  after the end of their video: the last two segments of video_validation_0000364, the last two of _0000856, the last
-  three of video_test_0000814, the last one of _0001081, and most of _0000270
+  Another calls the subset of the videos video_validation_* "training" (dangtna1/THUMOS-14_TAD at 54dd759). Some of
+  THUMOS14's segments begin after the end of their video: the last two segments of video_validation_0000364, the last
+  two of _0000856, the last three of video_test_0000814, the last one of _0001081, and most of _0000270
   (my_data/thumos14/annotations/louis/thumos14_readme.md of makecent/mmtad at c217270). A class "Ambiguous", if a file
   has one, is read like any other class.
 """

@@ -21,18 +21,22 @@ class AnnotationSource:
 
     Attributes:
         root: folder of the videos.
-        annotations: annotation file or folder; `root` if the format has none.
-        labels: file of class names, as the annotation format defines it; None if none was given.
+        annotations: annotation file or folder; `root` if the format has no annotations.
+        labels: file of class names, or folder of such files, in the form that the annotation format requires; None if
+            none was given.
         subset: subset of the collection to read, such as "validation", if the annotations hold several; None for all.
         split: number of the official split to read, for data sets with several; None if none was given.
         label_column: name of the column, attribute or field that holds the label, for annotations with several columns,
             attributes or fields; None if none was given.
-        columns: name of the column (or JSON key) for each manifest field, in formats without fixed columns.
+        columns: name of the column (or JSON key), by manifest field, for formats without fixed columns. Holds only the
+            fields that were given.
         fps: frame rate, for folders of pictures and for converting frame numbers to seconds; None if none was given.
         first_label: number of the first class in the file `labels`, 0 or 1, for formats whose labels are numbers; only
-            allowed if `labels` is given. With None, it is the lowest number in that file. If the file has no numbers,
-            the first class is 0; the reader then raises an error if the lowest label in the annotations is above 0,
-            since the labels may count from 1.
+            allowed if `labels` is given. None if none was given; the first class then has this number:
+
+            - If the file `labels` numbers the classes, it is the lowest of these numbers.
+            - Otherwise it is 0. If the annotations have labels but none of them is 0, the reader raises an error, since
+              these labels may count from 1.
         unlabelled_as_none: whether to keep annotated videos without a label, as videos that show none of the classes;
             if False, they are left out.
         skipped: files under `root` that are not used. The scan of `root` adds files that are not videos; readers add

@@ -10,13 +10,15 @@ cvat/apps/dataset_manager/bindings.py, cvat-ai/cvat@da71018):
 
 - Frame numbers are those of the video, from 0, even if a task takes every n-th frame (`frame_filter`) or starts later.
 - In the export of a project, each subset has its own frame numbers, which continue from task to task. CVAT adds an
-  offset to the frame numbers of a task (`_init_task_frame_offsets`): each earlier task of the subset contributes
-  `start_frame` + step x `size` to it. The offset is subtracted here.
+  offset to the frame numbers of a task (`_init_task_frame_offsets`). The offset is the sum of `start_frame` + step x
+  `size` over the earlier tasks of the subset, where `size` is a task's number of frames. The offset is subtracted here.
 - A shape with outside="1" marks the frame from which the object is no longer visible. The export also contains the
   shapes of frames between key frames.
 - "CVAT for video" contains no tags (cvat-ai/cvat#7198 and #2923; the documentation says otherwise). "CVAT for
   images" holds the tags of each frame: <image id="4" name="frame_000004"><tag label="jump"/></image>.
-- The file does not contain the frame rate, so it is read from the video. The export of a single job names no video.
+- The file does not contain the frame rate. The export of a single job names no video, and is refused with an error.
+
+The frame rate is the option `fps` or, if it is not given, that of the video.
 
 A frame has the labels of its tags and of the tracks in it. If the option `label_column` names an attribute, the labels
 are the values of this attribute. Consecutive frames with the same label form one segment, as do overlapping tracks with
@@ -53,11 +55,11 @@ class _Video:
 
     Attributes:
         name: file name of the video.
-        step: n, if the task takes every n-th frame of the video.
+        step: n if the task takes every n-th frame of the video; 1 if it takes every frame.
         subset: subset of the project to which the task belongs; "" if none.
         offset: number that the export of a project adds to the task's frame numbers; 0 in other exports.
-        end: number of the frame at which the task ends. In the export of a project, frame numbers must not exceed it
-            after `offset` is subtracted from them; in other exports, `end` is infinite.
+        end: frame number of the task's last frame, plus `step`. In the export of a project, a frame number in the file,
+            minus `offset`, must be at most `end`. In other exports, `end` is infinite.
         frames: for each label, the ranges of frames with this label, as (first frame, frame after the last).
     """
 

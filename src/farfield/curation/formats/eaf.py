@@ -83,7 +83,7 @@ class _Document:
     Attributes:
         path: path of the .eaf file.
         videos: paths at which the annotated video may be, from the absolute and the relative URL in the file, each
-            with and without percent-decoding.
+            with and without percent-decoding. If the file names no video: only the file's own name with suffix .mp4.
         origin: time from the start of the video to time 0 of the annotations (TIME_ORIGIN), in milliseconds.
         tiers: tiers of the file.
     """
@@ -97,12 +97,12 @@ class _Document:
 def read_eaf(source: AnnotationSource) -> Iterator[VideoRecord]:
     """Read ELAN's .eaf file, or all .eaf files in a folder; yield a row for each annotation on tiers of one type.
 
-    `source.label_column` names the tier type to read, or a single tier. If it is None, the tiers without a parent tier
-    determine the type; they must all have the same one.
+    `source.label_column` names the tier type to read, or a single tier. If it is None, the type is that of the tiers
+    without a parent tier, which must all have the same type. Tiers without annotations do not count.
 
     Raises:
-        FarfieldError: for a file in another format, times in other units than milliseconds, or tiers of several types
-            if `source.label_column` is None.
+        FarfieldError: for a file in another format, or times in other units than milliseconds; if no tier has the type
+            or the name `source.label_column`; if it is None, and the tiers without a parent tier have several types.
     """
     given = source.annotations
     files = sorted(given.rglob("*.eaf")) if given.is_dir() else [given]
@@ -130,7 +130,7 @@ def _rows(source: AnnotationSource, document: _Document, wanted: str | None) -> 
     Args:
         source: videos, annotations and options of the collection.
         document: content of the .eaf file.
-        wanted: type of the wanted tiers, or name of a single tier. If None, there is no tier to read, and the result is
+        wanted: type of the wanted tiers, or name of a single tier. None if there is no tier to read; the result is then
             empty.
     """
     everything = {key: (tier, each) for tier in document.tiers for key, each in tier.annotations.items()}

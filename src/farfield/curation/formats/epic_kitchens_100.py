@@ -30,8 +30,9 @@ def read_epic_kitchens_100(source: AnnotationSource) -> Iterator[VideoRecord]:
     """Read a CSV file of EPIC-Kitchens-100; yield a row for each segment.
 
     `source.label_column` is "verb", "noun" or "verb+noun". With "verb+noun", a label has the form `verb:take|noun:cup`,
-    which `multi_head` networks need. Without `source.labels`, labels are class numbers. The row's `group` is the
-    participant.
+    which `multi_head` networks need. `source.labels` is the file of verb or noun classes; for "verb+noun", it is the
+    folder that holds both files. Without `source.labels`, class numbers take the place of names. The row's `group` is
+    the participant.
 
     Raises:
         FarfieldError: if `source.label_column` is missing or invalid; for a missing file or column, or a malformed time

@@ -16,12 +16,13 @@ According to FiftyOne's own code and documentation:
   video to its duration.
 - labels.json has `timestamps` in seconds in place of `support` if it was exported with use_timestamps=True. If the
   file has the key `classes`, a label is the number of its class, from 0. A video without labels is null or missing
-  (FiftyOne's user guide, FiftyOneTemporalDetectionDataset). The file names videos without suffix, and has no frame
-  rate.
+  (FiftyOne's user guide, FiftyOneTemporalDetectionDataset). The keys of `labels` are the videos' names without suffix.
+  The file has no frame rate.
 - samples.json holds each sample's fields and a `filepath` relative to the export (`FiftyOneDatasetExporter` in
   fiftyone/utils/data/exporters.py); the frame rate is included if metadata was computed (`VideoMetadata.frame_rate`).
 
-Labels of single frames, and boxes, are not read.
+If the file has no frame rate for a video, it is the option `fps` or, if this is not given, the video's own rate. Labels
+of single frames, and boxes, are not read.
 """
 
 from __future__ import annotations
@@ -68,11 +69,15 @@ def read_fiftyone(source: AnnotationSource) -> Iterator[VideoRecord]:
     """Read FiftyOne's samples.json, labels.json or manifest.json.
 
     The classifications of a video form one row for the whole video. Each temporal detection is a row.
-    `source.subset` chooses samples by tag. `source.label_column` chooses the field if several fields have labels.
+
+    Two options are only for some of the files:
+
+    - `source.subset` chooses samples by tag; only for samples.json.
+    - `source.label_column` chooses the field if several fields have labels; only for samples.json and manifest.json.
 
     Raises:
-        FarfieldError: for a file in another format, a tag that no sample has, or several fields without
-            `source.label_column`.
+        FarfieldError: for a file in another format, an option that is not for this file, a tag that no sample has, a
+            `source.label_column` that is no field with labels, or several such fields without `source.label_column`.
     """
     path = _labels_file(source.annotations)
     content = checked(read_json(path, NEEDED), dict, f"{path}: its content")

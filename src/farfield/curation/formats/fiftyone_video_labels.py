@@ -14,9 +14,10 @@ fiftyone/utils/data/exporters.py, both of version 1.22.1, with voxel51-eta 0.17.
   FiftyOne field.
 - `ranges` is a string such as "1-50,60,71-80", or a list of pairs. Frames are counted from 1, and a range includes
   its last frame, as in the field `support` of a FiftyOneDataset's samples.json.
-- The format holds no frame rate, so it is read from the video.
+- The format holds no frame rate.
 - The file of a video without labels holds neither `attrs` nor `events`.
 
+The frame rate is the option `fps` or, if it is not given, that of the video.
 Labels of single frames, and attributes that are not text, are not read.
 """
 

@@ -42,8 +42,8 @@ def find_frames_or_video(source: AnnotationSource, video_id: str, *, suffix: str
     """Find a video by its id: a folder of frames or a video file.
 
     A folder `<id>` directly below the root is used first. If there is none, `AnnotationSource.find_video` looks for a
-    video named `<id>`, with any video suffix, anywhere below the root. If `source.fps` is given, this may also be a
-    folder of frames.
+    video named `<id>`, with any video suffix, anywhere below the root. If `source.fps` is given, it also looks for
+    folders of frames named `<id>`.
 
     Args:
         source: videos, annotations and options of the collection.
@@ -51,6 +51,7 @@ def find_frames_or_video(source: AnnotationSource, video_id: str, *, suffix: str
         suffix: suffix of the returned path if the video is missing; "" for folders of frames.
 
     Returns:
-        Path relative to the root; None if several folders hold a video of this name.
+        Path relative to the root. If `find_video` finds several videos of this name, the name is added to
+        `source.left_out`, and the result is None.
     """
     return video_id if (source.root / video_id).is_dir() else source.find_video(video_id, suffix=suffix)

@@ -13,9 +13,9 @@ According to Label Studio's own code:
   Video.js@025bce5), and Label Studio's own model labels the frames `start - 1` to `end - 1`, counted from 0
   (utils/converter.py of the YOLO example in HumanSignal/label-studio-ml-backend@5c12977; version 1aef349 counted
   differently, and so do other readers).
-- Hence a range is [(start - 1)/fps, end/fps) seconds, where fps is the labelling configuration's `frameRate` (24 unless
-  it was set), which may differ from the video's own rate. The export contains the rate only if the configuration takes
-  it from the data of each task (`frameRate="$fps"`).
+- Hence a range is [(start - 1)/fps, end/fps) seconds. Here fps is the `frameRate` of the labelling configuration, by
+  default 24; the video's own rate may be different. The export contains `frameRate` only if the configuration takes it
+  from the data of each task (`frameRate="$fps"`).
 - An uploaded file is named by 8 hexadecimal digits, a hyphen and the file's name (`upload_name_generator` in
   label_studio/data_import/models.py@0012445), where Django has replaced spaces by underscores and removed all
   characters except letters, digits, `_`, `-` and `.`.
@@ -77,9 +77,10 @@ class _Annotation:
 def read_labelstudio(source: AnnotationSource) -> Iterator[VideoRecord]:
     """Read Label Studio's JSON export.
 
-    Each range of a timeline gives a row, and the choices for a whole video give one row. A video whose annotators
-    disagree is left out, unless one annotation is marked as ground truth. Cancelled annotations are ignored. `columns`
-    may map `path`, `group` and `fps` to the keys of a task's data that hold the video, its group and the frame rate.
+    Each range of a timeline gives a row, and the choices for a whole video give one row. Cancelled annotations are
+    ignored. If some of a video's annotations are marked as ground truth, only these count. A video is left out if the
+    annotations that count differ. `columns` may map `path`, `group` and `fps` to the keys of a task's data that hold
+    the video, its group and the frame rate.
 
     Raises:
         FarfieldError: for a file in another format; for several labelling controls without `label_column`; for ranges
@@ -225,8 +226,7 @@ def _paths_to_look_for(source: AnnotationSource, videos: list[str]) -> dict[str,
     and adds a prefix of 8 hexadecimal digits and a hyphen. If the file name in the export has this prefix, the rest
     of it is the stored name, and more paths follow:
 
-    - the path of the video under the root whose file name Label Studio would change to the stored name, if there is
-      exactly one such video;
+    - the path of the video under the root that would get this stored name, if there is exactly one such video;
     - the stored name.
     """
     originals: dict[str, list[str]] = defaultdict(list)

@@ -1,11 +1,11 @@
-"""Read Something-Something: JSON lists (version 2) or CSV files of lines `id;label` (version 1).
+"""Read Something-Something: JSON lists (version 2) or CSV files of lines `id;class` (version 1).
 
 Published at https://www.qualcomm.com/developer/software/something-something-v-2-dataset. Version 2 has `train.json`
-(168,913 videos), `validation.json` (24,777) and `test.json` (27,157), in older downloads with the prefix
-`something-something-v2-`: one JSON list of objects with `id`, `label`, `template` and `placeholders`. `label` is a
-sentence about the video ("holding a cup"). The class is `template` without square brackets ("Holding something"), one
-of the 174 keys of `labels.json`, whose values are the numbers of the classes as strings. The test list holds only ids;
-`test-answers.csv` has lines `id;class`. Videos are `<id>.webm`.
+(168,913 videos), `validation.json` (24,777) and `test.json` (27,157). In older downloads, these names have the prefix
+`something-something-v2-`. Each file is a JSON list of objects with `id`, `label`, `template` and `placeholders`; the
+test list has only `id`. `label` is a sentence about the video ("holding a cup"). The class is `template` without square
+brackets ("Holding something"). It is one of the 174 keys of `labels.json`, whose values are the numbers of the classes
+as strings. `test-answers.csv` has the classes of the test videos in lines `id;class`. Videos are `<id>.webm`.
 
 Version 1 has CSV files of lines `id;class`, a test list with only ids, and a folder of JPEG frames for each id. Its 174
 classes are the lines of `something-something-v1-labels.csv`.

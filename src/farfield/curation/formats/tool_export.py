@@ -136,10 +136,15 @@ def find_videos(source: AnnotationSource, names: Mapping[str, Sequence[str]]) ->
 
     A file under `root` matches a path if both have the same file name. If there is no such file, the same name without
     suffix is enough. Of several matching files, the one that shares the most trailing folders with the path is used.
-    If several videos of the export match the same file, the file is used for the video that matches it best:
-    first by the position of the matching path in `names`, then by the number of shared trailing folders, to which an
-    equal file name adds 1. The other videos are added to `source.left_out`. If the best matches are equally good, all
-    of these videos are added. A video is also added if several files match its path equally well.
+    If several files share the most folders, the video of this path is added to `source.left_out`.
+
+    If several videos of the export match the same file, the best of them gets the file, and the others are added to
+    `source.left_out`. These rules find the best one:
+
+    1. It is the video whose matching path has the earliest place in the video's own list of paths in `names`.
+    2. Among equals, it is the video whose matching path shares the most trailing folders with the file. An equal file
+       name counts as one more folder.
+    3. If several are still equal, none is the best: all that match the file are added to `source.left_out`.
 
     Args:
         source: videos, annotations and options of the collection.

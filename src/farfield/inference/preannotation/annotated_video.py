@@ -48,9 +48,9 @@ class AnnotatedVideo:
         duration_seconds: length of the video.
         task: task of the network.
         model: the network's backbone; "farfield" if unknown.
-        actions: actions in order of time; None if only the whole video was predicted.
-        labels: labels of the whole video and their scores; empty if the whole video was not predicted, or if no label
-            reaches its threshold.
+        actions: actions in order of time; None if all predictions are of the whole video and have no timeline.
+        labels: labels and their scores, from the first prediction that is of the whole video and has no timeline. Empty
+            if there is no such prediction, or if no class of a multilabel network reaches its threshold.
     """
 
     path: Path
@@ -79,8 +79,14 @@ def annotated_videos(predictions: Iterable[tuple[str, Prediction]]) -> list[Anno
     """Join all predictions of each video, and open the video to find its frame rate, size and length.
 
     The segments of a timeline become actions. Without a timeline, the predicted labels of a whole video become the
-    labels of the video, and each predicted label of a part of a video becomes an action over that part. Videos that
-    could not be predicted are left out. Videos that can no longer be opened are left out with a warning.
+    labels of the video, and each predicted label of a part of a video becomes an action over that part. The predicted
+    labels depend on the task:
+
+    - single_label: the most probable class
+    - multilabel: all classes that reach their thresholds
+    - multi_head: the classes of the most probable combination, one from each head
+
+    Videos that could not be predicted are left out. Videos that can no longer be opened are left out with a warning.
 
     Args:
         predictions: (base name for files, prediction) of each video or part of a video. If a video has several parts,

@@ -123,7 +123,7 @@ def _add_tiers(root: ElementTree.Element, spans: list[_Span], suffix: str, ids: 
 
     Args:
         root: document to which the tiers are added.
-        spans: labels on the tier of actions.
+        spans: labels for the tier of actions, with their times and probabilities.
         suffix: end of both tiers' names, for example " 2"; "" for the first pair of tiers.
         ids: creates the IDs of annotations and time slots.
         entries: class name to ID in the controlled vocabulary.

@@ -7,8 +7,9 @@ The following is from Label Studio's documentation and code (see also `farfield.
 - `frameRate` of the tag Video can be read from a task's data with `$fps` (`afterCreate` in Video.js parses it). So
   frames are counted at each video's own rate.
 - The URL `/data/local-files/?d=PATH` serves a file only if it is in a folder that is a local storage of the project.
-  PATH is relative to the folder LOCAL_FILES_DOCUMENT_ROOT, which itself cannot be a local storage. So this module uses
-  the parent of the videos' common folder as LOCAL_FILES_DOCUMENT_ROOT, and the common folder can be the local storage.
+  PATH is relative to the folder in the setting LOCAL_FILES_DOCUMENT_ROOT. This folder itself cannot be a local storage.
+  So PATH is written relative to the parent of the videos' common folder: the user sets LOCAL_FILES_DOCUMENT_ROOT to the
+  parent, and the common folder can be the local storage.
 """
 
 from __future__ import annotations

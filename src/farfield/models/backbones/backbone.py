@@ -229,9 +229,9 @@ class TwoPathwayBackbone(Backbone):
 def slow_frames(frames: int, count: int) -> list[int]:
     """Choose the indices of the slow pathway's `count` frames among `frames` frames, as PySlowFast does.
 
-    For 8 of 32 frames the indices are 0, 4, 8, 13, 17, 22, 26, 31. They equal torch.linspace(0, frames - 1,
-    count).long(), including its float32 rounding of positions that are almost whole numbers. The computation uses
-    Python numbers instead of a tensor, so that a compiled network stays one graph.
+    The indices equal torch.linspace(0, frames - 1, count).long(), including its float32 rounding of positions that are
+    almost whole numbers. For 8 of 32 frames they are 0, 4, 8, 13, 17, 22, 26, 31. The computation uses Python numbers
+    instead of a tensor, so that a compiled network stays one graph.
     """
     last = frames - 1
     step = _to_float32(last / max(count - 1, 1))

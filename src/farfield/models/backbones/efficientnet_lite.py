@@ -145,9 +145,10 @@ def _convolution(
 ) -> nn.Sequential:
     """Create a 1 x k x k convolution, followed by a batch norm and, unless `is_linear`, ReLU6.
 
-    The padding is TensorFlow's "SAME" for sides divisible by the stride: a strided convolution pads one row and column
-    less at the top and left than at the bottom and right. This needs a separate padding layer, since `nn.Conv3d` pads
-    both ends equally.
+    Without `dilate`, the padding is TensorFlow's "SAME" for sides divisible by the stride. With stride 2, the top and
+    left have `dilation` fewer rows and columns of padding than the bottom and right. If `dilate` is set, the bottom
+    and right get another dilation * (stride - 1) rows and columns. Unequal padding needs a separate padding layer,
+    since `nn.Conv3d` pads both ends equally.
 
     Args:
         in_channels: channels of the input.

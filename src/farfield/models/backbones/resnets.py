@@ -170,7 +170,7 @@ def slowfast_16x8_r101(**options: Any) -> TwoPathwayBackbone:
 def spelled_out(kernels: Kernels, depths: Sequence[int]) -> list[list[int]]:
     """Return the temporal kernel length, in frames, of each residual block of each stage.
 
-    A list of `kernels` that is shorter than its stage is repeated.
+    A list of `kernels` that is shorter than its stage is repeated. Of a longer list, only the first lengths are used.
 
     Args:
         kernels: one list of odd kernel lengths for each of res2 .. res5.
