@@ -111,7 +111,7 @@ def test_archives_that_could_run_code_are_refused(pt2: Path, tmp_path: Path) -> 
         "library.pt2": (
             lambda n, c: c,
             {"data/aotinductor/model/a.so": b""},
-            "it holds the member 'data/aotinductor/model",
+            "it contains the file 'data/aotinductor/model",
         ),
         "guards.pt2": (model(guarded), {}, "its graph has guards"),
         "formula.pt2": (model(formula), {}, "its graph has the formula 'abs(s0)'"),

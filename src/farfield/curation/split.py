@@ -213,7 +213,7 @@ def _check_output(
 
 
 def _earlier_parts(plan: _Plan, files: Mapping[str, Path]) -> dict[Path, str]:
-    """Read the manifests of an earlier split; return the part of each video (see `_Plan`), by its absolute path."""
+    """Read the manifests of an earlier split; return {absolute path of a video: part of the split, see `_Plan`}."""
     parts: dict[Path, str] = {}
     for name, members in plan.members.items():
         if len(members) == 1 and files[name].exists():  # not the training manifests of folds

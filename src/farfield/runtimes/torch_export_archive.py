@@ -133,7 +133,7 @@ def _checked(path: Path) -> dict[str, bytes]:
             raise _refusal(path, "it has several top-level folders")
         for name in names:
             if not MEMBERS.fullmatch(name):
-                raise _refusal(path, f"it holds the member {name!r}")
+                raise _refusal(path, f"it contains the file {name!r}")
         for name in ("data/weights/model_weights_config.json", "data/constants/model_constants_config.json"):
             if name in names:
                 for place, about in parse_json(archive.read(names[name]))["config"].items():

@@ -86,8 +86,9 @@ def check_decord_is_exact(path: Path) -> PacketIndex:
 def _is_misread_width(width: int) -> bool:
     """Return whether decord fails on pictures of this width (pixels) on at least one kind of processor.
 
-    decord divides the bytes of a row by the width to get the number of channels. FFmpeg pads rows by up to 64 pixels,
-    depending on the processor, so that the result is not 3 for a few small widths, such as 48, 96 and 144.
+    FFmpeg pads rows to a multiple of 16, 32 or 64 pixels, depending on the processor. If the width divides the bytes of
+    a padded row without a remainder, decord takes the quotient, which is more than 3, for the number of channels. This
+    happens for a few small widths, such as 48, 96 and 144.
     """
     padded_widths = {-(-width // alignment) * alignment for alignment in (16, 32, 64)}
     return any(padded != width and 3 * padded % width == 0 for padded in padded_widths)

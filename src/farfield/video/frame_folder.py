@@ -66,7 +66,7 @@ class FrameFolder(PictureSequence):
 
     @cached_property
     def stored_size(self) -> tuple[int, int]:
-        """Width and height in pixels of the first picture, upright."""
+        """Width and height in pixels of the first picture, after its EXIF orientation is applied."""
         with _opened(self._folder, self._names[0]) as image:
             return _upright_size(image)
 

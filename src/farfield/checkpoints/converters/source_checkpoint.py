@@ -209,8 +209,9 @@ def block_options_by_shape(shapes: Shapes, path: Any) -> dict[str, Any]:
     if any(width * 2 != channels for channels, width in inner.values()):
         if len(set(inner.values())) > 1:
             raise FarfieldError(
-                f"the non-local blocks of {path} have different (channels, inner channels): {inner}. They can be "
-                "converted only if all are equal, or if every block has half as many inner channels as channels."
+                f"{path} cannot be converted, because of its non-local blocks' (channels, inner channels): {inner}. "
+                "Either every block must have half as many inner channels as channels, or all blocks must have the "
+                "same two numbers."
             )
         options["inner_channels"] = next(iter(inner.values()))[1]
 
