@@ -20,7 +20,7 @@ def test_widths_of_blocks(widths: dict[str, tuple[int, int]], options: dict[str,
     shapes = {f"{place}.inserted.w_z.weight": (*width, 1, 1, 1) for place, width in widths.items()}
     if options is None:
         message = (
-            r"of its non-local blocks' \(channels, inner channels\): .*'res4.1': \(1024, 256\)}\. Either every block"
+            r"of its non-local blocks' \(channels, inner channels\): .*\(1024, 256\)}\. Either every block"
         )
         with pytest.raises(FarfieldError, match=message):
             block_options_by_shape(shapes, "a.pth")
