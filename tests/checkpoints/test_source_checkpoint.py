@@ -19,9 +19,7 @@ from farfield.errors import FarfieldError
 def test_widths_of_blocks(widths: dict[str, tuple[int, int]], options: dict[str, int] | None) -> None:
     shapes = {f"{place}.inserted.w_z.weight": (*width, 1, 1, 1) for place, width in widths.items()}
     if options is None:
-        message = (
-            r"of its non-local blocks' \(channels, inner channels\): .*\(1024, 256\)}\. Either every block"
-        )
+        message = r"of its non-local blocks' \(channels, inner channels\): .*\(1024, 256\)}\. Either every block"
         with pytest.raises(FarfieldError, match=message):
             block_options_by_shape(shapes, "a.pth")
     else:
