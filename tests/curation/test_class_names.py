@@ -79,6 +79,7 @@ def test_a_separator_of_labels_in_a_name_is_refused(tmp_path: Path) -> None:
         ("names.csv", "id,name\n0,a\n1,b\n", 0),
         ("names.csv", "1,a\n2,b\n", 1),
         ("names.csv", "a\nb\n", None),
+        ("names.csv", '0,"a"\n1,b\n', 0),
     ],
 )
 def test_json_and_csv(tmp_path: Path, name: str, text: str, first: int | None) -> None:
@@ -116,6 +117,8 @@ def test_one_class_and_names_that_begin_with_numbers(tmp_path: Path) -> None:
     for name, text, names, first in (
         ("one.json", '{"run": 0}', ["run"], 0),
         ("one.csv", "1,run\n", ["run"], 1),
+        ("quoted.csv", '0,"run, ""fast"""\n1,5" wide\n', ['run, "fast"', '5" wide'], 0),
+        ("only_names.csv", '"run, fast"\nopen, close\n', ["run, fast", "open, close"], None),
         ("list.json", '["1 man", "2 men"]', ["1 man", "2 men"], None),
     ):
         (tmp_path / name).write_text(text)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,8 +30,8 @@ def read_class_list(path: str | Path) -> ClassList:
     """Read class names from a text file (one line `name` or `number name` per class), a JSON file or a CSV file.
 
     A .json file is an object that maps names to numbers, as PySlowFast's, or a list of names. A .csv file has lines
-    `number,name` or `name`, with or without a header line. The numbers of n classes are 0 to n - 1 or 1 to n, in any
-    order.
+    `number,name` or `name`, with or without a header line; names may be in quotation marks. The numbers of n classes
+    are 0 to n - 1 or 1 to n, in any order.
 
     The lines of a text file are read as `number name` if there are at least two, each of them begins with a number and
     white space, and these numbers are 0 to n - 1 or 1 to n, as in UCF101's classInd.txt. Otherwise each whole line,
@@ -48,13 +49,15 @@ def read_class_list(path: str | Path) -> ClassList:
         places = list(range(1, len(names) + 1))
     else:
         lines = [(number, line.strip()) for number, line in enumerate(content.split("\n"), start=1) if line.strip()]
-        separator = "," if path.suffix.lower() == ".csv" else r"\s+"
-        if separator == "," and lines and re.fullmatch(r"[A-Za-z_]+,[A-Za-z_]+", lines[0][1]):
+        is_csv = path.suffix.lower() == ".csv"
+        if is_csv and lines and re.fullmatch(r"[A-Za-z_]+,[A-Za-z_]+", lines[0][1]):
             lines = lines[1:]  # the names of the columns
         places = [number for number, _ in lines]
-        numbers, names = _of_lines([line for _, line in lines], separator)
-        if separator != "," and (len(lines) < 2 or not _is_complete(numbers)):
+        numbers, names = _of_lines([line for _, line in lines], "," if is_csv else r"\s+")
+        if not is_csv and (len(lines) < 2 or not _is_complete(numbers)):
             numbers, names = [], [line for _, line in lines]
+        if is_csv:
+            names = [_unquoted(name) for name in names]
     _check_names(path, list(zip(places, names, strict=True)))
     if not numbers:
         return ClassList(names, None)
@@ -78,6 +81,15 @@ def _of_lines(lines: list[str], separator: str) -> tuple[list[int], list[str]]:
     if len(numbered) < len(lines):
         return [], lines
     return [int(match[1]) for match in numbered], [match[2] for match in numbered]
+
+
+def _unquoted(name: str) -> str:
+    """Return the content of a CSV field in quotation marks; return any other text unchanged."""
+    try:
+        fields = next(csv.reader([name]))
+    except csv.Error:  # a field of more than 128 kB
+        return name
+    return fields[0].strip() if len(fields) == 1 else name
 
 
 def _of_json(content: str, path: Path) -> tuple[list[int], list[str]]:
