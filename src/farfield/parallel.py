@@ -47,8 +47,9 @@ def for_each(
 
     Args:
         function: function that is importable by name. A job fails, and the run continues, if the function raises a
-            `VideoError`, takes longer than `seconds_per_job`, or crashes its worker process. With engine "local", a
-            `TimeoutError` of the function counts as taking too long. Any other error of the function ends the run.
+            `VideoError` or takes longer than `seconds_per_job`, or if its worker process crashes or is lost: ended by
+            Ray for lack of memory, or with its node of the Ray cluster. With engine "local", a `TimeoutError` of the
+            function counts as taking too long. Any other error of the function ends the run.
         jobs: jobs to run. At most two per worker are taken from the iterable in advance, so that it can generate large
             jobs lazily.
         num_workers: number of processes; None for the number of cores of this machine, or of the cluster.
@@ -231,8 +232,10 @@ def _ray(
                 else:
                     raise error.cause from error
             except ray.exceptions.OutOfMemoryError:
-                yield job, f"{CRASHED}: Ray ended its process, because the node had too little memory"
-            except (ray.exceptions.WorkerCrashedError, ray.exceptions.NodeDiedError):
+                yield job, "Ray ended its process, because the node had too little memory"
+            except ray.exceptions.NodeDiedError:
+                yield job, "its node of the Ray cluster was lost"
+            except ray.exceptions.WorkerCrashedError:
                 yield job, CRASHED
         late = [ref for ref, (_, started) in running.items() if time.monotonic() - started > seconds]
         for reference in late:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable
 from typing import Any
 
 MAX_LEVELS = 100
@@ -20,11 +21,16 @@ class JsonError(ValueError):
     """
 
 
-def parse_json(text: str | bytes) -> Any:
+def parse_json(text: str | bytes, *, object_pairs_hook: Callable[[list[tuple[str, Any]]], Any] | None = None) -> Any:
     """Parse UTF-8 JSON with at most `MAX_LEVELS` levels of nested lists and objects.
 
     Python's parser is recursive, as is most code that walks the result, so that deep nesting could exhaust the stack.
     Levels are counted without recursion before the text is parsed.
+
+    Args:
+        text: the JSON.
+        object_pairs_hook: function that makes a value from the (key, value) pairs of each object; None for a dict,
+            which keeps only the last of equal keys.
 
     Raises:
         JsonError: for text that is not JSON, or has more than `MAX_LEVELS` levels.
@@ -32,7 +38,7 @@ def parse_json(text: str | bytes) -> Any:
     try:
         text = text.decode("utf-8") if isinstance(text, bytes) else text
         _check_levels(text)
-        return json.loads(text)
+        return json.loads(text, object_pairs_hook=object_pairs_hook)
     except JsonError:
         raise
     except json.JSONDecodeError as error:

@@ -6,6 +6,7 @@ import csv
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, NamedTuple
 
 from farfield.curation.text_files import read_text
 from farfield.errors import FarfieldError
@@ -26,12 +27,24 @@ class ClassList:
     first: int | None
 
 
+class _Entry(NamedTuple):
+    """A class in a file: its number or None, its name, and its place in the file, such as "line 3"."""
+
+    number: int | None
+    name: str
+    place: str
+
+
+class _Pairs(list[tuple[str, Any]]):
+    """The keys and values of a JSON object, in which a key may come twice."""
+
+
 def read_class_list(path: str | Path) -> ClassList:
     """Read class names from a text file (one line `name` or `number name` per class), a JSON file or a CSV file.
 
-    A .json file is an object that maps names to numbers, as PySlowFast's, or a list of names. A .csv file has lines
-    `number,name` or `name`, with or without a header line; names may be in quotation marks. The numbers of n classes
-    are 0 to n - 1 or 1 to n, in any order.
+    A .json file is an object that maps names to numbers, as PySlowFast's, or a list of names. A .csv file has rows
+    `number,name`, with or without a header, or rows of a name only. The numbers of n classes are 0 to n - 1 or 1 to n,
+    in any order. Quotation marks around a name in JSON are removed: those of Kinetics that go around have them.
 
     The lines of a text file are read as `number name` if there are at least two, each of them begins with a number and
     white space, and these numbers are 0 to n - 1 or 1 to n, as in UCF101's classInd.txt. Otherwise each whole line,
@@ -39,89 +52,113 @@ def read_class_list(path: str | Path) -> ClassList:
 
     Raises:
         FarfieldError: for a missing file, a file that is not UTF-8 text, JSON that is neither a list of names nor
-            an object that maps names to numbers, numbers in a .json or .csv file that are not 0 to n - 1 or 1 to n, or
-            a name that occurs twice or contains `|`.
+            an object that maps names to numbers, a .csv file with other rows, numbers in a .json or .csv file that are
+            not 0 to n - 1 or 1 to n, or a name that is empty, occurs twice or contains `|`.
     """
     path = Path(path)
     content = read_text(path, "Give a file with one class name per line.", kind="file of class names at ")
-    if path.suffix.lower() == ".json":
-        numbers, names = _of_json(content, path)
-        places = list(range(1, len(names) + 1))
-    else:
-        lines = [(number, line.strip()) for number, line in enumerate(content.split("\n"), start=1) if line.strip()]
-        is_csv = path.suffix.lower() == ".csv"
-        if is_csv and lines and re.fullmatch(r"[A-Za-z_]+,[A-Za-z_]+", lines[0][1]):
-            lines = lines[1:]  # the names of the columns
-        places = [number for number, _ in lines]
-        numbers, names = _of_lines([line for _, line in lines], "," if is_csv else r"\s+")
-        if not is_csv and (len(lines) < 2 or not _is_complete(numbers)):
-            numbers, names = [], [line for _, line in lines]
-        if is_csv:
-            names = [_unquoted(name) for name in names]
-    _check_names(path, list(zip(places, names, strict=True)))
+    read = {".json": _of_json, ".csv": _of_csv}.get(path.suffix.lower(), _of_text)
+    entries = read(content, path)
+    _check_names(path, entries)
+    numbers = [entry.number for entry in entries if entry.number is not None]
     if not numbers:
-        return ClassList(names, None)
-    if not _is_complete(numbers):
-        raise FarfieldError(
-            f"{path} has {len(numbers)} classes with the numbers {', '.join(map(str, sorted(numbers)[:10]))}"
-            f"{', ...' if len(numbers) > 10 else ''}. Number them from 0 to {len(numbers) - 1} or from 1 to "
-            f"{len(numbers)}, or give a list of names without numbers."
-        )
-    return ClassList([name for _, name in sorted(zip(numbers, names, strict=True))], min(numbers))
+        return ClassList([entry.name for entry in entries], None)
+    _check_numbers(path, numbers)
+    return ClassList([name for _, name, _ in sorted(entries)], min(numbers))
 
 
-def _is_complete(numbers: list[int]) -> bool:
-    """Return whether these are the numbers 0 to n - 1 or 1 to n, in any order."""
-    return sorted(numbers) in (list(range(len(numbers))), list(range(1, len(numbers) + 1)))
+def _of_text(content: str, path: Path) -> list[_Entry]:
+    lines = [(f"line {i}", line.strip()) for i, line in enumerate(content.split("\n"), start=1) if line.strip()]
+    entries = []
+    for place, line in lines:
+        match = re.fullmatch(r"([0-9]{1,9})\s+(\S.*)", line)
+        if match:
+            entries.append(_Entry(int(match[1]), match[2], place))
+    are_numbered = len(lines) >= 2 and len(entries) == len(lines)
+    if are_numbered and _missing([each.number for each in entries if each.number is not None]) is None:
+        return entries
+    return [_Entry(None, line, place) for place, line in lines]
 
 
-def _of_lines(lines: list[str], separator: str) -> tuple[list[int], list[str]]:
-    """Return the numbers and names of lines; no numbers, and whole lines as names, if a line lacks a number."""
-    numbered = [match for line in lines if (match := re.fullmatch(rf"(\d+){separator}\s*(\S.*)", line))]
-    if len(numbered) < len(lines):
-        return [], lines
-    return [int(match[1]) for match in numbered], [match[2] for match in numbered]
-
-
-def _unquoted(name: str) -> str:
-    """Return the content of a CSV field in quotation marks; return any other text unchanged."""
+def _of_csv(content: str, path: Path) -> list[_Entry]:
+    reader = csv.reader(content.splitlines(keepends=True))
     try:
-        fields = next(csv.reader([name]))
-    except csv.Error:  # a field of more than 128 kB
-        return name
-    return fields[0].strip() if len(fields) == 1 else name
+        rows = [(reader.line_num, [cell.strip() for cell in row]) for row in reader if any(map(str.strip, row))]
+    except csv.Error as error:
+        raise FarfieldError(f"{path} cannot be read, line {reader.line_num}: {error}. {_CSV}") from error
+    if len(rows) > 1 and _is_numbered(rows[1][1]) and not _is_numbered(rows[0][1]):
+        rows = rows[1:]  # the names of the columns
+    has_numbers = bool(rows) and _is_numbered(rows[0][1])
+    entries = []
+    for line, row in rows:
+        if not (_is_numbered(row) if has_numbers else len(row) == 1):
+            raise FarfieldError(f"{path}, line {line}: the row has the fields {row}. {_CSV}")
+        entries.append(_Entry(int(row[0]) if has_numbers else None, row[-1], f"line {line}"))
+    return entries
 
 
-def _of_json(content: str, path: Path) -> tuple[list[int], list[str]]:
-    """Return the numbers and names of a JSON object that maps names to numbers, or of a list of names: no numbers."""
+_CSV = "Give rows `number,name`, or names only; put a name with a comma in quotation marks."
+
+
+def _is_numbered(row: list[str]) -> bool:
+    return len(row) == 2 and re.fullmatch("[0-9]{1,9}", row[0]) is not None
+
+
+def _of_json(content: str, path: Path) -> list[_Entry]:
     try:
-        classes = parse_json(content)
+        classes = parse_json(content, object_pairs_hook=_Pairs)
     except JsonError as error:
         raise FarfieldError(
             f"{path} cannot be read: {error}. Give class names as JSON, or as a text file with one name per line."
         ) from error
+    if isinstance(classes, _Pairs) and all(re.fullmatch("[0-9]{1,9}", str(number)) for _, number in classes):
+        pairs = [(int(number), name) for name, number in classes]
+        return [_Entry(number, _without_quotes(name), f"entry {i}") for i, (number, name) in enumerate(pairs, start=1)]
     if isinstance(classes, list) and all(isinstance(name, str) for name in classes):
-        return [], classes
-    if isinstance(classes, dict) and all(str(number).isdecimal() for number in classes.values()):
-        return [int(number) for number in classes.values()], list(classes)
+        return [
+            _Entry(None, _without_quotes(name), f"entry {i}") for i, name in enumerate(classes, start=1) if name.strip()
+        ]
     raise FarfieldError(
         f"{path} must be a JSON object that maps class names to their numbers, or a JSON list of names."
     )
 
 
-def _check_names(path: str | Path, lines: list[tuple[int, str]]) -> None:
-    """Raise a `FarfieldError` if a class name occurs twice or contains `|`; `lines` are (line number, name)."""
-    places: dict[str, list[int]] = {}
-    for number, name in lines:
+def _without_quotes(name: str) -> str:
+    quoted = re.fullmatch(r'\s*"([^"]*)"\s*', name)
+    return (quoted[1] if quoted else name).strip()
+
+
+def _missing(numbers: list[int]) -> int | None:
+    """Return the first number that no class has, counted from 0 or 1; None if each class has one of its own."""
+    first = 1 if min(numbers) == 1 else 0
+    return next((each for each in range(first, first + len(numbers)) if each not in numbers), None)
+
+
+def _check_numbers(path: Path, numbers: list[int]) -> None:
+    missing = _missing(numbers)
+    if missing is not None:
+        shown = f"{len(numbers)} classes" if len(numbers) > 1 else "one class"
+        raise FarfieldError(
+            f"{path} has {shown}, with numbers up to {max(numbers)}, but none has the number {missing}. Number classes "
+            "from 0 or from 1, without gaps and repetitions, or give a list of names without numbers."
+        )
+
+
+def _check_names(path: Path, entries: list[_Entry]) -> None:
+    """Raise a `FarfieldError` if a class name is empty, occurs twice or contains `|`."""
+    places: dict[str, list[str]] = {}
+    for _, name, place in entries:
+        if not name:
+            raise FarfieldError(f"{path}, {place}: the name of the class is empty. Name the class, or remove it.")
         if "|" in name:
             raise FarfieldError(
-                f"{path}, line {number}: the class name {name!r} contains '|', which separates labels in a manifest. "
+                f"{path}, {place}: the class name {name!r} contains '|', which separates labels in a manifest. "
                 "Rename the class."
             )
-        places.setdefault(name, []).append(number)
-    twice = {name: numbers for name, numbers in places.items() if len(numbers) > 1}
+        places.setdefault(name, []).append(place)
+    twice = {name: found for name, found in places.items() if len(found) > 1}
     if twice:
-        where = "; ".join(f"{name!r} on lines {', '.join(map(str, twice[name]))}" for name in list(twice)[:5])
+        where = "; ".join(f"{name!r} on {', '.join(twice[name])}" for name in list(twice)[:5])
         more = f"; and {len(twice) - 5} more" if len(twice) > 5 else ""
         raise FarfieldError(
             f"{path} has a class name more than once: {where}{more}. Equal names would merge classes: give each class "
