@@ -146,8 +146,8 @@ def _excess(
 
     Args:
         of_group: number of the group's videos of each class.
-        room: for each part, the number of videos of each class that the part lacks to reach its share; negative if it
-            has more than its share.
+        room: for each part, the number of videos of each class that the part lacks to reach its share; negative if the
+            part has more than its share.
         totals: number of videos of each class in the collection.
         part: index of the part.
 

@@ -94,8 +94,8 @@ def index_videos(
             path, group and fps (the frame rate).
         fps: frame rate of folders of numbered pictures, required to read them. For exports of labelling tools that give
             frame numbers, the rate also converts these numbers to seconds. labelstudio needs it for timelines, unless
-            `columns` gives a key for the rate. For cvat and fiftyone, None takes each video's own frame rate. Rates
-            that are read from the export take precedence.
+            the data of every task hold the rate (see `columns`). For cvat and fiftyone, None takes each video's own
+            frame rate. A rate in the export takes precedence over this option and over the video's own rate.
         first_label: number of the first class, 0 or 1, if labels are numbers; None to derive it from the file of class
             names.
         unlabelled_as_none: keep annotated videos that have no label, with an empty label (none of the classes), instead

@@ -31,13 +31,14 @@ def find_near_duplicates(
 
     Two videos are near-duplicates if all of these hold:
 
-    - Their durations differ by less than 0.1 s + 1 % of the second video's duration.
+    - Their durations differ by less than 0.1 s + 1 % of the duration of the video with the larger index.
     - Their static parts (means of the thumbnails over time) have a correlation above `STILL`.
-    - Their moving parts (differences from this mean) have a correlation above `MOVING`, or both are noise, see `NOISE`.
+    - Their moving parts (differences of the thumbnails from this mean) have a correlation above `MOVING`, or both
+      moving parts are noise (see `NOISE`).
 
     To save time, a pair is compared only if the static parts have an equal hash in at least one of 12 hash tables. A
     hash consists of the signs of 16 random projections. If the static parts of near-duplicates have a correlation of
-    0.99, one pair in 2000 is missed.
+    0.99, about one pair in 2500 is missed.
 
     Args:
         thumbnails: grey thumbnails of t frames of each of n videos.

@@ -80,10 +80,10 @@ def split(
             manifest's folder.
         fractions: share of each split; they add up to 1. None for 0.7 0.15 0.15.
         names: name of each split; None for train and val if there are two fractions, and for train, val and test if
-            there are three. Any other number of fractions needs names.
+            there are three. Any other number of fractions needs `names`.
         folds: number of folds, to make folds instead of splits: fold_1/train.csv, fold_1/test.csv, fold_2/train.csv,
-            ... Each video is in the test manifest of one fold and in the training manifests of the others. fractions
-            and names must then be None.
+            ... Each video is in the test manifest of one fold and in the training manifests of the others. `fractions`
+            and `names` must then be None.
         group: how to find the group of a video; groups are never divided. Either a column of the manifest, or a regular
             expression whose parentheses match the group in the file name, such as '^([a-z]+)_' for daria_walk.avi. An
             expression that contains a slash is searched in the path. None for the manifest's column `group`; without

@@ -1,11 +1,11 @@
 """Read Diving48: JSON lists of trimmed videos, each with the number of its class.
 
 Published at http://www.svcl.ucsd.edu/projects/resound/dataset.html as `Diving48_train.json` and `Diving48_test.json`
-(version 1), `Diving48_V2_train.json` and `Diving48_V2_test.json` (version 2, with corrected labels). Each is a list of
-objects with `vid_name`, `label`, `start_frame` and `end_frame`. Videos are `rgb/<vid_name>.mp4`, where `vid_name` is
-`<YouTube id>_<number>`. Each video is one dive and is used whole, as in MMAction2: `start_frame` is 0, and `end_frame`
-the number of frames. `label` counts from 0. `Diving48_vocab.json` lists the 48 classes in this order, each as four
-strings for take-off, somersaults, twists and position, such as `["Back", "15som", "05Twis", "FREE"]`.
+(version 1), `Diving48_V2_train.json` and `Diving48_V2_test.json` (version 2, with corrected labels). Each file is a
+list of objects with `vid_name`, `label`, `start_frame` and `end_frame`. Videos are `rgb/<vid_name>.mp4`, where
+`vid_name` is `<YouTube id>_<number>`. Each video is one dive and is used whole, as in MMAction2: `start_frame` is 0,
+and `end_frame` the number of frames. `label` counts from 0. `Diving48_vocab.json` lists the 48 classes in this order,
+each as four strings for take-off, somersaults, twists and position, such as `["Back", "15som", "05Twis", "FREE"]`.
 """
 
 from __future__ import annotations

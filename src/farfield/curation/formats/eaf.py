@@ -83,7 +83,8 @@ class _Document:
     Attributes:
         path: path of the .eaf file.
         videos: paths at which the annotated video may be, from the absolute and the relative URL in the file, each
-            with and without percent-decoding. If the file names no video: only the file's own name with suffix .mp4.
+            with and without percent-decoding. If the file names no video: only its own name, with .mp4 in
+            place of .eaf.
         origin: time from the start of the video to time 0 of the annotations (TIME_ORIGIN), in milliseconds.
         tiers: tiers of the file.
     """
@@ -101,8 +102,11 @@ def read_eaf(source: AnnotationSource) -> Iterator[VideoRecord]:
     without a parent tier, which must all have the same type. Tiers without annotations do not count.
 
     Raises:
-        FarfieldError: for a file in another format, or times in other units than milliseconds; if no tier has the type
-            or the name `source.label_column`; if it is None, and the tiers without a parent tier have several types.
+        FarfieldError: in these cases:
+
+            - there is no .eaf file, or a file has another format, or times in other units than milliseconds;
+            - `source.label_column` is neither the type nor the name of a tier;
+            - `source.label_column` is None, and the tiers without a parent tier have several types.
     """
     given = source.annotations
     files = sorted(given.rglob("*.eaf")) if given.is_dir() else [given]

@@ -21,8 +21,10 @@ According to FiftyOne's own code and documentation:
 - samples.json holds each sample's fields and a `filepath` relative to the export (`FiftyOneDatasetExporter` in
   fiftyone/utils/data/exporters.py); the frame rate is included if metadata was computed (`VideoMetadata.frame_rate`).
 
-If the file has no frame rate for a video, it is the option `fps` or, if this is not given, the video's own rate. Labels
-of single frames, and boxes, are not read.
+The frame rate of a video is the one in the file. If the file has none, the frame rate is the option `fps` or, if this
+option is not given, that of the video itself.
+
+Labels of single frames, and boxes, are not read.
 """
 
 from __future__ import annotations
@@ -68,7 +70,8 @@ Each is mapped to the key under which it lists its labels; None if it holds a si
 def read_fiftyone(source: AnnotationSource) -> Iterator[VideoRecord]:
     """Read FiftyOne's samples.json, labels.json or manifest.json.
 
-    The classifications of a video form one row for the whole video. Each temporal detection is a row.
+    The classifications of a video form one row for the whole video. Each temporal detection is a row. With
+    manifest.json, a detection may have several ranges of frames; each range is then a row.
 
     Two options are only for some of the files:
 
@@ -76,8 +79,13 @@ def read_fiftyone(source: AnnotationSource) -> Iterator[VideoRecord]:
     - `source.label_column` chooses the field if several fields have labels; only for samples.json and manifest.json.
 
     Raises:
-        FarfieldError: for a file in another format, an option that is not for this file, a tag that no sample has, a
-            `source.label_column` that is no field with labels, or several such fields without `source.label_column`.
+        FarfieldError: in these cases:
+
+            - a file is missing or in another format, or a folder does not have exactly one of the three files;
+            - an option is given that is not for this file;
+            - no sample has the tag `source.subset`;
+            - `source.label_column` is not a field with labels;
+            - `source.label_column` is None, and several fields have labels.
     """
     path = _labels_file(source.annotations)
     content = checked(read_json(path, NEEDED), dict, f"{path}: its content")

@@ -18,6 +18,7 @@ fiftyone/utils/data/exporters.py, both of version 1.22.1, with voxel51-eta 0.17.
 - The file of a video without labels holds neither `attrs` nor `events`.
 
 The frame rate is the option `fps` or, if it is not given, that of the video.
+
 Labels of single frames, and attributes that are not text, are not read.
 """
 

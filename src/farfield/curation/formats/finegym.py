@@ -7,16 +7,16 @@ An event is one routine in a video, such as an exercise on the beam. An element 
 a salto. Each line of a list names an element. After E come start and end of the event in the video; after A come start
 and end of the element in the event. The times are in seconds, truncated to whole numbers, so an element may begin and
 end in the same second. `finegym_annotation_info_v1.1.json` has the exact times; in this file, too, the times of an
-element count from the start of its event. An element has one pair of times; a vault has three pairs, one for each
-stage, and its segment lasts from the start of the first stage to the end of the last.
+element count from the start of its event. An element has one pair of times, except for a vault, which has three pairs,
+one for each stage. A vault is read as one segment, from the start of its first stage to the end of its last.
 
 Version 1.0 of Gym99 has 20,484 elements for training and 8,521 for validation; version 1.0 of Gym288 has 22,671 and
 9,646. Version 1.1 appends elements to the training lists, some of them from videos in the validation lists.
 
 `gym99_categories.txt` names the classes, counted from 0: `Clabel:  57; set: 33; Glabel: 289; (BB) salto backward tucked
 with 1 twist`. Names are not unique: a flight element of the beam and a dismount share a name once in Gym99 (Clabel 58
-and 70) and three times in Gym288 (180 and 216, 181 and 217, 185 and 222). Such a name is extended by the Glabel of its
-class: the number of the class among all 530 of FineGym.
+and 70) and three times in Gym288 (180 and 216, 181 and 217, 185 and 222). Each of these classes is therefore labelled
+`<name> [Glabel <number>]`. The Glabel is the number of the class among all 530 classes of FineGym.
 """
 
 from __future__ import annotations

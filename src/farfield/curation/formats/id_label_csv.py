@@ -42,7 +42,7 @@ def find_frames_or_video(source: AnnotationSource, video_id: str, *, suffix: str
     """Find a video by its id: a folder of frames or a video file.
 
     A folder `<id>` directly below the root is used first. If there is none, `AnnotationSource.find_video` looks for a
-    video named `<id>`, with any video suffix, anywhere below the root. If `source.fps` is given, it also looks for
+    video named `<id>`, with any video suffix, anywhere below the root. If `source.fps` is given, the search includes
     folders of frames named `<id>`.
 
     Args:

@@ -14,7 +14,7 @@ According to Label Studio's own code:
   (utils/converter.py of the YOLO example in HumanSignal/label-studio-ml-backend@5c12977; version 1aef349 counted
   differently, and so do other readers).
 - Hence a range is [(start - 1)/fps, end/fps) seconds. Here fps is the `frameRate` of the labelling configuration, by
-  default 24; the video's own rate may be different. The export contains `frameRate` only if the configuration takes it
+  default 24; the video's own rate may be different. The export contains this rate only if the configuration takes it
   from the data of each task (`frameRate="$fps"`).
 - An uploaded file is named by 8 hexadecimal digits, a hyphen and the file's name (`upload_name_generator` in
   label_studio/data_import/models.py@0012445), where Django has replaced spaces by underscores and removed all
@@ -79,8 +79,8 @@ def read_labelstudio(source: AnnotationSource) -> Iterator[VideoRecord]:
 
     Each range of a timeline gives a row, and the choices for a whole video give one row. Cancelled annotations are
     ignored. If some of a video's annotations are marked as ground truth, only these count. A video is left out if the
-    annotations that count differ. `columns` may map `path`, `group` and `fps` to the keys of a task's data that hold
-    the video, its group and the frame rate.
+    annotations that count give different rows. `columns` may map `path`, `group` and `fps` to the keys of a task's data
+    that hold the video, its group and the frame rate.
 
     Raises:
         FarfieldError: for a file in another format; for several labelling controls without `label_column`; for ranges

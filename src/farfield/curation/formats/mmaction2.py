@@ -6,9 +6,10 @@
 
 (mmaction/datasets/video_dataset.py and rawframe_dataset.py, release 1.2.0.) A path that has a video suffix, or is a
 file, is a video; any other path is a folder. So `a.mp4 1 3` has the labels 1 and 3, and `a 1 3` has one frame and the
-label 3. A folder's line is read with an offset if both of these hold: its first number is not the folder's number of
-frames, and every line about a folder has at least three numbers. A folder is left out if its line covers only a part of
-it, since a manifest has no frame numbers.
+label 3. The line of a folder is read with an offset if both of these hold: the line's first number is not the folder's
+number of frames, and every line about a folder has at least three numbers. A folder is left out if its line covers only
+a part of it, since a manifest has no frame numbers. It is also left out if its line covers frames that the folder
+does not have.
 """
 
 from __future__ import annotations

@@ -138,13 +138,13 @@ def find_videos(source: AnnotationSource, names: Mapping[str, Sequence[str]]) ->
     suffix is enough. Of several matching files, the one that shares the most trailing folders with the path is used.
     If several files share the most folders, the video of this path is added to `source.left_out`.
 
-    If several videos of the export match the same file, the best of them gets the file, and the others are added to
-    `source.left_out`. These rules find the best one:
+    If the rules above find the same file for several videos of the export, the best of these videos gets the file, and
+    the others are added to `source.left_out`. The best video is chosen as follows:
 
     1. It is the video whose matching path has the earliest place in the video's own list of paths in `names`.
     2. Among equals, it is the video whose matching path shares the most trailing folders with the file. An equal file
        name counts as one more folder.
-    3. If several are still equal, none is the best: all that match the file are added to `source.left_out`.
+    3. If several are still equal, none is the best: all videos with this file are added to `source.left_out`.
 
     Args:
         source: videos, annotations and options of the collection.
