@@ -130,6 +130,14 @@ def test_the_video_is_found_by_its_url_in_any_spelling(tmp_path: Path) -> None:
     assert list(read_eaf(given)) == [VideoRecord("shots/a.mp4", "run", 2, 4)]
 
 
+def test_a_video_without_a_url_has_the_files_own_name(tmp_path: Path) -> None:
+    media = '<MEDIA_DESCRIPTOR MEDIA_URL="" MIME_TYPE="video/mp4" TIME_ORIGIN="1500"/>'
+    given = source(tmp_path, tier("Ann", "acts", between("a1", "ts2", "ts4", "run")), media=media)
+    (tmp_path / "x.eaf").rename(tmp_path / "a.eaf")
+    given.annotations = tmp_path
+    assert list(read_eaf(given)) == [VideoRecord("shots/a.mp4", "run", 3.5, 5.5)]
+
+
 def test_a_file_without_annotations_may_say_that_nothing_happens(tmp_path: Path) -> None:
     given = source(tmp_path, tier("Ann", "acts"))
     assert list(read_eaf(given)) == []

@@ -226,7 +226,8 @@ def _video(header: ElementTree.Element, path: Path) -> tuple[list[str], int]:
         paths = [_path_of_url(url) for url in given if url]
         if node.get("MIME_TYPE", "").startswith("video") or any(map(has_video_suffix, map(Path, paths))):
             origin = _whole(node.get("TIME_ORIGIN", "0"), f"{path}, TIME_ORIGIN")
-            return list(dict.fromkeys(each for url in paths for each in (url, unquote(url)))), origin
+            names = dict.fromkeys(each for url in paths for each in (url, unquote(url)))
+            return list(names) or [f"{path.stem}.mp4"], origin
     return [f"{path.stem}.mp4"], 0
 
 
