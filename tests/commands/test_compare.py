@@ -82,11 +82,67 @@ def test_the_table_says_the_same(
     lines = capsys.readouterr().out.splitlines()
     only = f"right in A only: {content['right_in_a_only']}, in B only: {content['right_in_b_only']}"
     assert lines[:3] == [f"A {a}", f"B {b}", f"41 videos; {only}; left out, because only one run scored them: 12"]
-    for line, name in zip(lines[-3:], ("top1", "top5", "mean_class_accuracy"), strict=True):
+    assert lines[-1] == "resampled: 41 videos"
+    assert (content["resampled"], content["units"], content["no_intervals"]) == ("videos", 41, None)
+    for line, name in zip(lines[-4:-1], ("top1", "top5", "mean_class_accuracy"), strict=True):
         figure = content[name]
         shown = f"{100 * figure['low']:+.1f} to {100 * figure['high']:+.1f}"
         words = [f"{100 * figure['a']:.2f}%", f"{100 * figure['b']:.2f}%", f"{100 * figure['value']:+.2f}"]
         assert line.split()[-7:] == [*words, *shown.split(), f"{figure['p_value']:.4f}"]
+
+
+@pytest.mark.parametrize("with_groups", ["a", "b"])
+def test_groups_are_drawn_whole(
+    runs: tuple[Scores, Scores, Path, Path], run_farfield: Run, capsys: pytest.CaptureFixture[str], with_groups: str
+) -> None:
+    """Each run is right for some persons, of four videos each, and wrong for the others."""
+    a, b, folder_a, folder_b = runs
+    person = {path: int(path[7:9]) // 4 for path in {*a.paths, *b.paths}}  # video 41 is of person 10
+    right = torch.eye(7)
+
+    def views(scores: Scores, persons: set[int]) -> Tensor:
+        """Right for the videos of these persons, else wrong."""
+        shown = [scores.targets[row] if person[path] in persons else (scores.targets[row] + 1) % 7
+                 for row, path in enumerate(scores.paths)]  # fmt: skip
+        return right[torch.stack(shown)][:, None]
+
+    for folder, scores, persons in ((folder_a, a, {1, 4, 7, 9}), (folder_b, b, {2, 3, 4, 6, 7, 8, 10})):
+        names = [f"person {person[path]}" for path in scores.paths]
+        groups = names if folder.name == with_groups else None
+        write_scores(replace(scores, views=views(scores, persons)), folder / "test" / "scores.npz", groups=groups)
+    assert run_farfield("compare", folder_a, folder_b, "--json") == 0
+    content = json.loads(capsys.readouterr().out)
+    assert (content["resampled"], content["units"]) == ("groups", 11)  # videos 6 to 46: persons 1 to 11
+    grouped = content["top1"]
+    assert run_farfield("compare", folder_a, folder_b) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == "resampled: 11 groups"
+
+    for folder, scores, persons in ((folder_a, a, {1, 4, 7, 9}), (folder_b, b, {2, 3, 4, 6, 7, 8, 10})):
+        write_scores(replace(scores, views=views(scores, persons)), folder / "test" / "scores.npz")
+    assert run_farfield("compare", folder_a, folder_b, "--json") == 0
+    single = json.loads(capsys.readouterr().out)["top1"]
+    assert single["value"] == grouped["value"] > 0
+    assert grouped["high"] - grouped["low"] > 1.5 * (single["high"] - single["low"])
+    assert grouped["p_value"] > 3 * single["p_value"]
+
+
+def test_few_groups_have_no_interval(
+    runs: tuple[Scores, Scores, Path, Path], run_farfield: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    a, _, folder_a, folder_b = runs
+    groups = ["left" if row % 3 else None for row in range(47)]
+    groups[7:] = ["right"] * 40
+    write_scores(a, folder_a / "test" / "scores.npz", groups=groups)
+    reason = "too few groups (2) for an interval; at least 10 are needed"  # of videos 6 to 46
+    assert run_farfield("compare", folder_a, folder_b, "--json") == 0
+    content = json.loads(capsys.readouterr().out)
+    assert (content["units"], content["no_intervals"]) == (2, reason)
+    assert content["top1"]["value"] is not None
+    assert content["top1"]["low"] is content["top1"]["p_value"] is None
+    assert run_farfield("compare", folder_a, folder_b) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[-1] == f"no intervals: {reason}"
+    assert lines[-2].split()[-1] == f"{100 * content['mean_class_accuracy']['value']:+.2f}"
 
 
 def test_a_run_against_itself_and_the_ways_to_name_it(

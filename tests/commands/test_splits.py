@@ -237,3 +237,34 @@ def test_mistakes_are_one_line(tmp_path: Path, run_farfield: Run, capsys: pytest
         assert all(message in captured.err for message in messages), captured.err
         assert len(captured.err.splitlines()) == 1
         assert captured.out == ""
+
+
+def test_a_split_of_few_groups_has_no_interval_of_its_own(
+    tmp_path: Path, run_farfield: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Folds that leave one film out: a bootstrap of the fold alone would draw the same videos each time."""
+    for method, lean in (("a", 2.0), ("b", 3.0)):
+        runs = [tmp_path / method / f"fold_{k}" for k in range(11)]
+        for place, run in enumerate(runs):
+            write_tested(run, lean, seed=place + 20 * (method == "b"), first=3 * place, size=3)
+        average_splits(runs, tmp_path / method, draws=101)
+    words = ["compare", tmp_path / "a", tmp_path / "b", "--draws", 503]
+    assert run_farfield(*words, "--json") == 0
+    content = json.loads(capsys.readouterr().out)
+    assert (content["resampled"], content["units"], content["no_intervals"]) == ("groups", 11, None)
+    for metric in METRICS:
+        assert all(each[metric]["low"] is each[metric]["p_value"] is None for each in content["splits"])
+        mean = content["mean"][metric]
+        assert mean["low"] <= mean["value"] <= mean["high"]
+    reason = "too few groups (1) for an interval; at least 10 are needed"
+    assert {(each["units"], each["no_intervals"]) for each in content["splits"]} == {(1, reason)}
+    assert run_farfield(*words) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[-1] == "resampled: 11 groups, for all splits together"
+
+    for method in ("a", "b"):
+        average_splits([tmp_path / method / f"fold_{k}" for k in range(9)], tmp_path / method, draws=101)
+    assert run_farfield(*words) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[-1] == "no intervals: too few groups (9) for an interval; at least 10 are needed"
+    assert all(line.split()[-1].startswith(("+", "-")) for line in lines[-31:-1] if "%" in line)

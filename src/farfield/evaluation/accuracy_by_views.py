@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -9,7 +10,9 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from farfield.clip_spec import ViewsAggregation
+from farfield.evaluation.group_intervals import widen_by_groups
 from farfield.evaluation.metrics import Estimate, wilson
+from farfield.evaluation.split_resampling import SplitValues
 
 
 @dataclass(frozen=True)
@@ -24,22 +27,24 @@ def accuracy_by_views(
     view_probabilities: Float[Tensor, "n views classes"],
     labels: Int[Tensor, " n"],
     *,
+    groups: Sequence[str | None] | None = None,
     method: ViewsAggregation = "mean",
     draws: int = 20,
 ) -> list[AccuracyAtViews]:
     """Measure top-1 accuracy for every number of views, from 1 to all, averaged over random orders of the views.
 
     With more orders, the accuracy depends less on which views are drawn. The 95% confidence interval does not get
-    narrower, since it is Wilson's interval for the number of videos.
+    narrower: it is Wilson's interval for the number of videos, widened if there are groups, see `group_intervals`.
 
     Args:
         view_probabilities: class probabilities of each view.
         labels: class of each video.
+        groups: group of each video (None for a video without a group), or None if no video has a group.
         method: how views are aggregated: "mean" or "max" of the probabilities.
         draws: number of random orders.
     """
-    count = view_probabilities.shape[1]
-    hits = torch.zeros(count, dtype=torch.int64)
+    count, n = view_probabilities.shape[1], len(labels)
+    hits = torch.zeros(count, n, dtype=torch.int64)  # in how many of the orders each video is right
     generator = torch.Generator().manual_seed(0)
     for _ in range(draws):
         order = torch.randperm(count, generator=generator)
@@ -47,5 +52,7 @@ def accuracy_by_views(
         for place, view in enumerate(order.tolist()):
             scores = view_probabilities[:, view].float()
             total = total.maximum(scores) if method == "max" else total + scores
-            hits[place] += int((total.argmax(1) == labels).sum())
-    return [AccuracyAtViews(place + 1, wilson(int(hits[place]) / draws, len(labels))) for place in range(count)]
+            hits[place] += total.argmax(1) == labels
+    plain = [wilson(int(each.sum()) / draws, n) for each in hits]
+    found = widen_by_groups(plain, [SplitValues(each.double().numpy() / draws) for each in hits], groups)
+    return [AccuracyAtViews(place, top1) for place, top1 in enumerate(found, start=1)]

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from farfield.errors import FarfieldError
+from farfield.evaluation.resampling import sampling_units, too_few_units
 from farfield.evaluation.scored_run import ScoredRun, read_scored_run
 from farfield.evaluation.scores_file import Scores
 from farfield.evaluation.significance import Difference, paired_bootstrap
+from farfield.evaluation.split_resampling import number_of_units
 
 log = logging.getLogger("farfield")
 
@@ -32,6 +36,9 @@ class Comparison:
         top1: top-1 accuracy of B minus that of A.
         top5: top-5 accuracy of B minus that of A.
         mean_class_accuracy: mean class accuracy of B minus that of A.
+        resampled: what the bootstrap draws, "groups" or "videos".
+        units: number of these groups or videos. With fewer than `resampling.MIN_UNITS`, all intervals and p-values are
+            NaN.
     """
 
     videos: int
@@ -41,6 +48,44 @@ class Comparison:
     top1: Difference
     top5: Difference
     mean_class_accuracy: Difference
+    resampled: str
+    units: int
+
+    @property
+    def why_no_intervals(self) -> str | None:
+        """Return why there are no intervals; None if there are intervals."""
+        return too_few_units(self.units, self.resampled)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the comparison as plain types, for JSON. Undefined values are None."""
+        plain = {name: each.to_dict() if isinstance(each, Difference) else each for name, each in vars(self).items()}
+        return {**plain, "no_intervals": self.why_no_intervals}
+
+
+@dataclass(frozen=True)
+class PairedScores:
+    """Scores of two runs on the videos that both scored. Videos and classes have the order of run A.
+
+    Attributes:
+        a: scores of run A.
+        b: scores of run B.
+        groups: group of each of these videos (None for a video without a group), or None if neither run has groups.
+        left_out: number of videos that only one run scored.
+    """
+
+    a: Scores
+    b: Scores
+    groups: Sequence[str | None] | None
+    left_out: int
+
+    @property
+    def resampled(self) -> str:
+        """What a bootstrap draws, "groups" or "videos"."""
+        return "videos" if self.groups is None else "groups"
+
+    def units(self) -> Int[Tensor, " n"]:
+        """Return the index of each video's unit of the bootstrap: its group, or the video itself without a group."""
+        return sampling_units(self.groups, len(self.a.paths))
 
 
 def compare_runs(
@@ -48,7 +93,8 @@ def compare_runs(
 ) -> Comparison:
     """Compare two tests of single-label networks on the same videos.
 
-    `compare_multilabel_runs` compares multilabel networks.
+    If a manifest of the tests has groups, the bootstrap draws the videos of a group together. `compare_multilabel_runs`
+    compares multilabel networks.
 
     Args:
         run_a: run A, given as the run's folder, the folder of a test report, or a scores.npz file; or a `ScoredRun`
@@ -63,17 +109,20 @@ def compare_runs(
     """
     check_bootstrap(draws, seed)
     scored_a, scored_b = scored_run(run_a), scored_run(run_b)
-    a, b, left_out = paired_scores(scored_a, scored_b)
+    pair = paired_scores(scored_a, scored_b)
     check_single_label(scored_a, scored_b)
-    targets = a.targets.numpy()
+    units, classes = pair.units(), pair.a.targets.numpy()
+    top1, top5 = ([hits(each, k) for each in (pair.a, pair.b)] for k in (1, 5))
     return Comparison(
-        len(targets),
-        left_out,
-        int((hits(a, 1) > hits(b, 1)).sum()),
-        int((hits(b, 1) > hits(a, 1)).sum()),
-        _difference(a, b, 1, None, draws, seed),
-        _difference(a, b, 5, None, draws, seed),
-        _difference(a, b, 1, targets, draws, seed),
+        videos=len(classes),
+        left_out=pair.left_out,
+        right_in_a_only=int((top1[0] > top1[1]).sum()),
+        right_in_b_only=int((top1[1] > top1[0]).sum()),
+        top1=paired_bootstrap(*top1, units=units, draws=draws, seed=seed),
+        top5=paired_bootstrap(*top5, units=units, draws=draws, seed=seed),
+        mean_class_accuracy=paired_bootstrap(*top1, classes=classes, units=units, draws=draws, seed=seed),
+        resampled=pair.resampled,
+        units=number_of_units([units]),
     )
 
 
@@ -114,10 +163,10 @@ def check_single_label(*runs: ScoredRun) -> None:
             )
 
 
-def paired_scores(run_a: ScoredRun, run_b: ScoredRun) -> tuple[Scores, Scores, int]:
-    """Return both runs' scores of their shared videos, and the number of videos that only one run scored.
+def paired_scores(run_a: ScoredRun, run_b: ScoredRun) -> PairedScores:
+    """Pair two runs' scores of the videos that both scored.
 
-    The order of videos and classes is that of run A.
+    The groups are those of run A or, if it has none, those of run B.
 
     Raises:
         FarfieldError: if the runs have no videos in common, or their tasks, classes or labels differ.
@@ -159,7 +208,11 @@ def paired_scores(run_a: ScoredRun, run_b: ScoredRun) -> tuple[Scores, Scores, i
             run_a.name, a.views_aggregation, run_b.name, b.views_aggregation,
         )  # fmt: skip
     second = replace(second, paths=first.paths, segments=first.segments)
-    return first, second, len(a.paths) + len(b.paths) - 2 * len(shared)
+    groups = None
+    for run, rows in ((run_a, in_a), (run_b, in_b)):
+        if groups is None and run.groups is not None:
+            groups = [run.groups[row] for row in rows.tolist()]
+    return PairedScores(first, second, groups, len(a.paths) + len(b.paths) - 2 * len(shared))
 
 
 def _rows(scores: Scores, rows: Tensor) -> Scores:
@@ -189,7 +242,3 @@ def hits(scores: Scores, k: int) -> Float[np.ndarray, " n"]:
     """Return 1 for each video whose true class is among its k most probable classes, else 0."""
     best = scores.probabilities.topk(min(k, len(scores.labels)), dim=1).indices
     return (best == scores.targets[:, None]).any(1).double().numpy()
-
-
-def _difference(a: Scores, b: Scores, k: int, groups: np.ndarray | None, draws: int, seed: int) -> Difference:
-    return paired_bootstrap(hits(a, k), hits(b, k), groups=groups, draws=draws, seed=seed)

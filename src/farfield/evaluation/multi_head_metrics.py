@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 
+from farfield.evaluation.group_intervals import widen_by_groups
 from farfield.evaluation.metrics import Estimate, wilson
 from farfield.evaluation.scores_file import Scores, check_numbers
+from farfield.evaluation.split_resampling import SplitValues
 from farfield.scoring.joint_ranking import joint_hits
 from farfield.task import head_columns, split_heads
 
@@ -16,7 +19,8 @@ from farfield.task import head_columns, split_heads
 class JointMetrics:
     """Accuracy of combinations (one class per head), ranked by the product of the class probabilities.
 
-    A combination is right if all its classes are right. Intervals are Wilson's.
+    A combination is right if all its classes are right. Intervals are Wilson's, widened if there are groups, see
+    `group_intervals`.
 
     Attributes:
         top1: share of videos whose most probable combination is right.
@@ -27,13 +31,20 @@ class JointMetrics:
     top5: Estimate
 
 
-def measure_jointly(scores: Scores) -> JointMetrics:
-    """Measure the accuracy of combinations of one class per head, such as (verb, noun), for a `multi_head` network."""
+def measure_jointly(scores: Scores, groups: Sequence[str | None] | None = None) -> JointMetrics:
+    """Measure the accuracy of combinations of one class per head, such as (verb, noun), for a `multi_head` network.
+
+    Args:
+        scores: scores of a `multi_head` network.
+        groups: group of each video (None for a video without a group), or None if no video has a group.
+    """
     check_numbers(scores)
     heads = scores_of_heads(scores).values()
     targets = torch.stack([each.targets for each in heads], 1)
     hits = joint_hits([each.probabilities for each in heads], targets, 5)
-    return JointMetrics(wilson(int(hits[:, 0].sum()), len(hits)), wilson(int(hits.sum()), len(hits)))
+    in_top = [SplitValues(each.double().numpy()) for each in (hits[:, 0], hits.any(1))]
+    plain = [wilson(int(each.values.sum()), len(hits)) for each in in_top]
+    return JointMetrics(*widen_by_groups(plain, in_top, groups))
 
 
 def scores_of_heads(scores: Scores) -> dict[str, Scores]:

@@ -8,8 +8,7 @@ removes the rest of the bias.
 
 from __future__ import annotations
 
-import math
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +22,6 @@ from farfield.evaluation.comparison import check_bootstrap, paired_scores, score
 from farfield.evaluation.resampling import (
     MIN_UNITS,
     resample_weights,
-    sampling_units,
     too_few_units,
     weighted_ranking_metrics,
 )
@@ -86,9 +84,9 @@ class MultilabelComparison:
         return {
             **vars(self),
             "no_intervals": self.why_no_intervals,
-            "mean_average_precision": _plain(self.mean_average_precision),
+            "mean_average_precision": self.mean_average_precision.to_dict(),
             "classes": [
-                {"label": each.label, "videos": each.videos, "average_precision": _plain(each.average_precision)}
+                {"label": each.label, "videos": each.videos, "average_precision": each.average_precision.to_dict()}
                 for each in self.classes
             ],
         }
@@ -113,7 +111,8 @@ def compare_multilabel_runs(
     """
     check_bootstrap(draws, seed)
     scored_a, scored_b = scored_run(run_a), scored_run(run_b)
-    a, b, left_out = paired_scores(scored_a, scored_b)
+    pair = paired_scores(scored_a, scored_b)
+    a, b = pair.a, pair.b
     if a.task != "multilabel":
         raise FarfieldError(
             f"{scored_a.name} has scores of a '{a.task}' network, but a 'multilabel' network is needed. "
@@ -125,8 +124,7 @@ def compare_multilabel_runs(
             f"none of the videos that both runs scored ({len(targets)} in all) has a label, so there is no average "
             "precision. Test both on videos with labels."
         )
-    groups = _groups(scored_a, a) or _groups(scored_b, b)
-    units = sampling_units(groups, len(targets))
+    units = pair.units()
     classes = targets.any(0).nonzero()[:, 0].tolist()
     alone = Resampling(units, draws=0)
     enough = alone.number_of_units >= MIN_UNITS
@@ -148,20 +146,12 @@ def compare_multilabel_runs(
     means = None if drawn is None else np.nanmean(drawn, axis=1)
     return MultilabelComparison(
         len(targets),
-        left_out,
-        "videos" if groups is None else "groups",
+        pair.left_out,
+        pair.resampled,
         alone.number_of_units,
         _difference(of_a.macro.value, of_b.macro.value, means),
         sorted(differences, key=lambda each: -each.average_precision.value),
     )
-
-
-def _groups(run: ScoredRun, shared: Scores) -> list[str | None] | None:
-    """Return the group of each video in `shared` (the videos that both runs scored); None if the run has no groups."""
-    if run.groups is None:
-        return None
-    group_of = dict(zip(run.scores.names, run.groups, strict=True))
-    return [group_of[name] for name in shared.names]
 
 
 def _resampled_differences(
@@ -187,10 +177,6 @@ def _resampled_differences(
 
 def _difference(a: float, b: float, drawn: Float[np.ndarray, " draws"] | None) -> Difference:
     if drawn is None:
-        return Difference(a, b, b - a, math.nan, math.nan, math.nan)
+        return difference_of_draws(a, b, None)
     defined = drawn[~np.isnan(drawn)]
     return difference_of_draws(a, b, defined - defined.mean() + (b - a))
-
-
-def _plain(difference: Difference) -> dict[str, float | None]:
-    return {name: None if math.isnan(value) else value for name, value in asdict(difference).items()}

@@ -42,6 +42,8 @@ MIN_UNITS = 10
 """Minimum number of units (groups or videos) for intervals. The value has no source; it is a choice of this project."""
 _MAX_CELLS = 5_000_000
 """Maximum number of weights or sums in memory at a time."""
+_CACHED_CELLS = 20_000
+"""Maximum number of units that are drawn at once: several resamples of few units, which is faster than one by one."""
 
 
 def sampling_units(groups: Sequence[str | None] | None, videos: int) -> Int[Tensor, " n"]:
@@ -82,10 +84,22 @@ def resample_weights(units: Int[Tensor, " n"], *, draws: int, seed: int) -> Iter
     """
     rng, count = np.random.default_rng(seed), int(units.max()) + 1
     at_once = max(_MAX_CELLS // len(units), 1)
-    for begin in range(0, draws, at_once):
-        columns = min(at_once, draws - begin)
-        drawn = [np.bincount(rng.integers(count, size=count), minlength=count) for _ in range(columns)]
-        yield torch.from_numpy(np.stack(drawn, axis=1)).float()[units]
+    for columns in _parts(draws, at_once):
+        drawn = np.concatenate(
+            [_drawn_counts(rng, count, rows) for rows in _parts(columns, max(_CACHED_CELLS // count, 1))]
+        )
+        yield torch.from_numpy(drawn.T).float()[units]
+
+
+def _parts(total: int, most: int) -> list[int]:
+    """Divide `total` into parts of `most`, and a smaller last part."""
+    return [min(most, total - begin) for begin in range(0, total, most)]
+
+
+def _drawn_counts(rng: np.random.Generator, count: int, rows: int) -> Int[np.ndarray, "rows count"]:
+    """Draw `count` units with replacement, `rows` times. Return how often each unit was drawn each time."""
+    drawn = rng.integers(count, size=(rows, count)) + count * np.arange(rows)[:, None]
+    return np.bincount(drawn.ravel(), minlength=rows * count).reshape(rows, count)
 
 
 def weighted_decision_metrics(

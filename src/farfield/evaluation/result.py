@@ -21,7 +21,9 @@ from farfield.evaluation.class_metrics import (
     measure_decisions,
     measure_ranking,
 )
+from farfield.evaluation.comparison import hits
 from farfield.evaluation.curves import Curves, measure_curves
+from farfield.evaluation.group_intervals import widen_by_groups
 from farfield.evaluation.metrics import Metrics, measure
 from farfield.evaluation.multi_head_metrics import JointMetrics, measure_jointly, scores_of_heads
 from farfield.evaluation.multilabel_calibration import PairCalibration, pair_calibration, scale_pair_temperature
@@ -29,6 +31,7 @@ from farfield.evaluation.multilabel_metrics import MultilabelMetrics, measure_mu
 from farfield.evaluation.precision_by_views import PrecisionAtViews, precision_by_views
 from farfield.evaluation.report_content import report_content
 from farfield.evaluation.scores_file import Scores, check_numbers
+from farfield.evaluation.split_resampling import SplitValues
 from farfield.evaluation.threshold_choice import decide
 from farfield.models.operating_point import OperatingPoint, class_thresholds, reaches
 from farfield.task import Task
@@ -97,7 +100,7 @@ class EvaluationResult:
         """Return top-1, top-5 and mean class accuracy with intervals, and the confusion matrix.
 
         The metrics are computed without temperature scaling, which does not change the ranking of the classes for a
-        video, except by rounding.
+        video, except by rounding. Intervals are Wilson's, widened if there are groups, see `group_intervals`.
 
         Raises:
             FarfieldError: unless the task is `single_label`.
@@ -107,7 +110,15 @@ class EvaluationResult:
 
     @cached_property
     def _metrics(self) -> Metrics:
-        return measure(self.scores.probabilities, self.scores.targets)
+        scores = self.scores
+        plain = measure(scores.probabilities, scores.targets)
+        right, among_five = (hits(scores, k) for k in (1, 5))
+        top1, top5, mean_class_accuracy = widen_by_groups(
+            [plain.top1, plain.top5, plain.mean_class_accuracy],
+            [SplitValues(right), SplitValues(among_five), SplitValues(right, scores.targets.numpy())],
+            self.groups,
+        )
+        return Metrics(top1, top5, mean_class_accuracy, plain.confusion)
 
     def multilabel_metrics(self) -> MultilabelMetrics:
         """Return mean average precision (mAP) and the other main metrics of a multilabel task, with intervals.
@@ -116,7 +127,7 @@ class EvaluationResult:
             FarfieldError: unless the task is `multilabel`, or if a probability is NaN.
         """
         self._check_task("multilabel", "multilabel_metrics")
-        return measure_multilabel(self.ranking_metrics(), self.decisions(), self.target_matrix())
+        return measure_multilabel(self.ranking_metrics(), self.decisions(), self.target_matrix(), self.groups)
 
     def joint_metrics(self) -> JointMetrics:
         """Return the accuracy of the joint predictions of all heads: one class for each head, such as (verb, noun).
@@ -125,7 +136,7 @@ class EvaluationResult:
             FarfieldError: unless the task is `multi_head`, or if a probability is NaN.
         """
         self._check_task("multi_head", "joint_metrics")
-        return measure_jointly(self.scores)
+        return measure_jointly(self.scores, self.groups)
 
     def heads(self) -> dict[str, EvaluationResult]:
         """Return the single-label result of each head of a `multi_head` task, by the head's name.
@@ -310,7 +321,7 @@ class EvaluationResult:
         scores = self.scores
         if scores.views.shape[1] == 1:
             return []
-        return accuracy_by_views(scores.views, scores.targets, method=scores.views_aggregation)
+        return accuracy_by_views(scores.views, scores.targets, groups=self.groups, method=scores.views_aggregation)
 
     def precision_by_views(self) -> list[PrecisionAtViews]:
         """Return the mAP for each number of aggregated views; an empty list if videos have only one view.

@@ -1,18 +1,24 @@
 """Paired bootstrap: significance of the difference between two runs on the same videos.
 
-The n videos are resampled with replacement many times, and the difference of the two runs' metrics is computed on each
-sample. The quantiles of these differences are the bounds of the confidence interval. Pairing removes the variance due
-to videos that are easy or hard for both runs.
+The videos, or groups of videos, are resampled with replacement many times, and the difference of the two runs' metrics
+is computed on each sample. The quantiles of these differences are the bounds of the confidence interval. Pairing
+removes the variance due to videos that are easy or hard for both runs.
 
 Sources: Efron and Tibshirani, "An Introduction to the Bootstrap", 1993; Koehn, EMNLP 2004.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from dataclasses import asdict, dataclass
 
 import numpy as np
+import torch
 from jaxtyping import Float, Int
+from torch import Tensor
+
+from farfield.evaluation.resampling import MIN_UNITS
+from farfield.evaluation.split_resampling import SplitValues, number_of_units, resample_splits
 
 
 @dataclass(frozen=True)
@@ -27,6 +33,8 @@ class Difference:
         high: upper bound of the 95% confidence interval.
         p_value: two-sided p-value: probability of an absolute difference of at least |b - a| if the runs were equally
             good.
+
+    `low`, `high` and `p_value` are NaN if there were too few videos, or groups of videos, to resample.
     """
 
     a: float
@@ -36,73 +44,70 @@ class Difference:
     high: float
     p_value: float
 
+    def to_dict(self) -> dict[str, float | None]:
+        """Return the difference as plain types, for JSON. Undefined values are None."""
+        return {name: None if math.isnan(value) else value for name, value in asdict(self).items()}
+
 
 def paired_bootstrap(
     a: Float[np.ndarray, " n"],
     b: Float[np.ndarray, " n"],
     *,
-    groups: Int[np.ndarray, " n"] | None = None,
+    classes: Int[np.ndarray, " n"] | None = None,
+    units: Int[Tensor, " n"] | None = None,
     draws: int = 10_000,
     seed: int = 0,
 ) -> Difference:
     """Compare two runs by one score per video, such as 1 for a correct prediction and 0 for a wrong one.
 
+    With fewer than `resampling.MIN_UNITS` units, interval and p-value are NaN.
+
     Args:
         a: scores of run A.
         b: scores of run B, for the same videos in the same order.
-        groups: index of each video's group, such as its class. With groups, the metric is the mean of the groups' mean
-            scores; with None, it is the mean over videos. Videos are drawn from all groups together, and the metric of
-            a bootstrap sample averages only the groups that occur in the sample. (Drawing within each group would
-            underestimate the variance of a group with few videos: for one video, it would be 0.)
+        classes: class of each video, if the metric is the mean of the classes' mean scores; None if it is the mean over
+            videos. Videos are drawn from all classes together, and the metric of a bootstrap sample averages only the
+            classes that occur in the sample. (Drawing within each class would underestimate the variance of a class
+            with few videos: for one video, it would be 0.)
+        units: for each video, the index of its unit, from `resampling.sampling_units`. The videos of a unit are drawn
+            together. None to draw single videos.
         draws: number of bootstrap samples.
         seed: random seed.
 
     Raises:
-        ValueError: if there are no videos, or the lengths of a, b and groups differ.
+        ValueError: if there are no videos, or the lengths of the arguments differ.
     """
-    if not len(a) or len(a) != len(b):
+    n = len(a)
+    if not n or n != len(b):
         raise ValueError(
-            f"a has {len(a)} scores and b has {len(b)}. Give one score per video in each of them, for the same "
+            f"a has {n} scores and b has {len(b)}. Give one score per video in each of them, for the same "
             "videos. At least one video is needed."
         )
-    n = len(a)
-    if groups is not None and len(groups) != n:
-        raise ValueError(f"groups has {len(groups)} entries for {n} videos. Give one group per video.")
-    of_group = np.zeros(n, np.int64) if groups is None else np.unique(groups, return_inverse=True)[1]
-    num_groups = int(of_group.max()) + 1
-    rng = np.random.default_rng(seed)
-    difference = np.asarray(b, np.float64) - np.asarray(a, np.float64)
-    drawn = np.empty(draws)
-    at_once = max(2_000_000 // n, 1)  # bounds memory
-    for begin in range(0, draws, at_once):
-        chosen = rng.integers(n, size=(min(at_once, draws - begin), n))
-        drawn[begin : begin + len(chosen)] = _group_means(difference[chosen], of_group[chosen], num_groups)
-    means = [float(_group_means(np.asarray(each, np.float64)[None], of_group[None], num_groups)[0]) for each in (a, b)]
-    return difference_of_draws(means[0], means[1], drawn)
+    for name, given in (("classes", classes), ("units", units)):
+        if given is not None and len(given) != n:
+            raise ValueError(f"{name} has {len(given)} entries for {n} videos. Give one per video.")
+    mean_a, mean_b = (SplitValues(np.asarray(each, np.float64), classes).mean() for each in (a, b))
+    units = torch.arange(n) if units is None else units
+    if number_of_units([units]) < MIN_UNITS:
+        return difference_of_draws(mean_a, mean_b, None)
+    difference = SplitValues(np.asarray(b, np.float64) - np.asarray(a, np.float64), classes)
+    return difference_of_draws(mean_a, mean_b, resample_splits([[difference]], [units], draws=draws, seed=seed)[0][0])
 
 
-def difference_of_draws(a: float, b: float, drawn: Float[np.ndarray, " draws"]) -> Difference:
+def difference_of_draws(a: float, b: float, drawn: Float[np.ndarray, " draws"] | None) -> Difference:
     """Return the difference b - a, with its interval and p-value from bootstrap samples.
 
     Args:
         a: metric of run A.
         b: metric of run B.
-        drawn: difference (B minus A) of the metrics on each bootstrap sample.
+        drawn: difference (B minus A) of the metrics on each bootstrap sample. None if there are too few units to
+            resample; interval and p-value are then NaN.
     """
     value = b - a
+    if drawn is None:
+        return Difference(a, b, value, math.nan, math.nan, math.nan)
     low, high = np.quantile(drawn, [0.025, 0.975])
     # Under the null hypothesis the draws are distributed around 0 as they are here around `value`.
     as_large = np.abs(drawn - value) >= abs(value) - 1e-12
     p_value = (int(as_large.sum()) + 1) / (len(drawn) + 1)
     return Difference(a, b, value, float(low), float(high), p_value)
-
-
-def _group_means(
-    values: Float[np.ndarray, "draws n"], groups: Int[np.ndarray, "draws n"], num_groups: int
-) -> Float[np.ndarray, " draws"]:
-    """Compute, for each draw, the mean of the group means over the groups that occur in the draw."""
-    draws = len(values)
-    places = (groups + num_groups * np.arange(draws)[:, None]).ravel()
-    sums = np.bincount(places, values.ravel(), draws * num_groups).reshape(draws, num_groups)
-    counts = np.bincount(places, minlength=draws * num_groups).reshape(draws, num_groups)
-    return (sums / np.maximum(counts, 1)).sum(1) / (counts > 0).sum(1)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +11,16 @@ import numpy as np
 from jaxtyping import Float
 
 from farfield.errors import FarfieldError
-from farfield.evaluation.comparison import Comparison, check_bootstrap, check_single_label, hits, paired_scores
+from farfield.evaluation.comparison import (
+    Comparison,
+    PairedScores,
+    check_bootstrap,
+    check_single_label,
+    hits,
+    paired_scores,
+)
+from farfield.evaluation.resampling import MIN_UNITS, too_few_units
 from farfield.evaluation.scored_run import read_scored_run
-from farfield.evaluation.scores_file import Scores
 from farfield.evaluation.significance import Difference, difference_of_draws
 from farfield.evaluation.split_resampling import SplitValues, number_of_units, resample_splits, shared_units
 from farfield.evaluation.splits import METRICS, metric_values, runs_of_splits
@@ -29,7 +36,8 @@ class SplitsComparison:
         top5: top-5 accuracy of B minus that of A, averaged over the splits.
         mean_class_accuracy: mean class accuracy of B minus that of A, averaged over the splits.
         resampled: what the bootstrap draws, "groups" or "videos".
-        units: number of these groups or videos.
+        units: number of these groups or videos in all splits together. With fewer than `resampling.MIN_UNITS`, all
+            intervals and p-values are NaN. Those of one split are NaN if the split alone has fewer.
     """
 
     splits: list[Comparison]
@@ -39,11 +47,20 @@ class SplitsComparison:
     resampled: str
     units: int
 
+    @property
+    def why_no_intervals(self) -> str | None:
+        """Return why there are no intervals of the means; None if there are intervals."""
+        return too_few_units(self.units, self.resampled)
+
     def to_dict(self) -> dict[str, Any]:
-        """Return the comparison as plain types, for JSON."""
-        content = asdict(self)
-        mean = {name: content.pop(name) for name in METRICS}
-        return {**content, "mean": mean}
+        """Return the comparison as plain types, for JSON. Undefined values are None."""
+        return {
+            "splits": [each.to_dict() for each in self.splits],
+            "resampled": self.resampled,
+            "units": self.units,
+            "no_intervals": self.why_no_intervals,
+            "mean": {name: getattr(self, name).to_dict() for name in METRICS},
+        }
 
 
 def splits_to_compare(run_a: str | Path, run_b: str | Path) -> tuple[list[Path], list[Path]] | None:
@@ -90,8 +107,10 @@ def compare_splits(
     check_bootstrap(draws, seed)
     pairs = [_read_pair(*both) for both in zip(runs_a, runs_b, strict=True)]
     units, by_group = shared_units([pair.a.paths for pair in pairs], [pair.groups for pair in pairs])
+    counts = [*(len(each.unique()) for each in units), number_of_units(units)]
     values = [
-        [metric_values(of_run, metric) for of_run in zip(*map(_scores, pairs), strict=True)] for metric in METRICS
+        [metric_values(of_run, metric) for of_run in ([pair.a for pair in pairs], [pair.b for pair in pairs])]
+        for metric in METRICS
     ]
     differences = [[SplitValues(b.values - a.values, a.classes) for a, b in zip(*both, strict=True)] for both in values]
     found: dict[str, list[Difference]] = {}
@@ -99,45 +118,24 @@ def compare_splits(
     for metric, both, rows in zip(METRICS, values, resampled, strict=True):
         of_splits = [[split.mean() for split in splits] for splits in both]
         a, b = ([*means, float(np.mean(means))] for means in of_splits)
-        found[metric] = [difference_of_draws(*each) for each in zip(a, b, map(_defined, rows), strict=True)]
+        drawn = [_defined(row) if count >= MIN_UNITS else None for row, count in zip(rows, counts, strict=True)]
+        found[metric] = [difference_of_draws(*each) for each in zip(a, b, drawn, strict=True)]
+    told = "groups" if by_group else "videos"
     return SplitsComparison(
         [
-            _comparison(pair, {metric: each[place] for metric, each in found.items()})
+            _comparison(pair, {metric: each[place] for metric, each in found.items()}, told, counts[place])
             for place, pair in enumerate(pairs)
         ],
         **{metric: each[-1] for metric, each in found.items()},
-        resampled="groups" if by_group else "videos",
-        units=number_of_units(units),
+        resampled=told,
+        units=counts[-1],
     )
 
 
-@dataclass(frozen=True)
-class _Pair:
-    """Scores of methods A and B for one split, on the videos that both scored.
-
-    Attributes:
-        a: scores of A.
-        b: scores of B, for the same videos in the same order.
-        groups: group of each of these videos; None for a video without a group.
-        left_out: number of videos that only one of the methods scored.
-    """
-
-    a: Scores
-    b: Scores
-    groups: list[str | None]
-    left_out: int
-
-
-def _read_pair(run_a: str | Path, run_b: str | Path) -> _Pair:
+def _read_pair(run_a: str | Path, run_b: str | Path) -> PairedScores:
     a, b = read_scored_run(run_a), read_scored_run(run_b)
     check_single_label(a, b)
-    of_a, of_b, left_out = paired_scores(a, b)
-    group_of = dict(zip(a.scores.paths, a.groups or [None] * len(a.scores.paths), strict=True))
-    return _Pair(of_a, of_b, [group_of[path] for path in of_a.paths], left_out)
-
-
-def _scores(pair: _Pair) -> tuple[Scores, Scores]:
-    return pair.a, pair.b
+    return paired_scores(a, b)
 
 
 def _defined(drawn: Float[np.ndarray, " draws"]) -> Float[np.ndarray, " some"]:
@@ -145,7 +143,7 @@ def _defined(drawn: Float[np.ndarray, " draws"]) -> Float[np.ndarray, " some"]:
     return drawn[~np.isnan(drawn)]
 
 
-def _comparison(pair: _Pair, figures: Mapping[str, Difference]) -> Comparison:
+def _comparison(pair: PairedScores, figures: Mapping[str, Difference], resampled: str, units: int) -> Comparison:
     a, b = hits(pair.a, 1), hits(pair.b, 1)
     return Comparison(
         videos=len(pair.a.paths),
@@ -155,4 +153,6 @@ def _comparison(pair: _Pair, figures: Mapping[str, Difference]) -> Comparison:
         top1=figures["top1"],
         top5=figures["top5"],
         mean_class_accuracy=figures["mean_class_accuracy"],
+        resampled=resampled,
+        units=units,
     )

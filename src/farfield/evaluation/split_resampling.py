@@ -96,15 +96,16 @@ def resample_splits(
     totals = [
         [_totals(split, of_split, count) for split, of_split in zip(each, units, strict=True)] for each in metrics
     ]
-    videos = torch.stack([torch.bincount(each, minlength=count) / len(each) for each in units])
+    videos = torch.stack([torch.bincount(each, minlength=count).double() / len(each) for each in units])
     drawn: list[list[Tensor]] = [[] for _ in metrics]
-    for weights in resample_weights(torch.arange(count), draws=draws, seed=seed):
+    for block in resample_weights(torch.arange(count), draws=draws, seed=seed):
+        weights = block.double()  # equal accuracies must be equal numbers: p-values count ties
         shares = videos @ weights
         for place, splits in enumerate(totals):
             values = torch.stack([_means(sums, counts, weights) for sums, counts in splits])
             mean = (shares * values.nan_to_num()).sum(0) / shares.sum(0)
             drawn[place].append(torch.cat([values, mean[None]]))
-    return [torch.cat(parts, 1).double().numpy() for parts in drawn]
+    return [torch.cat(parts, 1).numpy() for parts in drawn]
 
 
 def _totals(split: SplitValues, units: Int[Tensor, " n"], count: int) -> tuple[Tensor, Tensor]:
@@ -121,10 +122,10 @@ def _totals(split: SplitValues, units: Int[Tensor, " n"], count: int) -> tuple[T
     n = len(split.values)
     classes = torch.zeros(n, dtype=torch.int64) if split.classes is None else torch.from_numpy(split.classes).long()
     places, size = torch.stack([classes, units]), (int(classes.max()) + 1, count)
-    values = torch.from_numpy(np.asarray(split.values, np.float32))
+    values = torch.from_numpy(np.asarray(split.values, np.float64))
     return tuple(  # type: ignore[return-value]
         torch.sparse_coo_tensor(places, each, size, check_invariants=False).coalesce()
-        for each in (values, torch.ones(n))
+        for each in (values, torch.ones(n, dtype=torch.float64))
     )
 
 
@@ -139,6 +140,6 @@ def _means(sums: Tensor, counts: Tensor, weights: Float[Tensor, "units draws"]) 
         counts: number of videos of each class in each unit, from `_totals`.
         weights: how often each resample contains each unit.
     """
-    drawn = torch.sparse.mm(counts, weights)  # exact, as are the sums of zeros and ones: below 2^24
+    drawn = torch.sparse.mm(counts, weights)
     means = torch.sparse.mm(sums, weights) / drawn.clamp_min(1)
     return means.sum(0) / (drawn > 0).sum(0)  # 0 / 0 = NaN, as wanted

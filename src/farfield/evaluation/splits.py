@@ -32,6 +32,7 @@ import numpy as np
 from farfield.atomic_write import atomic_write
 from farfield.errors import FarfieldError, damage
 from farfield.evaluation.comparison import check_bootstrap, check_single_label, hits
+from farfield.evaluation.group_intervals import widen
 from farfield.evaluation.metrics import Estimate, measure, wilson
 from farfield.evaluation.scored_run import ScoredRun, find_scores, read_scored_run
 from farfield.evaluation.scores_file import Scores
@@ -130,7 +131,7 @@ def average_splits(
     figures: dict[str, list[Estimate]] = {}
     for name, splits, drawn in zip(METRICS, metrics, resampled, strict=True):
         alone: list[Estimate] = [getattr(each, name) for each in tested]
-        figures[name] = [_widened(*each) for each in zip([*alone, _mean(alone, splits, different)], drawn, strict=True)]
+        figures[name] = [widen(*each) for each in zip([*alone, _mean(alone, splits, different)], drawn, strict=True)]
     result = SplitsResult(
         splits=[
             SplitFigures(run.name, len(run.scores.paths), **{name: each[place] for name, each in figures.items()})
@@ -240,12 +241,6 @@ def _effective_videos(split: SplitValues) -> float:
         return len(split.values)
     counts = np.unique(split.classes, return_counts=True)[1]
     return len(counts) ** 2 / float((1 / counts).sum())
-
-
-def _widened(estimate: Estimate, drawn: np.ndarray) -> Estimate:
-    """Widen the interval of an estimate so that it also contains the 95% interval of the bootstrap values `drawn`."""
-    low, high = np.nanquantile(drawn, [0.025, 0.975])
-    return Estimate(estimate.value, min(estimate.low, float(low)), max(estimate.high, float(high)))
 
 
 def _checked_out(folder: Path) -> Path:
