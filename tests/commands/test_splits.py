@@ -218,7 +218,10 @@ def test_mistakes_are_one_line(tmp_path: Path, run_farfield: Run, capsys: pytest
             "was tested with 3 views per video and ",
             "with 1. Test all splits with the same num_clips and num_crops.",
         ),
-        (["test", "splits", runs[0], tmp_path / "groups.npz"], "groups.npz has 1 groups for 43 videos. Test the run"),
+        (
+            ["test", "splits", runs[0], tmp_path / "groups.npz"],
+            "groups.npz has groups of 1 videos, but scores of 43. Test the run",
+        ),
         (
             ["test", "splits", *runs, "--out", runs[1]],
             "split_2, which is the folder of a test report. Give another folder",

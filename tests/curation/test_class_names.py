@@ -42,7 +42,9 @@ def test_every_command_refuses_duplicate_class_names(
     ):
         assert run_farfield(*words) == 2
         error = capsys.readouterr().err
-        assert "gym99.txt has a class name more than once: '(BB) salto backward tucked' on line 59, line 71. " in error
+        assert (
+            "gym99.txt has a class name more than once: '(BB) salto backward tucked' on line 59 and line 71. " in error
+        )
         assert len(error.splitlines()) == 1
     assert not (tmp_path / "out.csv").exists()
 
@@ -61,7 +63,7 @@ def test_lines_may_begin_with_the_numbers_of_the_classes(tmp_path: Path) -> None
         assert (read_class_list(path).names, read_class_list(path).first) == (names, first)
         assert read_class_names(path) == names
     path.write_text("1 man\n2 man\n")
-    with pytest.raises(FarfieldError, match="'man' on line 1, line 2"):
+    with pytest.raises(FarfieldError, match="'man' on line 1 and line 2"):
         read_class_list(path)
 
 
@@ -107,8 +109,8 @@ def test_other_json_is_refused(tmp_path: Path, text: str) -> None:
         ("names.csv", "0,run\n1,walk, fast\n", r"line 2: the row has the fields \['1', 'walk', 'fast'\]"),
         ("names.csv", "0,run\nwalk\n", r"line 2: the row has the fields \['walk'\]"),
         ("names.csv", "id,name\n", r"line 1: the row has the fields \['id', 'name'\]"),
-        ("names.json", '{"run": 0, "walk": 1, "run": 2}', "'run' on entry 1, entry 3"),
-        ("names.json", '{"run": 0, "run ": 1}', "'run' on entry 1, entry 2"),
+        ("names.json", '{"run": 0, "walk": 1, "run": 2}', "'run' on entry 1 and entry 3"),
+        ("names.json", '{"run": 0, "run ": 1}', "'run' on entry 1 and entry 2"),
         ("names.json", '{"": 0}', "entry 1: the name of the class is empty"),
     ],
 )

@@ -213,7 +213,7 @@ def test_other_files_and_other_splits_are_not_replaced(manifest: Callable[..., P
     assert mine.read_text().count("\n") == 2
     mine.unlink()
     first = split(source)
-    with pytest.raises(FarfieldError, match="holds a split made with other options: seed was 0"):
+    with pytest.raises(FarfieldError, match=r"holds a split made with other options: seed was 0 and is now 3\. "):
         split(source, seed=3)
     assert where(first.manifests) != where(split(source, seed=3, overwrite=True).manifests)
     assert json.loads((tmp_path / "split.json").read_text())["seed"] == 3

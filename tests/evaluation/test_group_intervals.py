@@ -49,11 +49,12 @@ def test_interval_is_scipys_over_groups() -> None:
     assert width(found) > 2 * width(plain)
 
 
-def test_without_groups_and_with_one_the_interval_is_wilsons() -> None:
+def test_without_groups_with_one_and_with_as_many_as_videos_it_is_wilsons() -> None:
     values, _ = hits_of_groups(np.full(13, 3))
     plain, of_videos = [wilson(values.sum(), 39)], [SplitValues(values)]
     assert widen_by_groups(plain, of_videos, None) == plain
     assert widen_by_groups(plain, of_videos, ["one"] * 39) == plain
+    assert widen_by_groups(plain, of_videos, [str(row) for row in range(39)]) == plain
     assert widen_by_groups([wilson(0, 0)], [SplitValues(np.zeros(0))], []) == [wilson(0, 0)]
 
 

@@ -132,7 +132,8 @@ def test_above_forty_classes_the_report_has_a_table_of_pairs(tmp_path: Path, mac
     content = write_report(EvaluationResult(scores, []), tmp_path / "many")
     assert content["most_confused"][0] == {"label": labels[3], "predicted": labels[5], "videos": 2, "share": 0.5}
     text = (tmp_path / "many/report.md").read_text()
-    assert f"| {labels[3]} | {labels[5]} | 2 | 50.0% |\n| {labels[3]} | {labels[7]} | 1 | 25.0% |" in text
+    shown = {number: f"{labels[number]} (class {number})" for number in (3, 5, 7)}
+    assert f"| {shown[3]} | {shown[5]} | 2 | 50.0% |\n| {shown[3]} | {shown[7]} | 1 | 25.0% |" in text
     assert f"| {labels[3]} (class 3) | 4 | 25.0% | {labels[5]} (class 5) |" in text
     few = _scores(labels[:40], [0, 0], [0, 1])
     write_report(EvaluationResult(few, []), tmp_path / "few")
@@ -153,13 +154,14 @@ def test_without_a_font_numbers_stand_for_names_and_the_table_says_which(tmp_pat
     assert pictures[0].width > pictures[1].width  # "class 1" is wider than a square
 
 
-def test_a_runs_page_shows_the_pairs(figures: Path, tmp_path: Path) -> None:
+def test_a_runs_page_shows_the_pairs(figures: Path, tmp_path: Path, machine) -> None:  # noqa: F811
     from farfield.reports.page_content import Table
     from farfield.reports.training_report import write_training_report
     from farfield.training.diagnostics import Diagnostics, training_report
     from farfield.training.run_folder import RunFiles
     from farfield.training.single_label_diagnostics import SingleLabelDiagnostics
 
+    machine()
     labels = [f"<{WALK}> {i}" for i in range(41)]
     scores = _scores(labels, [0, 0, 1], [1, 1, 1])
     measured = SingleLabelDiagnostics(scores.probabilities, scores.targets, labels)
@@ -170,7 +172,7 @@ def test_a_runs_page_shows_the_pairs(figures: Path, tmp_path: Path) -> None:
     report = training_report(found, run_dir=tmp_path, about={}, config="")
     write_training_report(tmp_path / "report.html", report)
     page = (tmp_path / "report.html").read_text()
-    row = f"<td>&lt;{WALK}&gt; 0</td><td>&lt;{WALK}&gt; 1</td><td>2</td><td>1.0</td>"
-    assert re.search(f"Most confused</h2>\\s*<table>.*{row}", page, re.DOTALL)
+    row = f"<td>&lt;{WALK}&gt; 0 (class 0)</td><td>&lt;{WALK}&gt; 1 (class 1)</td><td>2</td><td>1.0</td>"
+    assert re.search(f"Most confused</h2>\\s*<table>.*{re.escape(row)}", page, re.DOTALL)
     assert len(re.findall(r"base64,(\S+?)\"", page)) == 3
     assert base64.b64decode(re.findall(r"base64,(\S+?)\"", page)[1])[:4] == b"\x89PNG"

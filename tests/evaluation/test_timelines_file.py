@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -39,8 +40,13 @@ def test_damaged_files_are_refused(tmp_path: Path) -> None:
     np.savez(tmp_path / "other.npz", labels=np.array(["a"]))
     shorter = replace(video, window_probabilities=video.window_probabilities[:-1])
     write_timelines(tmp_path / "uneven.npz", ["a"], "multilabel", [shorter], {})
-    for name in ("text", "cut", "other", "uneven"):
-        with pytest.raises(FarfieldError, match=f"{name}.npz is not a file of tested timelines"):
+    for name, message in (
+        ("text", "is damaged, or not a file of tested timelines. Run `farfield test --timeline`"),
+        ("cut", "is damaged, or not a file of tested timelines. Run `farfield test --timeline`"),
+        ("other", "is not a file of tested timelines: it has no 'paths'. Run `farfield test --timeline`"),
+        ("uneven", "is not a file of tested timelines: an array has "),
+    ):
+        with pytest.raises(FarfieldError, match=re.escape(f"{name}.npz {message}")):
             read_timelines(tmp_path / f"{name}.npz")
     write_timelines(tmp_path / "task.npz", ["a"], "none", [video], {})  # type: ignore[arg-type]
     with pytest.raises(FarfieldError, match="its task 'none' is unknown"):

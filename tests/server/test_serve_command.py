@@ -42,7 +42,7 @@ def test_a_missing_extra_is_named(
             ["--names", "[https://video.example.org]"],
             "'https://video.example.org' is not a host name. Give it without",
         ),
-        (["--host", "no.such.host.invalid"], "cannot listen on no.such.host.invalid:7860: "),
+        (["--host", "no.such.host.invalid"], "cannot listen on no.such.host.invalid:7860: Name or service not known. "),
     ],
 )
 def test_invalid_options_are_reported_before_the_server_starts(

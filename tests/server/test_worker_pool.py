@@ -50,7 +50,7 @@ def test_a_process_that_ends_at_its_start_is_reported_before_the_server_starts(
     with (
         ending(1, tmp_path, monkeypatch) as workers,
         pytest.raises(
-            FarfieldError, match=r"one of 1 worker processes ended while it loaded the network, probably for lack"
+            FarfieldError, match=r"a worker process \(of 1\) ended while it loaded the network, probably for lack"
         ),
     ):
         workers.describe()

@@ -391,8 +391,12 @@ def test_mistakes_in_stored_scores(figures: Path, labels: list[str], tmp_path: P
     assert "lacks the scores of 20 of 20 training videos, such as" in refusal(line("videos/other.mp4", even))
     assert "has only the most probable classes" in refusal(line("a.mp4", dict.fromkeys(labels[:4], 0.1)))
     different = refusal(line("a.mp4", even), line("b.mp4", dict.fromkeys(labels[1:], 0.1)))
-    assert "does not have the same classes for every video (" in different
-    assert "b.mp4 has 9 classes; the videos before it have 10)" in different
+    assert "does not have the same classes for every video: " in different
+    assert f"b.mp4 lacks {labels[0]!r}, unlike the videos before it. Run farfield predict --out with" in different
+    few = [dict.fromkeys(labels[:4], 0.2), {**dict.fromkeys(labels[1:4], 0.2), "other": 0.2}]
+    assert f"b.mp4 lacks {labels[0]!r}, unlike" in refusal(line("a.mp4", few[0]), line("b.mp4", few[1]))
+    more = {**even, "added": 0.0}
+    assert "b.mp4 has 'added', unlike the videos before it." in refusal(line("a.mp4", even), line("b.mp4", more))
     assert "cannot be read as predictions.jsonl" in refusal([1, 2])
     assert "cannot be read as predictions.jsonl" in refusal({"ranking": []})
     assert "has no scores. Run farfield predict" in refusal({"path": "a.mp4", "ranking": [], "error": "gone"})

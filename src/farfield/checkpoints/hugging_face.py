@@ -272,7 +272,7 @@ def _labels(raw: Mapping[str, Any], count: int) -> list[str]:
     named = dict(given) if isinstance(given, Mapping) else {}
     wrong = ""
     if len(named) != count:
-        wrong = f"names {len(named) or 'no'} classes, but the classifier has {count}"
+        wrong = f"has the names of {len(named)} of the classifier's {count} classes"
     elif absent := [index for index in map(str, range(count)) if not isinstance(named.get(index), str | int)]:
         wrong = f"has no name for class {absent[0]}"
     if wrong:
@@ -328,10 +328,10 @@ def _load(family: Family, made: Any, state: dict[str, Tensor], folder: Path, suf
     ]
     other = [each[0] for each in report["mismatched_keys"]]
     if missing or extra or other:
+        kinds = {"of another shape": other, "missing": missing, "unexpected": extra}
+        told = "; ".join(f"{kind}: {len(names)}, such as {names[0]}" for kind, names in kinds.items() if names)
         raise FarfieldError(
-            f"the weights in {folder} do not fit its {CONFIG}: {len(missing)} are missing, {len(extra)} are "
-            f"unexpected, {len(other)} have another shape; for example {[*other, *missing, *extra][0]}. Copy or "
-            "download the folder again."
+            f"the weights in {folder} do not fit its {CONFIG} ({told}). Copy or download the folder again."
         )
     return model.eval()
 

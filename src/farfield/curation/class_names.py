@@ -158,7 +158,7 @@ def _check_names(path: Path, entries: list[_Entry]) -> None:
         places.setdefault(name, []).append(place)
     twice = {name: found for name, found in places.items() if len(found) > 1}
     if twice:
-        where = "; ".join(f"{name!r} on {', '.join(twice[name])}" for name in list(twice)[:5])
+        where = "; ".join(f"{name!r} on {' and '.join(twice[name])}" for name in list(twice)[:5])
         more = f"; and {len(twice) - 5} more" if len(twice) > 5 else ""
         raise FarfieldError(
             f"{path} has a class name more than once: {where}{more}. Equal names would merge classes: give each class "

@@ -205,7 +205,7 @@ def _check_output(
         )
     differing = [name for name, value in options.items() if about.get(name) != value]
     if differing and not overwrite:
-        was = ", ".join(f"{name} was {about.get(name)}" for name in differing)
+        was = ", ".join(f"{name} was {about.get(name)} and is now {options[name]}" for name in differing)
         raise FarfieldError(
             f"{folder} holds a split made with other options: {was}. Give the same options to extend it, "
             "overwrite=True (--overwrite) to replace it, or another output folder (out)."

@@ -50,8 +50,10 @@ def open_store(out: Path, encoding: Encoding, source: Path) -> FileLock:
         known = json.loads(record.read_text()) if record.is_file() and (out / "videos").is_dir() else None
     except Timeout as error:
         raise FarfieldError(f"another run is preparing {out}. Wait for it, or give another folder.") from error
-    except (OSError, ValueError) as error:
-        raise FarfieldError(f"{out} cannot be used as a store: {error}. Give another folder.") from error
+    except OSError as error:
+        raise FarfieldError(f"{out} cannot be used as a store: {error.strerror}. Give another folder.") from error
+    except ValueError as error:
+        raise FarfieldError(f"{record} is damaged: {error}. Restore it, or give another folder.") from error
     is_earlier = False
     if isinstance(known, dict) and not settings.keys() <= known.keys():
         is_earlier = True

@@ -26,7 +26,9 @@ def read_text(path: Path, needed: str, *, kind: str = "file ") -> str:
     try:
         return path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
-        raise FarfieldError(f"{path} is not UTF-8 text: {error}") from error
+        raise FarfieldError(
+            f"{path} is not UTF-8 text (byte {error.start} cannot be decoded). Save it as UTF-8. {needed}"
+        ) from error
 
 
 def read_csv(path: Path, needed_columns: Iterable[str], needed: str) -> Iterator[tuple[int, dict[str, str]]]:

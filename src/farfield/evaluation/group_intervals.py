@@ -15,7 +15,7 @@ from jaxtyping import Float
 
 from farfield.evaluation.metrics import Estimate
 from farfield.evaluation.resampling import sampling_units
-from farfield.evaluation.split_resampling import SplitValues, resample_splits
+from farfield.evaluation.split_resampling import SplitValues, number_of_units, resample_splits
 
 DRAWS = 2_000
 """Number of resamples."""
@@ -29,12 +29,15 @@ def widen_by_groups(
     Args:
         estimates: estimates with intervals for independent videos.
         values: for each estimate, the values of the videos of which it is the mean.
-        groups: group of each video (None for a video without a group), or None if no video has a group. Then the
-            estimates are returned unchanged.
+        groups: group of each video (None for a video without a group), or None if no video has a group. If no two
+            videos have the same group, the estimates are returned unchanged.
     """
-    if groups is None or not len(groups):
+    if groups is None or len(groups) == 0:
         return list(estimates)
-    drawn = resample_splits([[each] for each in values], [sampling_units(groups, len(groups))], draws=DRAWS, seed=0)
+    units = sampling_units(groups, len(groups))
+    if number_of_units([units]) == len(groups):
+        return list(estimates)
+    drawn = resample_splits([[each] for each in values], [units], draws=DRAWS, seed=0)
     return [widen(each, rows[0]) for each, rows in zip(estimates, drawn, strict=True)]
 
 

@@ -59,6 +59,7 @@ def read_scored_run(run: str | Path) -> ScoredRun:
     groups = read_groups(found)
     if groups is not None and len(groups) != len(scores.paths):
         raise FarfieldError(
-            f"{found} has {len(groups)} groups for {len(scores.paths)} videos. Test the run again to write a new file."
+            f"{found} has groups of {len(groups)} videos, but scores of {len(scores.paths)}. Test the run again to "
+            "write a new file."
         )
     return ScoredRun(str(run), found, scores, groups)

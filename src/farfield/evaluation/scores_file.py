@@ -166,10 +166,11 @@ def read_scores(path: Path) -> Scores:
             )
     except FileNotFoundError as error:
         raise FarfieldError(f"{path} does not exist. Run `farfield test` to write it.") from error
-    # numpy, zipfile and zlib raise many undocumented exceptions for damaged files.
+    # numpy, zipfile and zlib raise many undocumented exceptions for damaged files. numpy advises to allow pickles.
     except Exception as error:
         raise FarfieldError(
-            f"{path} is not a scores file written by `farfield test`: {error}. Run `farfield test` to write a new one."
+            f"{path} is damaged, or not a scores file written by `farfield test`. Run `farfield test` to write a new "
+            "one."
         ) from error
     n, classes = len(scores.paths), len(scores.labels)
     shapes = tuple(scores.targets.shape), tuple(scores.views.shape)

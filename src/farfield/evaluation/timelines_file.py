@@ -15,7 +15,7 @@ import numpy as np
 from jaxtyping import Float
 
 from farfield.atomic_write import atomic_write
-from farfield.errors import FarfieldError
+from farfield.errors import FarfieldError, damage
 from farfield.evaluation.video_timeline import TrueSegment, VideoTimeline
 from farfield.task import Task
 
@@ -97,12 +97,19 @@ def read_timelines(path: str | Path) -> TimelinesFile:
     """
     try:
         with np.load(path, allow_pickle=False) as content:
-            return _parse({name: content[name] for name in content.files})
+            arrays = {name: content[name] for name in content.files}
     except FileNotFoundError as error:
         raise FarfieldError(f"there is no file {path}. Run `farfield test --timeline` to write {FILE}.") from error
-    except Exception as error:  # numpy, zipfile, zlib and json raise many for damaged files
+    except Exception as error:  # numpy, zipfile and zlib raise many for damaged files; numpy advises to allow pickles
         raise FarfieldError(
-            f"{path} is not a file of tested timelines: {error}. Run `farfield test --timeline` to write a new one."
+            f"{path} is damaged, or not a file of tested timelines. Run `farfield test --timeline` to write a new one."
+        ) from error
+    try:
+        return _parse(arrays)
+    except (ValueError, LookupError, TypeError, AttributeError) as error:
+        raise FarfieldError(
+            f"{path} is not a file of tested timelines: {damage(error)}. Run `farfield test --timeline` to write a new "
+            "one."
         ) from error
 
 

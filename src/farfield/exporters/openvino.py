@@ -27,7 +27,9 @@ def openvino_model(model: Any, description: str) -> Any:
     except RuntimeError as error:
         reason = " ".join(str(error).split())
         reason = reason[reason.find("While validating") :][:200] if "While validating" in reason else reason[-200:]
-        raise FarfieldError(f"OpenVINO cannot convert the network: {reason} Export it as .onnx.") from error
+        raise FarfieldError(
+            f"OpenVINO cannot convert the network. Export it as .onnx instead. OpenVINO's message ends: {reason}"
+        ) from error
     return with_metadata(converted, description)
 
 

@@ -88,7 +88,8 @@ def _listen(host: str, port: int) -> socket.socket:
         listening.bind(address)
         listening.listen()
     except (OSError, OverflowError) as error:
-        raise FarfieldError(f"cannot listen on {host}:{port}: {error}. Choose another --host or --port.") from error
+        reason = getattr(error, "strerror", None) or error
+        raise FarfieldError(f"cannot listen on {host}:{port}: {reason}. Choose another --host or --port.") from error
     return listening
 
 

@@ -74,7 +74,7 @@ class WorkerPool:
                 return future.result()
         except (BrokenProcessPool, ProcessExpired) as error:
             raise FarfieldError(
-                f"one of {self.limits.num_workers} worker processes ended while it loaded the network, probably for "
+                f"a worker process (of {self.limits.num_workers}) ended while it loaded the network, probably for "
                 f"lack of memory. {fewer}"
             ) from error
 

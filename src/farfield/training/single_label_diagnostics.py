@@ -76,8 +76,10 @@ class SingleLabelDiagnostics:
         """
         if len(self.labels) <= NAMED_CLASSES:
             return None
-        pairs = confused_pairs(self.metrics.confusion, self.labels)
-        rows = [[pair["label"], pair["predicted"], pair["videos"], round(pair["share"], 4)] for pair in pairs]
+        name, pairs = names_with_numbers(self.labels), confused_pairs(self.metrics.confusion, self.labels)
+        rows = [
+            [name[pair["label"]], name[pair["predicted"]], pair["videos"], round(pair["share"], 4)] for pair in pairs
+        ]
         return Table(["class", "taken for", "videos", "share of the class"], rows)
 
     def plots(self) -> dict[str, Figure]:

@@ -20,7 +20,7 @@ from torch import Tensor
 from farfield.data.datamodule import VideoDataModule
 from farfield.data.datasets import Batch
 from farfield.data.mirrored_labels import mirrored_classes
-from farfield.errors import FarfieldError
+from farfield.errors import FarfieldError, damage
 from farfield.evaluation.manifest_scores import canonical_path
 from farfield.evaluation.scores_file import read_scores
 from farfield.task import DEFAULT_TASK, Task
@@ -202,11 +202,12 @@ def _read_predictions(path: Path) -> StoredScores:
             continue
         if not labels:
             labels, task = sorted(chances), of_video
-        if sorted(chances) != labels:
+        if differing := sorted(chances.keys() ^ labels):
+            which = "has" if differing[0] in chances else "lacks"
             raise FarfieldError(
-                f"{path} does not have the same classes for every video ({describe(key)} has {len(chances)} classes; "
-                f"the videos before it have {len(labels)}). Run farfield predict --out with --top_k set to the number "
-                "of the teacher's classes."
+                f"{path} does not have the same classes for every video: {describe(key)} {which} {differing[0]!r}, "
+                "unlike the videos before it. Run farfield predict --out with --top_k set to the number of the "
+                "teacher's classes."
             )
         _add(found, key, np.array([chances[label] for label in labels], dtype=np.float32), path)
     whole = {"single_label": 1, "multilabel": 0, "multi_head": len({each.partition(":")[0] for each in labels})}[task]
@@ -247,7 +248,7 @@ def _entries(path: Path) -> Iterator[tuple[Segment, Task, dict[str, float]]]:
         raise FarfieldError(f"model.teacher_scores is {path}, which does not exist. Check the path.") from error
     except (OSError, ValueError, JsonError, LookupError, TypeError, AttributeError) as error:
         raise FarfieldError(
-            f"{path} cannot be read as predictions.jsonl: {error}. Run farfield predict --out to write it."
+            f"{path} cannot be read as predictions.jsonl: {damage(error)}. Run farfield predict --out to write it."
         ) from error
 
 

@@ -43,7 +43,11 @@ def test_rows_without_a_header(source: AnnotationSource) -> None:
 @pytest.mark.parametrize(
     ("rows", "categories", "message"),
     [
-        ("path,label,agreement,disagreement\n", "flying,0\n", r"line 1: 'path,label,.*' must be .* without a header"),
+        (
+            "path,label,agreement,disagreement\n",
+            "flying,0\n",
+            r"line 1: 'path,label,.*' must be a path, a label and two .* no header",
+        ),
         ("flying/a_1.mp4,flying,3\n", "flying,0\n", r"trainingSet\.csv, line 1: 'flying/a_1\.mp4,flying,3' must be"),
         ("f/a_1.mp4,flyin,3,0\n", "flying,0\n", r"has no class 'flyin'\. .*Did you mean 'flying'"),
         ("f/a_1.mp4,flying,3,0\n", "flying\n", r"categories\.txt, line 1: 'flying' must be `label,index`"),

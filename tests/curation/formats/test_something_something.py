@@ -71,7 +71,7 @@ def test_a_class_must_be_among_the_labels(tmp_path: Path, labels: str) -> None:
         ('{"id": "1"}', "list holds a JSON object; it must be a list of videos"),
         ('[{"id": 1}]', "list, entry 1: the id is 1; it must be a string of digits"),
         ('[{"id": "1", "label": "x"}]', r"entry 1 \(id 1\): the template is None; it must be a string, since it names"),
-        ("id;label\n", "list, line 1: 'id;label' must be `id;label`, or `id` without a label, where the id is a whole"),
+        ("id;label\n", "list, line 1: 'id;label' must begin with a whole number, the id, and may end in a label"),
         ("1;a;b\n", "list, line 1: '1;a;b' must be"),
     ],
 )

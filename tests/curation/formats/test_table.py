@@ -105,11 +105,15 @@ def test_paths_are_absolute_or_relative_and_may_lack_the_suffix(source: Annotati
         (
             {},
             "file,label",
-            r"a\.csv has no column 'path' for path\. Known: file, label\. Give the name of the column with",
+            r"a\.csv has no column 'path', from which path is read\. Known: file, label\. Give the name of the column",
         ),
-        ({"path": "flie"}, "file,label", r"no column 'flie' for path\. Known: file, label\. Did you mean 'file'\?"),
-        ({"path": "file"}, "file,class", r"no column 'label' for label\. .* for example label=file\."),
-        ({"start": "begin"}, "path,label", r"has no column 'begin' for start\. Known: path, label\."),
+        (
+            {"path": "flie"},
+            "file,label",
+            r"no column 'flie', from which path is read\. Known: file, label\. Did you mean 'file'\?",
+        ),
+        ({"path": "file"}, "file,class", r"no column 'label', from which label is read\. .* for example label=file\."),
+        ({"start": "begin"}, "path,label", r"has no column 'begin', from which start is read\. Known: path, label\."),
         ({"strat": "begin"}, "path,label", r"columns has an unknown field 'strat'\. Known: path, .* mean 'start'\?"),
         ({}, "path;label", r"by commas in a \.csv file and by tabs in a \.tsv file, not by ';'\."),
         ({}, "path,label,label", r"a\.csv has a column twice: its columns are path, label, label\."),
@@ -203,7 +207,7 @@ def test_several_columns_make_the_labels_of_several_heads(source: AnnotationSour
     assert [record.label for record in given(source, rows)] == ["verb:open|verb:push|noun:door"]
     assert source.left_out == [("gone.mp4", "it has no label")]
     source.columns = {"path": "file", "label": "verb+nouns"}
-    with pytest.raises(FarfieldError, match=r"has no column 'nouns' for label"):
+    with pytest.raises(FarfieldError, match=r"has no column 'nouns', from which label is read"):
         given(source, rows)
 
 

@@ -32,8 +32,8 @@ def read_id_label_csv(path: Path, needed: str) -> Iterator[tuple[str, str]]:
             continue
         if len(values) > 2 or not values[0].isdecimal():
             raise FarfieldError(
-                f"{path}, line {reader.line_num}: {';'.join(row)!r} must be `id;label`, or `id` without a label, where "
-                "the id is a whole number. Give the published list, which has no header."
+                f"{path}, line {reader.line_num}: {';'.join(row)!r} must begin with a whole number, the id, and may "
+                "end in a label after a semicolon. Give the published list, which has no header."
             )
         yield values[0], "".join(values[1:])
 

@@ -39,8 +39,8 @@ def read_moments(source: AnnotationSource) -> Iterator[VideoRecord]:
         place = f"{source.annotations}, line {line}"
         if len(row) != 4 or not row[0] or not all(re.fullmatch("[0-9]+", count) for count in row[2:]):
             raise FarfieldError(
-                f"{place}: {','.join(row)!r} must be `path,label,agreement,disagreement`, where the last two are whole "
-                "numbers. Give trainingSet.csv or validationSet.csv of Moments in Time, version 1, without a header."
+                f"{place}: {','.join(row)!r} must be a path, a label and two whole numbers, separated by commas. Give "
+                "trainingSet.csv or validationSet.csv of Moments in Time, version 1, which have no header."
             )
         name, label = row[:2]
         if not label:

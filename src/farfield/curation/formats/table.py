@@ -117,7 +117,8 @@ def choose_columns(source: AnnotationSource, names: list[str]) -> dict[str, str]
                 else f"Give the name of the column with the option columns, for example {field}={names[0]}."
             )
             raise FarfieldError(
-                f"{source.annotations} has no column {name!r} for {field}. {nearest(name, names)} {remedy}"
+                f"{source.annotations} has no column {name!r}, from which {field} is read. {nearest(name, names)} "
+                f"{remedy}"
             )
     return {
         field: given
