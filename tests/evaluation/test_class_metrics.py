@@ -23,6 +23,7 @@ from evaluation.test_resampling import KINDS, scored
 from farfield.evaluation import class_metrics
 from farfield.evaluation.class_metrics import Averaged, Resampling, measure_decisions, measure_ranking
 from farfield.evaluation.metrics import Estimate
+from farfield.evaluation.resampling import sampling_units
 
 NO_INTERVALS = Resampling(torch.arange(53), draws=0)
 
@@ -155,7 +156,9 @@ def test_a_class_with_positives_in_one_unit_has_no_interval() -> None:
     # Three videos of one group tell as little as one.
     targets[:, 1] = torch.arange(53) < 3
     groups = ["a"] * 3 + [None] * 50
-    found = measure_ranking(scores, targets, Resampling.of_groups(groups, 53, 5)).average_precision.per_class
+    found = measure_ranking(
+        scores, targets, Resampling.of_units(sampling_units(groups, range(53)), 5)
+    ).average_precision.per_class
     assert math.isnan(found[1].low)
     assert found[0].low < found[0].value < found[0].high
 
@@ -165,8 +168,10 @@ def test_groups_of_equal_videos_widen_the_interval() -> None:
     scores, targets = one_hot(53, 3)
     single = measure_ranking(scores, targets, Resampling(torch.arange(53)))
     copies = scores.repeat(9, 1), targets.repeat(9, 1)
-    by_group = measure_ranking(*copies, Resampling.of_groups([str(row) for row in range(53)] * 9, 477, 3))
-    by_video = measure_ranking(*copies, Resampling.of_groups(None, 477, 3))
+    by_group = measure_ranking(
+        *copies, Resampling.of_units(sampling_units([str(row) for row in range(53)] * 9, range(477)), 3)
+    )
+    by_video = measure_ranking(*copies, Resampling.of_units(torch.arange(477), 3))
 
     def width(estimate: Estimate) -> float:
         return estimate.high - estimate.low
@@ -202,7 +207,7 @@ def test_few_groups_have_no_interval_and_the_reason_is_given() -> None:
     """Two groups have three different resamples, so that the interval of equally good groups had no width."""
     scores, targets = scored("random", n=60)
     for groups in (2, 9, 10):
-        resampling = Resampling.of_groups([f"group {row % groups}" for row in range(60)], 60, 5)
+        resampling = Resampling.of_units(torch.arange(60) % groups, 5)
         f1, ranking = (
             measure_decisions(scores > 0.5, targets, resampling).f1,
             measure_ranking(scores, targets, resampling),
@@ -211,13 +216,13 @@ def test_few_groups_have_no_interval_and_the_reason_is_given() -> None:
         assert [math.isnan(each.low) for each in estimates] == [groups < 10] * len(estimates)
         reason = f"too few groups ({groups}) for an interval; at least 10 are needed"
         assert resampling.why_no_intervals("groups") == (reason if groups < 10 else None)
-    assert "too few videos (9)" in str(Resampling.of_groups(None, 9, 5).why_no_intervals("videos"))
-    large = Resampling.of_groups(None, 20_000, 2001)
+    assert "too few videos (9)" in str(Resampling.of_units(torch.arange(9), 5).why_no_intervals("videos"))
+    large = Resampling.of_units(torch.arange(20_000), 2001)
     assert large.why_no_intervals("videos") == "too many videos and classes to resample"
 
 
 def test_number_of_resamples_falls_with_size() -> None:
-    draws = [Resampling.of_groups(None, 20_000, classes).draws for classes in (10, 400, 1000, 2000, 2001)]
+    draws = [Resampling.of_units(torch.arange(20_000), classes).draws for classes in (10, 400, 1000, 2000, 2001)]
     assert draws == [1000, 200, 200, 200, 0]
     assert class_metrics.MAX_CELLS == 40_000_000  # 20,000 x 2,000
 

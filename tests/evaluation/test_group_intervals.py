@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 from scipy.stats import bootstrap
 from torch import Tensor
 
-from farfield.evaluation.group_intervals import widen_by_groups
+from farfield.evaluation.group_intervals import widen_by_units
 from farfield.evaluation.metrics import Estimate, measure, wilson
+from farfield.evaluation.resampling import sampling_units
 from farfield.evaluation.result import EvaluationResult
 from farfield.evaluation.scores_file import Scores
 from farfield.evaluation.split_resampling import SplitValues
@@ -32,7 +35,7 @@ def test_interval_is_scipys_over_groups() -> None:
     sizes = np.random.default_rng(3).integers(3, 17, 41)
     values, groups = hits_of_groups(sizes)
     plain = wilson(values.sum(), len(values))
-    [found] = widen_by_groups([plain], [SplitValues(values)], [f"person {group}" for group in groups])
+    [found] = widen_by_units([plain], [SplitValues(values)], torch.from_numpy(groups))
     theirs = bootstrap(
         (np.bincount(groups, values), sizes),
         lambda right, sizes, axis: right.sum(axis) / sizes.sum(axis),
@@ -52,17 +55,18 @@ def test_interval_is_scipys_over_groups() -> None:
 def test_without_groups_with_one_and_with_as_many_as_videos_it_is_wilsons() -> None:
     values, _ = hits_of_groups(np.full(13, 3))
     plain, of_videos = [wilson(values.sum(), 39)], [SplitValues(values)]
-    assert widen_by_groups(plain, of_videos, None) == plain
-    assert widen_by_groups(plain, of_videos, ["one"] * 39) == plain
-    assert widen_by_groups(plain, of_videos, [str(row) for row in range(39)]) == plain
-    assert widen_by_groups([wilson(0, 0)], [SplitValues(np.zeros(0))], []) == [wilson(0, 0)]
+    assert widen_by_units(plain, of_videos, None) == plain
+    assert widen_by_units(plain, of_videos, torch.zeros(39).long()) == plain
+    assert widen_by_units(plain, of_videos, torch.arange(39)) == plain
+    assert widen_by_units([wilson(0, 0)], [SplitValues(np.zeros(0))], torch.arange(0)) == [wilson(0, 0)]
 
 
 def test_a_video_without_a_group_is_drawn_alone() -> None:
     values, groups = hits_of_groups(np.full(40, 9))
     plain, of_videos = wilson(values.sum(), 360), SplitValues(values)
     names = [f"person {group}" if group < 3 else None for group in groups]
-    [alone], [whole] = (widen_by_groups([plain], [of_videos], each) for each in (names, [str(g) for g in groups]))
+    units = sampling_units(names, range(360)), torch.from_numpy(groups)
+    [alone], [whole] = (widen_by_units([plain], [of_videos], each) for each in units)
     assert width(plain) <= width(alone) < 0.7 * width(whole)
 
 
@@ -114,6 +118,17 @@ def test_every_accuracy_of_a_test_reckons_with_groups(task: Task) -> None:
         assert width(estimate) > 1.7 * width(before[name]), name
 
 
+def test_segments_of_one_video_are_drawn_together() -> None:
+    """23 videos of 11 segments, without groups: as if each video were a group."""
+    _, groups = hits_of_groups(np.full(23, 11))
+    grouped = result("single_label", [str(group) for group in groups])
+    paths = [f"{group}.mp4" for group in groups]
+    segments = torch.arange(253, dtype=torch.float64)[:, None] + torch.tensor([0.0, 1.0])
+    scores = replace(grouped.scores, paths=paths, segments=segments)
+    assert EvaluationResult(scores, []).metrics().top1 == grouped.metrics().top1
+    assert EvaluationResult(scores, []).to_dict()["class_metrics"]["units"] == 23
+
+
 def test_confusions_and_top5_do_not_change_with_groups() -> None:
     _, groups = hits_of_groups(np.full(23, 11))
     grouped = result("single_label", [str(group) for group in groups])
@@ -127,14 +142,21 @@ def test_the_report_says_over_what(tmp_path_factory: pytest.TempPathFactory) -> 
 
     _, groups = hits_of_groups(np.full(23, 11))
     texts = []
-    for number, names in enumerate((None, [str(g) for g in groups], [str(g % 3) for g in groups])):
+    results = [
+        result("single_label", names) for names in (None, [str(g) for g in groups], [str(g % 3) for g in groups])
+    ]
+    scores = replace(
+        results[0].scores, paths=[f"{group}.mp4" for group in groups], segments=torch.rand(253, 2).double()
+    )
+    for number, each in enumerate([*results, EvaluationResult(scores, [])]):
         folder = tmp_path_factory.mktemp(str(number))
-        write_report(result("single_label", names), folder)
+        write_report(each, folder)
         texts.append((folder / "report.md").read_text())
     wilsons = "These intervals are Wilson's for independent videos"
     assert f"{wilsons}.\n" in texts[0]
     assert f"{wilsons}, widened to contain those of a bootstrap over 23 groups.\n" in texts[1]
     assert f"{wilsons}, widened to contain those of a bootstrap over 3 groups.\n" in texts[2]
+    assert f"{wilsons}, widened to contain those of a bootstrap over 23 whole videos.\n" in texts[3]
     assert "too few groups (3)" in texts[2]
     assert "For the same reason, the intervals of the accuracies above are too narrow." in texts[2]
     assert "too narrow. " not in texts[1]

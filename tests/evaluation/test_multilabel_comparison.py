@@ -78,7 +78,7 @@ def test_differences_are_scikit_learns_and_intervals_those_of_the_groups(
     a, b, *folders = runs
     targets, of_a, of_b = by_hand(a, b)
     found = compare_multilabel_runs(*folders, draws=211, seed=5)
-    units = sampling_units(GROUPS[6:47], 41)
+    units = sampling_units(GROUPS[6:47], range(41))
     assert (found.videos, found.left_out, found.resampled) == (41, 12, "groups")
     assert found.units == int(units.max()) + 1 < 41
     alone = precisions(targets, of_a), precisions(targets, of_b)

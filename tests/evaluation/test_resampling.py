@@ -113,8 +113,10 @@ def test_the_average_precision_of_a_video_is_scikit_learns(kind: str) -> None:
 
 
 def test_units_are_groups_and_videos_without_one() -> None:
-    assert sampling_units(None, 3).tolist() == [0, 1, 2]
-    assert sampling_units(["ann", None, "bob", "ann", None], 5).tolist() == [0, 1, 2, 0, 3]
+    assert sampling_units(None, range(3)).tolist() == [0, 1, 2]
+    assert sampling_units(["ann", None, "bob", "ann", None], range(5)).tolist() == [0, 1, 2, 0, 3]
+    assert sampling_units(None, ["a.mp4", "b.mp4", "a.mp4"]).tolist() == [0, 1, 0]  # two segments of a.mp4
+    assert sampling_units(["ann", None, None, "b.mp4"], ["a.mp4", "b.mp4", "b.mp4", "a.mp4"]).tolist() == [0, 1, 1, 2]
 
 
 def test_the_videos_of_a_group_are_drawn_together_and_as_many_units_as_there_are() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -10,7 +9,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from farfield.clip_spec import ViewsAggregation
-from farfield.evaluation.group_intervals import widen_by_groups
+from farfield.evaluation.group_intervals import widen_by_units
 from farfield.evaluation.metrics import Estimate, wilson
 from farfield.evaluation.split_resampling import SplitValues
 
@@ -27,19 +26,19 @@ def accuracy_by_views(
     view_probabilities: Float[Tensor, "n views classes"],
     labels: Int[Tensor, " n"],
     *,
-    groups: Sequence[str | None] | None = None,
+    units: Int[Tensor, " n"] | None = None,
     method: ViewsAggregation = "mean",
     draws: int = 20,
 ) -> list[AccuracyAtViews]:
     """Measure top-1 accuracy for every number of views, from 1 to all, averaged over random orders of the views.
 
     With more orders, the accuracy depends less on which views are drawn. The 95% confidence interval does not get
-    narrower: it is Wilson's interval for the number of videos, widened if there are groups, see `group_intervals`.
+    narrower: it is Wilson's interval for the number of videos, widened for groups of videos, see `group_intervals`.
 
     Args:
         view_probabilities: class probabilities of each view.
         labels: class of each video.
-        groups: group of each video (None for a video without a group), or None if no video has a group.
+        units: for each video, the index of its unit, from `sampling_units`; None if each video is a unit.
         method: how views are aggregated: "mean" or "max" of the probabilities.
         draws: number of random orders.
     """
@@ -54,5 +53,5 @@ def accuracy_by_views(
             total = total.maximum(scores) if method == "max" else total + scores
             hits[place] += total.argmax(1) == labels
     plain = [wilson(int(each.sum()) / draws, n) for each in hits]
-    found = widen_by_groups(plain, [SplitValues(each.double().numpy() / draws) for each in hits], groups)
+    found = widen_by_units(plain, [SplitValues(each.double().numpy() / draws) for each in hits], units)
     return [AccuracyAtViews(place, top1) for place, top1 in enumerate(found, start=1)]

@@ -36,7 +36,7 @@ resampling cannot show how other positives would be scored. With few positives, 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -55,7 +55,6 @@ from farfield.evaluation.resampling import (
     MIN_UNITS,
     resample_weights,
     sample_average_precision,
-    sampling_units,
     too_few_units,
     weighted_decision_metrics,
     weighted_ranking_metrics,
@@ -143,19 +142,18 @@ class Resampling:
     seed: int = 0
 
     @classmethod
-    def of_groups(cls, groups: Sequence[str | None] | None, videos: int, classes: int) -> Resampling:
-        """Choose the units, and the number of resamples: few enough that a bootstrap takes about 20 seconds at most.
+    def of_units(cls, units: Int[Tensor, " n"], classes: int) -> Resampling:
+        """Choose the number of resamples: few enough that a bootstrap takes about 20 seconds at most.
 
         Args:
-            groups: group of each video (None for a video without a group), or None if no video has a group.
-            videos: number of videos.
+            units: for each video, the index of its unit, from `sampling_units`.
             classes: number of classes.
 
         Returns:
             Settings with `MAX_DRAWS` resamples, or fewer for large tests. If videos x classes exceed `MAX_CELLS`, or if
             there are fewer than `MIN_UNITS` units, the number of resamples is 0.
         """
-        found, cells = cls(sampling_units(groups, videos), draws=0), videos * classes
+        found, cells = cls(units, draws=0), len(units) * classes
         if found.number_of_units < MIN_UNITS or cells > MAX_CELLS:
             return found
         return cls(found.units, draws=min(MAX_DRAWS, max(MIN_DRAWS, _MAX_DRAWN_CELLS // cells)))

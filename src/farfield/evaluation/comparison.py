@@ -84,8 +84,8 @@ class PairedScores:
         return "videos" if self.groups is None else "groups"
 
     def units(self) -> Int[Tensor, " n"]:
-        """Return the index of each video's unit of the bootstrap: its group, or the video itself without a group."""
-        return sampling_units(self.groups, len(self.a.paths))
+        """Return the index of each video's unit of the bootstrap, see `sampling_units`."""
+        return sampling_units(self.groups, self.a.paths)
 
 
 def compare_runs(

@@ -37,7 +37,7 @@ from torch import Tensor
 
 from farfield.evaluation.class_metrics import Averaged, Resampling, averaged, estimate_from_draws, in_several_units
 from farfield.evaluation.metrics import Estimate
-from farfield.evaluation.resampling import resample_weights, weighted_ranking_metrics
+from farfield.evaluation.resampling import resample_weights, sampling_units, weighted_ranking_metrics
 from farfield.evaluation.segment_arrays import Segments
 
 _MAX_CELLS = 5_000_000
@@ -184,7 +184,8 @@ def frame_resampling(groups: Sequence[str | None] | None, videos: Sequence[Score
         classes: number of classes.
     """
     cells = sum(len(each.probabilities) for each in videos) * classes
-    return Resampling.of_groups(groups, len(videos), cells // max(len(videos), 1) + 1)
+    units = sampling_units(groups, range(len(videos)))
+    return Resampling.of_units(units, cells // max(len(videos), 1) + 1)
 
 
 def _moments(

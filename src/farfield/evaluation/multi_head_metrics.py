@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
+from jaxtyping import Int
+from torch import Tensor
 
-from farfield.evaluation.group_intervals import widen_by_groups
+from farfield.evaluation.group_intervals import widen_by_units
 from farfield.evaluation.metrics import Estimate, wilson
 from farfield.evaluation.scores_file import Scores, check_numbers
 from farfield.evaluation.split_resampling import SplitValues
@@ -19,7 +20,7 @@ from farfield.task import head_columns, split_heads
 class JointMetrics:
     """Accuracy of combinations (one class per head), ranked by the product of the class probabilities.
 
-    A combination is right if all its classes are right. Intervals are Wilson's, widened if there are groups, see
+    A combination is right if all its classes are right. Intervals are Wilson's, widened for groups of videos, see
     `group_intervals`.
 
     Attributes:
@@ -31,12 +32,12 @@ class JointMetrics:
     top5: Estimate
 
 
-def measure_jointly(scores: Scores, groups: Sequence[str | None] | None = None) -> JointMetrics:
+def measure_jointly(scores: Scores, units: Int[Tensor, " n"] | None = None) -> JointMetrics:
     """Measure the accuracy of combinations of one class per head, such as (verb, noun), for a `multi_head` network.
 
     Args:
         scores: scores of a `multi_head` network.
-        groups: group of each video (None for a video without a group), or None if no video has a group.
+        units: for each video, the index of its unit, from `sampling_units`; None if each video is a unit.
     """
     check_numbers(scores)
     heads = scores_of_heads(scores).values()
@@ -44,7 +45,7 @@ def measure_jointly(scores: Scores, groups: Sequence[str | None] | None = None) 
     hits = joint_hits([each.probabilities for each in heads], targets, 5)
     in_top = [SplitValues(each.double().numpy()) for each in (hits[:, 0], hits.any(1))]
     plain = [wilson(int(each.values.sum()), len(hits)) for each in in_top]
-    return JointMetrics(*widen_by_groups(plain, in_top, groups))
+    return JointMetrics(*widen_by_units(plain, in_top, units))
 
 
 def scores_of_heads(scores: Scores) -> dict[str, Scores]:

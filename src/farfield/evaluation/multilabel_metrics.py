@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
-from jaxtyping import Bool
+from jaxtyping import Bool, Int
 from torch import Tensor
 
 from farfield.evaluation.class_metrics import RankingMetrics
-from farfield.evaluation.group_intervals import widen_by_groups
+from farfield.evaluation.group_intervals import widen_by_units
 from farfield.evaluation.metrics import Estimate, wilson
 from farfield.evaluation.split_resampling import SplitValues
 
@@ -24,7 +23,7 @@ class MultilabelMetrics:
         sample_average_precision: average precision of the ranking of the classes within a video, averaged over the
             videos with at least one true class; MMAction2's `mmit_mean_average_precision`.
         exact_match: share of videos whose predicted classes are exactly their true classes. The interval is Wilson's,
-            widened if there are groups, see `group_intervals`.
+            widened for groups of videos, see `group_intervals`.
         share_without_class: share of videos without a true class.
         share_without_decision: share of videos without a predicted class.
     """
@@ -41,7 +40,7 @@ def measure_multilabel(
     ranking: RankingMetrics,
     decisions: Bool[Tensor, "n classes"],
     targets: Bool[Tensor, "n classes"],
-    groups: Sequence[str | None] | None = None,
+    units: Int[Tensor, " n"] | None = None,
 ) -> MultilabelMetrics:
     """Compute the main metrics of a multilabel test.
 
@@ -49,7 +48,7 @@ def measure_multilabel(
         ranking: average precision and ROC-AUC of the scores.
         decisions: True where the class is predicted for the video.
         targets: True where the video has the class.
-        groups: group of each video (None for a video without a group), or None if no video has a group.
+        units: for each video, the index of its unit, from `sampling_units`; None if each video is a unit.
     """
     matches = SplitValues((decisions == targets).all(1).double().numpy())
     plain = wilson(int(matches.values.sum()), len(targets))
@@ -57,7 +56,7 @@ def measure_multilabel(
         ranking.average_precision.macro,
         ranking.average_precision.micro,
         ranking.sample_average_precision,
-        widen_by_groups([plain], [matches], groups)[0],
+        widen_by_units([plain], [matches], units)[0],
         float((~targets.any(1)).float().mean()),
         float((~decisions.any(1)).float().mean()),
     )

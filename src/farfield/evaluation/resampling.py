@@ -31,7 +31,7 @@ These symbols are total weights:
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 
 import numpy as np
 import torch
@@ -46,16 +46,16 @@ _CACHED_CELLS = 20_000
 """Maximum number of units that are drawn at once: several resamples of few units, which is faster than one by one."""
 
 
-def sampling_units(groups: Sequence[str | None] | None, videos: int) -> Int[Tensor, " n"]:
-    """Return the index of each video's unit. A unit of the bootstrap is a group of videos, or a video without a group.
+def sampling_units(groups: Sequence[str | None] | None, videos: Sequence[Hashable]) -> Int[Tensor, " n"]:
+    """Return the index of each row's unit. A unit of the bootstrap is a group of videos, or a video without a group.
 
     Args:
-        groups: group of each video (None for a video without a group), or None if no video has a group.
-        videos: number of videos.
+        groups: group of each row (None for a row without a group), or None if no row has a group.
+        videos: video of each row, such as its path. Several rows may be segments of one video.
     """
-    names = [None] * videos if groups is None else groups
+    names = [None] * len(videos) if groups is None else groups
     numbers: dict[object, int] = {}
-    keys = [("video", row) if name is None else ("group", name) for row, name in enumerate(names)]
+    keys = [("video", video) if name is None else ("group", name) for name, video in zip(names, videos, strict=True)]
     return torch.tensor([numbers.setdefault(key, len(numbers)) for key in keys], dtype=torch.int64)
 
 

@@ -23,13 +23,14 @@ from farfield.evaluation.class_metrics import (
 )
 from farfield.evaluation.comparison import hits
 from farfield.evaluation.curves import Curves, measure_curves
-from farfield.evaluation.group_intervals import widen_by_groups
+from farfield.evaluation.group_intervals import widen_by_units
 from farfield.evaluation.metrics import Metrics, measure
 from farfield.evaluation.multi_head_metrics import JointMetrics, measure_jointly, scores_of_heads
 from farfield.evaluation.multilabel_calibration import PairCalibration, pair_calibration, scale_pair_temperature
 from farfield.evaluation.multilabel_metrics import MultilabelMetrics, measure_multilabel
 from farfield.evaluation.precision_by_views import PrecisionAtViews, precision_by_views
 from farfield.evaluation.report_content import report_content
+from farfield.evaluation.resampling import sampling_units
 from farfield.evaluation.scores_file import Scores, check_numbers
 from farfield.evaluation.split_resampling import SplitValues
 from farfield.evaluation.threshold_choice import decide
@@ -100,7 +101,7 @@ class EvaluationResult:
         """Return top-1, top-5 and mean class accuracy with intervals, and the confusion matrix.
 
         The metrics are computed without temperature scaling, which does not change the ranking of the classes for a
-        video, except by rounding. Intervals are Wilson's, widened if there are groups, see `group_intervals`.
+        video, except by rounding. Intervals are Wilson's, widened for groups of videos, see `group_intervals`.
 
         Raises:
             FarfieldError: unless the task is `single_label`.
@@ -113,10 +114,10 @@ class EvaluationResult:
         scores = self.scores
         plain = measure(scores.probabilities, scores.targets)
         right, among_five = (hits(scores, k) for k in (1, 5))
-        top1, top5, mean_class_accuracy = widen_by_groups(
+        top1, top5, mean_class_accuracy = widen_by_units(
             [plain.top1, plain.top5, plain.mean_class_accuracy],
             [SplitValues(right), SplitValues(among_five), SplitValues(right, scores.targets.numpy())],
-            self.groups,
+            self.resampling.units,
         )
         return Metrics(top1, top5, mean_class_accuracy, plain.confusion)
 
@@ -127,7 +128,7 @@ class EvaluationResult:
             FarfieldError: unless the task is `multilabel`, or if a probability is NaN.
         """
         self._check_task("multilabel", "multilabel_metrics")
-        return measure_multilabel(self.ranking_metrics(), self.decisions(), self.target_matrix(), self.groups)
+        return measure_multilabel(self.ranking_metrics(), self.decisions(), self.target_matrix(), self.resampling.units)
 
     def joint_metrics(self) -> JointMetrics:
         """Return the accuracy of the joint predictions of all heads: one class for each head, such as (verb, noun).
@@ -136,7 +137,7 @@ class EvaluationResult:
             FarfieldError: unless the task is `multi_head`, or if a probability is NaN.
         """
         self._check_task("multi_head", "joint_metrics")
-        return measure_jointly(self.scores, self.groups)
+        return measure_jointly(self.scores, self.resampling.units)
 
     def heads(self) -> dict[str, EvaluationResult]:
         """Return the single-label result of each head of a `multi_head` task, by the head's name.
@@ -219,7 +220,7 @@ class EvaluationResult:
     @cached_property
     def resampling(self) -> Resampling:
         """Bootstrap settings for the intervals of the class metrics."""
-        return Resampling.of_groups(self.groups, len(self.scores.paths), len(self.scores.labels))
+        return Resampling.of_units(sampling_units(self.groups, self.scores.paths), len(self.scores.labels))
 
     def decision_metrics(self) -> DecisionMetrics:
         """Return precision, recall and F1 of each class, and their averages.
@@ -321,7 +322,9 @@ class EvaluationResult:
         scores = self.scores
         if scores.views.shape[1] == 1:
             return []
-        return accuracy_by_views(scores.views, scores.targets, groups=self.groups, method=scores.views_aggregation)
+        return accuracy_by_views(
+            scores.views, scores.targets, units=self.resampling.units, method=scores.views_aggregation
+        )
 
     def precision_by_views(self) -> list[PrecisionAtViews]:
         """Return the mAP for each number of aggregated views; an empty list if videos have only one view.

@@ -42,7 +42,7 @@ from farfield.evaluation.class_metrics import (
     in_several_units,
 )
 from farfield.evaluation.metrics import Estimate
-from farfield.evaluation.resampling import resample_weights
+from farfield.evaluation.resampling import resample_weights, sampling_units
 from farfield.evaluation.segment_arrays import Segments
 from farfield.evaluation.segment_matching import match_segments
 
@@ -202,7 +202,7 @@ def detection_resampling(
         predicted: predicted segments of all videos.
     """
     numbers = len(predicted) + _NUMBERS_PER_TRUE * len(truth)
-    return Resampling.of_groups(groups, videos, numbers // max(videos, 1) + 1)
+    return Resampling.of_units(sampling_units(groups, range(videos)), numbers // max(videos, 1) + 1)
 
 
 _NUMBERS_PER_TRUE = 30

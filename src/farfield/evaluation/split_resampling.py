@@ -63,12 +63,8 @@ def shared_units(
         splits have groups; a video without a group is then a unit of its own.
     """
     by_group = all(names is not None and any(names) for names in groups)
-    keys = [
-        f"video {path}" if not by_group or group is None else f"group {group}"
-        for of_split, names in zip(paths, groups, strict=True)
-        for path, group in zip(of_split, names or [None] * len(of_split), strict=True)
-    ]
-    units = sampling_units(keys, len(keys))
+    names = [name for of_split in groups for name in of_split or ()] if by_group else None
+    units = sampling_units(names, [path for of_split in paths for path in of_split])
     return list(units.split([len(each) for each in paths])), by_group
 
 
