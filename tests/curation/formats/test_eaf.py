@@ -102,6 +102,17 @@ def test_label_column_chooses_a_type_or_a_tier(tmp_path: Path) -> None:
         list(read_eaf(source(tmp_path, *tiers, label_column="act")))
 
 
+@pytest.mark.parametrize("name", ["acts", None])
+def test_a_tier_named_like_the_type_is_not_read_if_its_type_is_another(tmp_path: Path, name: str | None) -> None:
+    given = source(
+        tmp_path,
+        tier("Ann", "acts", between("a1", "ts2", "ts4", "run")),
+        tier("acts", "mood", about("a2", "a1", "glad"), parent="Ann"),
+        label_column=name,
+    )
+    assert list(read_eaf(given)) == [VideoRecord("shots/a.mp4", "run", 2, 4)]
+
+
 def test_annotations_without_times_or_text_are_left_out(tmp_path: Path) -> None:
     spoiled = between("a1", "ts2", "open", "run"), between("a2", "ts3", "ts3", "run"), between("a3", "ts4", "ts5", " ")
     given = source(tmp_path, tier("Ann", "acts", *spoiled, between("a4", "ts5", "ts6", "run")))

@@ -98,8 +98,9 @@ class _Document:
 def read_eaf(source: AnnotationSource) -> Iterator[VideoRecord]:
     """Read ELAN's .eaf file, or all .eaf files in a folder; yield a row for each annotation on tiers of one type.
 
-    `source.label_column` names the tier type to read, or a single tier. If it is None, the type is that of the tiers
-    without a parent tier, which must all have the same type. Tiers without annotations do not count.
+    `source.label_column` names the tier type to read or, if no type has this name, a single tier. If it is None, the
+    type is that of the tiers without a parent tier, which must all have the same type. Tiers without annotations do not
+    count.
 
     Raises:
         FarfieldError: in these cases:
@@ -118,30 +119,28 @@ def read_eaf(source: AnnotationSource) -> Iterator[VideoRecord]:
     if source.label_column is not None:
         names += [tier.name for tier in tiers]
     wanted = choose(source.label_column, names, "tier type", source)
+    by_type = any(tier.type == wanted for tier in tiers)
     for name, video in find_videos(source, {name: each.videos for name, each in documents.items()}).items():
-        rows = sorted(_rows(source, documents[name], wanted))
-        if not any(tier.annotations for tier in documents[name].tiers if wanted in (tier.type, tier.name)):
+        chosen = [tier for tier in documents[name].tiers if (tier.type if by_type else tier.name) == wanted]
+        if not any(tier.annotations for tier in chosen):
             yield from source.without_label(name, video)
-        for start, end, label in rows:
+        for start, end, label in sorted(_rows(source, documents[name], chosen)):
             yield VideoRecord(video, label, start, end)
 
 
-def _rows(source: AnnotationSource, document: _Document, wanted: str | None) -> set[tuple[float, float, str]]:
-    """Return (start in seconds, end in seconds, label) of each annotation on the wanted tiers.
+def _rows(source: AnnotationSource, document: _Document, tiers: list[_Tier]) -> set[tuple[float, float, str]]:
+    """Return (start in seconds, end in seconds, label) of each annotation on some tiers of a file.
 
     Annotations without usable times or text are added to `source.left_out`.
 
     Args:
         source: videos, annotations and options of the collection.
         document: content of the .eaf file.
-        wanted: type of the wanted tiers, or name of a single tier. None if there is no tier to read; the result is then
-            empty.
+        tiers: tiers of the file to read.
     """
     everything = {key: (tier, each) for tier in document.tiers for key, each in tier.annotations.items()}
     rows = set()
-    for tier in document.tiers:
-        if wanted not in (tier.type, tier.name):
-            continue
+    for tier in tiers:
         for key, annotation in tier.annotations.items():
             times = _times(key, everything)
             label = join_labels([annotation.value], f"{document.path}, tier {tier.name}")
