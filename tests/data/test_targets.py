@@ -112,6 +112,7 @@ def test_training_clips_of_whole_videos_have_the_labels_of_their_time(segments: 
     assert found == {(1, 0, 0, 0), (1, 0, 1, 0), (0, 0, 1, 0)}
     validation = data.validation_batch([0])
     assert validation.labels.tolist() == [[1, 0, 1, 0]]
+    assert [video.label for video in data.validation_videos([0])] == [data.val_manifest[0].label]
 
 
 def test_mirrored_clips_swap_left_and_right_among_their_labels(make_video: Callable[..., Path]) -> None:

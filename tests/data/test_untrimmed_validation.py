@@ -88,6 +88,7 @@ def test_the_data_module_validates_all_windows(
     assert [row[0] for _, labels in batches for row in labels] == [1, 1, 0, 0, 0, 1, 1, 0]
     shown = data.validation_batch([5, 0])
     assert (shown.labels.tolist(), shown.clips.shape) == ([[1, 0, 0], [1, 0, 0]], (2, 3, 4, 48, 48))
+    assert [video.path for video in data.validation_videos([5, 0, 4])] == [rows[1].path, rows[0].path, rows[0].path]
 
 
 def test_a_label_that_training_lacks_is_refused_at_once(tmp_path: Path) -> None:

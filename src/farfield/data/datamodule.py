@@ -22,6 +22,7 @@ from farfield.data.unlabelled import MixedEpoch, TrainingVideos, unlabelled_vide
 from farfield.data.untrimmed import HARD_REPEATS, NEGATIVE_SHARE
 from farfield.data.untrimmed_options import UntrimmedOptions
 from farfield.data.untrimmed_validation import ValidationWindows
+from farfield.data.video_record import VideoRecord
 from farfield.errors import FarfieldError, nearest
 from farfield.lightning_compat import processed_batches
 from farfield.task import DEFAULT_TASK, Task
@@ -282,6 +283,18 @@ class VideoDataModule(LightningDataModule):
             self.val_manifest, self.labels, self.clip, num_clips=1, num_crops=1, decoder=self.decoder, task=self.task
         )
         return to_network_input(views[rows], self.clip)
+
+    def validation_videos(self, rows: Sequence[int]) -> list[VideoRecord]:
+        """Return the manifest's row of each given validation video.
+
+        Args:
+            rows: row indices or window numbers, see `validation_batch`. The row of a window is that of its video.
+        """
+        assert self.val_manifest is not None
+        if self.untrimmed_options.untrimmed:
+            windows = self._validation_windows
+            return [windows.manifest[windows.video(row)] for row in rows]
+        return [self.val_manifest[row] for row in rows]
 
     def provenance(self) -> dict[str, Any]:
         """Return the provenance of the training and validation videos, see `Manifest.provenance`."""

@@ -15,11 +15,32 @@ import numpy as np
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from farfield.evaluation.metrics import Estimate
+from farfield.evaluation.metrics import Estimate, Metrics, measure
 from farfield.evaluation.split_resampling import SplitValues, number_of_units, resample_splits
 
 DRAWS = 2_000
 """Number of resamples."""
+
+
+def measure_in_units(
+    probabilities: Float[Tensor, "n classes"], labels: Int[Tensor, " n"], units: Int[Tensor, " n"] | None
+) -> Metrics:
+    """Compute all accuracy metrics of scored videos, with intervals that are widened by `widen_by_units`.
+
+    Args:
+        probabilities: class probabilities of each video.
+        labels: index of each video's true class.
+        units: index of each video's unit, see `widen_by_units`.
+    """
+    plain = measure(probabilities, labels)
+    in_top5 = probabilities.topk(min(5, probabilities.shape[1]), dim=1).indices == labels[:, None]
+    right, among_five = (each.double().numpy() for each in (in_top5[:, 0], in_top5.any(1)))
+    top1, top5, mean_class_accuracy = widen_by_units(
+        [plain.top1, plain.top5, plain.mean_class_accuracy],
+        [SplitValues(right), SplitValues(among_five), SplitValues(right, labels.numpy())],
+        units,
+    )
+    return Metrics(top1, top5, mean_class_accuracy, plain.confusion)
 
 
 def widen_by_units(

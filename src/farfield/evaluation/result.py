@@ -21,10 +21,9 @@ from farfield.evaluation.class_metrics import (
     measure_decisions,
     measure_ranking,
 )
-from farfield.evaluation.comparison import hits
 from farfield.evaluation.curves import Curves, measure_curves
-from farfield.evaluation.group_intervals import widen_by_units
-from farfield.evaluation.metrics import Metrics, measure
+from farfield.evaluation.group_intervals import measure_in_units
+from farfield.evaluation.metrics import Metrics
 from farfield.evaluation.multi_head_metrics import JointMetrics, measure_jointly, scores_of_heads
 from farfield.evaluation.multilabel_calibration import PairCalibration, pair_calibration, scale_pair_temperature
 from farfield.evaluation.multilabel_metrics import MultilabelMetrics, measure_multilabel
@@ -32,7 +31,6 @@ from farfield.evaluation.precision_by_views import PrecisionAtViews, precision_b
 from farfield.evaluation.report_content import report_content
 from farfield.evaluation.resampling import sampling_units
 from farfield.evaluation.scores_file import Scores, check_numbers
-from farfield.evaluation.split_resampling import SplitValues
 from farfield.evaluation.threshold_choice import decide
 from farfield.models.operating_point import OperatingPoint, class_thresholds, reaches
 from farfield.task import Task
@@ -111,15 +109,7 @@ class EvaluationResult:
 
     @cached_property
     def _metrics(self) -> Metrics:
-        scores = self.scores
-        plain = measure(scores.probabilities, scores.targets)
-        right, among_five = (hits(scores, k) for k in (1, 5))
-        top1, top5, mean_class_accuracy = widen_by_units(
-            [plain.top1, plain.top5, plain.mean_class_accuracy],
-            [SplitValues(right), SplitValues(among_five), SplitValues(right, scores.targets.numpy())],
-            self.resampling.units,
-        )
-        return Metrics(top1, top5, mean_class_accuracy, plain.confusion)
+        return measure_in_units(self.scores.probabilities, self.scores.targets, self.resampling.units)
 
     def multilabel_metrics(self) -> MultilabelMetrics:
         """Return mean average precision (mAP) and the other main metrics of a multilabel task, with intervals.

@@ -18,6 +18,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from farfield.clip_spec import ClipSpec
+from farfield.evaluation.resampling import sampling_units
 from farfield.interpretability.attention_maps import attention_maps, draw_attention
 from farfield.layers import diagnose
 from farfield.lightning_compat import data_module
@@ -84,12 +85,14 @@ def gather_diagnostics(
     if not scored:
         return None
     rows, targets, probabilities = (torch.cat(parts) for parts in zip(*scored, strict=True))
-    labels = module.network.labels
+    labels, videos = module.network.labels, data_module(trainer).validation_videos(rows.tolist())
+    groups = [video.group for video in videos]
+    units = sampling_units(groups if any(groups) else None, [video.path for video in videos])
     measured: MultilabelDiagnostics | SingleLabelDiagnostics
     if module.network.task == "multilabel":
-        measured = MultilabelDiagnostics(probabilities, targets, labels)
+        measured = MultilabelDiagnostics(probabilities, targets, labels, units)
     else:
-        measured = SingleLabelDiagnostics(probabilities, targets, labels)
+        measured = SingleLabelDiagnostics(probabilities, targets, labels, units)
     error = measured.calibration.expected_error
     found = Diagnostics(trainer.current_epoch, trainer.global_step, measured.validation_table(), error)
     found.tables["classes"] = measured.class_table()

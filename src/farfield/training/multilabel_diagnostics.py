@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from matplotlib.figure import Figure
 from torch import Tensor
 
@@ -38,6 +38,8 @@ class MultilabelDiagnostics:
         probabilities: class probabilities of each video, without NaN.
         targets: 1 for each class that the video has, else 0.
         labels: class names.
+        units: for each video or window, the index of its unit of the bootstrap, from `sampling_units`; None if each
+            is a unit.
     """
 
     def __init__(
@@ -45,21 +47,23 @@ class MultilabelDiagnostics:
         probabilities: Float[Tensor, "n classes"],
         targets: Float[Tensor, "n classes"],
         labels: Sequence[str],
+        units: Int[Tensor, " n"] | None = None,
     ) -> None:
         self.probabilities = probabilities
         self.targets: Bool[Tensor, "n classes"] = targets > 0
         self.labels = labels
         self.decisions = probabilities >= DEFAULT_THRESHOLD
-        n = len(probabilities)
-        draws = _DRAWS if n >= MIN_UNITS and targets.numel() <= _MAX_CELLS else 0
-        resampling = Resampling(torch.arange(n), draws)
+        self.units = torch.arange(len(probabilities)) if units is None else units
+        resampling = Resampling(self.units, draws=0)
+        if resampling.number_of_units >= MIN_UNITS and targets.numel() <= _MAX_CELLS:
+            resampling = Resampling(self.units, _DRAWS)
         self.ranking: RankingMetrics = measure_ranking(probabilities, self.targets, resampling)
         self.by_class: DecisionMetrics = measure_decisions(self.decisions, self.targets, resampling)
         self.calibration: PairCalibration = pair_calibration(probabilities, self.targets)
 
     def validation_table(self) -> Table:
         """Tabulate the metrics with 95% confidence intervals, and the expected calibration error."""
-        found = measure_multilabel(self.ranking, self.decisions, self.targets)
+        found = measure_multilabel(self.ranking, self.decisions, self.targets, self.units)
         rows = [[shown, *_cells(getattr(found, name))] for name, shown in MULTILABEL_METRICS.items()]
         rows += [
             [f"macro {shown} at {DEFAULT_THRESHOLD}", *_cells(getattr(self.by_class, name).macro)]

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from farfield.evaluation.calibration import calibration
-from farfield.evaluation.metrics import measure
+from farfield.evaluation.group_intervals import measure_in_units
 from farfield.evaluation.plots import (
     NAMED_CLASSES,
     confused_pairs,
@@ -28,14 +28,20 @@ class SingleLabelDiagnostics:
         probabilities: class probabilities of each video.
         targets: class of each video.
         labels: class names.
+        units: for each video, the index of its unit of the bootstrap, from `sampling_units`; None if each video is a
+            unit.
     """
 
     def __init__(
-        self, probabilities: Float[Tensor, "n classes"], targets: Int[Tensor, " n"], labels: Sequence[str]
+        self,
+        probabilities: Float[Tensor, "n classes"],
+        targets: Int[Tensor, " n"],
+        labels: Sequence[str],
+        units: Int[Tensor, " n"] | None = None,
     ) -> None:
         self.targets = targets
         self.labels = labels
-        self.metrics = measure(probabilities, targets)
+        self.metrics = measure_in_units(probabilities, targets, units)
         self.calibration = calibration(probabilities, targets)
         self.chances, self.guesses = probabilities.max(1)
 
