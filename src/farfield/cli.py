@@ -25,7 +25,8 @@ class Command:
     Attributes:
         function: the command's function, as "module:function".
         summary: one line for the overview of all commands.
-        positionals: dict from each positional parameter's name to its `nargs` of argparse; None for exactly one value.
+        positionals: `nargs` of each positional parameter, by its name, as in argparse. A parameter whose `nargs` is
+            None takes exactly one value.
     """
 
     function: str

@@ -230,8 +230,16 @@ def test_mistakes_are_one_line(tmp_path: Path, run_farfield: Run, capsys: pytest
         (["test", "splits", *runs, "--out", tmp_path / "file/mean"], "file/mean cannot be written: Not a directory."),
         (["test", "splits", *runs, "--draws", 99], "draws is 99; it must be at least 100"),
         (["test", "splits", *runs, "--seed", -1], "seed is -1; it must be at least 0"),
-        (["compare", tmp_path / "mean", runs[0]], "mean has 3 splits, and ", "has no splits. Give two tested runs, or"),
-        (["compare", tmp_path / "mean", tmp_path / "two"], "mean has 3 splits, and ", "two has 2 splits. Give two"),
+        (
+            ["compare", tmp_path / "mean", runs[0]],
+            "mean is a folder of 3 splits, and ",
+            "is a single run. Give two tested",
+        ),
+        (
+            ["compare", tmp_path / "mean", tmp_path / "two"],
+            "mean is a folder of 3 splits, and ",
+            "two is a folder of 2 splits. Give two",
+        ),
         (["compare", tmp_path / "mean", tmp_path / "damaged"], "splits.json is not a file written by `farfield test"),
         (["compare", tmp_path / "mean", tmp_path / "mean", "--draws", 9], "draws is 9; it must be at least 100"),
     ):

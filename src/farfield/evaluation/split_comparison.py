@@ -76,7 +76,10 @@ def splits_to_compare(run_a: str | Path, run_b: str | Path) -> tuple[list[Path],
     if a is None and b is None:
         return None
     if a is None or b is None or len(a) != len(b):
-        told = [f"{name} has {'no' if runs is None else len(runs)} splits" for name, runs in ((run_a, a), (run_b, b))]
+        told = [
+            f"{name} is {'a single run' if runs is None else f'a folder of {len(runs)} splits'}"
+            for name, runs in ((run_a, a), (run_b, b))
+        ]
         raise FarfieldError(
             f"{told[0]}, and {told[1]}. Give two tested runs, or two folders that `farfield test splits` wrote for the "
             "same splits."

@@ -43,7 +43,7 @@ class Traced:
 
 
 class WithNormalisation(nn.Module):
-    """Network preceded by the normalisation of its input: uint8 RGB frames (b t h w c) to logits."""
+    """A network with the normalisation of its input. It takes uint8 RGB frames (b t h w c) and returns logits."""
 
     mean: Tensor
     std: Tensor

@@ -72,8 +72,8 @@ def frame_rate(source: AnnotationSource, format: str) -> float:
 def own_frame_rate(source: AnnotationSource, video: str) -> float:
     """Return the option `fps` or, if it is not given, the average frame rate of a video.
 
-    Use it for labelling tools whose frame numbers are those of the video. For a video that is missing or cannot be
-    opened, the result is 1; indexing later reports this video.
+    Use it for labelling tools that number the frames of the video itself, and not frames at a rate of their own. For a
+    video that is missing or cannot be opened, the result is 1; indexing later reports this video.
 
     Args:
         source: videos, annotations and options of the collection.
