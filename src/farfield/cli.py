@@ -147,9 +147,7 @@ def _main(words: list[str]) -> int:
     try:
         return _run(name, rest)
     except FarfieldError as error:
-        # An error from a data loader's worker has the worker's traceback before the message.
-        message = str(error).rsplit("farfield.errors.FarfieldError: ", 1)[-1].strip()
-        print(f"farfield {name}: {message}", file=sys.stderr)
+        print(f"farfield {name}: {error}", file=sys.stderr)
         return 2
     except Exception as error:
         if not is_out_of_memory(error):

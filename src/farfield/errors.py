@@ -11,7 +11,16 @@ from collections.abc import Iterable
 
 
 class FarfieldError(ValueError):
-    """An error in the user's input; the message says what was given, what is needed and what to do."""
+    """An error in the user's input; the message says what was given, what is needed and what to do.
+
+    If a worker process of a data loader raises the error, PyTorch creates it again with the worker's traceback before
+    the message. The traceback is removed.
+    """
+
+    def __init__(self, message: str) -> None:
+        if message.startswith("Caught FarfieldError in DataLoader worker process"):
+            message = message.rsplit(f"{__name__}.FarfieldError: ", 1)[-1].strip()
+        super().__init__(message)
 
 
 class VideoError(FarfieldError):
