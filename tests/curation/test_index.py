@@ -36,6 +36,12 @@ def test_mistakes_are_named(tree: Path, tmp_path: Path) -> None:
     (tmp_path / "splits/Val/jump").mkdir(parents=True)
     with pytest.raises(FarfieldError, match=r"splits are splits, not classes: Val, train\. Give each"):
         index_videos(str(tmp_path / "splits"), out)
+    for name in ("train/jump", "Val/jump", "holdout"):
+        (tmp_path / "splits" / name).mkdir(exist_ok=True)
+        shutil.copy(tree / "jump/a.mp4", tmp_path / "splits" / name)
+    (tmp_path / "splits/annotations").mkdir()
+    with pytest.raises(FarfieldError, match=r"splits are splits, not classes: Val, train\. Give each"):
+        index_videos(str(tmp_path / "splits"), out)
     (tmp_path / "list.txt").write_text("a.mp4 jump\n")
     with pytest.raises(
         FarfieldError, match=r"list\.txt, line 1: 'a\.mp4 jump' must be `path label`, where the label is a number"

@@ -97,6 +97,21 @@ def test_segments_of_one_video_stay_together(manifest: Callable[..., Path]) -> N
     assert not {row.path for row in parts["train"]} & {row.path for row in parts["val"]}
 
 
+def test_a_video_in_two_spellings_stays_together(manifest: Callable[..., Path], tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(tmp_path)
+    spellings = ("lots/{}.mp4", "./lots/{}.mp4", str(tmp_path / "lots/{}.mp4"), "link/lots/{}.mp4")
+    rows = [
+        VideoRecord(each.format(video), "a", 2 * n, 2 * n + 2)
+        for video in range(12)
+        for n, each in enumerate(spellings)
+    ]
+    made = split(manifest(rows), fractions=[0.5, 0.5])
+    assert made.groups == 12
+    parts = {name: {Path(row.path).name for row in rows} for name, rows in rows_of(made.manifests).items()}
+    assert (len(parts["train"]), len(parts["val"])) == (6, 6)
+    assert not parts["train"] & parts["val"]
+
+
 def test_new_videos_move_no_old_one(manifest: Callable[..., Path], tmp_path: Path) -> None:
     rows = collection(videos=40)
     source = manifest(rows[:-12])

@@ -133,6 +133,37 @@ def test_a_subset_of_kinetics_csv(collection: Path) -> None:
     assert [Path(path).name[:11] for path in again.missing] == [chosen[0]["youtube_id"]]
 
 
+def test_other_files_are_not_replaced(collection: Path) -> None:
+    header = "label,youtube_id,time_start,time_end,split\n"
+    kinetics, other = collection / "k_train.csv", collection / "k_val.csv"
+    kinetics.write_text(header + "yoga,abcdefghij1,0,10,train\nyoga,abcdefghij2,0,10,train\n")
+    other.write_text(header + "yoga,abcdefghij3,0,10,val\n")
+    names = collection / "classes.txt"
+    names.write_text("yoga\n")
+    for source, out, message in (
+        (kinetics, other, r"k_val\.csv exists and is not an earlier subset of .*k_train\.csv\. Choose another name"),
+        (kinetics, names, r"classes\.txt exists and is not an earlier subset"),
+        (collection / "all.csv", names, r"classes\.txt exists and is not a manifest: its first line is 'yoga'"),
+    ):
+        before = out.read_bytes()
+        with pytest.raises(FarfieldError, match=message):
+            write_subset(source, out, class_file=names)
+        assert out.read_bytes() == before
+    (collection / "few.csv").touch()
+    for number in (2, 1):  # a subset may be written again
+        assert write_subset(kinetics, collection / "few.csv", videos_per_class=number).videos == number
+        assert write_subset(collection / "all.csv", collection / "some.csv", videos_per_class=number + 1).videos > 0
+
+
+def test_the_hash_is_that_of_the_file(tmp_path: Path) -> None:
+    (tmp_path / "a.mp4").touch()
+    write_manifest(tmp_path / "all.csv", [VideoRecord("a.mp4", "run", 1 / 3, 2 / 3)])
+    (tmp_path / "all.csv").write_text("path,label,start_seconds,end_seconds\na.mp4,run,0.333333333333333314,0.7\n")
+    made = write_subset(tmp_path / "all.csv", tmp_path / "some.csv")
+    assert made.hash == read_manifest(made.path).content_hash()
+    assert read_manifest(made.path).provenance()["missing"] == 0
+
+
 def test_errors_write_nothing(collection: Path) -> None:
     for source, out, arguments, message in (
         ("none.csv", "o.csv", {}, "there is no file"),

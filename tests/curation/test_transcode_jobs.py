@@ -10,7 +10,9 @@ import pytest
 
 from conftest import number_of
 from farfield.curation.encoding import Encoding
+from farfield.curation.folder_scan import SkippedFiles
 from farfield.curation.prepare import prepare
+from farfield.curation.transcode_jobs import Labels, list_jobs
 from farfield.data.manifest import write_manifest
 from farfield.data.video_record import VideoRecord
 from farfield.errors import FarfieldError
@@ -64,6 +66,50 @@ def test_kinetics_archives_are_read_without_unpacking(suffix: str, tmp_path: Pat
     new = set(tmp_path.rglob("*")) - before
     assert all(path.is_relative_to(tmp_path / "out") for path in new)
     assert sum(path.suffix == ".mp4" for path in new) == 5
+
+
+def archive(path: Path, *names: str) -> Path:
+    with tarfile.open(path, "w") as tar:
+        for name in names:
+            tar.addfile(tarfile.TarInfo(name))
+    return path
+
+
+def labels_of(source: Path, labels: Labels | None = None) -> list[str | None]:
+    jobs, _ = list_jobs(source, source.parent / "out", SMALL, labels, None, SkippedFiles())
+    return [job.label for job in jobs]
+
+
+@pytest.mark.parametrize(
+    ("names", "labels"),
+    [
+        (["run/a.mp4", "jump/b.mp4", "c.mp4"], ["run", "jump", None]),
+        (["./run/ann/a.mp4", "./jump/bob/b.mp4", "run/c.mp4"], ["run", "jump", "run"]),
+        (["all/readme.txt", "all/run/a.mp4", "all/jump/bob/b.mp4"], ["run", "jump"]),  # one folder around all classes
+        (["all/run/a.mp4", "all/b.mp4"], ["all", "all"]),  # as the folder all would be a class
+        (["run/a.mp4", "run/b.mp4"], ["run", "run"]),
+    ],
+)
+def test_class_folders_of_an_archive_are_those_of_a_folder(
+    names: list[str], labels: list[str | None], tmp_path: Path
+) -> None:
+    assert labels_of(archive(tmp_path / "a.tar", *names)) == labels
+
+
+def test_class_folders_of_an_archive_are_checked(tmp_path: Path) -> None:
+    for name, wanted in (
+        ("open|close", r"class folder .*open\|close contains '\|'"),
+        ("test", "are splits, not classes: test"),
+    ):
+        given = archive(tmp_path / "a.tar", f"{name}/a.mp4")
+        with pytest.raises(FarfieldError, match=wanted):
+            labels_of(given)
+
+
+def test_a_clip_with_an_empty_label_in_kinetics_csv_has_none(tmp_path: Path) -> None:
+    given = archive(tmp_path / "a.tar", "abcdefghijk_000010_000020.mp4", "abcdefghijk_000030_000040.mp4")
+    known = {("abcdefghijk", 10.0): "", ("abcdefghijk", 30.0): "run"}
+    assert labels_of(given, known) == [None, "run"]
 
 
 @pytest.mark.slow

@@ -47,6 +47,8 @@ def test_empty_columns_are_left_out(tmp_path: Path) -> None:
         ("path,label,fps\na,b,fast\n", "line 2: fps is 'fast'; it must be a number"),
         ("path,label,start_seconds,end_seconds\na,b,3,2\n", r"line 2: the segment \[3.0, 2.0\) is empty"),
         ("\x00\x00\x00\x1cftypisom\xff\xfe", "is not a CSV file"),
+        ('path,label\n"a",b\nc,"d\ne,f\n', "line 3: a quotation mark is not closed"),
+        ('path,label\n"a"b,c\n', "line 2: a quotation mark is not closed, or text follows it"),
         ("path,label\n\xff\xfe", r"line 2: the row has more or fewer values than the header \(1 instead of 2\)"),
     ],
 )
@@ -91,7 +93,7 @@ def test_quotes_line_ends_and_empty_lines_read_as_the_csv_module_reads_them(tmp_
 
 @pytest.mark.parametrize("quote", ["", '"'])
 def test_blanks_around_a_value_are_stripped(quote: str, tmp_path: Path) -> None:
-    text = f"path, label , num_frames\n{quote}a b.mp4{quote}, jump, 7\n c.mp4,jump ,\n"
+    text = f"path, label , num_frames\n{quote}a b.mp4{quote}, {quote}jump{quote}, 7\n c.mp4,jump ,\n"
     (tmp_path / "m.csv").write_text(text)
     manifest = read_manifest(tmp_path / "m.csv")
     assert [(row.path, row.num_frames) for row in manifest] == [("a b.mp4", 7), ("c.mp4", None)]

@@ -7,6 +7,7 @@ import math
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -104,7 +105,7 @@ def split(
     _check_output(folder, files, options, Path(source), overwrite)
     earlier = {} if overwrite else _earlier_parts(plan, files)
     records = list(manifest)
-    rows_of = _rows_of_groups(records)
+    rows_of = _rows_of_groups(manifest)
     grouped = any(record.group is not None for record in records)
     fixed = _fixed_groups(rows_of, manifest, earlier)
     counts = {key: _count_labels(records[row] for row in rows) for key, rows in rows_of.items()}
@@ -225,16 +226,27 @@ def _earlier_parts(plan: _Plan, files: Mapping[str, Path]) -> dict[Path, str]:
 def _file(manifest: Manifest, row: int) -> Path:
     """Return the absolute path of a row's video, to recognise the video in another manifest."""
     path = manifest.path(row)
-    return path.parent.resolve() / path.name
+    return _resolved(path.parent) / path.name
 
 
-def _rows_of_groups(records: Sequence[VideoRecord]) -> dict[str, list[int]]:
-    """Return the row indices of each group. A video without a group forms its own group, with all its segments."""
-    group_of: dict[str, str] = {}
+@lru_cache(maxsize=100_000)
+def _resolved(folder: Path) -> Path:
+    return folder.resolve()
+
+
+def _rows_of_groups(manifest: Manifest) -> dict[str, list[int]]:
+    """Return the row indices of each group. A video without a group forms its own group, with all its segments.
+
+    Rows are of one video if their paths lead to the same file, such as a.mp4 and ./a.mp4.
+    """
+    group_of: dict[Path, str] = {}
+    spelling: dict[Path, str] = {}
     rows: dict[str, list[int]] = defaultdict(list)
-    for row, record in enumerate(records):
-        key = f"video {record.path}" if record.group is None else f"group {record.group}"
-        known = group_of.setdefault(record.path, key)
+    for row, record in enumerate(manifest):
+        file = _file(manifest, row)
+        path = spelling.setdefault(file, record.path)
+        key = f"video {path}" if record.group is None else f"group {record.group}"
+        known = group_of.setdefault(file, key)
         if known != key:
             raise FarfieldError(
                 f"{record.path} has rows of two groups: {known.partition(' ')[2]!r} and {key.partition(' ')[2]!r}. "

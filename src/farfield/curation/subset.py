@@ -21,8 +21,8 @@ from farfield.curation.class_names import find_class_names
 from farfield.curation.folder_scan import SkippedFiles
 from farfield.curation.formats.annotation_source import AnnotationSource
 from farfield.curation.formats.kinetics import read_kinetics, read_rows
-from farfield.curation.manifest_output import make_parent_folder, path_in_manifest
-from farfield.data.manifest import Manifest, read_manifest, record_file, write_manifest
+from farfield.curation.manifest_output import make_parent_folder, path_in_manifest, refuse_to_replace_other_files
+from farfield.data.manifest import read_manifest, record_file, write_manifest
 from farfield.data.video_record import VideoRecord
 from farfield.errors import FarfieldError, nearest
 
@@ -122,7 +122,9 @@ def write_subset(
     header, rows = read_rows(source)
     if rows and root is None:
         chosen_rows = choose(rows, selection, labels=lambda row: (row["label"],), name=_kinetics_name)
+        _refuse_to_replace_other_rows(out, header, rows, source)
         return _write_kinetics_csv(out, header, chosen_rows)
+    refuse_to_replace_other_files(out)
     skipped = SkippedFiles()
     if rows:
         assert root is not None
@@ -214,6 +216,28 @@ def _choose_classes(known: list[str], selection: Selection) -> list[str]:
     return names
 
 
+def _refuse_to_replace_other_rows(out: Path, header: list[str], rows: list[dict[str, str]], source: Path) -> None:
+    """Refuse to overwrite a file, unless it is an earlier subset of Kinetics' CSV `source`.
+
+    Args:
+        out: file to write.
+        header: columns of the source.
+        rows: rows of the source.
+        source: Kinetics' CSV, for the message.
+
+    Raises:
+        FarfieldError: if `out` exists, is not empty, and has other columns than the source or a row that the source
+            lacks.
+    """
+    if not out.is_file() or not out.stat().st_size:
+        return
+    with out.open(encoding="utf-8", errors="replace", newline="") as file:
+        theirs = list(csv.reader(file))
+    known = {tuple(row.values()) for row in rows}
+    if theirs[0] != header or not known.issuperset(map(tuple, theirs[1:])):
+        raise FarfieldError(f"{out} exists and is not an earlier subset of {source}. Choose another name.")
+
+
 def _write_kinetics_csv(out: Path, header: list[str], rows: list[dict[str, str]]) -> Subset:
     with atomic_write(out) as partial, partial.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, header, lineterminator="\n")
@@ -243,7 +267,7 @@ def _write_manifest(
         )
     placed = [replace(record, path=path_in_manifest(out.parent, folder, record.path)) for record in present]
     write_manifest(out, placed)
-    digest = Manifest(placed, root=out.parent).content_hash()
+    digest = read_manifest(out).content_hash()
     labels = sorted({label for record in present for label in record.labels})
     about: dict[str, Any] = {"hash": digest} | origin
     about |= {"videos": len(present), "classes": len(labels), "missing": len(missing), "missing_videos": missing}

@@ -5,13 +5,14 @@ from __future__ import annotations
 import hashlib
 import tarfile
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Self
 
 from farfield.curation.encoding import Encoding
 from farfield.curation.folder_scan import Reason, SkippedFiles, has_video_suffix, hidden_reason, scan_folder
-from farfield.curation.formats.folders import classes_of_folder, videos_of_folder
+from farfield.curation.formats.folders import check_class_folders, classes_of_folder, videos_of_folder
 from farfield.curation.formats.kinetics import ClipKey, label_of_clip
 from farfield.curation.frame_rate_option import fill_fps
 from farfield.data.manifest import read_manifest
@@ -152,6 +153,7 @@ def _jobs_from_archives(
     """Yield a job for each video in tar archives. Archives are read in one pass, without unpacking to disk."""
     targets = _TargetPaths(out)
     for archive in archives:
+        level = 0 if labels is not None else _class_level(archive)
         try:
             with tarfile.open(archive, "r|*", tarinfo=_CheckedMember) as tar:
                 for member in tar:
@@ -160,9 +162,10 @@ def _jobs_from_archives(
                         skipped.add(reason, f"{archive}:{member.name}")
                     if reason or member.isdir():
                         continue
-                    label = path.parent.name or None
+                    folders = _folders(path)
+                    label = folders[level] if len(folders) > level else None
                     if labels is not None:
-                        label = label_of_clip(path.stem, labels)
+                        label = label_of_clip(path.stem, labels) or None
                     content = tar.extractfile(member)
                     assert content is not None
                     target = targets.choose(member.name, (None, None))
@@ -173,6 +176,30 @@ def _jobs_from_archives(
                 f"{archive} cannot be read to its end: {error}. The videos before the damage are in the store; run the "
                 "same command with a complete archive to add the rest."
             ) from error
+
+
+def _class_level(archive: Path) -> int:
+    """Return the level of the class folders in an archive: 0, or 1 if they are all in one folder without videos.
+
+    This reads the whole archive once.
+
+    Raises:
+        FarfieldError: for names of class folders that `check_class_folders` refuses.
+    """
+    paths: set[tuple[str, ...]] = set()
+    with suppress(tarfile.TarError, EOFError, OSError), tarfile.open(archive, "r|*") as tar:  # reported by the caller
+        for member in tar:
+            path = PurePosixPath(member.name)
+            if not member.isdir() and _reason_to_skip(member, path) is None and (folders := _folders(path)):
+                paths.add(folders)
+    level = 1 if len({folders[0] for folders in paths}) == 1 and min(map(len, paths)) > 1 else 0
+    check_class_folders({folders[level] for folders in paths}, archive)
+    return level
+
+
+def _folders(path: PurePosixPath) -> tuple[str, ...]:
+    """Return the folders of a member of an archive, without ".", ".." and "/"."""
+    return tuple(part for part in path.parent.parts if part not in (".", "..", "/"))
 
 
 def _reason_to_skip(member: tarfile.TarInfo, path: PurePosixPath) -> Reason | None:

@@ -30,7 +30,7 @@ def read_blocks(
         csv.Error: if the file is not CSV.
         FarfieldError: for a missing or unknown column, or an invalid value; the message names the line.
     """
-    header = [name.strip() for name in next(csv.reader(file), [])]
+    header = [name.strip() for name in next(csv.reader(file, strict=True, skipinitialspace=True), [])]
     ignored: set[str] = set()
     if group_column != "group" and group_column in header:
         ignored = {name for name in header if name not in COLUMNS[:-1]} - {group_column}
@@ -61,10 +61,19 @@ def read_blocks(
             numbers: Sequence[int] = range(line, line + len(lines))
         else:
             # A quoted field may continue in the next block.
-            rows = csv.reader(chain(lines, file) if '"' in text else lines)
-            numbered = [(number, row) for number, row in enumerate(rows, start=line) if row]
-            for number, row in numbered:
-                check_length(row, header, path, number)
+            rows = csv.reader(chain(lines, file) if '"' in text else lines, strict=True, skipinitialspace=True)
+            numbered: list[tuple[int, list[str]]] = []
+            number = line
+            try:
+                for number, row in enumerate(rows, start=line):
+                    if row:
+                        check_length(row, header, path, number)
+                        numbered.append((number, row))
+            except csv.Error as error:
+                raise FarfieldError(
+                    f"{path}, line {number + bool(numbered)}: a quotation mark is not closed, or text follows it "
+                    f"({error}). Correct the line."
+                ) from error
             columns = [[row[i] for _, row in numbered] for i in range(len(header))]
             numbers = [number for number, _ in numbered]
         texts = {

@@ -201,6 +201,29 @@ def test_short_names_of_the_times_are_recognised(source: AnnotationSource) -> No
     assert given(source, both) == [VideoRecord("run/a.mp4", "run", 2)]
 
 
+def test_names_of_columns_may_have_any_case(source: AnnotationSource) -> None:
+    source.columns = {}
+    rows = given(source, "Path,LABEL,Start,End_Seconds,Group\nrun/a.mp4,run,1,2,p3\n")
+    assert rows == [VideoRecord("run/a.mp4", "run", 1, 2, group="p3")]
+
+
+def test_a_column_that_may_be_meant_is_named(source: AnnotationSource, caplog: pytest.LogCaptureFixture) -> None:
+    source.columns = {"end": "finish"}
+    rows = given(source, "path,label,Start time,finish,stop,Person id,note\nrun/a.mp4,run,1,2,9,p3,x\n")
+    assert rows == [VideoRecord("run/a.mp4", "run", None, 2)]
+    assert caplog.messages == [
+        f"{source.annotations}: the column {name} is not read. If it holds the {field}, add the option --columns "
+        f"{field}={name}."
+        for name, field in (("Start time", "start"), ("Person id", "group"))
+    ]
+
+
+def test_blanks_before_quotes_are_no_part_of_a_value(source: AnnotationSource) -> None:
+    source.columns = {}
+    rows = given(source, 'path, "label"\nrun/a.mp4, "run, fast"\n"run/a.mp4",walk\n')
+    assert [row.label for row in rows] == ["run, fast", "walk"]
+
+
 def test_several_columns_make_the_labels_of_several_heads(source: AnnotationSource) -> None:
     source.columns = {"path": "file", "label": "verb+noun"}
     rows = "file,verb,noun\nrun/a.mp4,open|push,door\ngone.mp4,close,\n"

@@ -5,7 +5,7 @@ A folder of numbered pictures counts as a video if the option `fps` gives its fr
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
@@ -34,6 +34,30 @@ def videos_of_folder(
     return [VideoRecord(file.relative_to(root).as_posix(), "") for file in files]
 
 
+def check_class_folders(names: Collection[str], root: Path) -> None:
+    """Check the names of the class folders in a folder or archive.
+
+    Args:
+        names: names of the class folders.
+        root: folder or archive that holds them, for messages.
+
+    Raises:
+        FarfieldError: if a name contains "|"; or if all folders, or at least two of them, are named like splits, such
+            as train and test.
+    """
+    splits = sorted(name for name in names if name.casefold() in SPLITS)
+    if splits and (len(splits) > 1 or len(splits) == len(names)):
+        raise FarfieldError(
+            f"folders in {root} are splits, not classes: {', '.join(splits)}. Give each split folder separately."
+        )
+    for name in sorted(names):
+        if "|" in name:
+            raise FarfieldError(
+                f"the name of the class folder {root / name} contains '|', which separates labels in a manifest. "
+                "Rename the folder."
+            )
+
+
 def classes_of_folder(
     root: Path, skipped: SkippedFiles, *, exclude: Path | None = None, frame_folders: bool = False
 ) -> list[VideoRecord]:
@@ -46,8 +70,7 @@ def classes_of_folder(
         frame_folders: list folders of numbered pictures, too; see `scan_folder`.
 
     Raises:
-        FarfieldError: if the folders in `root` are splits, such as train and test, instead of classes, or `root` cannot
-            be read.
+        FarfieldError: if `root` cannot be read, or for names that `check_class_folders` refuses.
     """
     excluded = None if exclude is None else exclude.resolve()
     try:
@@ -55,24 +78,15 @@ def classes_of_folder(
     except OSError as error:
         raise FarfieldError(f"the folder {root} cannot be read: {error.strerror}.") from error
     folders = [entry for entry in entries if entry.resolve() != excluded]
-    if folders and all(folder.name.casefold() in SPLITS for folder in folders):
-        raise FarfieldError(
-            f"the folders in {root} are splits, not classes: {', '.join(folder.name for folder in folders)}. "
-            "Give each split folder separately."
-        )
     records = []
     for record in videos_of_folder(root, skipped, exclude=exclude, frame_folders=frame_folders):
         parts = PurePosixPath(record.path).parts
-        if "|" in parts[0] and len(parts) > 1:
-            raise FarfieldError(
-                f"the name of the class folder {root / parts[0]} contains '|', which separates labels in a manifest. "
-                "Rename the folder."
-            )
         if len(parts) > 1:
             records.append(replace(record, label=parts[0]))
         else:
             skipped.add(Reason.OUTSIDE_CLASSES, root / record.path)
     found, resolved_root = {record.label for record in records}, root.resolve()
+    check_class_folders(found or {folder.name for folder in folders}, root)
     for folder in folders:
         target = folder.resolve()
         inside = target.is_relative_to(resolved_root) or resolved_root.is_relative_to(target)

@@ -13,8 +13,9 @@ from __future__ import annotations
 import csv
 import io
 import json
+import logging
 import re
-from collections.abc import Callable, Container, Iterator, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from pathlib import Path, PurePath
 from typing import Any
 
@@ -30,6 +31,15 @@ FIELDS = {"path": "path", "label": "label", "start": "start_seconds", "end": "en
 """Column of each field unless `columns` names another; the defaults are the columns of a manifest."""
 
 REQUIRED = ("path", "label")
+
+_NAMED_LIKE = {
+    "start": r"(t|time)?[ _-]?(start|begin|onset)",
+    "end": r"(t|time)?[ _-]?(end|stop|finish|offset)",
+    "group": r"group|person|subject|source",
+}
+"""For each optional field: how the names of columns begin that may be meant for it."""
+
+log = logging.getLogger("farfield")
 
 Row = Mapping[str, Any]
 """Values by column: text, or any JSON value."""
@@ -105,8 +115,7 @@ def choose_columns(source: AnnotationSource, names: list[str]) -> dict[str, str]
     """
     if unknown := [field for field in source.columns if field not in FIELDS]:
         raise FarfieldError(f"columns has an unknown field {unknown[0]!r}. {nearest(unknown[0], FIELDS)}")
-    short = {field: field for field in ("start", "end") if field in names and FIELDS[field] not in names}
-    columns = FIELDS | short | dict(source.columns)
+    columns = {field: _default_column(field, names) for field in FIELDS} | dict(source.columns)
     wanted = [(field, name) for field, given in columns.items() for name in _column_names(field, given, names)]
     for field, name in wanted:
         if name not in names and (field in REQUIRED or field in source.columns):
@@ -120,11 +129,33 @@ def choose_columns(source: AnnotationSource, names: list[str]) -> dict[str, str]
                 f"{source.annotations} has no column {name!r}, from which {field} is read. {nearest(name, names)} "
                 f"{remedy}"
             )
-    return {
+    found = {
         field: given
         for field, given in columns.items()
         if all(name in names for name in _column_names(field, given, names))
     }
+    read = {name for field, given in found.items() for name in _column_names(field, given, names)}
+    for field, pattern in _NAMED_LIKE.items():
+        similar = [name for name in names if name not in read and re.match(pattern, name, re.IGNORECASE)]
+        if field not in found and similar:
+            log.warning(
+                "%s: the column %s is not read. If it holds the %s, add the option --columns %s=%s.",
+                source.annotations, similar[0], field, field, similar[0],
+            )  # fmt: skip
+    return found
+
+
+def _default_column(field: str, names: Sequence[str]) -> str:
+    """Return the name of the column that holds a field unless the option `columns` names another.
+
+    It is the name in a manifest or the name of the field, in any case. If the table has neither, it is the name in a
+    manifest.
+    """
+    for wanted in (FIELDS[field], field):
+        for name in names:
+            if name.casefold() == wanted:
+                return name
+    return FIELDS[field]
 
 
 def _column_names(field: str, given: str, names: Container[str]) -> list[str]:
@@ -142,7 +173,7 @@ def _column_names(field: str, given: str, names: Container[str]) -> list[str]:
 def read_delimited(path: Path, delimiter: str) -> tuple[list[str], list[tuple[int, Row]]]:
     """Read a CSV or TSV file; return the columns, and (line number, values) of each row."""
     content = read_text(path, "Give a table with a line of column names.")
-    reader = csv.reader(io.StringIO(content, newline=""), delimiter=delimiter, strict=True)
+    reader = csv.reader(io.StringIO(content, newline=""), delimiter=delimiter, strict=True, skipinitialspace=True)
     try:
         names = [name.strip() for name in next(reader, [])]
         rows = [(reader.line_num, row) for row in reader if row]
