@@ -133,6 +133,13 @@ def test_each_task_may_say_its_frame_rate(root: Path) -> None:
     assert spans == [("plain.mp4", 0.5, 1), ("ü.mp4", 1, 2), ("kept.mp4", 0.25, 0.5)]
 
 
+@pytest.mark.parametrize("nothing", [None, ""])
+def test_a_task_may_have_no_group(root: Path, nothing: str | None) -> None:
+    tasks = [task("plain.mp4", annotation(choices("run")), by=nothing), task("ü.mp4", annotation(choices("run")), by=7)]
+    given = source(root, tasks, columns={"group": "by"})
+    assert [row.group for row in read_labelstudio(given)] == [None, "7"]
+
+
 def test_only_a_submitted_annotation_says_that_nothing_happens(root: Path) -> None:
     tasks = [
         task("plain.mp4", annotation(), by="p7"),

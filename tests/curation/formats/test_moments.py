@@ -31,6 +31,13 @@ def source(tmp_path: Path) -> AnnotationSource:
     return AnnotationSource(tmp_path / "mit", tmp_path / "trainingSet.csv", labels=tmp_path / "moments_categories.txt")
 
 
+def test_a_missing_video_is_not_that_of_another_class(source: AnnotationSource) -> None:
+    (source.root / "validation/other/site_4.mp4").touch()
+    source.annotations.write_text("flying/site_4.mp4,flying,3,0\nmoved/site_4.mp4,playing+kites,3,0\n")
+    rows = [(row.path, row.label) for row in read_moments(source)]
+    assert rows == [("flying/site_4.mp4", "flying"), ("validation/other/site_4.mp4", "playing+kites")]
+
+
 def test_rows_without_a_header(source: AnnotationSource) -> None:
     assert list(read_moments(source)) == [
         VideoRecord("training/flying/yt-0123456_-aB_205.mp4", "flying", group="yt-0123456_-aB"),

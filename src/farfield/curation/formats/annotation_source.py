@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from functools import cached_property
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from farfield.curation.folder_scan import Reason, SkippedFiles, has_video_suffix, scan_folder
 from farfield.data.video_record import VideoRecord
@@ -66,6 +66,11 @@ class AnnotationSource:
             stem = file.stem if has_video_suffix(file) else file.name  # a folder of pictures may have a dot in its name
             found[stem].append(file.relative_to(self.root).as_posix())
         return dict(found)
+
+    @cached_property
+    def folders(self) -> set[tuple[str, ...]]:
+        """Folders under `root` that hold a video, each as the parts of its path relative to `root`."""
+        return {PurePosixPath(file).parent.parts for files in self.files_by_stem.values() for file in files}
 
     def find_video(self, stem: str, *, suffix: str = ".mp4") -> str | None:
         """Find a video by its file name without folder and suffix.

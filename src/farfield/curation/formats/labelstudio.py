@@ -136,8 +136,8 @@ def _read_tasks(source: AnnotationSource) -> tuple[dict[str, list[_Annotation]],
                 "the video's path, for example columns={'path': 'clip'} (--columns path=clip)."
             )
         video = _path_of_url(checked(data[key], str, f"{where}: data.{key}"))  # without a signature, which is secret
-        if source.columns.get("group") in data:
-            groups[video] = str(data[source.columns["group"]])
+        if (group := data.get(source.columns.get("group"))) not in (None, ""):
+            groups[video] = str(group)
         if source.columns.get("fps") in data:
             rates[video] = _rate(data[source.columns["fps"]], f"{where}: data.{source.columns['fps']}")
         by_video[video] += [_annotation(each, where) for each in checked(task["annotations"], list, where)]

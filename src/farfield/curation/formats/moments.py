@@ -48,7 +48,7 @@ def read_moments(source: AnnotationSource) -> Iterator[VideoRecord]:
             continue
         if known is not None and label not in known:
             raise FarfieldError(f"{place}: {source.labels} has no class {label!r}. {nearest(label, known)}")
-        path = locate_video(source, name)
+        path = locate_video(source, name, unique_names=False)
         if path is not None:
             yield VideoRecord(path, label, group=source_of(name))
 
