@@ -153,7 +153,7 @@ def test_configs_says_what_cannot_be_copied(
     tmp_path: Path, run_farfield: Run, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run_farfield("configs", "--copy", tmp_path) == 2
-    assert "no recipe is named. Name the recipe to copy: farfield configs NAME --copy" in capsys.readouterr().err
+    assert "--copy needs the name of a recipe to copy. Give it: farfield configs NAME --copy" in capsys.readouterr().err
     (tmp_path / "file").write_text("")
     assert run_farfield("configs", "figures_tiny_c2d", "--copy", tmp_path / "file" / "mine.yaml") == 2
     assert "file/mine.yaml cannot be written" in capsys.readouterr().err

@@ -166,6 +166,32 @@ def test_a_prediction_is_on_the_disk_before_the_next_begins(tmp_path: Path, monk
             assert synced.count((tmp_path / results_folder.JOURNAL).stat().st_ino) == number
 
 
+def test_a_file_with_corrections_is_not_taken_for_another_videos(
+    make_video: Callable[..., Path], tmp_path: Path
+) -> None:
+    """A damaged video is predicted anew in each run; its .eaf file is kept, and never given to another video."""
+    for number in (1, 2, 3):
+        (tmp_path / f"{number}").mkdir()
+        shutil.copy(make_video(60), tmp_path / f"{number}/x.mp4")
+    path, out = str(tmp_path / "1/x.mp4"), tmp_path / "out"
+    cut = Prediction(path, RANKING, segments=[Segment(0.0, 2.0, "run", 0.75, 0.75)], error="it is cut off")
+    whole = replace(cut, path=str(tmp_path / "2/x.mp4"), error=None)
+
+    def run(*predictions: Prediction) -> list[str]:
+        with open_results(out, {"windows": {}}, ["eaf"]) as results:
+            for prediction in predictions:
+                results.add(prediction)
+            results.finish([VideoRecord(each.path, "") for each in predictions], ["jump", "run"])
+        return sorted(path.name for path in (out / "eaf").iterdir())
+
+    assert run(cut) == ["x.eaf"]
+    assert run(cut) == ["x.eaf"]
+    assert run(whole) == ["x.eaf", "x_2.eaf"]
+    assert [name in (out / "eaf/x_2.eaf").read_text() for name in ("1/x.mp4", "2/x.mp4")] == [False, True]
+    third = replace(whole, path=str(tmp_path / "3/x.mp4"))  # the damaged video is no longer in the journal
+    assert run(whole, third) == ["x.eaf", "x_2.eaf", "x_3.eaf"]
+
+
 def test_nothing_stays_of_an_answer_that_is_no_more(tmp_path: Path) -> None:
     features = {"features": np.ones((1, 3)), "feature_seconds": np.array([[0.0, 2.0]])}
     segments = [Segment(0.0, 2.0, "run", 0.75, 0.75)]

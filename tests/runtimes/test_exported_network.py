@@ -183,6 +183,25 @@ def test_files_of_other_programs_are_refused(tmp_path: Path, pt2: Path) -> None:
 
 
 @pytest.mark.slow
+def test_weights_of_another_export_are_refused(tmp_path: Path) -> None:
+    network = awake(insert=None)
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        export_model(network, tmp_path / name / "n.xml")
+        network.head.fc.weight.data.mul_(-1)
+    clips = torch.randn(2, 3, 4, 32, 32)
+    assert not torch.equal(*(load_exported(tmp_path / name / "n.xml")(clips) for name in ("a", "b")))
+    (tmp_path / "b/n.bin").replace(tmp_path / "a/n.bin")
+    with pytest.raises(FarfieldError, match=r"n\.bin does not belong to n\.xml: it is of another export\. Copy both"):
+        load_exported(tmp_path / "a/n.xml")
+    text = (tmp_path / "a/n.xml").read_text()
+    earlier = re.sub(r'<weights value="[0-9a-f]{16}"\s*/>', "", text)  # an export of an earlier version
+    assert earlier != text
+    (tmp_path / "a/n.xml").write_text(earlier)
+    load_exported(tmp_path / "a/n.xml")
+
+
+@pytest.mark.slow
 def test_a_damaged_file_is_refused(tmp_path: Path, pt2: Path) -> None:
     for name in ("a.onnx", "b.xml", "c.pt2"):
         (tmp_path / name).write_bytes(b"\x08\x07no network" * 50)

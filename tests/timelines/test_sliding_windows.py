@@ -144,6 +144,22 @@ def test_places_span_what_they_say() -> None:
     assert (views[:, -1] == bounds[:, 1] - 1).all()
 
 
+def test_noise_of_a_rate_decides_nothing() -> None:
+    """0.3 s are 7.5 frames at 25 frames per second, which is rounded to an even number."""
+    for fps in (25 - 1e-9, 25.0, 25 + 1e-9):
+        assert span_and_hop(fps, SPEC, hop_seconds=0.3, window_seconds=0.5) == (12, 8)
+
+
+def test_gaps_between_windows_are_told_once(caplog: pytest.LogCaptureFixture) -> None:
+    for _ in range(3):
+        span_and_hop(10.0, SPEC, hop_seconds=2.5, window_seconds=2.0)
+    span_and_hop(10.0, SPEC, hop_seconds=2.0, window_seconds=2.0)
+    assert caplog.messages == [
+        "hop_seconds is 2.5, but a window covers only 2 s. The time between windows is not looked at, and takes the "
+        "classes of a neighbouring window. Lower hop_seconds, or raise window_seconds."
+    ]
+
+
 def test_frames_of_one_time_have_a_rate() -> None:
     assert frame_rate(np.array([1.0, 1.5, 2.0])) == 2.0
     assert frame_rate(np.array([2.0, 2.0, 2.0])) == frame_rate(np.array([2.0])) == 1.0

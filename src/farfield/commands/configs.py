@@ -23,7 +23,7 @@ def configs(name: str | None = None, *, copy: str | None = None, json: bool = Fa
     if name is None or name == "list":
         if copy is not None:
             raise FarfieldError(
-                f"copy is {copy}, but no recipe is named. Name the recipe to copy: farfield configs NAME --copy {copy}."
+                f"--copy needs the name of a recipe to copy. Give it: farfield configs NAME --copy {copy}."
             )
         return _print_list(list_recipes(), json=json)
     recipe = find_recipe(name)

@@ -97,7 +97,7 @@ def index_videos(
             the data of every task hold the rate (see `columns`). For cvat and fiftyone, None takes each video's own
             frame rate. A rate in the export takes precedence over this option and over the video's own rate.
         first_label: number of the first class, 0 or 1, if labels are numbers; None to derive it from the file of class
-            names.
+            names and from the labels.
         unlabelled_as_none: keep annotated videos that have no label, with an empty label (none of the classes), instead
             of leaving them out. Only for labelstudio, cvat, fiftyone and eaf.
         num_workers: number of processes; None for the number of cores.

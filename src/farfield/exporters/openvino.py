@@ -8,6 +8,7 @@ from typing import Any
 from farfield.errors import FarfieldError
 from farfield.optional_dependencies import require_packages
 from farfield.runtimes.metadata import KEY
+from farfield.runtimes.openvino_weights import FINGERPRINT, fingerprint
 
 
 def openvino_model(model: Any, description: str) -> Any:
@@ -45,7 +46,12 @@ def with_metadata(model: Any, description: str) -> Any:
 
 
 def write_openvino(model: Any, path: Path) -> None:
-    """Write an OpenVINO model as .xml, with its weights in a .bin file beside it, without changing their precision."""
+    """Write an OpenVINO model as .xml, with its weights in a .bin file beside it, without changing their precision.
+
+    The .xml holds a fingerprint of the .bin, by which `runtimes.openvino_weights` knows that they belong together.
+    """
     import openvino
 
+    openvino.save_model(model, path, compress_to_fp16=False)
+    model.set_rt_info(fingerprint(path.with_suffix(".bin")), FINGERPRINT)
     openvino.save_model(model, path, compress_to_fp16=False)

@@ -159,6 +159,8 @@ def predict(
         FarfieldError: if an option is out of range or incompatible with another (see `PredictOptions`) or with the
             network, or the model cannot be loaded.
     """
+    if not isinstance(timeline, bool | TimelineOptions):
+        raise FarfieldError(f"timeline is {timeline!r}; give True, False, or farfield.TimelineOptions(...).")
     wanted = {True: TimelineOptions(), False: None}[timeline] if isinstance(timeline, bool) else timeline
     options = PredictOptions(top_k, num_clips, num_crops, hop, wanted, features, view_batch_size, decoder, fps)
     loaded = load_model(model) if isinstance(model, str | Path) else model

@@ -102,11 +102,11 @@ class Results:
         self._timeline = settings.get("windows") is not None
         self._fps: float | None = settings.get("fps")
         with _writing(folder):
-            self._entries = self._read()
+            self._entries, self._earlier_names = self._read()
             self._check_settings(settings)
             self._write_whole(SETTINGS, json.dumps(settings, indent=1, sort_keys=True) + "\n")
             self._write_whole(JOURNAL, "".join(map(_line, self._entries.values())))
-        self._names = {str(entry["name"]) for entry in self._entries.values()}
+        self._names = set(self._earlier_names.values())
         self._numbers: dict[str, int] = {}
 
     def is_done(self, record: VideoRecord) -> bool:
@@ -209,21 +209,29 @@ class Results:
     def _name(self, entry: dict[str, Any]) -> str:
         """Return the base name of a video's extra files: the video's name without suffix.
 
-        If a base name was already chosen for the video, it is kept. If another video has the base name, a number is
-        appended. The video's name is cut to 200 bytes of valid UTF-8, because file systems allow 255 bytes including
-        suffixes.
+        If a base name was already chosen for the video, it is kept. A number is appended if another video has the base
+        name, or if a labelling tool's file of this name exists, which may hold a person's corrections. The video's name
+        is cut to 200 bytes of valid UTF-8, because file systems allow 255 bytes including suffixes.
 
         Args:
             entry: the prediction as a dict, with the key "fps".
         """
-        if _key(entry) in self._entries:
-            return str(self._entries[_key(entry)]["name"])
+        if (known := self._earlier_names.get(_key(entry))) is not None:
+            return known
         stem = os.fsencode(Path(entry["path"]).stem)[:200].decode(errors="ignore") or "video"
         numbers = itertools.count(self._numbers.get(stem, 1))
         names = ((number, stem if number == 1 else f"{stem}_{number}") for number in numbers)
-        self._numbers[stem], name = next(pair for pair in names if pair[1] not in self._names)
+        self._numbers[stem], name = next(
+            pair for pair in names if pair[1] not in self._names and not self._has_corrections(pair[1])
+        )
         self._names.add(name)
+        self._earlier_names[_key(entry)] = name
         return name
+
+    def _has_corrections(self, name: str) -> bool:
+        """Return whether there is a file of this base name that a labelling tool saves corrections into."""
+        tools = [kind for kind in self._extras if kind in TOOLS and TOOLS[kind].saved_in_place]
+        return any((self.folder / tool / f"{name}.{tool}").exists() for tool in tools)
 
     def _check_settings(self, settings: dict[str, Any]) -> None:
         """Check that the settings equal those of the stored predictions, if the folder has any."""
@@ -245,19 +253,22 @@ class Results:
                 "settings, or another folder."
             )
 
-    def _read(self) -> dict[Key, dict[str, Any]]:
+    def _read(self) -> tuple[dict[Key, dict[str, Any]], dict[Key, str]]:
+        """Read the complete predictions, and the base names of all videos, also of those that failed."""
         journal = self.folder / JOURNAL
         entries: dict[Key, dict[str, Any]] = {}
+        names: dict[Key, str] = {}
         for line in journal.read_text().splitlines() if journal.is_file() else ():
             try:
                 entry = json.loads(line)
                 entries.pop(_key(entry), None)  # the last line of a video is valid
+                names[_key(entry)] = str(entry["name"])
                 complete = entry["ranking"] and entry.get("error") is None and entry["name"] and entry["file"]
             except (ValueError, KeyError, TypeError):  # cut off, or a failure
                 continue
             if complete:
                 entries[_key(entry)] = entry
-        return entries
+        return entries, names
 
     def _write_whole(self, name: str, text: str) -> None:
         write_text_atomically(self.folder / name, text)

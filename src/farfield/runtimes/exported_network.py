@@ -24,6 +24,7 @@ from farfield.models.operating_point import OperatingPoint, set_operating_points
 from farfield.optional_dependencies import require_packages
 from farfield.runtimes.dense_stem import make_stem_dense
 from farfield.runtimes.metadata import KEY, ExportMetadata, read_description
+from farfield.runtimes.openvino_weights import check_weights
 from farfield.runtimes.signal_stack import keep_signal_stack
 from farfield.runtimes.torch_export_archive import read_pt2
 
@@ -173,6 +174,7 @@ def _openvino(path: Path, num_threads: int, precision: str) -> tuple[str | None,
         )
     core = openvino.Core()
     model = _read(path, lambda: core.read_model(path))
+    check_weights(model, path)
     place = [KEY, "description"]
     text = str(model.get_rt_info(place).value) if model.has_rt_info(place) else None
     return text, lambda: run_openvino(_read(path, lambda: compile_openvino(model, num_threads, precision)))

@@ -6,9 +6,11 @@ frames (see `frame_sampling.py`), except that the last one ends with the video.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +27,8 @@ from farfield.timelines.window_lengths import check_window_lengths
 from farfield.video.decoder_names import Decoder
 from farfield.video.decoders import Video, open_video
 from farfield.video.frame_rate import frame_rate
+
+log = logging.getLogger("farfield")
 
 
 @dataclass(frozen=True)
@@ -175,9 +179,26 @@ def span_and_hop(
     Without `window_seconds`, a window is as long as a clip of the network. Without `hop_seconds`, the hop is half a
     window.
     """
-    span = spec.span if window_seconds is None else max(round(window_seconds * fps), 1)
-    hop = max(span // 2, 1) if hop_seconds is None else max(round(hop_seconds * fps), 1)
+    span = spec.span if window_seconds is None else _whole_frames(window_seconds, fps)
+    hop = max(span // 2, 1) if hop_seconds is None else _whole_frames(hop_seconds, fps)
+    if hop > span:
+        _warn_of_gaps(f"{hop / fps:.3g}", f"{span / fps:.3g}")
     return span, hop
+
+
+def _whole_frames(seconds: float, fps: float) -> int:
+    """Convert seconds to frames, at least one. Noise in a measured frame rate does not decide how a half is rounded."""
+    return max(round(round(seconds * fps, 6)), 1)
+
+
+@cache
+def _warn_of_gaps(hop_seconds: str, window_seconds: str) -> None:
+    """Warn, once for the same values, that no window sees the end of each hop."""
+    log.warning(
+        "hop_seconds is %s, but a window covers only %s s. The time between windows is not looked at, and takes the "
+        "classes of a neighbouring window. Lower hop_seconds, or raise window_seconds.",
+        hop_seconds, window_seconds,
+    )  # fmt: skip
 
 
 def window_indices(

@@ -136,9 +136,14 @@ def test_class_numbers_come_from_a_numbered_file(source: AnnotationSource) -> No
 def test_the_first_number_of_plain_class_names_is_not_guessed(source: AnnotationSource) -> None:
     text, names = "a.mp4 1\nb.mp4 2\n", "jump\nrun\n"
     with pytest.raises(
-        FarfieldError, match=r"has labels from 1 to 2\. As none is 0, .* Give first_label=0 or first_label=1"
+        FarfieldError,
+        match=r"labels from 1 to 2, but none that is 0\. .* 3 classes in .*Give first_label=0 or first_label=1",
     ):
-        read(source, read_pyslowfast, text, names)
+        read(source, read_pyslowfast, text, names + "walk\n")
+    assert read(source, read_pyslowfast, text, names) == [
+        ("a.mp4", "jump"),
+        ("b.mp4", "run"),
+    ]  # 0 and 1 name no label 2
     source.first_label = 1
     assert read(source, read_pyslowfast, text, names) == [("a.mp4", "jump"), ("b.mp4", "run")]
     source.first_label = 0

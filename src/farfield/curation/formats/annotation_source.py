@@ -35,6 +35,7 @@ class AnnotationSource:
             allowed if `labels` is given. None if none was given; the first class then has this number:
 
             - If the file `labels` numbers the classes, it is the lowest of these numbers.
+            - Otherwise, if the labels in the annotations run from 1 to the number of classes, it is 1.
             - Otherwise it is 0. If the annotations have labels but none of them is 0, the reader raises an error, since
               these labels may count from 1.
         unlabelled_as_none: whether to keep annotated videos without a label, as videos that show none of the classes;

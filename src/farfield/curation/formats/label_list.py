@@ -99,11 +99,14 @@ def name_labels(source: AnnotationSource, labelled: Iterable[tuple[str, int]]) -
     classes = read_class_list(source.labels)
     count = len(classes.names)
     first = classes.first if source.first_label is None else source.first_label
+    if first is None and places and min(places) > 0 and max(places) == count:
+        first = 1  # counted from 0, the last label would have no name
     if first is None:
         if places and min(places) > 0:
             raise FarfieldError(
-                f"{source.annotations} has labels from {min(places)} to {max(places)}. As none is 0, the {count} "
-                f"classes of {source.labels} may be numbered from 0 or from 1. Give first_label=0 or first_label=1."
+                f"{source.annotations} has labels from {min(places)} to {max(places)}, but none that is 0. So it is "
+                f"not known whether the first of the {count} classes in {source.labels} has the number 0 or 1. Give "
+                "first_label=0 or first_label=1."
             )
         first = 0
     names = dict(enumerate(classes.names, start=first))
