@@ -209,7 +209,9 @@ def test_mistakes_are_clear(tmp_path: Path, figures: Path) -> None:
         verify([figures / "val.csv", figures / "val.csv"], tmp_path)
     with pytest.raises(FarfieldError, match="holds no videos"):
         verify([tmp_path], tmp_path / "out")
-    with pytest.raises(FarfieldError, match=r"val.csv in the report folder would overwrite .*val.csv. Give another"):
+    with pytest.raises(
+        FarfieldError, match=r"val\.csv would be overwritten by a file of the report\. Give another folder"
+    ):
         verify([figures / "val.csv"], figures)
     shutil.copy(figures / "val.csv", tmp_path / "quarantine.csv")
     with pytest.raises(FarfieldError, match=r"named quarantine: the report lists the undec.* Rename .*ne.csv\.$"):

@@ -12,6 +12,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 
 from farfield.checkpoints.checkpoint import load_network
+from farfield.layers import SubBatchNorm3d
 from training.run_copies import Place, copy_option
 from training.test_fit import arguments
 from training.test_resume import Stopped, losses
@@ -65,6 +66,32 @@ def averaged(figures: Path, tmp_path_factory: pytest.TempPathFactory, run_farfie
     record = "--trainer.callbacks+={class_path: training.test_exponential_moving_average.Recorder}"
     assert run(figures, run_dir, run_farfield, AVERAGED, copy_option(run_dir, folder, PLACES), record) == 0
     return run_dir
+
+
+class Statistics(Callback):
+    """Record whether a validation uses the statistics of all parts of a batch."""
+
+    differ: list[float]
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        Statistics.differ = []
+
+    def on_validation_batch_start(self, trainer: Trainer, pl_module: LightningModule, *_args: Any) -> None:
+        for norm in pl_module.modules():
+            if isinstance(norm, SubBatchNorm3d):
+                parts: Any = norm.split_bn.running_mean
+                Statistics.differ.append(float((norm.bn.running_mean - parts.view(2, -1).mean(0)).abs().max()))
+
+
+@pytest.mark.slow
+def test_averaged_statistics_of_parts_are_joined(
+    figures: Path, tmp_path: Path, run_farfield: Callable[..., int]
+) -> None:
+    options = [AVERAGED, "--model.optimisation.sub_batch_norm_splits=2", "--data.batch_size=4"]
+    options.append("--trainer.callbacks+={class_path: training.test_exponential_moving_average.Statistics}")
+    assert run(figures, tmp_path / "run", run_farfield, *options) == 0
+    assert len(Statistics.differ) > 10
+    assert max(Statistics.differ) < 1e-6
 
 
 def average(steps: list[dict[str, Tensor]]) -> dict[str, Tensor]:

@@ -193,6 +193,9 @@ def test_resuming_another_network_is_refused(
         == 2
     )
     assert "batches_per_epoch was 2, now 6; batch_size was 8, now 3" in capsys.readouterr().err
+    same = arguments(figures, tmp_path, "--resume=true", "--model.insert={res3: [1]}")
+    assert run_farfield(*same, "--trainer.accumulate_grad_batches=2") == 2
+    assert "run to resume: accumulate_grad_batches was 1, now 2. Resume with the same" in capsys.readouterr().err
     assert not (tmp_path / "config.yaml").exists()  # a refused resume leaves the run as it was
 
 
@@ -211,6 +214,21 @@ def test_resuming_another_network_is_refused(
         (["--config=nowhere.yaml"], "nowhere.yaml"),
         (["--model.optimisation.schedule=steps"], "is 'steps', but step_epochs is empty"),
         (["--model.optimisation.weight_decay=-1"], "weight_decay is -1"),
+        (["--model.optimisation.momentum=1"], "momentum is 1.0; it must be below 1"),
+        (["--model.optimisation.warmup_factor=-1"], "warmup_factor is -1.0; warmup_epochs must be at least 0"),
+        (["--model.optimisation.warmup_epochs=-3"], "warmup_epochs is -3.0 and optimisation.warmup_factor is 0.1"),
+        (
+            [
+                "--model.optimisation.schedule=steps",
+                "--model.optimisation.step_epochs=[1]",
+                "--model.optimisation.step_factor=0",
+            ],
+            r"step_epochs is \[1.0\] and optimisation.step_factor is 0.0; epochs must be at least 0",
+        ),
+        (
+            ["--trainer.val_check_interval=100"],
+            "val_check_interval is 100, but an epoch has 2 batches. Lower it, or set trainer.check_val_every_n_epoch",
+        ),
         (["--trainer.accelerator=gpu"], "(?i)gpu|cuda"),
         (["--trainer.accelerator=gpux"], "gpux"),
         (["--seed_everything=-1"], "seed_everything is -1; it must be from 0 to 4294967295"),

@@ -157,6 +157,14 @@ def test_two_processes_combine_their_statistics(tmp_path: Path) -> None:
         torch.testing.assert_close(state["running_var"].double(), expected, rtol=1e-5, atol=1e-6)
 
 
+def test_fewer_batches_than_asked_are_told(
+    figures: Path, tmp_path: Path, run_farfield: Callable[..., int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    run(figures, tmp_path, run_farfield, "--model.optimisation.precise_bn_batches=9")
+    told = "optimisation.precise_bn_batches is 9, but only 4 batches were left in the epoch. Set it to the number"
+    assert capsys.readouterr().err.count(told) == 1  # of two epochs
+
+
 def test_settings_without_effect_are_refused(
     figures: Path, tmp_path: Path, run_farfield: Callable[..., int], capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -83,7 +83,7 @@ def _read_config(path: Path) -> dict[str, Any]:
     content = read_json(path, remedy=REMEDY)
     if not isinstance(content, dict) or not isinstance(content.get("model"), dict):
         raise FarfieldError(
-            f"{path} has no network options (the key 'model'), so farfield export did not write it. Export the "
+            f"{path} was not written by farfield export: it has no network options (the key 'model'). Export the "
             "checkpoint with farfield export --to_folder."
         )
     if content.get("format") != FORMAT:

@@ -178,7 +178,7 @@ def verify(
             )
         if Path(source).resolve() == (folder / f"{split.name}.csv").resolve():
             raise FarfieldError(
-                f"{split.name}.csv in the report folder would overwrite {source}. Give another output folder (out)."
+                f"{source} would be overwritten by a file of the report. Give another folder for the report (out)."
             )
     try:
         folder.mkdir(parents=True, exist_ok=True)

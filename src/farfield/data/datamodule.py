@@ -301,9 +301,10 @@ class VideoDataModule(LightningDataModule):
         return {name: manifest.provenance() for name, manifest in self._listed.items() if manifest is not None}
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the settings that determine clips and labels and must not change when a run is resumed."""
+        """Return the settings that determine clips, labels and steps and must not change when a run is resumed."""
         return {
             "batches_per_epoch": self.batches_per_epoch(),
+            "accumulate_grad_batches": self.trainer.accumulate_grad_batches if self.trainer else 1,
             "batch_size": self.batch_size,
             "clips_per_video": self.clips_per_video,
             "class_balanced": self.class_balanced,
@@ -319,12 +320,10 @@ class VideoDataModule(LightningDataModule):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Check that the settings equal those of the run to resume; raise `FarfieldError` if not."""
-        now, before = (
-            self.state_dict(),
-            {"short_cycle": False, "flip_labels": {}, "whole_videos": False}
-            | UntrimmedOptions().state_dict()
-            | state_dict,
-        )  # missing in older checkpoints
+        now = self.state_dict()
+        older = {"short_cycle": False, "flip_labels": {}, "whole_videos": False}  # what older checkpoints lack
+        older |= UntrimmedOptions().state_dict() | {"accumulate_grad_batches": now["accumulate_grad_batches"]}
+        before = older | state_dict
         changed = [f"{name} was {before.get(name)}, now {now[name]}" for name in now if before.get(name) != now[name]]
         if changed:
             raise FarfieldError(

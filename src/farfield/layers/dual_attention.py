@@ -67,7 +67,10 @@ class DualAttention(nn.Module):
 
 
 def channel_attention(rows: Float[Tensor, "b n c"]) -> Float[Tensor, "b c c"]:
-    """Compute softmax_d(max_d' e_cd' - e_cd) with e = rows^T rows: the weight of channel d for channel c."""
+    """Compute the weight of channel d for channel c: the softmax over d of m_c - e_cd.
+
+    In this formula, e = rows^T rows, and m_c is the maximum of e_cd over d.
+    """
     with no_autocast(rows):  # a sum over n positions overflows in half precision
         rows = at_least_float32(rows)
         energy = batched_product(rows.mT, rows)

@@ -79,7 +79,7 @@ def read_description(text: str | None, path: Path) -> ExportMetadata:
     again = "Export the checkpoint again."
     if not text:
         raise FarfieldError(
-            f"{path} has no metadata with labels and clip settings: farfield export did not write it. {again}"
+            f"{path} was not written by farfield export: it has no metadata with labels and clip settings. {again}"
         )
     damaged = f"{path} has metadata that this version of farfield cannot read"
     try:

@@ -9,6 +9,7 @@ from lightning.pytorch.callbacks import EMAWeightAveraging
 from lightning.pytorch.strategies import ModelParallelStrategy
 
 from farfield.errors import FarfieldError
+from farfield.layers import SubBatchNorm3d
 
 
 class ExponentialMovingAverage(EMAWeightAveraging):
@@ -42,6 +43,9 @@ class ExponentialMovingAverage(EMAWeightAveraging):
     # run after its end, so the swap is moved outwards.
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         super().on_validation_epoch_start(trainer, pl_module)
+        for module in pl_module.modules():
+            if isinstance(module, SubBatchNorm3d):
+                module.aggregate()  # done when the network goes to evaluation, which was before the swap
 
     def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         pass

@@ -177,7 +177,20 @@ class TrainingModule(LightningModule):
         self.last_loss, self.last_lr = loss.detach(), self.trainer.optimizers[0].param_groups[0]["lr"]
         self.log_dict({"train/loss_step": loss, "lr": self.last_lr}, prog_bar=True)
         self.log("train/loss", self.train_loss, on_step=False, on_epoch=True)
-        return loss
+        scale = self._accumulation_scale(batch_idx)
+        return loss if scale == 1 else loss * scale
+
+    def _accumulation_scale(self, batch_idx: int) -> float:
+        """Return the factor of a batch's loss by which each step has the mean gradient of its batches.
+
+        Lightning divides each loss by `accumulate_grad_batches`, also in an epoch's last step, which may have fewer
+        batches. For their losses, the factor is above 1.
+        """
+        every = self.trainer.accumulate_grad_batches
+        if every == 1:
+            return 1.0
+        first = batch_idx - batch_idx % every
+        return every / min(every, data_module(self.trainer).batches_per_epoch() - first)
 
     def batch_loss(self, logits: Float[Tensor, "b classes"], batch: ClipBatch) -> Float[Tensor, ""]:
         """Compute the training loss of a batch from the network's output, without the distillation loss."""

@@ -94,6 +94,18 @@ class Optimisation:
                 f"optimisation.weight_decay is {self.weight_decay} and optimisation.momentum is {self.momentum}; both "
                 "must be at least 0, and optimisation.nesterov needs a momentum above 0."
             )
+        if self.momentum >= 1:
+            raise FarfieldError(f"optimisation.momentum is {self.momentum}; it must be below 1.")
+        if self.warmup_epochs < 0 or not 0 <= self.warmup_factor <= 1:
+            raise FarfieldError(
+                f"optimisation.warmup_epochs is {self.warmup_epochs} and optimisation.warmup_factor is "
+                f"{self.warmup_factor}; warmup_epochs must be at least 0, and warmup_factor from 0 to 1."
+            )
+        if self.step_factor <= 0 or any(epoch < 0 for epoch in self.step_epochs):
+            raise FarfieldError(
+                f"optimisation.step_epochs is {list(self.step_epochs)} and optimisation.step_factor is "
+                f"{self.step_factor}; epochs must be at least 0, and step_factor positive."
+            )
         if self.region_loss_weight < 0:
             raise FarfieldError(
                 f"optimisation.region_loss_weight is {self.region_loss_weight}; it must be at least 0. A "

@@ -31,6 +31,7 @@ class PreciseBatchNorm(Callback):
 
     def __init__(self, num_batches: int) -> None:
         self.num_batches = num_batches
+        self._has_warned = False
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if not _norms(pl_module):
@@ -49,11 +50,19 @@ class PreciseBatchNorm(Callback):
                 average_over_processes(norm)
 
     def _batches(self, trainer: Trainer, pl_module: LightningModule) -> Iterator[Any]:
-        data = data_module(trainer)
+        data, used = data_module(trainer), 0
         for batch in itertools.islice(data.train_dataloader(), self.num_batches):
+            used += 1
             moved = data.transfer_batch_to_device(batch, pl_module.device, 0)
             with trainer.precision_plugin.forward_context():
                 yield data.on_after_batch_transfer(moved, 0).clips
+        if used < self.num_batches and trainer.is_global_zero and not self._has_warned:
+            self._has_warned = True
+            log.warning(
+                "optimisation.precise_bn_batches is %d, but only %d batches were left in the epoch. Set it to the "
+                "number of batches in an epoch, or fewer, and validate at the end of epochs.",
+                self.num_batches, used,
+            )  # fmt: skip
 
 
 def _norms(module: nn.Module) -> list[Any]:

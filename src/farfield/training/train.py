@@ -144,6 +144,7 @@ def train_run(run: TrainingRun) -> TrainResult:
         log.info("resuming from %s", resumed)
     elif run.config.resume:
         log.info("%s holds no checkpoint to resume from, so a new run begins", run.run_dir)
+    _check_interval(run)
     on_gpu = LESS_GPU_MEMORY.format(batch_size=run.datamodule.batch_size)
     exit_code = 1
     try:
@@ -154,6 +155,21 @@ def train_run(run: TrainingRun) -> TrainResult:
         if isinstance(run.trainer.logger, WandbLogger):
             run.trainer.logger.experiment.finish(exit_code=exit_code)  # writes what is still buffered
     return _result(run, was_complete=run.trainer.global_step == done)
+
+
+def _check_interval(run: TrainingRun) -> None:
+    """Check that validations within an epoch are possible.
+
+    Raises:
+        FarfieldError: if `val_check_interval` is more batches than an epoch has.
+    """
+    trainer, batches = run.trainer, run.datamodule.batches_per_epoch()
+    interval = trainer.val_check_interval
+    if isinstance(interval, int) and trainer.check_val_every_n_epoch is not None and interval > batches:
+        raise FarfieldError(
+            f"trainer.val_check_interval is {interval}, but an epoch has {batches} batches. Lower it, or set "
+            "trainer.check_val_every_n_epoch to null to count batches over several epochs."
+        )
 
 
 def _probe(run: TrainingRun) -> TrainResult:
