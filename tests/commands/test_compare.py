@@ -145,6 +145,20 @@ def test_few_groups_have_no_interval(
     assert lines[-2].split()[-1] == f"{100 * content['mean_class_accuracy']['value']:+.2f}"
 
 
+def test_groups_of_videos_that_only_one_run_scored_do_not_count(
+    runs: tuple[Scores, Scores, Path, Path], run_farfield: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A has groups for the videos 0 to 5 alone, which B lacks; B has one for the videos 6 to 15."""
+    a, b, folder_a, folder_b = runs
+    write_scores(a, folder_a / "test/scores.npz", groups=["x"] * 6 + [None] * 41)
+    assert run_farfield("compare", folder_a, folder_b, "--draws", 307) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == "resampled: 41 videos"
+    groups = ["y" if int(path[7:9]) < 16 else None for path in b.paths]
+    write_scores(b, folder_b / "test/scores.npz", groups=groups)
+    assert run_farfield("compare", folder_a, folder_b, "--draws", 307) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == "resampled: 32 groups"
+
+
 def test_a_run_against_itself_and_the_ways_to_name_it(
     runs: tuple[Scores, Scores, Path, Path], run_farfield: Run, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -15,7 +15,7 @@ from torchmetrics.functional.classification import multiclass_accuracy
 
 from farfield.evaluation.comparison import compare_runs
 from farfield.evaluation.metrics import measure
-from farfield.evaluation.scores_file import Scores, write_scores
+from farfield.evaluation.scores_file import Scores, read_scores, write_scores
 from farfield.evaluation.splits import average_splits
 
 Run = Callable[..., int]
@@ -203,6 +203,7 @@ def test_mistakes_are_one_line(tmp_path: Path, run_farfield: Run, capsys: pytest
         write_scores(scores, tmp_path / name / "scores.npz")
     write_scores(first, tmp_path / "groups.npz", groups=["x"])
     (tmp_path / "damaged").mkdir()
+    write_scores(replace(read_scores(runs[1] / "test/scores.npz"), views_aggregation="max"), tmp_path / "max.npz")
     (tmp_path / "damaged/splits.json").write_text('{"splits": [1]}')
     (tmp_path / "file").write_text("")
     for words, *messages in (
@@ -217,6 +218,11 @@ def test_mistakes_are_one_line(tmp_path: Path, run_farfield: Run, capsys: pytest
             ["test", "splits", runs[0], tmp_path / "one_view"],
             "was tested with 3 views per video and ",
             "with 1. Test all splits with the same num_clips and num_crops.",
+        ),
+        (
+            ["test", "splits", runs[0], tmp_path / "max.npz"],
+            "was tested with views_aggregation 'mean' and ",
+            "max.npz with 'max'. Test all splits with the same views_aggregation.",
         ),
         (
             ["test", "splits", runs[0], tmp_path / "groups.npz"],

@@ -163,6 +163,21 @@ def test_a_class_with_positives_in_one_unit_has_no_interval() -> None:
     assert found[0].low < found[0].value < found[0].high
 
 
+def test_averages_have_no_interval_if_no_class_has_one() -> None:
+    scores, targets = scored("ties")
+    targets[:] = False
+    targets[:6, 2] = True
+    resampling = Resampling(sampling_units(["a"] * 6 + [None] * 47, range(53)), draws=101)
+    ranking = measure_ranking(scores, targets, resampling)
+    decisions = measure_decisions(scores > scores.median(), targets, resampling)
+    for metric in (ranking.average_precision, ranking.roc_auc, *decisions.by_name.values()):
+        assert not math.isnan(metric.macro.value)
+        assert math.isnan(metric.macro.low)
+        assert math.isnan(metric.micro.high)
+    targets[10, 3] = targets[20, 3] = True
+    assert measure_ranking(scores, targets, resampling).average_precision.macro.low >= 0
+
+
 def test_groups_of_equal_videos_widen_the_interval() -> None:
     """Each video stands in the test 9 times: by groups the interval is that of the 53, and by videos a third of it."""
     scores, targets = one_hot(53, 3)

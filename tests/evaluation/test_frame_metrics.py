@@ -127,6 +127,11 @@ def test_frame_accuracy_by_hand() -> None:
     found = frame_accuracy(truth, predicted, [10.0], 2)
     assert found.accuracy.value == pytest.approx(0.8)
     assert found.in_actions.value == pytest.approx(0.75)
+    twelve = [10.0] * 12  # actions in one video of twelve do not say how those of other videos would be found
+    alone = frame_accuracy(truth, predicted, twelve, 2, resampling=Resampling(torch.arange(12), draws=101))
+    assert alone.in_actions.value == pytest.approx(0.75)
+    assert math.isnan(alone.in_actions.low)
+    assert alone.accuracy.low < alone.accuracy.value < 1
     nothing = Segments([], [], [], [], [])
     assert frame_accuracy(nothing, nothing, [10.0, 5.0], 2).accuracy.value == 1.0
     assert math.isnan(frame_accuracy(nothing, predicted, [10.0], 2).in_actions.value)

@@ -10,6 +10,7 @@ import torch
 from scipy.stats import bootstrap
 from torch import Tensor
 
+from farfield.errors import FarfieldError
 from farfield.evaluation.group_intervals import widen_by_units
 from farfield.evaluation.metrics import Estimate, measure, wilson
 from farfield.evaluation.resampling import sampling_units
@@ -127,6 +128,14 @@ def test_segments_of_one_video_are_drawn_together() -> None:
     scores = replace(grouped.scores, paths=paths, segments=segments)
     assert EvaluationResult(scores, []).metrics().top1 == grouped.metrics().top1
     assert EvaluationResult(scores, []).to_dict()["class_metrics"]["units"] == 23
+
+
+def test_scores_that_are_no_numbers_are_refused() -> None:
+    scores = result("single_label", None).scores
+    scores.views[3, 1, 2] = torch.nan
+    for method in ("metrics", "classes", "decision_metrics", "calibrations"):
+        with pytest.raises(FarfieldError, match=r"the network's scores of 3\.mp4 are not numbers \(NaN\)"):
+            getattr(EvaluationResult(scores, []), method)()
 
 
 def test_confusions_and_top5_do_not_change_with_groups() -> None:

@@ -5,7 +5,7 @@ import torch
 from scipy.stats import binomtest
 from torchmetrics.functional.classification import multiclass_accuracy
 
-from farfield.evaluation.metrics import measure, wilson
+from farfield.evaluation.metrics import measure, most_probable, wilson
 from farfield.scoring.aggregation import aggregate_views, view_probabilities
 
 
@@ -72,3 +72,16 @@ def test_intervals_hold_the_truth_as_often_as_they_say() -> None:
         interval = measure(torch.eye(3)[predicted], labels).mean_class_accuracy
         held += interval.low <= odds.mean() <= interval.high
     assert 930 <= held <= 985
+
+
+def test_of_equally_probable_classes_the_first_is_predicted() -> None:
+    """As `argmax` does, which predictions.csv and the averages over classes use; topk takes any of them."""
+    generator = torch.Generator().manual_seed(3)
+    scores = torch.randint(0, 3, (200, 50), generator=generator).float()
+    labels = torch.randint(0, 50, (200,), generator=generator)
+    found = most_probable(scores, 5)
+    assert torch.equal(found[:, 0], scores.argmax(1))
+    assert torch.equal(scores.gather(1, found), scores.topk(5).values)
+    assert (found.diff(dim=1) > 0)[scores.gather(1, found).diff(dim=1) == 0].all()
+    assert measure(scores, labels).top1.value == pytest.approx((scores.argmax(1) == labels).float().mean().item())
+    assert most_probable(scores[:, :3], 5).shape == (200, 3)

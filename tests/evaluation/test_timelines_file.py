@@ -20,14 +20,18 @@ def test_the_file_gives_back_windows_and_truth(tmp_path: Path) -> None:
         random_video("b.mp4", labels, rng, seconds=7, segments=0),
         random_video("c.mp4", labels, rng, seconds=13),
     ]
-    write_timelines(tmp_path / "timelines.npz", labels, "multilabel", videos, {"min_seconds": 1.0})
+    settings, groups = {"min_seconds": 1.0}, ["é\udcff", None, "x"]
+    write_timelines(tmp_path / "timelines.npz", labels, "multilabel", videos, settings, groups=groups)
     found = read_timelines(tmp_path / "timelines.npz")
+    assert found.groups == groups
     assert (found.labels, found.task, found.settings) == (labels, "multilabel", {"min_seconds": 1.0})
     for video, read in zip(videos, found.videos, strict=True):
         assert (read.path, read.truth) == (video.path, video.truth)
         np.testing.assert_array_equal(read.windows, video.windows)
         np.testing.assert_array_equal(read.probabilities, video.window_probabilities)
     assert [path.name for path in tmp_path.iterdir()] == ["timelines.npz"]
+    write_timelines(tmp_path / "timelines.npz", labels, "multilabel", videos, settings)
+    assert read_timelines(tmp_path / "timelines.npz").groups is None
 
 
 def test_damaged_files_are_refused(tmp_path: Path) -> None:

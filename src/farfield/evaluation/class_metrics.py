@@ -343,7 +343,8 @@ def averaged(
 ) -> Averaged:
     """Compute a metric's macro average, and the 95% intervals of its class values, macro average and micro average.
 
-    The macro average is taken over the classes that have a value.
+    The macro average is taken over the classes that have a value. The averages have an interval only if a class has
+    one.
 
     Args:
         values: value of each class; NaN if it has none.
@@ -353,13 +354,15 @@ def averaged(
         drawn_micro: micro average on each resample: tensors (draws,), to be concatenated; empty for no intervals.
         has_interval: whether each class has an interval, see `in_several_units`.
     """
-    samples = _joined(drawn)
+    samples, samples_micro = _joined(drawn), _joined(drawn_micro)
+    if not has_interval.any():
+        samples = samples_micro = None
     per_class = [
         estimate_from_draws(value, samples[:, c] if samples is not None and has_interval[c] else None)
         for c, value in enumerate(values.tolist())
     ]
     macro = estimate_from_draws(float(values.nanmean()), None if samples is None else samples.nanmean(1))
-    return Averaged(per_class, macro, estimate_from_draws(micro, _joined(drawn_micro)))
+    return Averaged(per_class, macro, estimate_from_draws(micro, samples_micro))
 
 
 def _joined(parts: list[Tensor]) -> Tensor | None:

@@ -15,6 +15,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from farfield.errors import FarfieldError
+from farfield.evaluation.metrics import most_probable
 from farfield.evaluation.resampling import sampling_units, too_few_units
 from farfield.evaluation.scored_run import ScoredRun, read_scored_run
 from farfield.evaluation.scores_file import Scores
@@ -69,7 +70,8 @@ class PairedScores:
     Attributes:
         a: scores of run A.
         b: scores of run B.
-        groups: group of each of these videos (None for a video without a group), or None if neither run has groups.
+        groups: group of each of these videos (None for a video without a group), or None if neither run has a group
+            for any of them.
         left_out: number of videos that only one run scored.
     """
 
@@ -211,7 +213,8 @@ def paired_scores(run_a: ScoredRun, run_b: ScoredRun) -> PairedScores:
     groups = None
     for run, rows in ((run_a, in_a), (run_b, in_b)):
         if groups is None and run.groups is not None:
-            groups = [run.groups[row] for row in rows.tolist()]
+            of_shared = [run.groups[row] for row in rows.tolist()]
+            groups = of_shared if any(of_shared) else None
     return PairedScores(first, second, groups, len(a.paths) + len(b.paths) - 2 * len(shared))
 
 
@@ -240,5 +243,5 @@ def _shared_rows(a: list[str], b: list[str]) -> list[tuple[int, int]]:
 
 def hits(scores: Scores, k: int) -> Float[np.ndarray, " n"]:
     """Return 1 for each video whose true class is among its k most probable classes, else 0."""
-    best = scores.probabilities.topk(min(k, len(scores.labels)), dim=1).indices
+    best = most_probable(scores.probabilities, k)
     return (best == scores.targets[:, None]).any(1).double().numpy()

@@ -17,7 +17,7 @@ from farfield.evaluation.calibration import fit_temperature
 from farfield.evaluation.manifest_scores import make_trainer, score_manifest
 from farfield.evaluation.multilabel_calibration import fit_pair_temperature
 from farfield.evaluation.result import EvaluationResult
-from farfield.evaluation.scores_file import Scores
+from farfield.evaluation.scores_file import Scores, check_numbers
 from farfield.evaluation.scoring_module import ScoringModule
 from farfield.evaluation.test_inputs import describe_inputs, keep_operating_point, warn_if_tested
 from farfield.evaluation.test_report import write_report
@@ -264,6 +264,7 @@ def evaluate(
         calibration_scores, calibration_rows = score_manifest(trainer, module, data_of(held_out), str(calibrate_on))
         for path, reason in module.failures if trainer.is_global_zero else []:
             log.warning("%s is left out of the calibration: %s", path, reason)
+        check_numbers(calibration_scores)
         fit = fit_pair_temperature if network.task == "multilabel" else fit_temperature
         temperature = fit(calibration_scores.probabilities, calibration_scores.targets)
         if rule is not None:

@@ -246,10 +246,11 @@ def _by_video(segments: Segments, videos: int) -> list[Segments]:
 def _ratio(seconds: Float[np.ndarray, "videos 2"], resampling: Resampling | None) -> Estimate:
     """Return the sum of the first column of `seconds` divided by the sum of the second; NaN for 0 / 0.
 
-    The 95% interval is NaN if `resampling` is None or has no resamples.
+    The 95% interval is NaN if `resampling` is None or has no resamples, or if only one unit has a positive value in the
+    second column.
     """
     sums, drawn = torch.from_numpy(seconds), None
-    if resampling is not None and resampling.draws:
+    if resampling is not None and resampling.draws and len(resampling.units[sums[:, 1] > 0].unique()) > 1:
         weights = resample_weights(resampling.units, draws=resampling.draws, seed=resampling.seed)
         parts = torch.cat([each.T.double() @ sums for each in weights])
         drawn = parts[:, 0] / parts[:, 1]

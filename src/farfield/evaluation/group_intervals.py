@@ -15,7 +15,7 @@ import numpy as np
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from farfield.evaluation.metrics import Estimate, Metrics, measure
+from farfield.evaluation.metrics import Estimate, Metrics, measure, most_probable
 from farfield.evaluation.split_resampling import SplitValues, number_of_units, resample_splits
 
 DRAWS = 2_000
@@ -33,7 +33,7 @@ def measure_in_units(
         units: index of each video's unit, see `widen_by_units`.
     """
     plain = measure(probabilities, labels)
-    in_top5 = probabilities.topk(min(5, probabilities.shape[1]), dim=1).indices == labels[:, None]
+    in_top5 = most_probable(probabilities, 5) == labels[:, None]
     right, among_five = (each.double().numpy() for each in (in_top5[:, 0], in_top5.any(1)))
     top1, top5, mean_class_accuracy = widen_by_units(
         [plain.top1, plain.top5, plain.mean_class_accuracy],

@@ -58,6 +58,14 @@ def wilson(successes: float, n: float, *, confidence: float = 0.95) -> Estimate:
     return Estimate(p, 0.0 if p == 0 else max(centre - half, 0.0), 1.0 if p == 1 else min(centre + half, 1.0))
 
 
+def most_probable(probabilities: Float[Tensor, "n classes"], k: int) -> Int[Tensor, "n k"]:
+    """Return the k most probable classes of each video, or all if there are fewer, the most probable first.
+
+    Of equally probable classes, the one with the lower index is first, as for `argmax`. `topk` has no such order.
+    """
+    return probabilities.argsort(dim=1, descending=True, stable=True)[:, :k]
+
+
 def measure(probabilities: Float[Tensor, "n classes"], labels: Int[Tensor, " n"]) -> Metrics:
     """Compute all metrics of scored videos. Classes without videos are excluded from the mean class accuracy.
 
@@ -66,7 +74,7 @@ def measure(probabilities: Float[Tensor, "n classes"], labels: Int[Tensor, " n"]
         labels: index of each video's true class.
     """
     n, classes = probabilities.shape
-    ranking = probabilities.topk(min(5, classes), dim=1).indices
+    ranking = most_probable(probabilities, 5)
     hits = ranking == labels[:, None]
     confusion = torch.zeros(classes, classes, dtype=torch.int64)
     confusion.index_put_((labels, ranking[:, 0]), torch.tensor(1), accumulate=True)

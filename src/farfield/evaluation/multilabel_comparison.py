@@ -143,7 +143,9 @@ def compare_multilabel_runs(
         )
         for i, c in enumerate(classes)
     ]
-    means = None if drawn is None else np.nanmean(drawn, axis=1)
+    means = None
+    if drawn is not None and any(several):
+        means = np.nanmean(drawn[~np.isnan(drawn).all(1)], axis=1)
     return MultilabelComparison(
         len(targets),
         pair.left_out,

@@ -102,13 +102,14 @@ class EvaluationResult:
         video, except by rounding. Intervals are Wilson's, widened for groups of videos, see `group_intervals`.
 
         Raises:
-            FarfieldError: unless the task is `single_label`.
+            FarfieldError: unless the task is `single_label`, or if a probability is NaN.
         """
         self._check_task("single_label", "metrics")
         return self._metrics
 
     @cached_property
     def _metrics(self) -> Metrics:
+        check_numbers(self.scores)
         return measure_in_units(self.scores.probabilities, self.scores.targets, self.resampling.units)
 
     def multilabel_metrics(self) -> MultilabelMetrics:
@@ -223,6 +224,7 @@ class EvaluationResult:
 
     @cached_property
     def _decision_metrics(self) -> DecisionMetrics:
+        check_numbers(self.scores)
         return measure_decisions(self.decisions(), self.target_matrix(), self.resampling)
 
     def ranking_metrics(self) -> RankingMetrics:
@@ -283,6 +285,7 @@ class EvaluationResult:
             FarfieldError: unless the task is `single_label`.
         """
         self._check_task("single_label", "calibrations")
+        check_numbers(self.scores)
         plain = calibration(self.scores.probabilities, self.scores.targets)
         if self.temperature is None:
             return plain, None
@@ -297,6 +300,7 @@ class EvaluationResult:
             FarfieldError: unless the task is `multilabel`.
         """
         self._check_task("multilabel", "pair_calibrations")
+        check_numbers(self.scores)
         plain = pair_calibration(self.scores.probabilities, self.target_matrix())
         if self.temperature is None:
             return plain, None

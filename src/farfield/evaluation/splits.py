@@ -117,8 +117,9 @@ def average_splits(
 
     Raises:
         FarfieldError: if fewer than two runs are given, or a run is given twice; if a run was not tested, or is not of
-            a single-label network; if the tests have different classes or numbers of views; if `draws` or `seed` is out
-            of range; or if `out` is a file, is itself the folder of a test report, or cannot be written.
+            a single-label network; if the tests differ in their classes, their numbers of views or how views are
+            aggregated; if `draws` or `seed` is out of range; or if `out` is a file, is itself the folder of a test
+            report, or cannot be written.
     """
     check_bootstrap(draws, seed)
     folder = None if out is None else _checked_out(Path(out))
@@ -166,7 +167,7 @@ def read_splits(runs: Sequence[str | Path]) -> list[ScoredRun]:
 
     Raises:
         FarfieldError: for fewer than two runs, a run that is given twice or was not tested, or tests that differ in
-            their classes or in their number of views.
+            their classes, in their number of views or in how views are aggregated.
     """
     if len(runs) < 2:
         number = "no run" if not runs else "only one run"
@@ -190,6 +191,12 @@ def read_splits(runs: Sequence[str | Path]) -> list[ScoredRun]:
             raise FarfieldError(
                 f"{first.name} was tested with {views[0]} views per video and {run.name} with {views[1]}. Test all "
                 "splits with the same num_clips and num_crops."
+            )
+        how = [each.scores.views_aggregation for each in (first, run)]
+        if how[0] != how[1]:
+            raise FarfieldError(
+                f"{first.name} was tested with views_aggregation {how[0]!r} and {run.name} with {how[1]!r}. Test all "
+                "splits with the same views_aggregation."
             )
     return scored
 

@@ -37,7 +37,7 @@ def write_timeline_report(result: TimelineResult, folder: str | Path) -> dict[st
     shown = result.worst_first()[:SHOWN_VIDEOS]
     plot_timelines(shown, result.labels, folder / "timelines.png")
     settings = {"options": asdict(result.options), "thresholds": result.thresholds}
-    write_timelines(folder / FILE, result.labels, result.task, result.videos, settings)
+    write_timelines(folder / FILE, result.labels, result.task, result.videos, settings, groups=result.groups)
     write_text_atomically(folder / "segments.csv", _segments(result))
     write_text_atomically(folder / "report.json", json.dumps(content, indent=2) + "\n")
     markdown = render_timeline_report(content, names_with_numbers(result.labels), shown_videos=len(shown))

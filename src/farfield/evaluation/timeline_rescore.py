@@ -40,4 +40,6 @@ def rescore(file: str | Path, options: TimelineOptions, thresholds: Sequence[flo
         videos.append(
             VideoTimeline(scored.path, scored.truth, found, times, cells, scored.windows, scored.probabilities)
         )
-    return TimelineResult(stored.labels, stored.task, videos, [], options, limits, about={"timelines": str(file)})
+    return TimelineResult(
+        stored.labels, stored.task, videos, [], options, limits, about={"timelines": str(file)}, groups=stored.groups
+    )

@@ -48,16 +48,25 @@ class TimelinesFile:
         task: task of the network.
         videos: window scores of the videos.
         settings: options with which segments were found, in plain types.
+        groups: group of each video (None for a video without a group), or None if no video has a group. Also None for a
+            file of an earlier version, which did not store groups.
     """
 
     labels: list[str]
     task: Task
     videos: list[WindowScores]
     settings: dict[str, Any]
+    groups: list[str | None] | None = None
 
 
 def write_timelines(
-    path: Path, labels: Sequence[str], task: Task, videos: Sequence[VideoTimeline], settings: dict[str, Any]
+    path: Path,
+    labels: Sequence[str],
+    task: Task,
+    videos: Sequence[VideoTimeline],
+    settings: dict[str, Any],
+    *,
+    groups: Sequence[str | None] | None = None,
 ) -> None:
     """Write the window scores and labelled segments of tested videos to timelines.npz, atomically.
 
@@ -70,7 +79,9 @@ def write_timelines(
         task: task of the network.
         videos: tested videos.
         settings: options with which segments were found, in plain types.
+        groups: group of each video (None for a video without a group), or None if no video has a group.
     """
+    names = ["" if group is None else group for group in groups or ()]
     position = {label: i for i, label in enumerate(labels)}
     truth = [each for video in videos for each in video.truth]
     with atomic_write(path) as partial, partial.open("wb") as file:
@@ -86,6 +97,7 @@ def write_timelines(
             truth=np.array([each[:2] for each in truth], dtype=np.float64).reshape(-1, 2),
             truth_classes=np.array([position[each.label] for each in truth], dtype=np.int64),
             settings=np.array(json.dumps(settings)),
+            groups=np.array([name.encode("utf-8", "surrogateescape") for name in names], dtype=bytes),
         )
 
 
@@ -138,7 +150,12 @@ def _parse(content: dict[str, np.ndarray]) -> TimelinesFile:
         )
         for name, times, of, bounds, scores in zip(paths, spans, classes, windows, probabilities, strict=True)
     ]
-    return TimelinesFile(labels, cast(Task, task), videos, json.loads(str(content["settings"])))
+    groups = None
+    if len(content.get("groups", ())):
+        groups = [each.decode("utf-8", "surrogateescape") or None for each in content["groups"].tolist()]
+        if len(groups) != len(videos):
+            raise ValueError(f"it has groups of {len(groups)} videos, but {len(videos)} videos")
+    return TimelinesFile(labels, cast(Task, task), videos, json.loads(str(content["settings"])), groups)
 
 
 def _divide(rows: np.ndarray, counts: np.ndarray) -> list[np.ndarray]:
