@@ -101,9 +101,8 @@ def test_the_training_step_runs_in_the_context(monkeypatch: pytest.MonkeyPatch) 
         ).train()
         for name in ("log", "log_dict"):
             monkeypatch.setattr(module, name, lambda *_, **__: None)
-        monkeypatch.setattr(
-            module, "_trainer", SimpleNamespace(optimizers=[SimpleNamespace(param_groups=[{"lr": 0.1}])])
-        )
+        optimizer = SimpleNamespace(param_groups=[{"lr": 0.1}])
+        monkeypatch.setattr(module, "_trainer", SimpleNamespace(optimizers=[optimizer], accumulate_grad_batches=1))
         clips = torch.randn(4, 3, 4, 32, 32).to(memory_format=torch.channels_last_3d)
         batch = Batch(clips, torch.tensor([0, 1, 2, 0]), torch.arange(4), None, [])
         module.training_step(batch, 0)
