@@ -149,6 +149,9 @@ def test_other_files_are_not_replaced(collection: Path) -> None:
         with pytest.raises(FarfieldError, match=message):
             write_subset(source, out, class_file=names)
         assert out.read_bytes() == before
+    (collection / "long.json").write_text("[" + "1, " * 100_000 + "1]")
+    with pytest.raises(FarfieldError, match=r"long\.json exists and is not an earlier subset"):
+        write_subset(kinetics, collection / "long.json")
     (collection / "few.csv").touch()
     for number in (2, 1):  # a subset may be written again
         assert write_subset(kinetics, collection / "few.csv", videos_per_class=number).videos == number

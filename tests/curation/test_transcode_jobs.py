@@ -86,14 +86,24 @@ def labels_of(source: Path, labels: Labels | None = None) -> list[str | None]:
         (["run/a.mp4", "jump/b.mp4", "c.mp4"], ["run", "jump", None]),
         (["./run/ann/a.mp4", "./jump/bob/b.mp4", "run/c.mp4"], ["run", "jump", "run"]),
         (["all/readme.txt", "all/run/a.mp4", "all/jump/bob/b.mp4"], ["run", "jump"]),  # one folder around all classes
-        (["all/run/a.mp4", "all/b.mp4"], ["all", "all"]),  # as the folder all would be a class
+        (["all/run/a.mp4", "all/jump/b.mp4", "all/c.mp4"], ["run", "jump", None]),
+        (["/data/all/train/run/a.mp4", "/data/all/train/jump/b.mp4"], ["run", "jump"]),
+        (["all/run/a.mp4", "all/run/b.mp4"], ["run", "run"]),
         (["run/a.mp4", "run/b.mp4"], ["run", "run"]),
+        (["a.mp4"], [None]),
     ],
 )
 def test_class_folders_of_an_archive_are_those_of_a_folder(
     names: list[str], labels: list[str | None], tmp_path: Path
 ) -> None:
     assert labels_of(archive(tmp_path / "a.tar", *names)) == labels
+
+
+def test_class_folders_are_at_one_level_in_all_archives(tmp_path: Path) -> None:
+    (tmp_path / "parts").mkdir()
+    archive(tmp_path / "parts/1.tar", "all/run/ann/a.mp4")
+    archive(tmp_path / "parts/2.tar", "all/jump/bob/b.mp4", "all/run/c.mp4")
+    assert labels_of(tmp_path / "parts") == ["run", "jump", "run"]
 
 
 def test_class_folders_of_an_archive_are_checked(tmp_path: Path) -> None:

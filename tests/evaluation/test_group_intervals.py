@@ -161,6 +161,7 @@ def test_the_report_says_over_what(tmp_path_factory: pytest.TempPathFactory) -> 
         folder = tmp_path_factory.mktemp(str(number))
         write_report(each, folder)
         texts.append((folder / "report.md").read_text())
+    paths, targets, views = (getattr(results[0].scores, name) for name in ("paths", "targets", "views"))
     wilsons = "These intervals are Wilson's for independent videos"
     assert f"{wilsons}.\n" in texts[0]
     assert f"{wilsons}, widened to contain those of a bootstrap over 23 groups.\n" in texts[1]
@@ -169,3 +170,8 @@ def test_the_report_says_over_what(tmp_path_factory: pytest.TempPathFactory) -> 
     assert "too few groups (3)" in texts[2]
     assert "For the same reason, the intervals of the accuracies above are too narrow." in texts[2]
     assert "too narrow. " not in texts[1]
+    few = replace(results[0].scores, paths=paths[:8], targets=targets[:8], views=views[:8])
+    write_report(EvaluationResult(few, []), tmp_path_factory.mktemp("few"))
+    text = next(tmp_path_factory.getbasetemp().glob("few*/report.md")).read_text()
+    assert "too few videos (8)" in text
+    assert "too narrow" not in text  # Wilson's interval holds for eight videos, too

@@ -248,3 +248,11 @@ def test_wrong_segments_are_refused() -> None:
         match_segments(Segments([0], [0], [0], [1]), Segments([0], [0], [0], [1]), [0.5])
     with pytest.raises(ValueError, match="must be above 0"):
         match_segments(Segments([0], [0], [0], [1]), Segments([0], [0], [0], [1], [1]), [0.0])
+
+
+def test_segments_in_one_video_of_many_give_no_interval() -> None:
+    truth = Segments([3], [0], [1.0], [2.0])
+    predicted = Segments([3, 4], [0, 0], [1.0, 1.0], [2.0, 2.0], [0.9, 0.5])
+    found = detection_map(truth, predicted, 2, resampling=Resampling(torch.arange(12), draws=101))
+    assert found.mean.value == 1
+    assert all(math.isnan(each.low) for each in (found.mean, *found.at_tiou, *found.per_class))

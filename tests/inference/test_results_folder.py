@@ -190,6 +190,8 @@ def test_a_file_with_corrections_is_not_taken_for_another_videos(
     assert [name in (out / "eaf/x_2.eaf").read_text() for name in ("1/x.mp4", "2/x.mp4")] == [False, True]
     third = replace(whole, path=str(tmp_path / "3/x.mp4"))  # the damaged video is no longer in the journal
     assert run(whole, third) == ["x.eaf", "x_2.eaf", "x_3.eaf"]
+    assert run(replace(cut, error=None)) == ["x.eaf", "x_2.eaf", "x_3.eaf"]  # repaired: it has its own file again
+    assert lines_of(out)[path]["name"] == "x"
 
 
 def test_nothing_stays_of_an_answer_that_is_no_more(tmp_path: Path) -> None:

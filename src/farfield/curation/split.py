@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -226,12 +226,7 @@ def _earlier_parts(plan: _Plan, files: Mapping[str, Path]) -> dict[Path, str]:
 def _file(manifest: Manifest, row: int) -> Path:
     """Return the absolute path of a row's video, to recognise the video in another manifest."""
     path = manifest.path(row)
-    return _resolved(path.parent) / path.name
-
-
-@lru_cache(maxsize=100_000)
-def _resolved(folder: Path) -> Path:
-    return folder.resolve()
+    return path.parent.resolve() / path.name
 
 
 def _rows_of_groups(manifest: Manifest) -> dict[str, list[int]]:
@@ -239,11 +234,15 @@ def _rows_of_groups(manifest: Manifest) -> dict[str, list[int]]:
 
     Rows are of one video if their paths lead to the same file, such as a.mp4 and ./a.mp4.
     """
-    group_of: dict[Path, str] = {}
-    spelling: dict[Path, str] = {}
+    group_of: dict[tuple[str, str], str] = {}
+    spelling: dict[tuple[str, str], str] = {}
+    folders: dict[str, str] = {}
     rows: dict[str, list[int]] = defaultdict(list)
     for row, record in enumerate(manifest):
-        file = _file(manifest, row)
+        folder, name = os.path.split(record.path)
+        if folder not in folders:
+            folders[folder] = os.path.realpath(manifest.root / folder)
+        file = folders[folder], name
         path = spelling.setdefault(file, record.path)
         key = f"video {path}" if record.group is None else f"group {record.group}"
         known = group_of.setdefault(file, key)

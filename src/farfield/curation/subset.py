@@ -231,10 +231,14 @@ def _refuse_to_replace_other_rows(out: Path, header: list[str], rows: list[dict[
     """
     if not out.is_file() or not out.stat().st_size:
         return
-    with out.open(encoding="utf-8", errors="replace", newline="") as file:
-        theirs = list(csv.reader(file))
     known = {tuple(row.values()) for row in rows}
-    if theirs[0] != header or not known.issuperset(map(tuple, theirs[1:])):
+    try:
+        with out.open(encoding="utf-8", errors="replace", newline="") as file:
+            reader = csv.reader(file)
+            is_subset = next(reader) == header and all(tuple(row) in known for row in reader if row)
+    except csv.Error:
+        is_subset = False
+    if not is_subset:
         raise FarfieldError(f"{out} exists and is not an earlier subset of {source}. Choose another name.")
 
 

@@ -7,6 +7,7 @@ import tarfile
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path, PurePosixPath
 from typing import Self
 
@@ -150,10 +151,13 @@ def _jobs_from_records(
 def _jobs_from_archives(
     archives: list[Path], out: Path, encoding: Encoding, labels: Labels | None, skipped: SkippedFiles
 ) -> Iterator[TranscodeJob]:
-    """Yield a job for each video in tar archives. Archives are read in one pass, without unpacking to disk."""
+    """Yield a job for each video in tar archives, without unpacking to disk.
+
+    Without `labels`, the names in all archives are listed first, to find the class folders.
+    """
     targets = _TargetPaths(out)
+    level = 0 if labels is not None else _class_level(archives)
     for archive in archives:
-        level = 0 if labels is not None else _class_level(archive)
         try:
             with tarfile.open(archive, "r|*", tarinfo=_CheckedMember) as tar:
                 for member in tar:
@@ -178,22 +182,28 @@ def _jobs_from_archives(
             ) from error
 
 
-def _class_level(archive: Path) -> int:
-    """Return the level of the class folders in an archive: 0, or 1 if they are all in one folder without videos.
+def _class_level(archives: list[Path]) -> int:
+    """Return the level of the class folders in archives: the number of folders that hold all videos.
 
-    This reads the whole archive once.
+    Videos outside of the class folders are ignored. If all videos are in one folder, this folder is the class.
 
     Raises:
         FarfieldError: for names of class folders that `check_class_folders` refuses.
     """
-    paths: set[tuple[str, ...]] = set()
-    with suppress(tarfile.TarError, EOFError, OSError), tarfile.open(archive, "r|*") as tar:  # reported by the caller
-        for member in tar:
-            path = PurePosixPath(member.name)
-            if not member.isdir() and _reason_to_skip(member, path) is None and (folders := _folders(path)):
-                paths.add(folders)
-    level = 1 if len({folders[0] for folders in paths}) == 1 and min(map(len, paths)) > 1 else 0
-    check_class_folders({folders[level] for folders in paths}, archive)
+    found: set[tuple[str, ...]] = set()
+    for archive in archives:
+        with suppress(tarfile.TarError, EOFError, OSError), tarfile.open(archive) as tar:  # reported by the caller
+            for member in tar:
+                path = PurePosixPath(member.name)
+                if not member.isdir() and _reason_to_skip(member, path) is None and (folders := _folders(path)):
+                    found.add(folders)
+    # In this order, the folders inside a folder follow it: one that holds others is not the innermost.
+    ordered = sorted(found)
+    inner = [each for each, after in pairwise([*ordered, ()]) if after[: len(each)] != each]
+    level = 0
+    while inner and all(len(each) > level + 1 for each in inner) and len({each[level] for each in inner}) == 1:
+        level += 1
+    check_class_folders({each[level] for each in inner}, archives[0] if len(archives) == 1 else archives[0].parent)
     return level
 
 

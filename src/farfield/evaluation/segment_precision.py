@@ -139,7 +139,7 @@ def detection_map(
             estimate_from_draws(_mean(row[known]), drawn[:, t].nanmean(1) if draws and several.any() else None)
             for t, row in enumerate(values)
         ],
-        estimate_from_draws(_mean(values[:, known]), drawn.mean(1).nanmean(1) if draws else None),
+        estimate_from_draws(_mean(values[:, known]), drawn.mean(1).nanmean(1) if draws and several.any() else None),
     )
 
 

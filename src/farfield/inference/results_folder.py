@@ -26,6 +26,7 @@ from farfield.inference.embeddings import join_features, write_features
 from farfield.inference.labelled_video import write_labelled_video
 from farfield.inference.output_formats import SUBTITLES
 from farfield.inference.preannotation.annotated_video import annotated_videos
+from farfield.inference.preannotation.eaf import is_about
 from farfield.inference.preannotation.tools import TOOLS, check_tools, write_preannotations
 from farfield.inference.prediction_schema import Prediction
 from farfield.inference.tables_and_subtitles import as_csv, as_srt, as_vtt
@@ -222,16 +223,17 @@ class Results:
         numbers = itertools.count(self._numbers.get(stem, 1))
         names = ((number, stem if number == 1 else f"{stem}_{number}") for number in numbers)
         self._numbers[stem], name = next(
-            pair for pair in names if pair[1] not in self._names and not self._has_corrections(pair[1])
+            pair for pair in names if pair[1] not in self._names and not self._is_corrected(pair[1], entry["path"])
         )
         self._names.add(name)
         self._earlier_names[_key(entry)] = name
         return name
 
-    def _has_corrections(self, name: str) -> bool:
-        """Return whether there is a file of this base name that a labelling tool saves corrections into."""
+    def _is_corrected(self, name: str, path: str) -> bool:
+        """Return whether a tool saves corrections of another video than `path` into a file of this base name."""
         tools = [kind for kind in self._extras if kind in TOOLS and TOOLS[kind].saved_in_place]
-        return any((self.folder / tool / f"{name}.{tool}").exists() for tool in tools)
+        files = [self.folder / tool / f"{name}.{tool}" for tool in tools]
+        return any(file.exists() and not is_about(file, path) for file in files)
 
     def _check_settings(self, settings: dict[str, Any]) -> None:
         """Check that the settings equal those of the stored predictions, if the folder has any."""

@@ -205,11 +205,13 @@ def test_names_of_columns_may_have_any_case(source: AnnotationSource) -> None:
     source.columns = {}
     rows = given(source, "Path,LABEL,Start,End_Seconds,Group\nrun/a.mp4,run,1,2,p3\n")
     assert rows == [VideoRecord("run/a.mp4", "run", 1, 2, group="p3")]
+    rows = given(source, "Path,Label,label,path\nx.mp4,7,run,run/a.mp4\n")  # the exact name first
+    assert rows == [VideoRecord("run/a.mp4", "run")]
 
 
 def test_a_column_that_may_be_meant_is_named(source: AnnotationSource, caplog: pytest.LogCaptureFixture) -> None:
     source.columns = {"end": "finish"}
-    rows = given(source, "path,label,Start time,finish,stop,Person id,note\nrun/a.mp4,run,1,2,9,p3,x\n")
+    rows = given(source, "path,label,Start time,finish,stop,Person id,source_url\nrun/a.mp4,run,1,2,9,p3,x\n")
     assert rows == [VideoRecord("run/a.mp4", "run", None, 2)]
     assert caplog.messages == [
         f"{source.annotations}: the column {name} is not read. If it holds the {field}, add the option --columns "

@@ -33,11 +33,11 @@ FIELDS = {"path": "path", "label": "label", "start": "start_seconds", "end": "en
 REQUIRED = ("path", "label")
 
 _NAMED_LIKE = {
-    "start": r"(t|time)?[ _-]?(start|begin|onset)",
-    "end": r"(t|time)?[ _-]?(end|stop|finish|offset)",
-    "group": r"group|person|subject|source",
+    "start": r"((t|time)[ _-]?)?(start|begin|onset)([ _-]?(time|stamp|timestamp|s|sec|secs|seconds?|ms|frame))?",
+    "end": r"((t|time)[ _-]?)?(end|stop|finish|offset)([ _-]?(time|stamp|timestamp|s|sec|secs|seconds?|ms|frame))?",
+    "group": r"(group|person|subject|source)([ _-]?(id|name|video))?",
 }
-"""For each optional field: how the names of columns begin that may be meant for it."""
+"""For each optional field: names of columns that may be meant for it, in any case."""
 
 log = logging.getLogger("farfield")
 
@@ -136,7 +136,7 @@ def choose_columns(source: AnnotationSource, names: list[str]) -> dict[str, str]
     }
     read = {name for field, given in found.items() for name in _column_names(field, given, names)}
     for field, pattern in _NAMED_LIKE.items():
-        similar = [name for name in names if name not in read and re.match(pattern, name, re.IGNORECASE)]
+        similar = [name for name in names if name not in read and re.fullmatch(pattern, name, re.IGNORECASE)]
         if field not in found and similar:
             log.warning(
                 "%s: the column %s is not read. If it holds the %s, add the option --columns %s=%s.",
@@ -148,14 +148,12 @@ def choose_columns(source: AnnotationSource, names: list[str]) -> dict[str, str]
 def _default_column(field: str, names: Sequence[str]) -> str:
     """Return the name of the column that holds a field unless the option `columns` names another.
 
-    It is the name in a manifest or the name of the field, in any case. If the table has neither, it is the name in a
-    manifest.
+    It is the name in a manifest or the name of the field, if need be in another case. If the table has neither, it is
+    the name in a manifest.
     """
-    for wanted in (FIELDS[field], field):
-        for name in names:
-            if name.casefold() == wanted:
-                return name
-    return FIELDS[field]
+    wanted = (FIELDS[field], field)
+    exact = [name for name in wanted if name in names]
+    return next(iter(exact or [name for each in wanted for name in names if name.casefold() == each]), FIELDS[field])
 
 
 def _column_names(field: str, given: str, names: Container[str]) -> list[str]:

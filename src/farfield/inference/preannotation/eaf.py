@@ -21,6 +21,8 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 from farfield.curation.formats.eaf import ASSOCIATION
+from farfield.curation.formats.xml_files import read_xml
+from farfield.errors import FarfieldError
 from farfield.inference.preannotation.annotated_video import AnnotatedVideo
 from farfield.inference.preannotation.xml_text import path_text, xml_text
 
@@ -95,12 +97,26 @@ def _document(video: AnnotatedVideo, labels: Sequence[str], folder: Path) -> str
     return xml_text(root)
 
 
+def is_about(file: Path, video: str | Path) -> bool:
+    """Return whether an .eaf file in the output folder names `video` as its medium; False for a damaged file."""
+    try:
+        document = read_xml(file, "ELAN", "")
+    except (FarfieldError, OSError):
+        return False
+    url = _relative_url(Path(video).absolute(), file.parent)
+    return any(medium.get("RELATIVE_MEDIA_URL") == url for medium in document.iter("MEDIA_DESCRIPTOR"))
+
+
+def _relative_url(video: Path, folder: Path) -> str:
+    relative = Path(os.path.relpath(video, folder.absolute())).as_posix()
+    return path_text(relative if relative.startswith("../") else f"./{relative}")
+
+
 def _medium(video: AnnotatedVideo, folder: Path) -> dict[str, str]:
-    relative = Path(os.path.relpath(video.path, folder.absolute())).as_posix()
     return {
         "MEDIA_URL": f"file:///{path_text(video.path.as_posix()).lstrip('/')}",
         "MIME_TYPE": mimetypes.guess_type(video.path.name)[0] or "video/mp4",
-        "RELATIVE_MEDIA_URL": path_text(relative if relative.startswith("../") else f"./{relative}"),
+        "RELATIVE_MEDIA_URL": _relative_url(video.path, folder),
     }
 
 
