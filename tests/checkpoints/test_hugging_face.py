@@ -251,7 +251,7 @@ def test_mistakes_in_a_folder(tmp_path: Path) -> None:
         build_model("hf", weights=folder, clip={"crop_px": 32})
     content = json.loads((folder / "config.json").read_text())
     for changes, message in {
-        r"id2label in config\.json has the names of 1 of the classifier's 5 classes": {"id2label": {"0": "run"}},
+        r"id2label in config\.json has 1 name, but the number of classes is 5": {"id2label": {"0": "run"}},
         "of another shape: 33, such as ": {"hidden_size": 48},
         "is invalid": {"hidden_size": "wide"},
         "farfield needs square frames": {"image_size": [48, 32]},

@@ -163,3 +163,11 @@ def test_thresholds_need_validation_videos_and_a_place(figures: Path, checkpoint
             chosen(checkpoint, figures, **options)
     with pytest.raises(FarfieldError, match=r"but .* is a folder\. Give a \.ckpt file"):
         chosen(tmp_path, figures)
+
+
+@pytest.mark.slow
+def test_validation_scores_that_are_no_numbers_are_refused(checkpoint: Path, figures: Path) -> None:
+    network = load_model(checkpoint, for_training=True)
+    torch.nn.init.constant_(network.head.fc.bias, torch.nan)
+    with pytest.raises(FarfieldError, match=r"the network's scores of .*val_00000.* are not numbers \(NaN\)"):
+        evaluate(network, figures / "test.csv", calibrate_on=figures / "val.csv", **QUICK)

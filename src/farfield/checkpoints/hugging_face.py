@@ -272,7 +272,7 @@ def _labels(raw: Mapping[str, Any], count: int) -> list[str]:
     named = dict(given) if isinstance(given, Mapping) else {}
     wrong = ""
     if len(named) != count:
-        wrong = f"has the names of {len(named)} of the classifier's {count} classes"
+        wrong = f"has {len(named)} name{'' if len(named) == 1 else 's'}, but the number of classes is {count}"
     elif absent := [index for index in map(str, range(count)) if not isinstance(named.get(index), str | int)]:
         wrong = f"has no name for class {absent[0]}"
     if wrong:

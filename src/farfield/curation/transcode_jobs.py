@@ -19,6 +19,7 @@ from farfield.curation.frame_rate_option import fill_fps
 from farfield.data.manifest import read_manifest
 from farfield.data.video_record import VideoRecord
 from farfield.errors import FarfieldError
+from farfield.progress import ProgressBar
 
 TAR_SUFFIXES = (".tar", ".tar.gz", ".tgz")
 
@@ -193,7 +194,7 @@ def _class_level(archives: list[Path]) -> int:
     found: set[tuple[str, ...]] = set()
     for archive in archives:
         with suppress(tarfile.TarError, EOFError, OSError), tarfile.open(archive) as tar:  # reported by the caller
-            for member in tar:
+            for member in ProgressBar(tar, desc=f"files in {archive.name}", unit="file", leave=False, delay=2):
                 path = PurePosixPath(member.name)
                 if not member.isdir() and _reason_to_skip(member, path) is None and (folders := _folders(path)):
                     found.add(folders)
