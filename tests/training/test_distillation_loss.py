@@ -174,7 +174,15 @@ def test_without_unlabelled_clips_nothing_changes() -> None:
 
 
 def test_region_loss_counts_labelled_clips() -> None:
-    regions = [LOGITS[:, :, None, None, None]]
-    found = region_loss(regions, LABELS, IS_LABELLED)
-    assert found == pytest.approx(float(F.cross_entropy(LOGITS[:2], LABELS[:2], reduction="sum") / 4))
-    assert region_loss(regions, LABELS, torch.zeros(4, dtype=torch.bool)) == 0
+    def found(is_labelled: Tensor) -> float:
+        part, weights = labelled_part(batch(LABELS, None, is_labelled), is_labelled)
+        return float(region_loss([LOGITS[:, :, None, None, None]], part, weights))
+
+    assert found(IS_LABELLED) == pytest.approx(float(F.cross_entropy(LOGITS[:2], LABELS[:2], reduction="sum") / 4))
+    assert found(torch.zeros(4, dtype=torch.bool)) == 0
+
+
+def test_region_loss_counts_the_labelled_parts_of_mixed_clips() -> None:
+    part, weights = labelled_part(batch(LABELS, MIX, IS_LABELLED), IS_LABELLED)
+    found = region_loss([LOGITS[:, :, None, None, None]], part, weights)
+    torch.testing.assert_close(found, classification_loss(LOGITS, part, clip_weights=weights))

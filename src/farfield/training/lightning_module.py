@@ -157,7 +157,7 @@ class TrainingModule(LightningModule):
             )
             loss = self.distiller.total(loss, soft)
         if regions and self.optimisation.region_loss_weight:
-            auxiliary = region_loss(regions, batch.labels, is_labelled)
+            auxiliary = region_loss(regions, *labelled_part(batch, is_labelled))
             self.log(
                 "train/region_loss",
                 auxiliary,

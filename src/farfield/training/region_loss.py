@@ -12,12 +12,13 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float
 from torch import Tensor
-from torch.nn import functional as F
 
 from farfield.layers import ObjectContext
 from farfield.models.network import ActionNet
+from farfield.training.loss import ClipBatch, classification_loss
+from farfield.training.multilabel_loss import multilabel_loss
 
 
 def supervised_blocks(network: ActionNet) -> list[ObjectContext]:
@@ -51,17 +52,19 @@ def region_logits(network: ActionNet) -> Iterator[list[Float[Tensor, "b classes 
 
 def region_loss(
     logits: Sequence[Float[Tensor, "b classes t h w"]],
-    labels: Int[Tensor, " b"] | Float[Tensor, "b classes"],
-    is_labelled: Bool[Tensor, " b"] | None = None,
+    batch: ClipBatch,
+    clip_weights: Float[Tensor, " b"] | None = None,
 ) -> Float[Tensor, ""]:
-    """Compute the cross entropy between the labels and each block's logits, which are averaged over positions first.
+    """Compute the cross entropy between the targets and each block's logits, which are averaged over positions first.
 
-    The result is the mean over clips and blocks. For `multilabel` and `multi_head` tasks, where each class has a label
-    from 0 to 1, the loss is the binary cross entropy. Unlabelled clips (False in `is_labelled`) enter the mean with a
-    loss of 0. If `is_labelled` is None, all clips are labelled.
+    The result is the mean over clips and blocks. For `multilabel` and `multi_head` tasks, where each class has a target
+    from 0 to 1, the loss is the binary cross entropy. Clips mixed by MixUp or CutMix have mixed targets, as in the loss
+    of the network's output.
+
+    Args:
+        logits: region logits of each block.
+        batch: clips with their labels and, if they were mixed, their partners and shares.
+        clip_weights: factor for each clip's loss before the average, see `labelled_part`; None for factors of 1.
     """
-    entropy = F.cross_entropy if labels.ndim == 1 else F.binary_cross_entropy_with_logits
-    if is_labelled is None:
-        return torch.stack([entropy(each.mean((2, 3, 4)), labels) for each in logits]).mean()
-    losses = torch.stack([entropy(each.mean((2, 3, 4)), labels, reduction="none") for each in logits])
-    return (losses.reshape(*losses.shape[:2], -1).mean(2) * is_labelled).mean()
+    loss = classification_loss if batch.labels.ndim == 1 else multilabel_loss
+    return torch.stack([loss(each.mean((2, 3, 4)), batch, clip_weights=clip_weights) for each in logits]).mean()

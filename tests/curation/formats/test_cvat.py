@@ -9,6 +9,7 @@ from farfield.curation.formats.annotation_source import AnnotationSource
 from farfield.curation.formats.cvat import read_cvat
 from farfield.data.video_record import VideoRecord
 from farfield.errors import FarfieldError
+from video.encoding import encode
 
 
 def about(number: int, name: str, *, step: int = 1, start: int = 0, size: int = 100, subset: str = "default") -> str:
@@ -58,6 +59,21 @@ def test_tracks_become_segments(tmp_path: Path) -> None:
 def test_frames_are_those_of_the_video_whatever_the_step(tmp_path: Path) -> None:
     given = source(tmp_path, about(5, "a.mp4", step=5, start=10), track("jump", box(10), box(15), box(20)))
     assert list(read_cvat(given)) == [VideoRecord("a.mp4", "jump", 1, 2.5)]
+
+
+def test_frames_of_a_variable_rate_have_their_own_times(tmp_path: Path) -> None:
+    """Frames 0 to 9 take 0.1 s each, the others 0.5 s; the average would place all of them elsewhere."""
+    times = [0.1 * min(i, 10) + 0.5 * max(i - 10, 0) for i in range(20)]
+    tracks = track("jump", box(5), box(10, outside=1)), track("run", box(10), box(15, outside=1))
+    given = source(tmp_path, about(5, "a.mp4", size=20), *tracks, track("sit", box(18), box(19)), fps=None)
+    encode(tmp_path / "videos" / "a.mp4", num_frames=20, times=times)
+    average = 5.5 / 19
+    found = [(row.label, row.start_seconds, row.end_seconds) for row in read_cvat(given)]
+    assert found == [
+        ("jump", pytest.approx(0.5, abs=2e-3), pytest.approx(1.0, abs=2e-3)),
+        ("run", pytest.approx(1.0, abs=2e-3), pytest.approx(3.5, abs=2e-3)),
+        ("sit", pytest.approx(5.0, abs=2e-3), pytest.approx(5.5 + average, abs=2e-3)),
+    ]
 
 
 def test_label_column_reads_an_attribute_of_tracks(tmp_path: Path) -> None:

@@ -6,12 +6,15 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import pytest
 
 from farfield.curation.index import index_videos
 from farfield.data.manifest import read_manifest
+from farfield.timelines.segments import Segment
 from inference.preannotation.conftest import FPS, SEGMENTS, Written, answer, write
+from video.encoding import encode
 
 
 def saved_in_labelstudio(folder: Path) -> Path:
@@ -75,8 +78,6 @@ def test_videos_without_actions_are_left_out_unless_told_otherwise(
 
 
 def test_combinations_of_several_heads_are_several_labels(videos: Path, tmp_path: Path) -> None:
-    from farfield.timelines.segments import Segment
-
     both = [Segment(0.0, 1.0, "verb:open|noun:door", 0.11, 0.5)]
     labels = ["verb:open", "noun:door"]
     for tool, (saved, options, _) in TOOLS.items():
@@ -97,9 +98,22 @@ def test_combinations_of_several_heads_are_several_labels(videos: Path, tmp_path
         assert sorted(rows) == (["verb:open|noun:door"] if tool == "labelstudio" else ["noun:door", "verb:open"])
 
 
-def test_parts_of_one_video_are_joined(videos: Path, tmp_path: Path) -> None:
-    from farfield.timelines.segments import Segment
+def test_cvat_frames_of_a_variable_rate_have_their_own_times(tmp_path: Path) -> None:
+    """Frames 0 to 9 take 0.1 s each, the others 0.5 s."""
+    times = [0.1 * min(i, 10) + 0.5 * max(i - 10, 0) for i in range(20)]
+    (tmp_path / "videos").mkdir()
+    video = encode(tmp_path / "videos" / "a.mp4", num_frames=20, times=times)
+    segments = [Segment(0.0, 0.34, "jump", 0.11, 0.9), Segment(0.96, 1.6, "jump", 0.11, 0.9)]
+    segments.append(Segment(4.9, 5.789, "jump", 0.11, 0.9))
+    folder = write(tmp_path / "out", "cvat", [answer(video, segments)])
+    shapes = [(box.get("frame"), box.get("outside")) for box in ElementTree.parse(folder / "a.xml").iter("box")]
+    assert shapes == [("0", "0"), ("2", "0"), ("3", "1"), ("10", "0"), ("11", "1"), ("18", "0"), ("19", "0")]
+    index_videos(video.parent, tmp_path / "index.csv", format="cvat", annotations=folder, progress=False)
+    rows = [(row.start_seconds, row.end_seconds) for row in read_manifest(tmp_path / "index.csv")]
+    assert rows == [pytest.approx(each, abs=2e-3) for each in [(0, 0.3), (1, 1.5), (5, 5.789)]]
 
+
+def test_parts_of_one_video_are_joined(videos: Path, tmp_path: Path) -> None:
     video = videos / "at_30.mp4"
     first = answer(video, [Segment(0, 1, "jump", 0.11, 0.9)], requested_start_seconds=0.0, requested_end_seconds=1.0)
     second = answer(video, [Segment(2, 3, "jump", 0.11, 0.8)], requested_start_seconds=2.0)

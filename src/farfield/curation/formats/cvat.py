@@ -18,7 +18,7 @@ cvat/apps/dataset_manager/bindings.py, cvat-ai/cvat@da71018):
   images" holds the tags of each frame: <image id="4" name="frame_000004"><tag label="jump"/></image>.
 - The file does not contain the frame rate. The export of a single job names no video, and is refused with an error.
 
-The frame rate is the option `fps` or, if it is not given, that of the video.
+Each frame has the time of this frame in the video; with the option `fps`, frames are converted at this rate instead.
 
 A frame has the labels of its tags and of the tracks in it. If the option `label_column` names an attribute, the labels
 are the values of this attribute. Consecutive frames with the same label form one segment, as do overlapping tracks with
@@ -38,7 +38,7 @@ from pathlib import Path, PurePosixPath
 from xml.etree import ElementTree
 
 from farfield.curation.formats.annotation_source import AnnotationSource
-from farfield.curation.formats.tool_export import find_videos, join_labels, own_frame_rate
+from farfield.curation.formats.tool_export import find_videos, frame_clock, join_labels
 from farfield.curation.formats.xml_files import read_xml
 from farfield.data.video_record import VideoRecord
 from farfield.errors import FarfieldError, nearest
@@ -109,9 +109,10 @@ def read_cvat(source: AnnotationSource) -> Iterator[VideoRecord]:
         segments = sorted(segment for video in tasks for segment in _segments(video))
         if not segments:
             yield from source.without_label(name, path)
-        fps = own_frame_rate(source, path) if segments else 1.0
+            continue
+        seconds = frame_clock(source, path)
         for first, end, label in segments:
-            yield VideoRecord(path, label, first / fps, end / fps)
+            yield VideoRecord(path, label, seconds(first), seconds(end))
 
 
 def _segments(video: _Video) -> Iterator[tuple[int, int, str]]:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import PurePosixPath
 from typing import Any, TypeVar
+
+import numpy as np
 
 from farfield.curation.formats.annotation_source import AnnotationSource
 from farfield.errors import FarfieldError, VideoError, nearest
@@ -72,7 +74,7 @@ def frame_rate(source: AnnotationSource, format: str) -> float:
 def own_frame_rate(source: AnnotationSource, video: str) -> float:
     """Return the option `fps` or, if it is not given, the average frame rate of a video.
 
-    Use it for labelling tools that number the frames of the video itself, and not frames at a rate of their own. For a
+    Use it for labelling tools that count frames at the video's average rate, and not at a rate of their own. For a
     video that is missing or cannot be opened, the result is 1; indexing later reports this video.
 
     Args:
@@ -89,6 +91,38 @@ def own_frame_rate(source: AnnotationSource, video: str) -> float:
             return average_rate(opened.times)
     except VideoError:
         return 1.0
+
+
+def frame_clock(source: AnnotationSource, video: str) -> Callable[[int], float]:
+    """Return a function that gives the display time, in seconds, of a frame of a video, counted from 0.
+
+    Use it for labelling tools whose frame numbers are those of the video's decoded frames. If the option `fps` is
+    given, frames have this rate. If it is not, each frame has its own time in the file; after the last frame, time goes
+    on at the average frame rate. For a video that is missing or cannot be opened, the rate is 1; indexing later reports
+    this video.
+
+    Args:
+        source: videos, annotations and options of the collection.
+        video: path of the video relative to `root`.
+
+    Raises:
+        FarfieldError: if the option is not positive.
+    """
+    fps = 1.0 if source.fps is None else frame_rate(source, "")
+    times = np.empty(0)
+    if source.fps is None:
+        try:
+            with open_video(source.root / video) as opened:
+                times, fps = opened.times, average_rate(opened.times)
+        except VideoError:
+            pass  # the rate stays 1
+
+    def seconds(frame: int) -> float:
+        if frame < len(times):
+            return float(times[frame])
+        return float(times[-1]) + (frame - len(times) + 1) / fps if len(times) else frame / fps
+
+    return seconds
 
 
 def frames_to_seconds(first: float, last: float, fps: float, where: str) -> tuple[float, float]:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from jaxtyping import Float
 
 from farfield.errors import VideoError
 from farfield.inference.prediction_schema import Prediction
@@ -41,7 +42,7 @@ class AnnotatedVideo:
     Attributes:
         path: absolute path.
         name: unique base name, without suffix, of the files that are written for this video.
-        num_frames: number of frames.
+        times: display time of each frame, in seconds after the first frame, ascending.
         fps: average frames per second.
         width: width of a frame in pixels, after rotation to upright.
         height: height of a frame in pixels, after rotation to upright.
@@ -55,7 +56,7 @@ class AnnotatedVideo:
 
     path: Path
     name: str
-    num_frames: int
+    times: Float[np.ndarray, " frames"]
     fps: float
     width: int
     height: int
@@ -65,14 +66,34 @@ class AnnotatedVideo:
     actions: list[Action] | None
     labels: list[tuple[str, float]]
 
+    @property
+    def num_frames(self) -> int:
+        """Number of frames."""
+        return len(self.times)
+
     def frames(self, action: Action) -> tuple[int, int]:
-        """Return an action's first frame and the frame after its last, as indices from 0.
+        """Return an action's first frame and the frame after its last, as indices from 0 at the average frame rate.
 
         Start and end are rounded to the nearest frame. An action has at least one frame, and does not extend past the
         end of the video.
         """
-        first = min(round(action.start_seconds * self.fps), self.num_frames - 1)
-        return first, min(max(round(action.end_seconds * self.fps), first + 1), self.num_frames)
+        return self._limited(round(action.start_seconds * self.fps), round(action.end_seconds * self.fps))
+
+    def decoded_frames(self, action: Action) -> tuple[int, int]:
+        """Return an action's first frame and the frame after its last, as indices of decoded frames, from 0.
+
+        The result differs from that of `frames` if the frame rate varies. Start and end are rounded to the nearest
+        frame. An action has at least one frame, and does not extend past the end of the video.
+        """
+        bounds = np.append(self.times, self.duration_seconds)
+        middles = (bounds[:-1] + bounds[1:]) / 2
+        first, end = np.searchsorted(middles, [action.start_seconds, action.end_seconds]).tolist()
+        return self._limited(first, end)
+
+    def _limited(self, first: int, end: int) -> tuple[int, int]:
+        """Limit a range of frames to the video, and extend it to at least one frame."""
+        first = min(first, self.num_frames - 1)
+        return first, min(max(end, first + 1), self.num_frames)
 
 
 def annotated_videos(predictions: Iterable[tuple[str, Prediction]]) -> list[AnnotatedVideo]:
@@ -118,7 +139,7 @@ def _annotated(path: Path, name: str, parts: list[Prediction]) -> AnnotatedVideo
     return AnnotatedVideo(
         path.absolute(),
         name,
-        len(times),
+        times,
         frame_rate(times),
         width,
         height,

@@ -84,7 +84,7 @@ def _add_task(meta: ElementTree.Element, video: AnnotatedVideo, labels: Sequence
 
 def _add_shapes(track: ElementTree.Element, video: AnnotatedVideo, action: Action) -> None:
     """Add boxes to an action's first and last frames, and a box with outside="1" to the next frame, if there is one."""
-    first, end = video.frames(action)
+    first, end = video.decoded_frames(action)
     for frame in sorted({first, end - 1, end} - {video.num_frames}):
         place = {"frame": str(frame), "outside": str(int(frame == end)), "occluded": "0", "keyframe": "1"}
         corners = {"xtl": "0.00", "ytl": "0.00", "xbr": f"{video.width:.2f}", "ybr": f"{video.height:.2f}"}
