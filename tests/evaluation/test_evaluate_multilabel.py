@@ -62,7 +62,7 @@ def test_targets_views_and_calibration(
 
 
 def test_thresholds_are_chosen_among_the_scores_of_each_class_and_kept(
-    checkpoint: Path, manifests: tuple[Path, Path], figures: Path
+    checkpoint: Path, manifests: tuple[Path, Path], figures: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     test, val = manifests
     result = evaluate(checkpoint, test, root=figures, calibrate_on=val, choose_threshold="f1", **QUICK)
@@ -76,6 +76,9 @@ def test_thresholds_are_chosen_among_the_scores_of_each_class_and_kept(
         threshold = point.thresholds[LABELS[c]]
         assert threshold in again.scores.probabilities[:, c].double().tolist()
         assert torch.equal(again.decisions()[:, c], again.scores.probabilities[:, c].double() >= threshold)
+    assert "views_aggregation" not in caplog.text
+    evaluate(checkpoint, val, root=figures, views_aggregation="max", **QUICK)
+    assert "were chosen with views_aggregation 'mean', and this test uses 'max'" in caplog.text
 
 
 def test_whole_videos_have_the_labels_of_all_their_rows(

@@ -246,6 +246,11 @@ def test_resuming_another_network_is_refused(
             ["--model.optimisation.sub_batch_norm_splits=3", "--data.batch_size=4"],
             "data.batch_size is 4, which is not a multiple of optimisation.sub_batch_norm_splits",
         ),
+        (
+            ["--model.optimisation.sub_batch_norm_splits=3", "--data.batch_size=24"],
+            "the training videos give batches of 20 clips, fewer than data.batch_size .24.. 20 is not a multiple of "
+            "optimisation.sub_batch_norm_splits .3.. Lower data.batch_size",
+        ),
         (["--run_dir=README.md/run"], "run_dir README.md/run cannot be created: Not a directory"),
         (["--data.num_workers=-1"], "data.num_workers is -1"),
         (["--checkpoint_every_n_steps=0"], "checkpoint_every_n_steps is 0"),

@@ -252,6 +252,14 @@ class VideoDataModule(LightningDataModule):
         limit = self.trainer.limit_train_batches if self.trainer else 1.0
         return max(1, min(whole, limit) if isinstance(limit, int) else int(whole * limit))
 
+    def clips_per_batch(self) -> int:
+        """Return the number of clips in a training batch of a process; with `short_cycle`, in the smallest batch.
+
+        It is less than `batch_size` if there are too few videos for one whole batch.
+        """
+        sampler = self._train_sampler()
+        return min(sampler.batch_size, sampler.num_samples // sampler.world_size) * self.clips_per_video
+
     @property
     def training_videos(self) -> TrainingVideos:
         """Labelled training videos, followed by the unlabelled videos.

@@ -242,6 +242,15 @@ def evaluate(
         network = restrict_network(network, videos.labels)
     changes = {"num_clips": num_clips, "num_crops": num_crops, "views_aggregation": views_aggregation}
     clip = network.clip.replace(**{name: value for name, value in changes.items() if value is not None})
+    chosen_for = network.clip.views_aggregation
+    if rule is None and network.operating_point is not None and clip.views_aggregation != chosen_for:
+        log.warning(
+            "the thresholds of the classes were chosen with views_aggregation %r, and this test uses %r: at the "
+            "thresholds, the rule %s need not hold. Leave out views_aggregation to apply them as they were chosen.",
+            chosen_for,
+            clip.views_aggregation,
+            network.operating_point.rule,
+        )
     cost = summarise(network, side_px=clip.test_side_px).multiply_adds / 1e9
     module = ScoringModule(network, view_batch_size=view_batch_size)
     trainer = make_trainer(accelerator, devices, precision, progress=progress and progress_bars_shown())

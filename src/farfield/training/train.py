@@ -144,7 +144,7 @@ def train_run(run: TrainingRun) -> TrainResult:
         log.info("resuming from %s", resumed)
     elif run.config.resume:
         log.info("%s holds no checkpoint to resume from, so a new run begins", run.run_dir)
-    _check_interval(run)
+    _check_epoch(run)
     on_gpu = LESS_GPU_MEMORY.format(batch_size=run.datamodule.batch_size)
     exit_code = 1
     try:
@@ -157,11 +157,12 @@ def train_run(run: TrainingRun) -> TrainResult:
     return _result(run, was_complete=run.trainer.global_step == done)
 
 
-def _check_interval(run: TrainingRun) -> None:
-    """Check that validations within an epoch are possible.
+def _check_epoch(run: TrainingRun) -> None:
+    """Check that the training videos are enough for the options.
 
     Raises:
-        FarfieldError: if `val_check_interval` is more batches than an epoch has.
+        FarfieldError: if `val_check_interval` is more batches than an epoch has; or if there are too few videos for a
+            whole batch, and the parts of `sub_batch_norm_splits` would have unequal numbers of clips.
     """
     trainer, batches = run.trainer, run.datamodule.batches_per_epoch()
     interval = trainer.val_check_interval
@@ -169,6 +170,13 @@ def _check_interval(run: TrainingRun) -> None:
         raise FarfieldError(
             f"trainer.val_check_interval is {interval}, but an epoch has {batches} batches. Lower it, or set "
             "trainer.check_val_every_n_epoch to null to count batches over several epochs."
+        )
+    clips, splits = run.datamodule.clips_per_batch(), run.model.optimisation.sub_batch_norm_splits
+    if clips % splits:
+        raise FarfieldError(
+            f"the training videos give batches of {clips} clips, fewer than data.batch_size "
+            f"({run.datamodule.batch_size}). {clips} is not a multiple of optimisation.sub_batch_norm_splits "
+            f"({splits}). Lower data.batch_size to a multiple of it, change sub_batch_norm_splits, or add videos."
         )
 
 
