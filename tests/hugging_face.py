@@ -29,6 +29,11 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
 """First part of the names of the classes, and entries of the config, by model_type."""
 
 
+def config_entries(kind: str, **entries: Any) -> dict[str, Any]:
+    """Return the entries of a small encoder's config, as `backbone_options.config` takes them."""
+    return {"model_type": kind, **SMALL, **FAMILIES[kind][1], **entries}
+
+
 def make_config(kind: str, *, labels: list[str] = NAMES, **entries: Any) -> Any:
     """Make a config of `transformers` for clips of 4 frames of 48 px in patches of 16 px."""
     transformers = pytest.importorskip("transformers")

@@ -19,7 +19,7 @@ from farfield.training.freezing import freeze_parts
 from farfield.training.gradient_norms import gradient_norms, stages_of
 from farfield.training.layer_decay import learning_rate_scales
 from farfield.training.optimisation import Optimisation
-from hugging_face import FAMILIES, SMALL
+from hugging_face import FAMILIES, config_entries
 
 DEPTHS: list[tuple[str, dict[str, Any], int]] = [
     ("videomae", {}, 2),
@@ -34,13 +34,9 @@ LARGER: Any = {"crop_px": 64, "short_side_px": 64}
 pytestmark = pytest.mark.dependency
 
 
-def config(kind: str, **entries: Any) -> dict[str, Any]:
-    pytest.importorskip("transformers")
-    return {"model_type": kind, **SMALL, **FAMILIES[kind][1], **entries}
-
-
 def network(kind: str, *, output: str = "map", **entries: Any) -> ActionNet:
-    options = {"config": config(kind, **entries), "output": output}
+    pytest.importorskip("transformers")
+    options = {"config": config_entries(kind, **entries), "output": output}
     return build_model("hf", num_classes=3, backbone_options=options)
 
 
@@ -49,7 +45,7 @@ def network(kind: str, *, output: str = "map", **entries: Any) -> ActionNet:
 )
 def test_a_patch_changes_the_map_where_it_is(kind: str, entries: dict[str, Any], depth: int) -> None:
     """Without layers, a token depends on its own patch only."""
-    backbone = build_backbone("hf", {"config": config(kind, num_hidden_layers=0, **entries)}).double().eval()
+    backbone = build_backbone("hf", {"config": config_entries(kind, num_hidden_layers=0, **entries)}).double().eval()
     clip = torch.randn(2, 3, 4, 48, 48).double()
     before = backbone(clip)
     assert before.shape == (2, 24, 4 // depth, 3, 3)
@@ -104,7 +100,7 @@ def test_costs_are_counted(kind: str) -> None:
 
 
 def test_no_result_is_published_for_a_block_on_top() -> None:
-    options = {"config": config("videomae")}
+    options = {"config": config_entries("videomae")}
     made = build_model("hf", num_classes=3, backbone_options=options, insert={"top": 1})
     assert published_figures(made) is None
 
@@ -124,12 +120,12 @@ def test_mistakes_in_options() -> None:
     with pytest.raises(FarfieldError, match="the config of ViViT is invalid"):
         network("vivit", hidden_act="mystery")
     with pytest.raises(FarfieldError, match=r"this V-JEPA 2 takes frames of 48 px, the crop_size in its config"):
-        build_model("hf", num_classes=3, backbone_options={"config": config("vjepa2")}, clip=LARGER)
+        build_model("hf", num_classes=3, backbone_options={"config": config_entries("vjepa2")}, clip=LARGER)
     with pytest.raises(FarfieldError, match="V-JEPA 2 takes a number of frames that is a multiple of 2"):
-        build_model("hf", num_classes=3, backbone_options={"config": config("vjepa2")}, clip={"num_frames": 5})
+        build_model("hf", num_classes=3, backbone_options={"config": config_entries("vjepa2")}, clip={"num_frames": 5})
     with pytest.raises(FarfieldError, match="or of any size that gives a multiple of 3 patches per frame"):
-        build_model("hf", num_classes=3, backbone_options={"config": config("timesformer")}, clip=LARGER)
-    options = {"config": config("vivit"), "output": "class_token"}
+        build_model("hf", num_classes=3, backbone_options={"config": config_entries("timesformer")}, clip=LARGER)
+    options = {"config": config_entries("vivit"), "output": "class_token"}
     with pytest.raises(FarfieldError, match="have no positions to attend to"):
         build_model("hf", num_classes=3, backbone_options=options, insert={"top": 1})
 

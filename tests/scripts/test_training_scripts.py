@@ -28,6 +28,7 @@ from farfield.data.video_record import VideoRecord
 from farfield.evaluation.metrics import wilson
 from farfield.evaluation.scores_file import Scores, write_scores
 from forks import ForkedScript
+from hugging_face import config_entries
 from scripts.conftest import run_commands_here
 
 SMALL = (
@@ -180,10 +181,18 @@ def test_slowfast_is_compared_with_the_same_network() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(
+    "network",
+    [
+        ["--backbone=x3d_xs", "--insert=nl1", "--side_px=32"],
+        ["--backbone=hf", f"--backbone_options={json.dumps({'config': config_entries('videomae')})}", "--side_px=48"],
+    ],
+    ids=["stages", "layers"],
+)
 def test_the_benchmark_of_recomputation_finds_that_more_of_it_holds_less(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    network: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    words = ["--backbone=x3d_xs", "--insert=nl1", "--num_frames=4", "--side_px=32", "--steps=1"]
+    words = [*network, "--num_frames=4", "--steps=1"]
     monkeypatch.setattr(sys, "argv", ["benchmark_recomputation.py", *words])
     benchmark_recomputation.main()
     rows = [line.split(" | ") for line in capsys.readouterr().out.splitlines()[2:]]

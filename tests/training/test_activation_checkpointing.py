@@ -16,6 +16,7 @@ from farfield.models.network import ActionNet
 from farfield.training.activation_checkpointing import checkpoint_activations, keep_running_statistics
 from farfield.training.execution import Execution, apply_execution
 from farfield.training.lightning_module import TrainingModule
+from hugging_face import FAMILIES, config_entries
 
 STAGES = ("res2", "res3", "res4")
 
@@ -38,14 +39,23 @@ def network(*, splits: int = 1) -> ActionNet:
     return made
 
 
-def train(model: nn.Module, *, steps: int = 2) -> tuple[list[Tensor], dict[str, Tensor]]:
+def encoder(kind: str) -> ActionNet:
+    """A network that has layers, with dropout or stochastic depth in them, and dropout before the classifier."""
+    if kind == "swin3d_t":
+        return build_model(kind, num_classes=3, dropout=0.5, clip={"num_frames": 4, "crop_px": 48})
+    pytest.importorskip("transformers")
+    rates = {"hidden_dropout_prob": 0.3} if kind != "vjepa2" else {"drop_path_rate": 0.3}
+    return build_model("hf", num_classes=3, backbone_options={"config": config_entries(kind, **rates)}, dropout=0.5)
+
+
+def train(model: nn.Module, *, steps: int = 2, side_px: int = 24) -> tuple[list[Tensor], dict[str, Tensor]]:
     """Two steps with one seed: outputs and gradients of all, and the state after the last."""
     torch.manual_seed(7)
     seen: list[Tensor] = []
     model.train()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.05)
     for _ in range(steps):
-        out = model(torch.randn(6, 3, 4, 24, 24) * 2 + 0.3)
+        out = model(torch.randn(6, 3, 4, side_px, side_px) * 2 + 0.3)
         out.square().sum().backward()
         seen += [out.detach(), *(p.grad.clone() for p in model.parameters() if p.grad is not None)]
         optimizer.step()
@@ -53,7 +63,7 @@ def train(model: nn.Module, *, steps: int = 2) -> tuple[list[Tensor], dict[str, 
     return seen, model.state_dict()
 
 
-def kept_bytes(model: nn.Module) -> int:
+def kept_bytes(model: nn.Module, *, side_px: int = 24) -> int:
     """Bytes of all that autograd keeps between the way forth and the way back, each storage once, weights left out."""
     weights = {each.untyped_storage().data_ptr() for each in (*model.parameters(), *model.buffers())}
     kept: dict[int, Any] = {}
@@ -64,7 +74,7 @@ def kept_bytes(model: nn.Module) -> int:
 
     model.train()
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-        model(torch.randn(2, 3, 4, 24, 24))
+        model(torch.randn(2, 3, 4, side_px, side_px))
     return sum(storage.nbytes() for place, storage in kept.items() if place not in weights)
 
 
@@ -82,6 +92,23 @@ def test_training_is_equal_to_the_bit(splits: int) -> None:
     assert [key for key in state if not torch.equal(state[key], recomputed_state[key])] == []
     counts = [int(value) for key, value in recomputed_state.items() if key.endswith("num_batches_tracked")]
     assert max(counts) == 2
+
+
+@pytest.mark.parametrize("kind", [*FAMILIES, pytest.param("swin3d_t", marks=pytest.mark.slow)])
+def test_layers_of_an_encoder_train_equally_to_the_bit_with_less_memory(kind: str) -> None:
+    plain = encoder(kind)
+    one, recomputed = copy.deepcopy(plain), copy.deepcopy(plain)
+    checkpoint_activations(one, ["layer2"])
+    checkpoint_activations(recomputed, ["layers", "layer1"])  # a layer that is named twice is repeated once
+    assert [name for name, _ in recomputed.named_modules()] == [name for name, _ in plain.named_modules()]
+    sizes = [kept_bytes(model, side_px=48) for model in (plain, one, recomputed)]
+    assert sizes[0] > sizes[1] > sizes[2]
+    expected, state = train(plain, side_px=48)
+    for model in (one, recomputed):
+        seen, its_state = train(model, side_px=48)
+        assert len(expected) == len(seen) > 50
+        assert all(torch.equal(a, b) for a, b in zip(expected, seen, strict=True))
+        assert [key for key in state if not torch.equal(state[key], its_state[key])] == []
 
 
 def test_names_and_evaluation_do_not_change() -> None:
@@ -178,10 +205,17 @@ def test_incompatible_settings_are_refused() -> None:
     with torch.device("meta"):
         transformer = build_model("mvit_v2_s", num_classes=3)
     with pytest.raises(
+        FarfieldError, match=r"has 'res2', which is not a stage of this network\. Known: layers, layer1, "
+    ):
+        checkpoint_activations(transformer, ["res2"])
+    transformer.backbone.layer_paths = ()
+    with pytest.raises(
         FarfieldError,
         match=r"has 'res2', which is not a stage of this network\. This network has no stages: remove the option\.$",
     ):
         checkpoint_activations(transformer, ["res2"])
+    with pytest.raises(FarfieldError, match=r"has 'layer3', which is not a .* Known: layers, layer1, layer2\."):
+        checkpoint_activations(encoder("videomae"), ["layer3"])
     supervised = build_model("tiny", num_classes=3, insert={"res3": [1]}, block="object_context")
     message = (
         r"^execution.compile skips the hooks .* Set optimisation.region_loss_weight to 0, or execution.*to false\.$"

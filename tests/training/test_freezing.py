@@ -91,8 +91,21 @@ def test_unknown_stage_is_refused(arguments: dict, message: str) -> None:
         TrainingModule(build_model("tiny", num_classes=3), Optimisation(**arguments))
 
 
+def test_layers_of_torchvisions_transformers_are_frozen() -> None:
+    with torch.device("meta"):
+        network = build_model("mvit_v2_s", num_classes=3)
+        TrainingModule(network, Optimisation(freeze_through="layer3"))
+    trained = {name for name, parameter in network.named_parameters() if parameter.requires_grad}
+    frozen = {name for name, _ in network.named_parameters()} - trained
+    assert {name.split(".")[4] for name in frozen if ".blocks." in name} == {"0", "1", "2"}
+    assert {name.split(".")[4] for name in trained if ".blocks." in name} == {str(i) for i in range(3, 16)}
+    assert "backbone.trunk.network.conv_proj.weight" in frozen
+    assert "head.fc.weight" in trained
+
+
 def test_a_network_without_stages_cannot_be_frozen_by_stage() -> None:
     with torch.device("meta"):
         network = build_model("mvit_v2_s", num_classes=3)
+    network.backbone.layer_paths = ()
     with pytest.raises(FarfieldError, match="this network has no stages"):
         TrainingModule(network, Optimisation(freeze_through="res2"))

@@ -46,8 +46,36 @@ def test_invalid_decay_is_refused() -> None:
         Optimisation(layer_decay=0.0)
 
 
+@pytest.mark.parametrize(
+    ("name", "depth", "layers"),
+    [
+        ("mvit_v2_s", 16, {"pos_encoding.class_token": 0, "blocks.0.attn.qkv.weight": 1, "blocks.15.norm2.bias": 16}),
+        # as in the published fine-tuning of Swin, a patch merging belongs to the layer before it
+        (
+            "swin3d_t",
+            12,
+            {
+                "patch_embed.proj.weight": 0,
+                "features.0.1.norm1.bias": 2,
+                "features.1.norm.bias": 2,
+                "features.2.0.norm1.bias": 3,
+                "features.6.1.norm2.bias": 12,
+            },
+        ),
+    ],
+)
+def test_layers_of_torchvisions_transformers(name: str, depth: int, layers: dict[str, int]) -> None:
+    with torch.device("meta"):
+        scales = learning_rate_scales(build_model(name, num_classes=3), 0.5)
+    assert min(scales.values()) == 0.5 ** (depth + 1)
+    for parameter, layer in layers.items():
+        assert scales[f"backbone.trunk.network.{parameter}"] == 0.5 ** (depth + 1 - layer)
+    assert scales["head.fc.weight"] == 1
+
+
 def test_network_without_stages_is_refused() -> None:
     with torch.device("meta"):
         network = build_model("mvit_v2_s", num_classes=3)
+    network.backbone.layer_paths = ()
     with pytest.raises(FarfieldError, match="layer_decay needs a network with stages, but this network has none"):
         learning_rate_scales(network, 0.5)

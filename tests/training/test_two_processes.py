@@ -15,6 +15,7 @@ from lightning.pytorch.plugins import MixedPrecision
 
 from farfield.errors import FarfieldError
 from farfield.training.fsdp import FullySharded
+from hugging_face import config_entries
 from training.in_two_processes import LIGHTNING, run_commands
 from training.run_copies import copy_option
 
@@ -32,6 +33,9 @@ SHARDED = (
 STARTS = "farfield: an optimiser step takes"
 """Start of a line of the log that each run has once."""
 NORMS = (*SHARDED, "--model.optimisation.freeze_batch_norm=false", "--data.val=null")
+
+
+ENCODER = ("--model.backbone=hf", "--model.optimisation.freeze_batch_norm=false", "--model.clip.crop_px=48")
 
 
 def fit(manifests: dict[str, Path], run_dir: Path, devices: int, *more: str, strategy: str = "ddp") -> list[str]:
@@ -100,11 +104,16 @@ def two(manifests: dict[str, Path], tmp_path_factory: pytest.TempPathFactory, ru
     teacher = f"--model.teacher={folder / 'one/checkpoints/last.ckpt'}"
     taught = (teacher, f"--data.unlabelled={manifests['five']}", *AVERAGED)
     assert run_farfield(*fit(manifests, folder / "taught_one", 1, *taught)) == 0
+    encoder = (*ENCODER, f"--model.backbone_options={{config: {json.dumps(config_entries('videomae'))}}}")
+    assert run_farfield(*fit(manifests, folder / "encoder_one", 1, *encoder)) == 0
     after_one_epoch = copy_option(folder / "unsharded", folder, {"ddp_fsdp2": ("on_train_epoch_start", 3)})
     commands = {
         "taught": fit(manifests, folder / "taught", 2, *taught),
         "test": score(folder / "one/checkpoints/last.ckpt", manifests["seven"], folder / "test", 2),
         "sharded": fit(manifests, folder / "sharded", 2, *five, *accumulated, strategy="fsdp2"),
+        "encoder": fit(
+            manifests, folder / "encoder", 2, *encoder, "--model.execution.recompute_stages=[layers]", strategy="fsdp2"
+        ),
         "unsharded": fit(manifests, folder / "unsharded", 2, *NORMS, epochs, after_one_epoch),
         "fsdp2_first": fit(manifests, folder / "fsdp2_ddp", 2, *NORMS, strategy="fsdp2"),
         "ddp_then": fit(manifests, folder / "fsdp2_ddp", 2, *NORMS, *resumed),
@@ -179,6 +188,12 @@ def test_sharded_processes_train_like_one_process(
     for ours, theirs in zip(norms[1][1:], norms[0][1:], strict=True):
         assert [float(x) for x in ours] == pytest.approx([float(x) for x in theirs], rel=1e-2, abs=1e-5)
     assert "What a position attends to" in (two / "sharded" / "report.html").read_text()
+
+
+@pytest.mark.slow
+def test_sharded_layers_of_an_encoder_train_like_one_process(two: Path) -> None:
+    """With activation checkpointing of all layers."""
+    must_agree(two / "encoder_one", two / "encoder", "val/top1", "val/loss", "train/loss")
 
 
 @pytest.mark.slow

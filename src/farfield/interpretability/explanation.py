@@ -23,7 +23,7 @@ from farfield.interpretability.attention_spread import (
 )
 from farfield.interpretability.block_activations import BlockActivation, record_activations
 from farfield.interpretability.class_evidence import Evidence, class_evidence
-from farfield.interpretability.grad_cam import GradCam, default_stages, grad_cam, label_index
+from farfield.interpretability.grad_cam import GradCam, default_stages, grad_cam, label_index, token_layers
 from farfield.interpretability.strongest_connections import Connection, strongest_connections
 from farfield.interpretability.view_selection import ScoredViews, choose_view, nearest_frame, score_video_views
 from farfield.models.network import ActionNet
@@ -237,7 +237,7 @@ def _check_request(
         raise FarfieldError(f"connections is {connections}; it must be at least 1. The non-local paper shows 20.")
     if label is not None:
         label_index(network, label)
-    if stage is not None and stage not in [*default_stages(network), *network.backbone.layer_names]:
+    if stage is not None and stage not in [*default_stages(network), *token_layers(network)]:
         network.backbone.stage(stage)
 
 

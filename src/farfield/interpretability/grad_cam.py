@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from farfield.errors import FarfieldError, nearest
 from farfield.interpretability.block_activations import Middles, grid_middles
-from farfield.models.backbones import Backbone, TwoPathwayBackbone
+from farfield.models.backbones import TwoPathwayBackbone
 from farfield.models.backbones.hugging_face import TokenTrunk
 from farfield.models.network import ActionNet
 
@@ -66,12 +66,20 @@ def default_stages(network: ActionNet) -> list[str]:
     backbone = network.backbone
     stages = list(backbone.stage_specs)
     if not backbone.has_map:
-        return [f"layer{len(backbone.layer_paths) - 1}"] if len(backbone.layer_paths) > 1 else []
+        return token_layers(network)[-2:-1]
     if not stages or any(len(backbone.top_blocks(name)) for name in backbone.tops):
         return list(backbone.tops)
     if isinstance(network.backbone, TwoPathwayBackbone):
         return [next(s for s in reversed(stages) if s.startswith("fast_") is fast) for fast in (False, True)]
     return stages[-1:]
+
+
+def token_layers(network: ActionNet) -> list[str]:
+    """Return the names of the layers whose patch tokens Grad-CAM can use: those of a Hugging Face encoder, else none.
+
+    The layers of torchvision's transformers give no positions.
+    """
+    return network.backbone.layer_names if isinstance(network.backbone.trunk, TokenTrunk) else []
 
 
 def label_index(network: ActionNet, label: str) -> int:
@@ -110,7 +118,7 @@ def grad_cam(network: ActionNet, clip: Float[Tensor, "1 3 t h w"], *, label: str
         copy = kept[0].clone()  # later layers may modify it in place
         return (copy, *others) if isinstance(output, tuple) else copy
 
-    hook = _module_of(network.backbone, stage).register_forward_hook(cut)
+    hook = _module_of(network, stage).register_forward_hook(cut)
     try:
         with torch.inference_mode(False), torch.enable_grad():
             score = network(clip.clone())[0, index]
@@ -119,8 +127,7 @@ def grad_cam(network: ActionNet, clip: Float[Tensor, "1 3 t h w"], *, label: str
         hook.remove()
     features = kept[0].detach()
     trunk = network.backbone.trunk
-    if stage in network.backbone.layer_names:
-        assert isinstance(trunk, TokenTrunk)
+    if isinstance(trunk, TokenTrunk) and stage in token_layers(network):
         features, gradient = (trunk.grid.split(each, clip.shape[2:])[1] for each in (features, gradient))
     features = features[0]
     alpha = gradient[0].mean((1, 2, 3))
@@ -128,10 +135,11 @@ def grad_cam(network: ActionNet, clip: Float[Tensor, "1 3 t h w"], *, label: str
     return GradCam(stage, label, values, grid_middles(network.backbone, stage, clip.shape[2], values.shape))
 
 
-def _module_of(backbone: Backbone, stage: str) -> nn.Module:
+def _module_of(network: ActionNet, stage: str) -> nn.Module:
     """Return the module whose outputs are the features of a stage."""
+    backbone = network.backbone
     if stage in backbone.tops:
         return backbone.top_blocks(stage)
-    if stage in backbone.layer_names:
-        return backbone.trunk.get_submodule(backbone.layer_paths[backbone.layer_names.index(stage)])
+    if stage in token_layers(network):
+        return backbone.layers()[backbone.layer_names.index(stage)]
     return backbone.blocks(stage)[-1]

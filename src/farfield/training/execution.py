@@ -21,7 +21,8 @@ class Execution:
     Args:
         compile: compile the network with torch.compile. The first step takes minutes; later steps are faster.
         recompute_stages: stages with activation checkpointing, for example [res2, res3]. Their residual blocks store
-            only their inputs and are recomputed in the backward pass, which saves memory and costs time.
+            only their inputs and are recomputed in the backward pass, which saves memory and costs time. For
+            transformers, [layers] means all layers, and [layer1, layer2] two of them.
         recompute_norms: recompute the outputs of batch norms and activation functions in the backward pass instead of
             storing them. This saves about a quarter of the memory of a step, see
             `farfield.layers.recompute_activations`. With `compile`, this setting has no effect: torch.compile chooses

@@ -1,7 +1,8 @@
 """Fully sharded data parallel (FSDP): weights, gradients and optimiser state are split over the processes.
 
 The method is that of Zhao et al., "PyTorch FSDP", 2023, in PyTorch's second implementation, `fully_shard`. The
-weights of a residual block are gathered before the block runs, and released afterwards. Results equal those of DDP.
+weights of a residual block, or of a transformer's layer, are gathered before it runs, and released afterwards. Results
+equal those of DDP.
 """
 
 from __future__ import annotations
@@ -119,12 +120,15 @@ def _rename_parameters(state: dict[str, Any], names: dict[Any, Any]) -> dict[str
 def shard(network: ActionNet, mesh: DeviceMesh) -> None:
     """Shard every weight over the processes of a mesh, in place.
 
-    The weights of a residual block and of the blocks inserted after it are gathered together.
+    The weights of a residual block and of the blocks inserted after it are gathered together, as are those of a
+    transformer's layer.
     """
     network.to(memory_format=torch.contiguous_format)  # the only format that fully_shard accepts
     for stage in network.backbone.stage_specs:
         for block in network.backbone.blocks(stage):
             fully_shard(block, mesh=mesh)
+    for layer in network.backbone.layers():
+        fully_shard(layer, mesh=mesh)
     for name in network.backbone.tops:
         for block in network.backbone.top_blocks(name):
             fully_shard(block, mesh=mesh)

@@ -45,7 +45,7 @@ class Optimisation:
         step_factor: factor by which the "steps" schedule multiplies the rate.
         region_loss_weight: weight of the auxiliary loss on the regions of inserted "object_context" blocks with one
             region per class (Yuan et al., ECCV 2020, section 3.3).
-        freeze_through: last stage to freeze in fine-tuning: "stem", "res2", ... or "res5"; for backbone "hf": "stem",
+        freeze_through: last stage to freeze in fine-tuning: "stem", "res2", ... or "res5"; for transformers: "stem",
             "layer1", "layer2", ... All earlier stages are frozen too; blocks inserted into frozen stages are still
             trained. With None, no stage is frozen.
         freeze_batch_norm: keep the statistics, scales and shifts of batch norms unchanged, for fine-tuning on small

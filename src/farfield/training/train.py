@@ -30,8 +30,8 @@ LESS_MEMORY = "Give a smaller data.batch_size or data.num_workers, or smaller cl
 """Advice for a training or probe for which the machine has too little memory."""
 LESS_GPU_MEMORY = (
     "What needs less, in the order to try, if not set already: trainer.precision bf16-mixed, "
-    "model.execution.recompute_sums 2, model.execution.recompute_stages [res2,res3], a smaller data.batch_size with "
-    "trainer.accumulate_grad_batches. data.batch_size is {batch_size}."
+    "model.execution.recompute_sums 2, model.execution.recompute_stages [res2,res3] (a transformer: [layers]), a "
+    "smaller data.batch_size with trainer.accumulate_grad_batches. data.batch_size is {batch_size}."
 )
 """Advice for a training for which the GPU has too little memory; docs/explanations/memory.md explains the options."""
 

@@ -123,6 +123,10 @@ class Backbone(nn.Module):
         """Names of the layers of a network without residual stages: "layer1", "layer2", ..."""
         return [f"layer{i + 1}" for i in range(len(self.layer_paths))]
 
+    def layers(self) -> list[nn.Module]:
+        """Return the layers of a network without residual stages, in order; an empty list for other networks."""
+        return [self.trunk.get_submodule(path) for path in self.layer_paths]
+
     @property
     def stages(self) -> dict[str, list[nn.Module]]:
         """Residual blocks of each stage, in order."""

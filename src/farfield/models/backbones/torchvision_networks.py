@@ -1,10 +1,13 @@
-"""torchvision's video networks: the 18-layer ResNets, S3D, and two transformers without stages to insert blocks into.
+"""torchvision's video networks: the 18-layer ResNets, S3D, and two transformers.
+
+The transformers have layers in place of stages, so that no blocks can be inserted into them.
 
 Clip settings are those at which torchvision evaluated its Kinetics-400 weights.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -55,18 +58,21 @@ def s3d() -> Backbone:
 
 
 def mvit_v2_s() -> Backbone:
-    """Build MViTv2-S, a transformer without stages to insert blocks into, as a baseline. Li et al., CVPR 2022.
+    """Build MViTv2-S, a transformer of 16 layers, as a baseline. Li et al., CVPR 2022.
 
     Its position embeddings are made for clips of 16 frames of 224 x 224 pixels.
     """
     clip = ClipSpec(num_frames=16, crop_px=224, target_fps=7.5, num_clips=5, num_crops=1)
     network = _build("mvit_v2_s")
     network.head = nn.Identity()
-    return Backbone(_AsMap(network), {}, clip, out_channels=768, has_map=False)
+    return _transformer(network, [f"blocks.{i}" for i in range(len(network.blocks))], clip)
 
 
 def swin3d_t() -> Backbone:
-    """Build Video Swin-T, a transformer without stages to insert blocks into, as a baseline. Liu et al., CVPR 2022."""
+    """Build Video Swin-T, a transformer of 12 layers, as a baseline. Liu et al., CVPR 2022.
+
+    The patch mergings, which reduce the resolution, belong to the layers before them.
+    """
     network = _build("swin3d_t")
     network.head = nn.Identity()
     clip = ClipSpec(
@@ -78,7 +84,13 @@ def swin3d_t() -> Backbone:
         mean=(0.485, 0.456, 0.406),
         std=(0.229, 0.224, 0.225),
     )
-    return Backbone(_AsMap(network), {}, clip, out_channels=768, has_map=False)
+    layers = [
+        f"features.{i}.{j}"
+        for i, blocks in enumerate(network.features)
+        if isinstance(blocks, nn.Sequential)
+        for j in range(len(blocks))
+    ]
+    return _transformer(network, layers, clip)
 
 
 _PIXELS: dict = {"mean": (0.43216, 0.394666, 0.37645), "std": (0.22803, 0.22145, 0.216989)}
@@ -108,6 +120,12 @@ def _resnet(name: str, *, dilated: bool) -> Backbone:
     clip = ClipSpec(num_frames=16, crop_px=112, target_fps=15, short_side_px=128, num_clips=5, num_crops=1, **_PIXELS)
     backbone = Backbone(trunk, stages, clip, out_channels=512)
     return dilate(backbone) if dilated else backbone
+
+
+def _transformer(network: nn.Module, layers: Sequence[str], clip: ClipSpec) -> Backbone:
+    """Wrap a transformer that returns a vector of 768 numbers per clip; `layers` are the module paths of its layers."""
+    paths = [f"network.{path}" for path in layers]
+    return Backbone(_AsMap(network), {}, clip, out_channels=768, has_map=False, layers=paths)
 
 
 def _build(name: str) -> Any:
