@@ -107,6 +107,17 @@ def build_model(
     pretrained = find_weights(weights, backbone, backbone_options, block_options if insert else None)
     network = assemble(_with_pretrained_options(options, pretrained))
     load_pretrained(network, pretrained)
+    smallest = network.backbone.smallest_side_px
+    if pretrained.config is not None and pretrained.config["clip"]["crop_px"] >= smallest > network.clip.crop_px:
+        log.warning(
+            "%s is made for clips of at least %d px: with clip.crop_px %d, relative positions mean something else than "
+            "in the weights, which were trained on %d px. Set clip.crop_px to %d or more.",
+            backbone,
+            smallest,
+            network.clip.crop_px,
+            pretrained.config["clip"]["crop_px"],
+            smallest,
+        )
     return network
 
 

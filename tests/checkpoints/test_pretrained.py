@@ -257,3 +257,26 @@ def test_options_without_a_shape_follow_the_weights(tmp_path: Path) -> None:
     assert network.backbone.alpha == 8
     with pytest.raises(FarfieldError, match=r"has alpha: 4, but the weights of .* were trained with 8"):
         build_model("slowfast_r50", weights=tmp_path / "sf.ckpt", backbone_options={"alpha": 4})
+
+
+@pytest.mark.slow
+def test_small_clips_for_weights_of_swin_are_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    save_model(build_model("swin3d_t", num_classes=3), tmp_path / "swin.pt")
+    for side, count in ((193, 0), (192, 1)):
+        build_model("swin3d_t", num_classes=3, weights=tmp_path / "swin.pt", clip={"num_frames": 4, "crop_px": side})
+        assert caplog.text.count("with clip.crop_px 192, relative positions mean something else") == count
+
+
+def test_torchvision_looks_up_other_biases_in_windows_that_are_lower_or_narrower() -> None:
+    """The reason of the warning; when this fails, torchvision has mended it."""
+    from torchvision.models.video.swin_transformer import ShiftedWindowAttention3d
+
+    index = ShiftedWindowAttention3d(8, [8, 7, 7], [0, 0, 0], 1).relative_position_index
+
+    def share_of_other_offsets(t: int, h: int, w: int) -> float:
+        n = t * h * w
+        right = index.view(8, 7, 7, 8, 7, 7)[:t, :h, :w, :t, :h, :w].reshape(n, n)
+        return float((index[:n, :n] != right).float().mean())
+
+    assert share_of_other_offsets(8, 7, 7) == share_of_other_offsets(4, 7, 7) == 0
+    assert share_of_other_offsets(8, 6, 6) == pytest.approx(0.985, abs=0.001)

@@ -81,6 +81,8 @@ class Backbone(nn.Module):
     num_pathways = 1
     tops: tuple[str, ...] = (TOP,)
     """For each pathway, the name of the attribute that holds the blocks after its last stage."""
+    smallest_side_px = 0
+    """Height and width of clips below which weights from larger clips lose their meaning."""
 
     def __init__(
         self,

@@ -72,6 +72,10 @@ def swin3d_t() -> Backbone:
     """Build Video Swin-T, a transformer of 12 layers, as a baseline. Liu et al., CVPR 2022.
 
     The patch mergings, which reduce the resolution, belong to the layers before them.
+
+    Clips of less than 193 px have less than 7 x 7 positions in the last two layers. Their attention windows shrink
+    then, but torchvision 0.29.1 looks up the biases of relative positions as in whole windows (the first rows and
+    columns of `relative_position_index`): at 192 px, 98.5% of the pairs of positions get the bias of another offset.
     """
     network = _build("swin3d_t")
     network.head = nn.Identity()
@@ -90,7 +94,9 @@ def swin3d_t() -> Backbone:
         if isinstance(blocks, nn.Sequential)
         for j in range(len(blocks))
     ]
-    return _transformer(network, layers, clip)
+    backbone = _transformer(network, layers, clip)
+    backbone.smallest_side_px = 193
+    return backbone
 
 
 _PIXELS: dict = {"mean": (0.43216, 0.394666, 0.37645), "std": (0.22803, 0.22145, 0.216989)}
