@@ -15,9 +15,11 @@ from torch import Tensor, nn
 from torchvision.models import get_model
 
 from checkpoints.recorded_network import fill, pyslowfast_cfg, read_record
+from farfield import build_model
 from farfield.checkpoints.checkpoint import load_network, save_model
 from farfield.checkpoints.converters.conversion_options import ConversionOptions
 from farfield.checkpoints.converters.convert_file import convert_file
+from farfield.checkpoints.converters.pytorchvideo_and_torchvision import TORCHVISION, describe_torchvision
 from farfield.errors import FarfieldError
 from farfield.kinetics_labels import kinetics400_labels
 from farfield.models.network import assemble
@@ -240,6 +242,19 @@ def test_torchvisions_networks_give_the_same_here(name: str, tmp_path: Path) -> 
     assert ours.config["backbone"] == name
     assert ours.labels[:2] == ["abseiling", "air drumming"]
     assert len(report.mapped) == len(theirs.state_dict())
+
+
+@pytest.mark.parametrize("name", TORCHVISION)
+def test_torchvisions_networks_are_known_by_their_weights(name: str) -> None:
+    with torch.device("meta"):
+        state = get_model(name, num_classes=7).state_dict()
+    found = describe_torchvision(state, ConversionOptions(), "theirs.pth")
+    assert found.arguments["backbone"] == name
+    with torch.device("meta"):
+        ours = build_model(name, num_classes=7)
+    wanted = {key: value.shape for key, value in ours.state_dict().items() if not key.endswith("num_batches_tracked")}
+    given = {key: value.shape for key, value in found.state.items() if not key.endswith("num_batches_tracked")}
+    assert given == wanted
 
 
 def _lively(name: str, value: Tensor) -> Tensor:

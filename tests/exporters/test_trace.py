@@ -40,7 +40,10 @@ BLOCKS: list[tuple[str, dict[str, Any], bool]] = [
 ]
 
 OTHERS = {
-    **dict.fromkeys(("mvit_v2_s", "swin3d_t"), "transformers, whose graphs take half a minute"),
+    **dict.fromkeys(
+        (name for name in BACKBONES if name.startswith(("mvit", "swin3d"))),
+        "transformers, whose graphs take half a minute",
+    ),
     "slowfast_r50": "in test_export.py",
     **dict.fromkeys(("c2d_r50", "slow_r50"), "i3d_r50 by the same builder, with fewer temporal kernels and pools"),
     "tiny_c2d": "tiny without temporal kernels",

@@ -16,7 +16,7 @@ from farfield.models.insertion import BLOCKS, insert_blocks
 from farfield.models.network import default_clip
 from farfield.models.structure_only import structure_only
 
-CONVOLUTIONAL = [name for name in BACKBONES if name not in ("mvit_v2_s", "swin3d_t")]
+CONVOLUTIONAL = [name for name in BACKBONES if not name.startswith(("mvit", "swin3d"))]
 """Those with stages to insert into."""
 
 DEEPER = {

@@ -72,6 +72,9 @@ PUBLISHED: dict[tuple[str, str | None], PublishedResult] = {
     ("mc3_18", None): PublishedResult(_TV, 11.70, 43.34, 63.96, "5 x 1"),
     ("r2plus1d_18", None): PublishedResult(_TV, 31.51, 40.52, 67.46, "5 x 1"),
     ("s3d", None): PublishedResult(_TV, 8.32, 17.98, 68.37, "1 x 1"),
+    ("mvit_v1_b", None): PublishedResult(_TV, 36.61, 70.60, 78.48, "5 x 1"),
     ("mvit_v2_s", None): PublishedResult(_TV, 34.54, 64.22, 80.76, "5 x 1"),
     ("swin3d_t", None): PublishedResult(_TV, 28.16, 43.88, 77.72, "12 x 1"),
+    ("swin3d_s", None): PublishedResult(_TV, 49.82, 82.84, 79.52, "12 x 1"),
+    ("swin3d_b", None): PublishedResult(_TV, 88.05, 140.67, 79.43, "12 x 1"),
 }

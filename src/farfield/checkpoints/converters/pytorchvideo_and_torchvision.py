@@ -27,7 +27,9 @@ PYTORCHVIDEO = (
     "r2plus1d_r50", "x3d_xs", "x3d_s", "x3d_m", "x3d_l",
 )  # fmt: skip
 """Networks that PyTorchVideo's hub has weights for."""
-TORCHVISION = ("r3d_18", "mc3_18", "r2plus1d_18", "s3d", "mvit_v2_s", "swin3d_t")
+TORCHVISION = (
+    "r3d_18", "mc3_18", "r2plus1d_18", "s3d", "mvit_v1_b", "mvit_v2_s", "swin3d_t", "swin3d_s", "swin3d_b",
+)  # fmt: skip
 
 SOFTMAX_INSIDE = ("x3d_xs", "x3d_s", "x3d_m", "x3d_l", "r2plus1d_r50")
 """PyTorchVideo's networks whose head applies a softmax to the scores of each window of the feature map."""

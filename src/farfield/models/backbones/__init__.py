@@ -30,7 +30,17 @@ from farfield.models.backbones.resnets import (
     slowfast_r101,
 )
 from farfield.models.backbones.tiny import tiny, tiny_c2d
-from farfield.models.backbones.torchvision_networks import mc3_18, mvit_v2_s, r2plus1d_18, r3d_18, s3d, swin3d_t
+from farfield.models.backbones.torchvision_networks import (
+    mc3_18,
+    mvit_v1_b,
+    mvit_v2_s,
+    r2plus1d_18,
+    r3d_18,
+    s3d,
+    swin3d_b,
+    swin3d_s,
+    swin3d_t,
+)
 
 BACKBONES: dict[str, Callable[..., Backbone]] = {
     "c2d_r50": c2d_r50,
@@ -52,8 +62,11 @@ BACKBONES: dict[str, Callable[..., Backbone]] = {
     "mc3_18": mc3_18,
     "r2plus1d_18": r2plus1d_18,
     "s3d": s3d,
+    "mvit_v1_b": mvit_v1_b,
     "mvit_v2_s": mvit_v2_s,
     "swin3d_t": swin3d_t,
+    "swin3d_s": swin3d_s,
+    "swin3d_b": swin3d_b,
     "c2d_efficientnet_lite0": c2d_efficientnet_lite0,
     "tiny": tiny,
     "tiny_c2d": tiny_c2d,

@@ -1,4 +1,4 @@
-"""torchvision's video networks: the 18-layer ResNets, S3D, and two transformers.
+"""torchvision's video networks: the 18-layer ResNets, S3D, and transformers.
 
 The transformers have layers in place of stages, so that no blocks can be inserted into them.
 
@@ -57,46 +57,38 @@ def s3d() -> Backbone:
     return Backbone(trunk, stages, clip, out_channels=1024)
 
 
+def mvit_v1_b() -> Backbone:
+    """Build MViT-B, a transformer of 16 layers, as a baseline. Fan et al., ICCV 2021.
+
+    Its position embeddings are made for clips of 16 frames of 224 x 224 pixels.
+    """
+    return _mvit("mvit_v1_b")
+
+
 def mvit_v2_s() -> Backbone:
     """Build MViTv2-S, a transformer of 16 layers, as a baseline. Li et al., CVPR 2022.
 
     Its position embeddings are made for clips of 16 frames of 224 x 224 pixels.
     """
-    clip = ClipSpec(num_frames=16, crop_px=224, target_fps=7.5, num_clips=5, num_crops=1)
-    network = _build("mvit_v2_s")
-    network.head = nn.Identity()
-    return _transformer(network, [f"blocks.{i}" for i in range(len(network.blocks))], clip)
+    return _mvit("mvit_v2_s")
 
 
 def swin3d_t() -> Backbone:
-    """Build Video Swin-T, a transformer of 12 layers, as a baseline. Liu et al., CVPR 2022.
+    """Build Video Swin-T, a transformer of 12 layers, as a baseline; see `_swin`. Liu et al., CVPR 2022."""
+    return _swin("swin3d_t")
 
-    The patch mergings, which reduce the resolution, belong to the layers before them.
 
-    Clips of less than 193 px have less than 7 x 7 positions in the last two layers. Their attention windows shrink
-    then, but torchvision 0.29.1 looks up the biases of relative positions as in whole windows (the first rows and
-    columns of `relative_position_index`): at 192 px, 98.5% of the pairs of positions get the bias of another offset.
+def swin3d_s() -> Backbone:
+    """Build Video Swin-S, a transformer of 24 layers, as a baseline; see `_swin`. Liu et al., CVPR 2022."""
+    return _swin("swin3d_s")
+
+
+def swin3d_b() -> Backbone:
+    """Build Video Swin-B, a transformer of 24 layers, as a baseline; see `_swin`. Liu et al., CVPR 2022.
+
+    Its channels are 4/3 of those of Video Swin-S.
     """
-    network = _build("swin3d_t")
-    network.head = nn.Identity()
-    clip = ClipSpec(
-        num_frames=32,
-        crop_px=224,
-        target_fps=15,
-        num_clips=12,
-        num_crops=1,
-        mean=(0.485, 0.456, 0.406),
-        std=(0.229, 0.224, 0.225),
-    )
-    layers = [
-        f"features.{i}.{j}"
-        for i, blocks in enumerate(network.features)
-        if isinstance(blocks, nn.Sequential)
-        for j in range(len(blocks))
-    ]
-    backbone = _transformer(network, layers, clip)
-    backbone.smallest_side_px = 193
-    return backbone
+    return _swin("swin3d_b")
 
 
 _PIXELS: dict = {"mean": (0.43216, 0.394666, 0.37645), "std": (0.22803, 0.22145, 0.216989)}
@@ -128,10 +120,48 @@ def _resnet(name: str, *, dilated: bool) -> Backbone:
     return dilate(backbone) if dilated else backbone
 
 
-def _transformer(network: nn.Module, layers: Sequence[str], clip: ClipSpec) -> Backbone:
-    """Wrap a transformer that returns a vector of 768 numbers per clip; `layers` are the module paths of its layers."""
+def _mvit(name: str) -> Backbone:
+    clip = ClipSpec(num_frames=16, crop_px=224, target_fps=7.5, num_clips=5, num_crops=1)
+    network = _build(name)
+    return _transformer(network, [f"blocks.{i}" for i in range(len(network.blocks))], clip)
+
+
+def _swin(name: str) -> Backbone:
+    """Build a Video Swin transformer.
+
+    The patch mergings, which reduce the resolution, belong to the layers before them.
+
+    Clips of less than 193 px have less than 7 x 7 positions in the last two layers. Their attention windows shrink
+    then, but torchvision 0.29.1 looks up the biases of relative positions as in whole windows (the first rows and
+    columns of `relative_position_index`): at 192 px, 98.5% of the pairs of positions get the bias of another offset.
+    """
+    network = _build(name)
+    clip = ClipSpec(
+        num_frames=32,
+        crop_px=224,
+        target_fps=15,
+        num_clips=12,
+        num_crops=1,
+        mean=(0.485, 0.456, 0.406),
+        std=(0.229, 0.224, 0.225),
+    )
+    layers = [
+        f"features.{i}.{j}"
+        for i, blocks in enumerate(network.features)
+        if isinstance(blocks, nn.Sequential)
+        for j in range(len(blocks))
+    ]
+    backbone = _transformer(network, layers, clip)
+    backbone.smallest_side_px = 193
+    return backbone
+
+
+def _transformer(network: Any, layers: Sequence[str], clip: ClipSpec) -> Backbone:
+    """Remove a transformer's classifier, and wrap the rest; `layers` are the module paths of its layers."""
+    channels = next(p for name, p in network.head.named_parameters() if name.endswith("weight")).shape[1]
+    network.head = nn.Identity()
     paths = [f"network.{path}" for path in layers]
-    return Backbone(_AsMap(network), {}, clip, out_channels=768, has_map=False, layers=paths)
+    return Backbone(_AsMap(network), {}, clip, out_channels=channels, has_map=False, layers=paths)
 
 
 def _build(name: str) -> Any:
