@@ -22,6 +22,7 @@ from farfield.data.manifest import read_manifest, write_manifest
 from farfield.data.video_record import VideoRecord
 from farfield.training import run_folder
 from farfield.training.run_folder import RunFiles
+from hugging_face import config_entries
 
 FAST = (
     "--trainer.enable_progress_bar=false",
@@ -32,6 +33,9 @@ FAST = (
     "--model.clip.crop_px=24",
     "--model.clip.num_frames=4",
 )
+
+SHORT_CYCLE = ("--data.short_cycle=true", "--data.batch_size=1")
+ENCODER = json.dumps({"config": config_entries("videomae")})
 
 
 def arguments(figures: Path, run_dir: Path, *more: str) -> list[str]:
@@ -250,6 +254,16 @@ def test_resuming_another_network_is_refused(
             ["--model.optimisation.sub_batch_norm_splits=3", "--data.batch_size=24"],
             "the training videos give batches of 20 clips, fewer than data.batch_size .24.. 20 is not a multiple of "
             "optimisation.sub_batch_norm_splits .3.. Lower data.batch_size",
+        ),
+        (
+            [*SHORT_CYCLE, "--model.head=window_mean", "--model.clip.crop_px=64"],
+            r"the head's window .* is larger than the feature map .* of clips of 32 px, which data.short_cycle makes\. "
+            "Set head to gap_fc, or leave out data.short_cycle",
+        ),
+        (
+            [*SHORT_CYCLE, "--model.backbone=hf", f"--model.backbone_options={ENCODER}", "--model.clip.crop_px=48"],
+            "hf, with data.short_cycle, cannot take clips of 4 frames of 24 px: the position embeddings of this "
+            "VideoMAE are for frames of 48 px. Change clip.crop_px, or leave out data.short_cycle",
         ),
         (["--run_dir=README.md/run"], "run_dir README.md/run cannot be created: Not a directory"),
         (["--data.num_workers=-1"], "data.num_workers is -1"),

@@ -25,7 +25,7 @@ from farfield.data.frame_cache import FrameCache
 from farfield.data.manifest import Manifest
 from farfield.data.mirrored_labels import mirror_targets, mirrored_classes
 from farfield.data.randomness import Purpose, generator
-from farfield.data.samplers import SampleKey
+from farfield.data.samplers import SampleKey, scaled_side
 from farfield.data.shared_memory import stack_into_buffer
 from farfield.data.targets import ClipTargets, row_targets
 from farfield.data.unlabelled import TrainingVideos, padded_targets
@@ -197,7 +197,7 @@ class TrainingClips(Dataset[Batch]):
         """Scale input size and crop settings by `scale`, so that smaller clips show the same part of the frame."""
         if scale == 1:
             return self.spec, self.augmentation
-        side, jitter = round(self.spec.crop_px * scale), self.augmentation.short_side_px
+        side, jitter = scaled_side(self.spec.crop_px, scale), self.augmentation.short_side_px
         scaled = None if jitter is None else (max(round(jitter[0] * scale), side), max(round(jitter[1] * scale), side))
         return self.spec.replace(crop_px=side), replace(self.augmentation, short_side_px=scaled)
 

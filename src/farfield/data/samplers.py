@@ -39,6 +39,11 @@ SHORT_CYCLE = ((4, 0.5), (2, 0.5**0.5), (1, 1.0))
 al., "A Multigrid Method for Efficiently Training Video Models", CVPR 2020, section 3.2)."""
 
 
+def scaled_side(side_px: int, scale: float) -> int:
+    """Return the height and width, in pixels, of clips that are `scale` times as high and wide as `side_px`."""
+    return round(side_px * scale)
+
+
 class EpochBatchSampler(Sampler[list[SampleKey]]):
     """Training batches in a random order that depends only on seed and epoch; an incomplete last batch is dropped.
 

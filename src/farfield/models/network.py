@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import cache
 from typing import Any, cast
@@ -288,31 +288,73 @@ def _feature_maps(trunk: Backbone, spec: ClipSpec, given: str) -> list[list[torc
     Raises:
         FarfieldError: if the network cannot take such clips, for example because they are too small.
     """
-    shapes = []
     with without_compiler():
         valueless = shape_copy(trunk)
-    for side in dict.fromkeys((spec.crop_px, spec.test_side_px)):
-        clip = torch.empty(1, 3, spec.num_frames, side, side, device="meta")
-        try:
-            with torch.no_grad(), without_compiler():
-                maps = valueless(clip)
-        except (RuntimeError, ValueError, AssertionError) as error:
-            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-            raise FarfieldError(
-                f"{given} cannot take clips of {spec.num_frames} frames of {side} px: {reason.removesuffix('.')}. "
-                "Change clip.num_frames or clip.crop_px."
-            ) from error
-        shapes.append([each.shape for each in (maps if isinstance(maps, list) else [maps])])
-    return shapes
+    advice = "Change clip.num_frames or clip.crop_px."
+    sides = dict.fromkeys((spec.crop_px, spec.test_side_px))
+    return [_shapes(valueless, spec.num_frames, side, given, advice) for side in sides]
 
 
-def _check_windows(windows: Sequence[Sequence[int]], maps: list[torch.Size], given: str) -> None:
+def _shapes(valueless: Backbone, num_frames: int, side: int, given: str, advice: str) -> list[torch.Size]:
+    """Compute the shape (1 c t h w) of each pathway's features for clips of one size.
+
+    Args:
+        valueless: the backbone on the meta device.
+        num_frames: number of frames.
+        side: height and width of the clips in pixels.
+        given: description of the network, for messages.
+        advice: what to do if the network cannot take such clips, for messages.
+
+    Raises:
+        FarfieldError: if the network cannot take such clips.
+    """
+    try:
+        with torch.no_grad(), without_compiler():
+            maps = valueless(torch.empty(1, 3, num_frames, side, side, device="meta"))
+    except (RuntimeError, ValueError, AssertionError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise FarfieldError(
+            f"{given} cannot take clips of {num_frames} frames of {side} px: {reason.removesuffix('.')}. {advice}"
+        ) from error
+    return [each.shape for each in (maps if isinstance(maps, list) else [maps])]
+
+
+def check_sides(network: ActionNet, sides: Iterable[int], option: str) -> None:
+    """Check that a network can take clips of the given heights and widths, in pixels.
+
+    Args:
+        network: the network.
+        sides: sides of the square clips.
+        option: name of the option that makes clips of these sizes, for messages.
+
+    Raises:
+        FarfieldError: if the network cannot take such clips, or the windows of its head are larger than their feature
+            maps.
+    """
+    given = f"{network.config['backbone']}, with {option},"
+    advice = f"Change clip.crop_px, or leave out {option}."
+    with without_compiler():
+        valueless = shape_copy(network.backbone)
+    for side in sides:
+        maps = _shapes(valueless, network.clip.num_frames, side, given, advice)
+        if network.config["head_windows"] is not None:
+            advice = f"Set head to gap_fc, or leave out {option}."
+            _check_windows(network.config["head_windows"], maps, f"clips of {side} px, which {option} makes", advice)
+
+
+def _check_windows(
+    windows: Sequence[Sequence[int]],
+    maps: list[torch.Size],
+    given: str,
+    advice: str = "Raise clip.num_frames or clip.crop_px, or leave head_windows out.",
+) -> None:
     """Raise an error unless there is one window per pathway, not larger than the pathway's feature map.
 
     Args:
         windows: pooling window (t h w) of each pathway.
         maps: shape (1 c t h w) of each pathway's features.
         given: description of the network, for messages.
+        advice: what to do if a window is larger than its map, for messages.
     """
     if len(windows) != len(maps):
         raise FarfieldError(
@@ -323,5 +365,5 @@ def _check_windows(windows: Sequence[Sequence[int]], maps: list[torch.Size], giv
         if any(side > size for side, size in zip(window, shape[2:], strict=True)):
             raise FarfieldError(
                 f"the head's window {list(window)} is larger than the feature map {list(shape[2:])} of {given}. "
-                "Raise clip.num_frames or clip.crop_px, or leave head_windows out."
+                f"{advice}"
             )

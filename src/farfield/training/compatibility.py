@@ -5,7 +5,9 @@ from __future__ import annotations
 import re
 from typing import Any
 
+from farfield.data.samplers import SHORT_CYCLE, scaled_side
 from farfield.errors import FarfieldError
+from farfield.models.network import check_sides
 from farfield.training.fsdp import FullySharded
 from farfield.training.lightning_module import TrainingModule
 
@@ -56,6 +58,9 @@ def check_compatible(config: Any, module: TrainingModule) -> None:
             f"data.batch_size is {config.data.batch_size}, which is not a multiple of "
             f"optimisation.sub_batch_norm_splits ({optimisation.sub_batch_norm_splits}). Change one of them."
         )
+    if config.data.short_cycle:
+        sides = [scaled_side(module.network.clip.crop_px, scale) for _, scale in SHORT_CYCLE]
+        check_sides(module.network, sides, "data.short_cycle")
     if config.data.unlabelled is not None and module.distiller is None:
         raise FarfieldError(
             "data.unlabelled is set, but training on videos without labels needs a teacher, which scores them. "
