@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import typing
 from dataclasses import dataclass
 from typing import Any, Literal, TypedDict
@@ -86,27 +87,12 @@ class ClipSpec:
     def __post_init__(self) -> None:
         make_fields_plain(self)
         for name in ("num_frames", "crop_px", "frame_stride", "num_clips", "num_crops"):
-            if getattr(self, name) < 1:
-                raise FarfieldError(f"clip.{name} is {getattr(self, name)}; it must be at least 1.")
-        if self.target_fps is not None and self.target_fps <= 0:
-            raise FarfieldError(f"clip.target_fps is {self.target_fps}; it must be positive, or null.")
-        if self.test_crop_px is not None and self.test_crop_px < 1:
-            raise FarfieldError(f"clip.test_crop_px is {self.test_crop_px}; it must be at least 1, or null.")
-        if self.short_side_px is not None and self.short_side_px < self.test_side_px:
-            name = "crop_px" if self.test_crop_px is None else "test_crop_px"
-            raise FarfieldError(
-                f"clip.short_side_px is {self.short_side_px} and clip.{name} is {self.test_side_px}: a crop must fit "
-                f"into the resized frame. Raise clip.short_side_px to {self.test_side_px} or more, or leave it out."
-            )
-        for name, choices in _CHOICES.items():
-            if getattr(self, name) not in choices:
-                raise FarfieldError(f"clip.{name} is {getattr(self, name)!r}. {nearest(getattr(self, name), choices)}")
-        if self.segment_offsets != "even" and self.sampling != "segments":
-            raise FarfieldError(
-                f"clip.segment_offsets is {self.segment_offsets!r}, but clip.sampling is {self.sampling!r}, which has "
-                "no segments. Set clip.sampling to 'segments', or leave clip.segment_offsets out."
-            )
-        check_segment_clips(self.segment_offsets, self.num_clips)
+            self._check_whole(name)
+        for name in ("short_side_px", "test_crop_px"):
+            if getattr(self, name) is not None:
+                self._check_whole(name, or_null=", or null")
+        if self.target_fps is not None and not (_is_number(self.target_fps) and self.target_fps > 0):
+            raise FarfieldError(f"clip.target_fps is {self.target_fps!r}; it must be a positive number, or null.")
         if not _is_rgb(self.mean) or not _is_rgb(self.std) or not all(each > 0 for each in self.std):
             raise FarfieldError(
                 f"clip.mean is {self.mean!r} and clip.std is {self.std!r}; each must be three numbers (R, G, B), and "
@@ -114,6 +100,30 @@ class ClipSpec:
             )
         for name in ("mean", "std"):  # lists, as YAML and checkpoints give them
             object.__setattr__(self, name, tuple(map(plain_number, getattr(self, name))))
+        for name, choices in _CHOICES.items():
+            if getattr(self, name) not in choices:
+                raise FarfieldError(f"clip.{name} is {getattr(self, name)!r}. {nearest(getattr(self, name), choices)}")
+        if self.short_side_px is not None and self.short_side_px < self.test_side_px:
+            name = "crop_px" if self.test_crop_px is None else "test_crop_px"
+            raise FarfieldError(
+                f"clip.short_side_px is {self.short_side_px} and clip.{name} is {self.test_side_px}: a crop must fit "
+                f"into the resized frame. Raise clip.short_side_px to {self.test_side_px} or more, or leave it out."
+            )
+        if self.segment_offsets != "even" and self.sampling != "segments":
+            raise FarfieldError(
+                f"clip.segment_offsets is {self.segment_offsets!r}, but clip.sampling is {self.sampling!r}, which has "
+                "no segments. Set clip.sampling to 'segments', or leave clip.segment_offsets out."
+            )
+        check_segment_clips(self.segment_offsets, self.num_clips)
+
+    def _check_whole(self, name: str, or_null: str = "") -> None:
+        """Check that a value is a whole number of at least 1, and convert a float such as 16.0 to an integer."""
+        value = getattr(self, name)
+        if not (_is_number(value) and value == int(value)):
+            raise FarfieldError(f"clip.{name} is {value!r}; it must be a whole number{or_null}.")
+        if value < 1:
+            raise FarfieldError(f"clip.{name} is {value}; it must be at least 1{or_null}.")
+        object.__setattr__(self, name, int(value))
 
     @property
     def test_side_px(self) -> int:
@@ -179,11 +189,12 @@ def check_segment_clips(segment_offsets: str, num_clips: int) -> None:
 
 
 def _is_rgb(value: object) -> bool:
-    return (
-        isinstance(value, list | tuple)
-        and len(value) == 3
-        and all(isinstance(plain_number(each), int | float) for each in value)
-    )
+    return isinstance(value, list | tuple) and len(value) == 3 and all(_is_number(plain_number(each)) for each in value)
+
+
+def _is_number(value: object) -> bool:
+    """Return whether a value is a finite number."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 class ClipOptions(TypedDict, total=False):

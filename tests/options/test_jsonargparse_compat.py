@@ -33,11 +33,13 @@ class Settings:
     lr: float = 0.1
     steps: int = 1
     every: int | None = None
+    epochs: tuple[float, ...] = ()
     kind: Literal["sgd", "adamw"] = "sgd"
 
 
 class Clip(TypedDict, total=False):
     frames: int
+    fps: float | None
 
 
 class Model:
@@ -86,7 +88,7 @@ def test_adapt_typehints_is_wrapped_and_restored() -> None:
 def test_actions_list_the_options() -> None:
     assert compat.option_names(parser()) == [
         "count", "folder", "model", "model.name", "model.clip", "model.settings", "model.settings.lr",
-        "model.settings.steps", "model.settings.every", "model.settings.kind",
+        "model.settings.steps", "model.settings.every", "model.settings.epochs", "model.settings.kind",
     ]  # fmt: skip
     assert compat.required_options(parser()) == ["folder", "model.name"]
 
@@ -165,17 +167,31 @@ def test_message_of_a_failed_link_is_the_errors_own() -> None:
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
-        (["--count=many"], RefusedValue("count", "many", "a whole number")),
-        (["--model.settings.steps=1.5"], RefusedValue("model.settings.steps", "1.5", "a whole number")),
-        (["--model.settings.every=1.5"], RefusedValue("model.settings.every", "1.5", "a whole number or null")),
-        (["--model.clip.frames=1.5"], RefusedValue("model.clip.frames", "1.5", "a whole number")),
+        (["--count=many"], RefusedValue("count", "many", may_be_element=True)),
+        (["--model.settings.steps=1.5"], RefusedValue("model.settings.steps", "1.5", may_be_element=True)),
+        (["--model.settings.every=1.5"], RefusedValue("model.settings.every", "1.5")),
+        (["--model.settings.epochs=[a]"], RefusedValue("model.settings.epochs", "a", may_be_element=True)),
+        (["--model.settings.epochs=3"], RefusedValue("model.settings.epochs", "3")),
+        (["--model.clip.frames=1.5"], RefusedValue("model.clip.frames", "1.5")),
+        (["--model.clip={frames: 1.5}"], RefusedValue("model.clip", "{'frames': 1.5}")),
+        (["--model.clip={fps: fast}"], RefusedValue("model.clip", "{'fps': 'fast'}")),
         (["--model.clip.frame=1"], RefusedValue("model.clip", unexpected_key="frame")),
         (["--model.clip={frame: 1}"], RefusedValue("model.clip", unexpected_key="frame")),
-        (["--model.settings.kind=adm"], RefusedValue("model.settings.kind", "adm", choices=("sgd", "adamw"))),
+        (["--model.settings.kind=adm"], RefusedValue("model.settings.kind", "adm", may_be_element=True)),
     ],
 )
 def test_message_of_a_refused_value(words: list[str], expected: RefusedValue) -> None:
     assert compat.refused_value(message(*words)) == expected
+
+
+def test_the_type_of_an_option_or_of_a_key_in_its_value() -> None:
+    made = parser()
+    made.add_argument("--group", type=Settings | bool, default=False)
+    assert compat.option_type(made, "count") is int
+    assert compat.option_type(made, "model.settings.every") == int | None
+    assert compat.option_type(made, "model.clip.frames") is int
+    assert compat.option_type(made, "group.steps") is int
+    assert compat.option_type(made, "nope") is compat.option_type(made, "group.nope") is None
 
 
 def test_other_messages_are_of_no_refused_value() -> None:

@@ -105,7 +105,7 @@ def test_measures_resumes_and_reports(
 
 def test_all_networks_have_a_source_of_weights_or_ask_for_a_file() -> None:
     zoos = [reproduce_kinetics.zoo_of(backbone) for backbone, insert in PUBLISHED if insert is None]
-    assert (zoos.count("pytorchvideo"), zoos.count("torchvision")) == (12, 6)
+    assert (zoos.count("pytorchvideo"), zoos.count("torchvision")) == (12, 9)
     with pytest.raises(FarfieldError, match=r"--weights i3d_r50\+nl5=FILE"):
         reproduce_kinetics.zoo_of("i3d_r50+nl5")
 

@@ -220,8 +220,8 @@ def test_the_command_takes_the_options(
         (["--min_seconds", ".inf"], "min_seconds is inf; it must be 0 or more, and finite."),
         (
             ["--max_gap_seconds", "{dark: long}"],
-            "max_gap_seconds is {'dark': 'long'}; it must be a number, or a number "
-            "for each label, such as '{run: 1.0}'.",
+            "max_gap_seconds is {'dark': 'long'}; it must be a number, or a mapping of names to numbers, such as "
+            "{name: 1.0}.",
         ),
         (["--overlaps", "merge", "--soft_nms_sigma", 0.3], "soft_nms_sigma is 0.3, but overlaps is 'merge'"),
     ):

@@ -153,55 +153,66 @@ class RefusedValue:
     """A value that does not fit its option's type.
 
     Attributes:
-        option: dotted name of the option, such as "model.optimisation.lr".
+        option: dotted name of the option or of a key in its value, such as "model.optimisation.lr".
         given: the value, as text; empty if `unexpected_key` describes the mistake.
-        must_be: description of the required type; None if `choices` or `unexpected_key` describes the mistake instead.
-        choices: values that the option can have; empty if `must_be` or `unexpected_key` describes the mistake.
+        may_be_element: whether `given` may be a part of the value, such as one element of a list; jsonargparse does not
+            say so.
         unexpected_key: unknown key in the value of an option that is a mapping with fixed keys; otherwise None.
     """
 
     option: str
     given: str = ""
-    must_be: str | None = None
-    choices: tuple[str, ...] = ()
+    may_be_element: bool = False
     unexpected_key: str | None = None
 
 
 def refused_value(text: str) -> RefusedValue | None:
-    """Parse a message about a value of the wrong type; return None for other messages.
-
-    For an option that allows several types, jsonargparse lists for each type why the value does not fit. The result
-    describes the types together, for example as "a whole number or null".
-    """
+    """Parse a message about a value of the wrong type; return None for other messages."""
     found = re.search(r'[Pp]arser key "([\w.]+)"', text)
     if found is None:
         return None
     option = found[1]
-    inner = re.search(r"Expected a <class 'int'>\. Got value: (\S+) .*NestedArg\(key='([\w.]+)'", text)
-    if inner:
-        return RefusedValue(f"{option}.{inner[2]}", inner[1], "a whole number")
-    single = re.search(r"[Pp]arser key \"[\w.]+\": Expected a <class 'int'>\. Got value: (.*?)\.?$", text)
-    if single:
-        return RefusedValue(option, single[1], "a whole number")
-    integer_and_null = "<class 'int'>, <class 'NoneType'>|<class 'NoneType'>, <class 'int'>"  # by the version
-    listed = re.search(r"Expected a <class 'tuple'>\. Got value: (\S+?)\.?(?: |$)", text)
-    if listed:
-        return RefusedValue(option, listed[1], f"a list, such as [{listed[1]}]")
-    or_null = re.search(rf"Subtypes: \[(?:{integer_and_null})\] .*Given value: (.*?)\.?$", text)
-    if or_null:
-        return RefusedValue(option, or_null[1], "a whole number or null")
-    number_and_null = "<class 'float'>, <class 'NoneType'>|<class 'NoneType'>, <class 'float'>"
-    number = re.search(rf"Subtypes: \[(?:{number_and_null})\] .*Given value: (.*?)\.?$", text)
-    if number:
-        return RefusedValue(option, number[1], "a number or null")
-    each = re.search(r"Subtypes: \[<class 'float'>, \S*Mapping\[str, float\]\] .*Given value: (.*?)\.?$", text)
-    if each:
-        return RefusedValue(option, each[1], "a number, or a number for each label, such as '{run: 1.0}'")
     keys = re.search(r"Unexpected keys: \{([^}]*)\}", text)
     if keys:
         return RefusedValue(option, unexpected_key=keys[1].split(",")[0].strip().strip("'"))
-    choices = re.search(r"Expected a typing\.Literal\[(.*?)\]", text)
-    given = re.search(r"(?:Given|Got) value: (.*?)\.?$", text)
-    if choices and given:
-        return RefusedValue(option, given[1], choices=tuple(re.findall(r"'([^']*)'", choices[1])))
-    return None
+    nested = re.search(r"NestedArg\(key='([\w.]+)', val=(.*?)\)\.?$", text)
+    if nested:
+        return RefusedValue(f"{option}.{nested[1]}", _unquoted(nested[2]))
+    of_union = re.search(r".*Given value: (.*?)\.?$", text)
+    if of_union:
+        return RefusedValue(option, of_union[1])
+    single = re.search(r"Expected a (.*)\. Got value: (.*?)\.?$", text)
+    if single is None:
+        return None
+    return RefusedValue(option, single[2], may_be_element=single[1] not in ("<class 'list'>", "<class 'tuple'>"))
+
+
+def _unquoted(text: str) -> str:
+    """Return the text that a Python string literal stands for, and any other text as it is."""
+    return text[1:-1] if len(text) > 1 and text[0] == text[-1] and text[0] in "'\"" else text
+
+
+def option_type(parser: jsonargparse.ArgumentParser, option: str) -> Any:
+    """Return the type of an option, or of a key in the value of an option; None if it is unknown.
+
+    jsonargparse has no public way to find an option's type. It is in the private attribute `_typehint` of the action.
+
+    Args:
+        parser: parser that has the option.
+        option: dotted name. What follows the option's own name are keys of its dataclass or typed dict.
+    """
+    actions = {action.dest: action for action in parser._actions}
+    name, keys = option, list[str]()
+    while name and name not in actions:
+        name, _, key = name.rpartition(".")
+        keys.insert(0, key)
+    if not name:
+        return None
+    hint = getattr(actions[name], "_typehint", actions[name].type)
+    for key in keys:
+        fields: dict[str, Any] = {}
+        for part in typing.get_args(hint) or (hint,):
+            if isinstance(part, type) and part is not types.NoneType:
+                fields |= typing.get_type_hints(part)
+        hint = fields.get(key)
+    return hint

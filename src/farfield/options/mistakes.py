@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import ast
 import difflib
 import re
-from collections.abc import Sequence
+import typing
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
-from farfield.clip_spec import ClipOptions
+from farfield.clip_spec import ClipOptions, ClipSpec
 from farfield.curation.folder_scan import has_video_suffix
-from farfield.errors import nearest
+from farfield.errors import FarfieldError, nearest
 from farfield.options.jsonargparse_compat import (
     error_in_group,
     expects_value,
@@ -20,6 +23,7 @@ from farfield.options.jsonargparse_compat import (
     surplus_word,
     unknown_option,
 )
+from farfield.options.type_words import describe_type, is_list_type, literal_choices
 
 
 def file_hint(message: str, words: Sequence[str]) -> str | None:
@@ -47,11 +51,18 @@ def file_hint(message: str, words: Sequence[str]) -> str | None:
     return None
 
 
-def explain(message: str, options: Sequence[str], required: Sequence[str] = ()) -> str:
-    """Rewrite a parser's error message as one line that names the nearest known option or the missing option."""
+def explain(message: str, options: Sequence[str], required: Sequence[str], type_of: Callable[[str], Any]) -> str:
+    """Rewrite a parser's error message as one line that says which option is wrong or missing, and what it must be.
+
+    Args:
+        message: the parser's error message.
+        options: names of all options.
+        required: names of the required options.
+        type_of: returns the type of an option, or of a key in an option's value; None if unknown.
+    """
     text = one_line(message)
     if inside := error_in_group(text):
-        return _explain_in_group(*inside)
+        return _explain_in_group(*inside, type_of)
     if name := unknown_option(text):
         if name in options:  # it is positional
             return f"{name} is a positional argument, not an option. See --help."
@@ -62,14 +73,14 @@ def explain(message: str, options: Sequence[str], required: Sequence[str] = ()) 
     if missing in required:
         *others, last = (f"--{name}" for name in required)
         return f"{missing} is missing. Give --config, or {', '.join(others)} and {last}."
-    return _explain_value(text) or text.removesuffix(".") + ". See --help."
+    return _explain_value(text, type_of) or text.removesuffix(".") + ". See --help."
 
 
-def _explain_in_group(group: str, message: str) -> str:
+def _explain_in_group(group: str, message: str, type_of: Callable[[str], Any]) -> str:
     """Rewrite an error message about an option in a group, so that it names the option as "group.option"."""
     if "arser key" in message:
         named = re.sub(r'([Pp]arser key ")', rf"\g<1>{group}.", message)
-        return _explain_value(named) or named
+        return _explain_value(named, type_of) or named
     return re.sub(r"^(there is no option )?(?=\w)", rf"\g<1>{group}.", message, count=1)
 
 
@@ -104,16 +115,42 @@ def nearest_option(given: str, options: Sequence[str]) -> str:
     return meant[0] if meant else "See --help."
 
 
-def _explain_value(text: str) -> str | None:
-    """Rewrite an error message about a value of the wrong type briefly; return None for other messages."""
+def _explain_value(text: str, type_of: Callable[[str], Any]) -> str | None:
+    """Rewrite an error message about a value of the wrong type in plain words; return None for other messages."""
     refused = refused_value(text)
     if refused is None:
         return None
-    if refused.must_be:
-        return f"{refused.option} is {refused.given}; it must be {refused.must_be}."
-    if refused.choices:
-        return f"{refused.option} is {refused.given!r}. {nearest(refused.given, refused.choices)}"
-    if refused.unexpected_key and refused.option.rpartition(".")[2] == "clip":
+    option, given = refused.option, refused.given
+    if refused.unexpected_key:
+        if option.rpartition(".")[2] != "clip":
+            return None
         hint = nearest(refused.unexpected_key, ClipOptions.__annotations__)
-        return f"{refused.option} has no {refused.unexpected_key!r}. {hint}"
-    return None
+        return f"{option} has no {refused.unexpected_key!r}. {hint}"
+    hint = type_of(option)
+    if hint is ClipOptions or ClipOptions in typing.get_args(hint):
+        return _mistake_in_clip(option, given)
+    is_bracketed = given[:1] in ("[", "{")
+    if (choices := literal_choices(hint)) and not is_bracketed:
+        return f"{option} is {given!r}. {nearest(given, choices)}"
+    words = describe_type(hint)
+    if words is None:
+        return None
+    is_element = refused.may_be_element and is_list_type(hint) and not is_bracketed
+    return f"{option} {'has the element' if is_element else 'is'} {given}; it must be {words}."
+
+
+def _mistake_in_clip(option: str, given: str) -> str:
+    """Return the first mistake in clip settings, with the option's full name.
+
+    Args:
+        option: name of the option that holds clip settings.
+        given: its value, as text; or, where jsonargparse does not show the whole value, the part that is wrong.
+    """
+    try:
+        values = ast.literal_eval(given)
+        ClipSpec(**{"num_frames": 1, "crop_px": 1, **values})
+    except FarfieldError as error:
+        return str(error).replace("clip.", f"{option}.")
+    except (ValueError, SyntaxError, TypeError):
+        pass
+    return f"{option} has the value {given}, which is of the wrong type. --{option}.help lists the types."

@@ -6,6 +6,7 @@ import inspect
 import re
 import typing
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from types import FunctionType
 from typing import Any, NoReturn, TypeVar
 
@@ -14,7 +15,7 @@ import jsonargparse
 
 from farfield.errors import FarfieldError
 from farfield.options.command_words import files_after_dashes, how_lists_end, is_list, join_lists, join_mappings
-from farfield.options.jsonargparse_compat import accept_whole_floats, option_names, required_options
+from farfield.options.jsonargparse_compat import accept_whole_floats, option_names, option_type, required_options
 from farfield.options.mistakes import explain, file_hint
 from farfield.recipes import find_config
 
@@ -54,7 +55,9 @@ class CommandParser(jsonargparse.ArgumentParser):
         return re.sub(r"\bNone\b", "null", re.sub(r"str\s+\|\s+Path", "str", text))
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
-        explained = file_hint(message, self.words) or explain(message, option_names(self), required_options(self))
+        explained = file_hint(message, self.words) or explain(
+            message, option_names(self), required_options(self), partial(option_type, self)
+        )
         raise FarfieldError(explained) from ex
 
 
