@@ -48,10 +48,11 @@ def build_model(
             labels, else "0", "1", ...
         weights: initial weights. A model zoo: "imagenet" (an image network, inflated to 3D), "pytorchvideo" or
             "torchvision" (both Kinetics-400). A file: a farfield checkpoint, a checkpoint that `farfield convert`
-            reads, or an image network (torchvision's ResNet, or EfficientNet-Lite0). For the backbone "hf": the folder
-            of a Hugging Face model, or its name on huggingface.co (docs/guides/encoders.md). If the labels of the
-            weights include all classes of the new network, the classifier is loaded, too, with only the rows of these
-            classes; otherwise the classifier is random. Default: random weights.
+            reads, or an image network (torchvision's ResNet, or EfficientNet-Lite0). A folder that `farfield export
+            --to_folder` wrote. For the backbone "hf": the folder of a Hugging Face model, or its name on huggingface.co
+            (docs/guides/encoders.md). If the labels of the weights include all classes of the new network, the
+            classifier is loaded, too, with only the rows of these classes; otherwise the classifier is random. Default:
+            random weights.
         backbone_options: options of the backbone, e.g. {dilated: true}.
         insert: where to insert blocks: a preset, named after its number of blocks (nl1, nl5, nl10, nl5_r101, nl3_r101),
             or a dict. {res3: [1, 3], fast_res3: [1]} inserts blocks after the residual blocks 1 and 3 of stage res3 and

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from farfield import build_model
+from farfield import build_model, export
 from farfield.build import resolve_clip
 from farfield.checkpoints.checkpoint import load_network, save_model
 from farfield.errors import FarfieldError
@@ -280,3 +280,14 @@ def test_torchvision_looks_up_other_biases_in_windows_that_are_lower_or_narrower
 
     assert share_of_other_offsets(8, 7, 7) == share_of_other_offsets(4, 7, 7) == 0
     assert share_of_other_offsets(8, 6, 6) == pytest.approx(0.985, abs=0.001)
+
+
+def test_a_folder_for_publishing_is_read_as_the_checkpoint(trained: Path, tmp_path: Path) -> None:
+    export(trained, tmp_path / "hub", to_folder=True, progress=False)
+    options = {"num_classes": 2, "insert": {"res3": [1]}}
+    of_file, of_folder = (build_model("tiny", weights=path, **options) for path in (trained, tmp_path / "hub"))
+    assert of_file.config == of_folder.config
+    assert same_features(of_file, of_folder)
+    assert resolve_clip("tiny", None, str(tmp_path / "hub")).mean == (0.1, 0.2, 0.3)
+    with pytest.raises(FarfieldError, match=r"is a folder without config.json or model.safetensors\. Give the path"):
+        build_model("tiny", num_classes=2, weights=tmp_path)

@@ -12,6 +12,7 @@ from farfield import build_model
 from farfield.checkpoints.converters.conversion_options import ConversionOptions
 from farfield.checkpoints.converters.convert_file import convert_file
 from farfield.checkpoints.converters.reverse_conversion import to_pyslowfast, to_pytorchvideo
+from farfield.clip_spec import ClipOptions
 from farfield.errors import FarfieldError
 
 CFGS = {
@@ -47,6 +48,7 @@ def test_pyslowfast_round_trip_is_exact(name: str, tmp_path: Path) -> None:
             {"MODEL.ARCH": "i3d", "RESNET.DEPTH": 101, "RESNET.NUM_BLOCK_TEMP_KERNEL": [[3], [4], [23], [3]]},
         ),
         ("i3d_r50", {"temporal_pool": False}, {"MODEL.ARCH": "slow_i3d"}),
+        ("slow_r50", {"temporal_pool": False}, {"MODEL.ARCH": "slow"}),
         (
             "slowfast_16x8_r101",
             {},
@@ -157,3 +159,17 @@ def test_a_converted_network_of_other_blocks_is_refused(tmp_path: Path) -> None:
     network, _ = convert_file(tmp_path / "a.pth", options=ConversionOptions())
     with pytest.raises(FarfieldError, match="pools the keys before the projection"):
         to_pyslowfast(network)
+
+
+@pytest.mark.slow
+def test_other_test_views_of_pyslowfast_are_told(caplog: pytest.LogCaptureFixture) -> None:
+    same: ClipOptions = {"target_fps": 30, "short_side_px": 224, "short_clip": "clamp"}
+    with torch.device("meta"):
+        to_pyslowfast(build_model("slow_r50", num_classes=4, clip=same))
+        assert caplog.messages == []
+        to_pyslowfast(build_model("slow_r50", num_classes=4, clip={"short_side_px": 288}))
+    assert [message.partition(";")[0] for message in caplog.messages] == [
+        "PySlowFast resizes the short side of test frames to its crop, 224 px",
+        "PySlowFast resamples videos to DATA.TARGET_FPS, which is 30 unless it is set",
+        "PySlowFast repeats the last frame of a video that is shorter than a clip",
+    ]

@@ -8,6 +8,7 @@ import torch
 
 from farfield import build_model
 from farfield.interpretability import explanation_files
+from farfield.interpretability.block_activations import grid_middles
 from farfield.interpretability.explanation import explain_video
 from farfield.interpretability.explanation_files import write_explanation
 from farfield.interpretability.explanation_json import to_json
@@ -75,3 +76,23 @@ def test_a_block_at_initialisation_is_said_to_have_no_effect(make_video: Callabl
         write_explanation(found, tmp_path)
     [axes] = drawn[0].axes
     assert "this block returns its input unchanged" in axes.texts[-1].get_text()
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])
+def test_networks_of_other_precisions_are_explained(dtype: torch.dtype, make_video: Callable[..., Path]) -> None:
+    made = build_model("tiny", num_classes=3, insert={"res3": [0]}, clip={"num_frames": 4, "crop_px": 32})
+    found = explain_video(make_video(60), made.to(dtype), num_clips=1, num_crops=1)
+    assert len(found.cams) == len(found.blocks) == 1
+    assert found.evidence is not None
+
+
+@pytest.mark.parametrize(("name", "frames", "middles"), [("c2d_r50", 7, [1, 3, 5]), ("i3d_r50", 9, [1, 3, 5, 7])])
+def test_time_steps_do_not_cover_frames_that_the_pooling_drops(name: str, frames: int, middles: list[int]) -> None:
+    """C2D and I3D pool pairs of frames after res2; an odd last frame is in no pair."""
+    with torch.device("meta"):
+        made = build_model(name, num_classes=3, clip={"num_frames": frames})
+    for stage in ("res3", "res5", "top"):
+        found = grid_middles(made.backbone, stage, frames, (len(middles), 7, 7))[0]
+        assert (found * frames).tolist() == pytest.approx(middles)
+    of_frames = grid_middles(made.backbone, "res2", frames, (frames, 7, 7))[0]
+    assert (of_frames * frames).tolist() == pytest.approx([i + 0.5 for i in range(frames)])

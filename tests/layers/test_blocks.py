@@ -82,6 +82,7 @@ PROJECTIONS = [
     ("self_attention", ("query", "key", "value")),
     ("dual_attention", ("position.query", "position.key", "position.value")),
     ("object_context", ("regions", "phi.0", "psi.0", "delta.0", "rho.0", "g.0")),
+    ("concatenation", ("theta", "phi", "g", "w_z")),
 ]
 
 

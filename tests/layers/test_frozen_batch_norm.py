@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import itertools
+
 import pytest
 import torch
 from torch import nn
@@ -44,6 +46,23 @@ def test_gradient_is_the_scale() -> None:
     frozen = awake(FrozenBatchNorm3d(3)).double()
     x = torch.randn(2, 3, 2, 2, 2, dtype=torch.float64, requires_grad=True)
     assert torch.autograd.gradcheck(frozen, (x,))
+
+
+@pytest.mark.parametrize("shape", [(2, 8, 4, 1, 1), (1, 8, 1, 3, 3), (1, 8, 4, 2, 2)])
+def test_gradient_does_not_depend_on_how_tensors_lie_in_memory(shape: tuple[int, ...]) -> None:
+    """PyTorch's kernel for the CPU permutes some gradients: strides of axes of size 1 can be anything."""
+    frozen = awake(FrozenBatchNorm3d(8))
+    values, cotangent = torch.randn(2, *shape)
+    scale = frozen.weight / torch.sqrt(frozen.running_var + frozen.eps)
+    expected = cotangent * scale.view(1, -1, 1, 1, 1)
+    usual = [values.stride(), torch.empty(shape, memory_format=torch.channels_last_3d).stride()]
+    odd = [[stride if size > 1 else 777 for size, stride in zip(shape, each, strict=True)] for each in usual]
+    clips, _, frames, *_ = shape
+    of_frames = torch.empty(clips * frames, 8, *shape[3:]).unflatten(0, (clips, frames)).transpose(1, 2).stride()
+    for of_x, of_gradient in itertools.product([*usual, *odd, of_frames], repeat=2):
+        x = torch.empty_strided(shape, of_x).copy_(values).requires_grad_()
+        frozen(x).backward(torch.empty_strided(shape, of_gradient).copy_(cotangent))
+        torch.testing.assert_close(x.grad, expected)
 
 
 def test_a_norm_in_parts_is_joined_and_frozen() -> None:

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import pytest
 import torch
 from pytorchvideo.layers.nonlocal_net import create_nonlocal
 from torch import nn
+from torch.nn.utils import prune
 
 from farfield.layers import NonLocalBlock1d, NonLocalBlock2d, NonLocalBlock3d
 from layers.blocks import awake
@@ -145,6 +147,33 @@ def test_a_reset_makes_it_the_identity_again() -> None:
 def test_is_an_instance_of_pytorchs_convolution() -> None:
     assert isinstance(NonLocalBlock3d(4).theta, nn.Conv3d)
     assert NonLocalBlock3d(4).theta.weight.shape == (2, 4, 1, 1, 1)
+
+
+def test_concatenation_calls_its_projections() -> None:
+    """An adapter that has the weight of what it wraps, a hook, and pruning by a hook change the block's output."""
+    block, x = awake(NonLocalBlock3d(8, pairwise="concatenation")).eval(), torch.randn(1, 8, 2, 4, 4)
+    before = block(x)
+
+    class Shifted(nn.Conv3d):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return super().forward(x) + 1
+
+    theta = block.theta
+    block.theta = Shifted(8, 4, 1)
+    block.theta.load_state_dict(theta.state_dict())
+    expected = copy.deepcopy(block)
+    expected.theta = nn.Conv3d(8, 4, 1)
+    expected.theta.load_state_dict(theta.state_dict())
+    with torch.no_grad():
+        expected.theta.bias.add_(1)
+    torch.testing.assert_close(block(x), expected(x))
+    block.theta = theta
+    torch.testing.assert_close(block(x), before)
+    prune.l1_unstructured(block.phi, "weight", 0.5)
+    pruned = block(x)
+    with torch.no_grad():
+        block.phi.weight_orig.zero_()
+    assert not torch.allclose(block(x), pruned)
 
 
 def test_an_input_smaller_than_the_pool_is_refused() -> None:

@@ -94,6 +94,10 @@ def test_gradients_are_those_of_the_function() -> None:
     assert torch.autograd.gradcheck(norm, (x,))
 
 
+def test_an_empty_batch_stays_empty() -> None:
+    assert SubBatchNorm3d(5, 2)(torch.empty(0, 5, 2, 3, 3)).shape == (0, 5, 2, 3, 3)
+
+
 def test_a_batch_without_equal_parts_is_refused() -> None:
     with pytest.raises(ValueError, match=r"a batch of 6 cannot be split into 4 equal parts. Choose a batch size"):
         SubBatchNorm3d(5, 4).double()(X)

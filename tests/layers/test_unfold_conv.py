@@ -115,6 +115,11 @@ def test_invalid_options_are_refused() -> None:
         unfold_conv(x, torch.randn(3, 1, 1, 1), groups=2)
 
 
+def test_an_empty_batch_is_pytorchs() -> None:
+    conv = UnfoldConv3d(4, 6, 3, padding=1)
+    assert conv(torch.empty(0, 4, 3, 5, 7)).shape == (0, 6, 3, 5, 7)
+
+
 def test_keeps_channels_last_memory() -> None:
     x = torch.randn(2, 4, 3, 5, 6).to(memory_format=torch.channels_last_3d)
     y = UnfoldConv3d(4, 6, 3, padding=1)(x)

@@ -24,6 +24,7 @@ from farfield.checkpoints.converters.conversion_options import ConversionOptions
 from farfield.checkpoints.converters.convert_file import convert_file
 from farfield.checkpoints.converters.pytorchvideo_and_torchvision import PYTORCHVIDEO, TORCHVISION, pytorchvideo_clip
 from farfield.checkpoints.converters.restricted_unpickler import as_tensors, read_file
+from farfield.checkpoints.hub_folder import load_folder
 from farfield.checkpoints.hugging_face import read_hugging_face
 from farfield.checkpoints.hugging_face_folder import is_hugging_face
 from farfield.checkpoints.state_dicts import find_network
@@ -64,12 +65,13 @@ def find_weights(
     backbone_options: Mapping[str, Any] | None = None,
     block_options: Mapping[str, Any] | None = None,
 ) -> PretrainedWeights:
-    """Read pretrained weights from a model zoo or a file.
+    """Read pretrained weights from a model zoo, a file or a folder.
 
     Args:
         weights: a model zoo ("imagenet", "pytorchvideo", "torchvision"); the path of a farfield checkpoint, of a
             checkpoint that `farfield convert` reads, or of an image network (torchvision's ResNet, or
-            EfficientNet-Lite0); or a Hugging Face video encoder, given by its folder or its name on huggingface.co.
+            EfficientNet-Lite0); the folder that `farfield export --to_folder` wrote; or a Hugging Face video encoder,
+            given by its folder or its name on huggingface.co.
         backbone: name of the backbone to find weights for.
         backbone_options: backbone options of the network to initialise, needed if another project's file does not
             state them; None for no options.
@@ -77,9 +79,9 @@ def find_weights(
             no options.
 
     Raises:
-        FarfieldError: for a file, if it does not exist or cannot be read or converted. For a model zoo, if the zoo has
-            no weights for the backbone, the package with the weights is missing, or the download fails. For a Hugging
-            Face model, if it cannot be read or is not of a supported family, or if `backbone` is not "hf".
+        FarfieldError: for a file or folder, if it does not exist or cannot be read or converted. For a model zoo, if
+            the zoo has no weights for the backbone, the package with the weights is missing, or the download fails. For
+            a Hugging Face model, if it cannot be read or is not of a supported family, or if `backbone` is not "hf".
     """
     if is_hugging_face(weights):
         return _of_hugging_face(weights, backbone, backbone_options or {})
@@ -87,6 +89,9 @@ def find_weights(
         path = _zoo_file(str(weights), backbone)
     else:
         path = Path(weights)
+        if path.is_dir():
+            network = load_folder(path)
+            return PretrainedWeights(str(path), dict(network.state_dict()), network.config)
         if not path.is_file():
             raise FarfieldError(
                 f"weights is {str(weights)!r}, which does not exist. Give the path of a file, or a model zoo: "
@@ -178,7 +183,7 @@ def weights_clip(
     """
     if str(weights) == "pytorchvideo" and backbone in PYTORCHVIDEO:
         return pytorchvideo_clip(backbone)
-    if str(weights) in ZOOS or not (Path(weights).is_file() or is_hugging_face(weights)):
+    if str(weights) in ZOOS or not (Path(weights).exists() or is_hugging_face(weights)):
         return None
     config = find_weights(weights, backbone, backbone_options, block_options).config
     if config is None:

@@ -106,6 +106,8 @@ def grid_middles(backbone: Backbone, stage: str, num_frames: int, size: tuple[in
         size: size of the features along t, h and w.
     """
     frames: Any = np.arange(num_frames)
+    if backbone.pooled_frames and stage != "res2":
+        frames = frames[: size[0] * backbone.pooled_frames]
     if isinstance(backbone, TwoPathwayBackbone) and not stage.startswith("fast_"):
         frames = np.array(slow_frames(num_frames, num_frames // backbone.alpha))
     steps = np.interp(even_middles(size[0]) * len(frames) - 0.5, np.arange(len(frames)), (frames + 0.5) / num_frames)

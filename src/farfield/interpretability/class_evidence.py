@@ -70,7 +70,7 @@ def class_evidence(network: ActionNet, clip: Float[Tensor, "1 3 t h w"]) -> Evid
     if any(steps % each.shape[2] for each in maps):
         return "no evidence over time: the time steps of the two pathways do not align."
     pooled = [each[0].float().mean((2, 3)).repeat_interleave(steps // each.shape[2], dim=1) for each in maps]
-    scores = head.fc(torch.cat(pooled).T).cpu()
+    scores = head.fc(torch.cat(pooled).T.to(head.fc.weight.dtype)).float().cpu()
     finest = backbone.tops[-1]  # the fast pathway's, if there are two
     return Evidence(scores, grid_middles(backbone, finest, clip.shape[2], (steps, 1, 1))[0])
 

@@ -181,7 +181,7 @@ def explain_video(
     raw = views.seconds[explained]
     seconds = ascending_times(raw)
     device = next(network.parameters()).device
-    clip = network_input(views.frames[explained][None, None].to(device), network.clip)
+    clip = network_input(views.frames[explained][None, None].to(device), network.clip).to(network.dtype)
     activations = record_activations(network, clip, class_index=network.labels.index(label))
     t = None if time is None else (nearest_frame(raw, time) + 0.5) / len(raw)
     position: Position = (t, *((None, None) if point is None else ((point[0] + 0.5) / side, (point[1] + 0.5) / side)))

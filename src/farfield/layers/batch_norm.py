@@ -103,7 +103,7 @@ class _BatchNorm(BatchNormBase):
 
     - `zero_init` sets gamma to zero at initialisation and in `reset_parameters`.
     - If the batch axis or a position axis has size 1, PyTorch's gradient on the CPU can be wrong. This class computes
-      the correct gradient (see `forward`).
+      the correct gradient (see `correct_gradient`).
 
     Args:
         num_features: channels c.
@@ -142,24 +142,34 @@ class _BatchNorm(BatchNormBase):
             nn.init.zeros_(self.weight)
 
     def forward(self, x: Float[Tensor, "b c *positions"]) -> Float[Tensor, "b c *positions"]:
-        """Normalise x with PyTorch's batch norm, and work around a fault of PyTorch's gradient on the CPU.
+        """Normalise x with PyTorch's batch norm; see `correct_gradient` for what is added."""
+        return correct_gradient(super().forward(x), x)
 
-        An axis of size 1 can have any stride. PyTorch's CPU kernel can then mistake the memory format of x or of the
-        output's gradient, and silently compute the gradients of x, gamma and beta from permuted values (seen in torch
-        2.14). Two examples:
 
-        - x is a batch of one clip, stored as a transposed view of an array (1, n, c) of n positions.
-        - x is contiguous, and the output's gradient is channels-last after residual sums and pooling.
+def correct_gradient(
+    y: Float[Tensor, "b c *positions"], x: Float[Tensor, "b c *positions"]
+) -> Float[Tensor, "b c *positions"]:
+    """Work around a fault of the gradient of PyTorch's batch norm on the CPU; return y.
 
-        To avoid this, the output's gradient is converted to the memory format of x.
-        """
-        y: Tensor = super().forward(x)
-        at_risk = y.requires_grad and y.device.type == "cpu" and (len(y) == 1 or 1 in y.shape[2:])
-        if at_risk and not torch.compiler.is_compiling():  # compiled code runs another kernel
-            layout = memory_format(x)
-            if layout != torch.contiguous_format or x.is_contiguous():
-                y.register_hook(lambda g: None if g is None else g.contiguous(memory_format=layout))
-        return y
+    An axis of size 1 can have any stride. PyTorch's CPU kernel can then mistake the memory format of x or of the
+    output's gradient, and silently compute the gradients of x, gamma and beta from permuted values (seen in torch
+    2.14). Two examples:
+
+    - x is a batch of one clip, stored as a transposed view of an array (1, n, c) of n positions.
+    - x is contiguous, and the output's gradient is channels-last after residual sums and pooling.
+
+    To avoid this, the output's gradient is converted to the memory format of x.
+
+    Args:
+        y: output of PyTorch's batch norm.
+        x: input of PyTorch's batch norm.
+    """
+    at_risk = y.requires_grad and y.device.type == "cpu" and (len(y) == 1 or 1 in y.shape[2:])
+    if at_risk and not torch.compiler.is_compiling():  # compiled code runs another kernel
+        layout = memory_format(x)
+        if layout != torch.contiguous_format or x.is_contiguous():
+            y.register_hook(lambda g: None if g is None else g.contiguous(memory_format=layout))
+    return y
 
 
 class BatchNorm1d(_BatchNorm, nn.BatchNorm1d):

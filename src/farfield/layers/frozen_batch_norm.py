@@ -14,6 +14,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from farfield.layers.batch_norm import correct_gradient
 from farfield.layers.replace_modules import replace_modules
 from farfield.layers.sub_batch_norm import SubBatchNorm3d, join_batch_norm
 from farfield.layers.torch_private import BatchNormBase
@@ -50,9 +51,8 @@ class FrozenBatchNorm3d(nn.Module):
     def forward(self, x: Float[Tensor, "b c *positions"]) -> Float[Tensor, "b c *positions"]:
         if x.ndim < 2 or x.shape[1] != self.num_features:
             raise ValueError(f"FrozenBatchNorm3d needs c = {self.num_features} channels; given {tuple(x.shape)}.")
-        return F.batch_norm(
-            x, self.running_mean, self.running_var, self.weight, self.bias, training=False, eps=self.eps
-        )
+        y = F.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, training=False, eps=self.eps)
+        return correct_gradient(y, x)
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
         state_dict.pop(prefix + "num_batches_tracked", None)

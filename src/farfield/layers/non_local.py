@@ -317,11 +317,14 @@ class _NonLocalBlock(nn.Module):
 
         W and b are the rows of the convolution's weight and bias for one head, and w is the row of `w` for that head.
         The sum is computed as (W^T w)^T x + w^T b, with at most one multiply-add per input channel and head at each
-        position. For keys that are pooled after the projection, the pooling lies between W and w, so W x + b is
-        computed in full, pooled, and summed with the weights w.
+        position. W x + b is computed in full and then summed with the weights w in two cases: for keys that are pooled
+        after the projection, since the maximum lies between W and w; and if the convolution was replaced, for example
+        by an adapter, or has hooks.
         """
-        if self.pool_after_projection and conv is not self.theta:  # the maximum is between W and w
+        if self.pool_after_projection and conv is not self.theta:
             return pointwise(self._pool(conv(x)), w, groups=self.heads)
+        if type(conv) not in POINTWISE_CONV.values() or not has_plain_call(conv):
+            return pointwise(conv(x), w, groups=self.heads)
         weight = (conv.weight.flatten(1).unflatten(0, (self.heads, -1)) * w.unsqueeze(-1)).sum(1)
         bias = None if conv.bias is None else (conv.bias.view_as(w) * w).sum(1)
         return pointwise(x, weight, bias, groups=conv.groups)

@@ -83,7 +83,7 @@ class SubBatchNorm3d(nn.Module):
                     f"is divisible by num_splits, and drop the last batch if it is smaller."
                 )
             # Samples i, i + S, ... share a part: the channels of S consecutive samples become separate channels.
-            parts = x.reshape(len(x) // self.num_splits, -1, *x.shape[2:])
+            parts = x.reshape(len(x) // self.num_splits, self.num_splits * self.num_features, *x.shape[2:])
             y = like_memory(self.split_bn(parts).reshape(x.shape), x)
         if self.weight is None or self.bias is None:
             return y

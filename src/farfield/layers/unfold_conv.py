@@ -74,13 +74,13 @@ def unfold(
     """
     axes = x.ndim - 2
     kernel, stride, padding, dilation = (_per_axis(v, axes) for v in (kernel_size, stride, padding, dilation))
-    output_size(x.shape[2:], kernel, stride, padding, dilation)
+    windows_per_axis = output_size(x.shape[2:], kernel, stride, padding, dilation)
     x = F.pad(x, [p for axis_padding in reversed(padding) for p in (axis_padding, axis_padding)])
     for axis, (k, s, d) in enumerate(zip(kernel, stride, dilation, strict=True), start=2):
         x = x.unfold(axis, d * (k - 1) + 1, s)[..., ::d]  # windows along this axis; their values become the last axis
     windows = range(2, 2 + axes)
     x = x.permute(0, 1, *(2 + axes + axis for axis in range(axes)), *windows)  # b c kernel... windows...
-    return x.reshape(x.shape[0], x.shape[1] * math.prod(kernel), -1)
+    return x.reshape(x.shape[0], x.shape[1] * math.prod(kernel), math.prod(windows_per_axis))
 
 
 def fold(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -12,11 +13,14 @@ from torch import Tensor
 from farfield.checkpoints.converters.pyslowfast_config import TASKS
 from farfield.checkpoints.converters.pyslowfast_datasets import AGGREGATIONS, CHARADES_FPS, SEGMENT_FPS
 from farfield.checkpoints.converters.pytorchvideo_and_torchvision import PYTORCHVIDEO, SOFTMAX_INSIDE
+from farfield.clip_spec import ClipSpec
 from farfield.errors import FarfieldError
 from farfield.models.backbones import STAGES, option_defaults
 from farfield.models.insertion import WithBlock, resolve_placement
 from farfield.models.network import ActionNet
 from farfield.models.network_weight_names import PATHWAYS
+
+log = logging.getLogger("farfield")
 
 EXPRESSIBLE = ("c2d", "i3d", "slow", "slowfast", "x3d")
 """Families of backbones that PySlowFast has."""
@@ -89,7 +93,29 @@ def to_pyslowfast(network: ActionNet) -> dict[str, Any]:
     state: dict[str, Tensor] = {}
     for key, value in network.state_dict().items():
         state[_pyslowfast_name(_plain_name(key, network), x3d=family == "x3d")] = value
+    for note in _other_views(network.clip):
+        log.warning("%s", note)
     return {"epoch": 0, "model_state": state, "cfg": yaml.safe_dump(_cfg(network, family))}
+
+
+def _other_views(clip: ClipSpec) -> list[str]:
+    """Return a sentence for each way in which PySlowFast takes other test views of a video than this network."""
+    notes = []
+    if clip.test_short_side_px != clip.test_side_px:
+        notes.append(
+            f"PySlowFast resizes the short side of test frames to its crop, {clip.test_side_px} px; this network was "
+            f"tested with {clip.test_short_side_px} px."
+        )
+    if clip.sampling == "clip" and clip.target_fps is None:
+        notes.append(
+            "PySlowFast resamples videos to DATA.TARGET_FPS, which is 30 unless it is set; this network takes frames "
+            "at the own rate of each video."
+        )
+    if clip.sampling == "clip" and clip.short_clip == "loop":
+        notes.append(
+            "PySlowFast repeats the last frame of a video that is shorter than a clip; this network repeats the video."
+        )
+    return notes
 
 
 def _changed_options(config: dict[str, Any]) -> dict[str, Any]:
@@ -238,7 +264,8 @@ def _cfg(network: ActionNet, family: str) -> dict[str, Any]:
     pairwise = block.get("pairwise", "embedded_gaussian")
     pool = block.get("key_pool", "paper")
     pool = [1, 2, 2] if pool == "paper" else [1, 1, 1] if pool is None else list(pool)
-    arch = f"slow_{family}" if config["backbone_options"].get("temporal_pool") is False else family
+    is_unpooled = family in ("c2d", "i3d") and config["backbone_options"].get("temporal_pool") is False
+    arch = f"slow_{family}" if is_unpooled else family
     cfg: dict[str, Any] = {
         "MODEL": {"ARCH": arch, "NUM_CLASSES": len(network.labels), "HEAD_ACT": _key(TASKS, network.task)},
         "NONLOCAL": {

@@ -81,6 +81,9 @@ class Backbone(nn.Module):
     num_pathways = 1
     tops: tuple[str, ...] = (TOP,)
     """For each pathway, the name of the attribute that holds the blocks after its last stage."""
+    pooled_frames = 0
+    """Number of frames in a time step after the pooling over time between res2 and res3, which drops frames at the end
+    that fill no time step; 0 without such pooling."""
     smallest_side_px = 0
     """Height and width of clips below which weights from larger clips lose their meaning."""
 

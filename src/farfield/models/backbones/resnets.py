@@ -213,6 +213,7 @@ def _resnet(family: Family, depth: int, options: ResNetOptions) -> Backbone:
     frames = 8 * conv_stride * pool_stride
     clip = ClipSpec(num_frames=frames, crop_px=224, frame_stride=64 // frames)
     backbone = Backbone(network, stages, clip, out_channels=width * 32)
+    backbone.pooled_frames = 2 * conv_stride * pool_stride if pooled else 0
     return dilate(backbone) if options.dilated else backbone
 
 
