@@ -199,6 +199,15 @@ def test_what_the_network_fixes_is_fixed_and_said(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("block", ["self_attention", "dual_attention", "object_context"])
+def test_blocks_without_heads_are_written_as_onnx(block: str, tmp_path: Path) -> None:
+    """torch.onnx converts no attention without an axis of heads. The export compares the scores."""
+    report = export_model(without_branches(awake(block=block, block_options={})), tmp_path / "network.onnx")
+    assert report.worst.within(1e-4)
+    assert report.notes == []
+
+
+@pytest.mark.slow
 def test_a_network_of_two_pathways_has_one_length(tmp_path: Path) -> None:
     """OpenVINO runs its graph at other lengths, too, and gives scores of other clips than it was given."""
     clip = {"num_frames": 8, "crop_px": 32}

@@ -35,6 +35,7 @@ FAST = (
 )
 
 SHORT_CYCLE = ("--data.short_cycle=true", "--data.batch_size=1")
+SPLIT = ("--data.batch_size=2", "--model.optimisation.sub_batch_norm_splits=2")
 ENCODER = json.dumps({"config": config_entries("videomae")})
 
 
@@ -256,9 +257,18 @@ def test_resuming_another_network_is_refused(
             "optimisation.sub_batch_norm_splits .3.. Lower data.batch_size",
         ),
         (
+            ["--data.batch_size=1", "--model.clip.num_frames=1"],
+            "a batch norm gets a single value per channel, which has no variance to normalise by: a batch of one clip, "
+            "whose features have one position. Raise data.batch_size .up to the number of training videos., clip",
+        ),
+        (
             [*SHORT_CYCLE, "--model.head=window_mean", "--model.clip.crop_px=64"],
             r"the head's window .* is larger than the feature map .* of clips of 32 px, which data.short_cycle makes\. "
             "Set head to gap_fc, or leave out data.short_cycle",
+        ),
+        (
+            [*SHORT_CYCLE, *SPLIT, "--model.head=window_mean", "--model.clip.crop_px=64"],
+            "larger than the feature map",
         ),
         (
             [*SHORT_CYCLE, "--model.backbone=hf", f"--model.backbone_options={ENCODER}", "--model.clip.crop_px=48"],

@@ -75,7 +75,12 @@ def convolution(
 def softmax_attention(
     theta: Float[Tensor, "*b n d"], phi: Float[Tensor, "*b m d"], g: Float[Tensor, "*b m e"], *, scale: float = 1.0
 ) -> Float[Tensor, "*b n e"]:
-    """Compute sum_j softmax_j(scale theta_i^T phi_j) g_j."""
+    """Compute sum_j softmax_j(scale theta_i^T phi_j) g_j.
+
+    Inputs without an axis of heads get one, since torch.onnx (onnxscript 0.7.2) converts no others.
+    """
+    if theta.ndim == 3:
+        return softmax_attention(theta.unsqueeze(1), phi.unsqueeze(1), g.unsqueeze(1), scale=scale).squeeze(1)
     return F.scaled_dot_product_attention(theta, phi, g, scale=scale)
 
 

@@ -7,10 +7,12 @@ from typing import TypeVar
 from torch import nn
 
 from farfield.layers.fold_batch_norm import ACTIVATIONS, BATCH_NORMS
+from farfield.layers.frozen_batch_norm import FrozenBatchNorm3d
 from farfield.layers.meta_copy import meta_copy
+from farfield.layers.sub_batch_norm import SubBatchNorm3d
 
 SHAPE_KEEPING = (
-    *BATCH_NORMS,
+    *(*BATCH_NORMS, FrozenBatchNorm3d, SubBatchNorm3d),
     *(nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d, nn.LayerNorm),
     *ACTIVATIONS,
 )

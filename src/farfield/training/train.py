@@ -21,6 +21,7 @@ from farfield.plain_types import plain
 from farfield.probing.result import ProbeResult
 from farfield.training.checkpointing import best_metric
 from farfield.training.config import TrainingRun, make_run
+from farfield.training.norm_layers import small_batches_as_ours
 from farfield.training.probe_run import train_probe
 from farfield.training.resume import prepare_resume
 
@@ -130,8 +131,8 @@ def train_run(run: TrainingRun) -> TrainResult:
     """Run the training that `make_run` has set up, from its last checkpoint if there is one.
 
     Raises:
-        FarfieldError: if the run cannot be resumed from its last checkpoint, an option is not supported, or memory is
-            exhausted.
+        FarfieldError: if the run cannot be resumed from its last checkpoint, an option is not supported, batches are
+            too small for the batch norms, or memory is exhausted.
         KeyboardInterrupt, SystemExit: if interrupted.
     """
     if run.probe is not None:
@@ -148,7 +149,8 @@ def train_run(run: TrainingRun) -> TrainResult:
     on_gpu = LESS_GPU_MEMORY.format(batch_size=run.datamodule.batch_size)
     exit_code = 1
     try:
-        with lightning_errors_as_ours(), out_of_memory_as_ours(LESS_MEMORY, on_gpu=on_gpu):
+        out_of_memory = out_of_memory_as_ours(LESS_MEMORY, on_gpu=on_gpu)
+        with lightning_errors_as_ours(), out_of_memory, small_batches_as_ours():
             run.trainer.fit(run.model, datamodule=run.datamodule, ckpt_path=resumed, weights_only=True)
         exit_code = 0
     finally:
