@@ -17,6 +17,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from matplotlib.figure import Figure
 from PIL import Image
 
+from farfield import build_model
 from farfield.checkpoints.checkpoint import load_network
 from farfield.data.manifest import read_manifest, write_manifest
 from farfield.data.video_record import VideoRecord
@@ -298,6 +299,26 @@ def test_user_errors_are_one_line(
     assert re.search(message, error), error
     assert "Traceback" not in error
     assert len([line for line in error.splitlines() if line.startswith("farfield fit:")]) == 1
+
+
+@pytest.mark.slow
+def test_a_run_with_some_split_norms_can_be_loaded_and_trained_on(
+    figures: Path, tmp_path: Path, run_farfield: Callable[..., int]
+) -> None:
+    """Norms of frozen stages are not split."""
+    options = [*SPLIT, "--model.optimisation.freeze_through=stem"]
+    assert run_farfield(*arguments(figures, tmp_path / "run", *options)) == 0
+    checkpoint = tmp_path / "run/checkpoints/last.ckpt"
+    state = torch.load(checkpoint, weights_only=True)["state_dict"]
+    assert sum(name.endswith("split_bn.running_mean") for name in state) > 3
+    loaded = load_network(checkpoint)
+    trained_on = build_model("tiny", weights=checkpoint)
+    for name, value in loaded.state_dict().items():
+        assert torch.equal(trained_on.state_dict()[name], value), name
+    res2, stem = "backbone.trunk.blocks.1.res_blocks.0.branch1_norm", "backbone.trunk.blocks.0.norm"
+    assert torch.equal(loaded.get_submodule(res2).running_mean, state[f"network.{res2}.bn.running_mean"])
+    assert loaded.get_submodule(res2).num_batches_tracked == 10
+    assert torch.equal(loaded.get_submodule(stem).running_mean, state[f"network.{stem}.running_mean"])
 
 
 @pytest.mark.parametrize("option", ["--trainer.devices=0,", "--trainer.precision=bf16-true"])

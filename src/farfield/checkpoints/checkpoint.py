@@ -30,6 +30,7 @@ from farfield.checkpoints.hugging_face_folder import is_hugging_face
 from farfield.checkpoints.rebuild import rebuild
 from farfield.checkpoints.state_dicts import without_wrappers
 from farfield.errors import FarfieldError
+from farfield.layers.sub_batch_norm import join_state
 from farfield.memory_errors import is_out_of_memory
 from farfield.models.network import ActionNet
 from farfield.models.operating_point import OperatingPoint, operating_points_to_dict, set_operating_points
@@ -116,17 +117,20 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
 
 
 def network_state(content: dict[str, Any], path: str | Path) -> dict[str, Tensor]:
-    """Return the network's weights from a checkpoint's content, with name prefixes of wrappers (torch.compile) removed.
+    """Return the network's weights from a checkpoint's content.
+
+    Name prefixes of wrappers (torch.compile) are removed, and batch norms that were split for sub-batch norm joined.
 
     Raises:
         FarfieldError: if two weights have the same name once the prefixes are removed.
     """
     plain = without_wrappers(map(str, content["state_dict"]), path)
-    return {
+    state = {
         short.removeprefix(NETWORK_PREFIX): content["state_dict"][name]
         for short, name in plain.items()
         if short.startswith(NETWORK_PREFIX)
     }
+    return join_state(state)
 
 
 EXPORTED_SUFFIXES = (".onnx", ".xml", ".pt2")

@@ -10,7 +10,6 @@ from typing import Any
 from torch import Tensor
 
 from farfield.errors import FarfieldError
-from farfield.layers import join_batch_norm, split_batch_norm
 from farfield.memory_errors import is_out_of_memory
 from farfield.models.network import ActionNet, assemble_uninitialised
 from farfield.models.network_options import NetworkOptions
@@ -21,7 +20,7 @@ def rebuild(model: Any, state: dict[str, Tensor], *, described: Path, weights: P
 
     Args:
         model: fields of `NetworkOptions`, unchecked.
-        state: the network's state dict. Batch norms that were split for sub-batch norm are joined again.
+        state: the network's state dict, without split batch norms.
         described: file that holds the options, for messages.
         weights: file that holds the state dict, for messages.
 
@@ -41,22 +40,10 @@ def rebuild(model: Any, state: dict[str, Tensor], *, described: Path, weights: P
         raise FarfieldError(f"{cannot}: one of {', '.join(model)} has an invalid value.") from error
     what = "the same file" if described == weights else described.name
     misfit = f"the weights in {weights} do not fit the network options in {what}"
-    try:
-        split = next((name for name in state if name.endswith(".split_bn.running_mean")), None)
-        if split is not None:
-            whole = state[split.replace(".split_bn.", ".bn.")]
-            split_batch_norm(network, len(state[split]) // len(whole))
-    except (RuntimeError, TypeError, AttributeError, LookupError, ArithmeticError) as error:
-        raise FarfieldError(
-            f"{misfit}: batch norms that were split for sub-batch norm lack statistics or have wrong sizes. Copy or "
-            "download the file again."
-        ) from error
     if reason := differences(state, network.state_dict()):
         hint = " Another version of transformers may name them differently." if model["backbone"] == "hf" else ""
         raise FarfieldError(f"{misfit}: {reason}.{hint}")
     network.load_state_dict(state)
-    if split is not None:
-        join_batch_norm(network)
     return network.eval()
 
 

@@ -13,6 +13,8 @@ For evaluation, the running statistics of the S equal parts are aggregated:
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -164,6 +166,26 @@ def join_batch_norm(network: nn.Module) -> nn.Module:
         `network`, or its replacement if it is a `SubBatchNorm3d` itself.
     """
     return replace_modules(network, lambda module: _join(module) if isinstance(module, SubBatchNorm3d) else None)
+
+
+def join_state(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return a state dict in which each `SubBatchNorm3d` is a `BatchNorm3d`, as `join_batch_norm` makes it.
+
+    The statistics are the aggregated ones in `bn`, and the count of batches is that of `split_bn`. Other entries, and
+    norms that are not split, are kept.
+    """
+    end = "split_bn.running_mean"
+    norms = [name.removesuffix(end) for name in state if name == end or name.endswith(f".{end}")]
+    renamed: dict[str, str | None] = {}
+    for norm in norms:
+        renamed |= {f"{norm}bn.{name}": f"{norm}{name}" for name in ("running_mean", "running_var")}
+        renamed |= {f"{norm}split_bn.{name}": None for name in ("running_mean", "running_var")}
+        renamed |= {
+            f"{norm}bn.num_batches_tracked": None,
+            f"{norm}split_bn.num_batches_tracked": f"{norm}num_batches_tracked",
+        }
+    named = ((renamed.get(name, name), value) for name, value in state.items())
+    return {name: value for name, value in named if name is not None}
 
 
 def _join(split: SubBatchNorm3d) -> BatchNorm3d:
