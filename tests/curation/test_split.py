@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import random
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -326,3 +327,13 @@ def test_other_orders_are_tried_until_each_part_has_each_class(seed: int) -> Non
     chosen = assign(counts, (0.6, 0.2, 0.2), names=PARTS, seed=seed)
     for part in range(3):
         assert {label for key, of_group in counts.items() if chosen[key] == part for label in of_group} == set(labels)
+
+
+def test_the_order_of_rows_changes_nothing() -> None:
+    rng = random.Random(5)
+    for trial in range(300):
+        rows = [(f"video {i}", rng.choice("abcde"[: rng.randint(2, 5)])) for i in range(rng.randint(15, 40))]
+        counts = [{video: {label: 1} for video, label in order} for order in (rows, rng.sample(rows, len(rows)))]
+        if min(Counter(label for _, label in rows).values()) >= len(PARTS):
+            found = [assign(each, [1 / 3] * 3, names=PARTS, seed=trial) for each in counts]
+            assert found[0] == found[1], trial

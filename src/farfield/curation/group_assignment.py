@@ -48,6 +48,8 @@ def assign(
     Raises:
         FarfieldError: if a class has fewer groups than there are parts, or if a part would get no group of a class.
     """
+    # In one order of labels, so that the result does not depend on the order of the manifest's rows.
+    counts = {key: dict(sorted(of_group.items())) for key, of_group in counts.items()}
     totals: Counter[str] = Counter()
     waiting: Counter[str] = Counter()
     for of_group in counts.values():
@@ -62,9 +64,7 @@ def assign(
             ". Give fewer splits, smaller groups, or more videos of these classes."
         )
     given = {key: names.index(name) for key, name in (fixed or {}).items()}
-    for attempt in range(
-        ATTEMPTS
-    ):  # the first order nearly always succeeds; others help if groups have several classes
+    for attempt in range(ATTEMPTS):  # the first order nearly always succeeds; others help if groups have many classes
         chosen, lacking = _assign_in_order(
             counts, shares, totals, seed, given, "order" if not attempt else f"order {attempt}"
         )
@@ -160,7 +160,8 @@ def _excess(
     """
     by_class = sum(number * (number - 2 * room[part][label]) / totals[label] for label, number in of_group.items())
     number = sum(of_group.values())
-    return round(by_class, 9), number * (number - 2 * sum(room[part].values()))
+    overall = number * (number - 2 * sum(room[part].values()))
+    return round(by_class, 9), round(overall, 9)  # the order of a sum changes its last digits
 
 
 def _hash(seed: int, purpose: str, key: str) -> float:
