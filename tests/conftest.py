@@ -15,6 +15,7 @@ os.environ.setdefault("WANDB_MODE", "disabled")  # tests of tracking set it them
 os.environ.setdefault("WANDB_SILENT", "true")
 
 import shapes  # noqa: F401, I001  # before what it checks is imported
+import jaxtyping
 import numpy as np
 import pytest
 import torch
@@ -65,6 +66,14 @@ def pytest_collection_finish() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(5_000)
+
+
+@pytest.fixture
+def types_unchecked() -> Iterator[None]:
+    """Leaves wrong arguments to the code's own errors, as outside of tests."""
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", False)
 
 
 @pytest.fixture(autouse=True)

@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from farfield.argument_types import checked_arguments
 from farfield.checkpoints.pretrained import PretrainedWeights, find_weights, load_pretrained, weights_clip
 from farfield.clip_spec import ClipOptions, ClipSpec
 from farfield.errors import FarfieldError
@@ -22,6 +23,7 @@ from farfield.task import Task
 log = logging.getLogger("farfield")
 
 
+@checked_arguments
 def build_model(
     backbone: str,
     *,

@@ -22,6 +22,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from farfield.argument_types import checked_arguments
 from farfield.atomic_write import atomic_write
 from farfield.checkpoints.file_safety import check_file_safety, why_unreadable
 from farfield.checkpoints.hub_folder import load_folder
@@ -58,6 +59,7 @@ def checkpoint_metadata(network: ActionNet) -> dict[str, Any]:
     return {"format": FORMAT, "model": model, **operating_points_to_dict(network)}
 
 
+@checked_arguments
 def save_model(network: ActionNet, path: str | Path) -> None:
     """Save a network as a checkpoint, with an atomic write.
 

@@ -6,6 +6,7 @@ import logging
 from pathlib import Path
 from typing import Any, Literal, overload
 
+from farfield.argument_types import checked_arguments
 from farfield.checkpoints.checkpoint import plain_network
 from farfield.checkpoints.hugging_face_folder import is_hugging_face
 from farfield.clip_spec import ViewsAggregation
@@ -88,6 +89,7 @@ def evaluate(
     "Give fewer views or videos at once (view_batch_size, batch_size), or a smaller num_workers.",
     on_gpu="Give fewer views or videos at once (view_batch_size, batch_size), or run on the CPU: accelerator cpu.",
 )
+@checked_arguments
 def evaluate(
     model: str | Path | ActionNet,
     manifest: str | Path,

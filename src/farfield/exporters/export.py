@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from farfield.argument_types import checked_arguments
 from farfield.curation.folder_scan import SkippedFiles
 from farfield.errors import FarfieldError
 from farfield.exporters.export_options import COMPARE_CLIPS, TOLERANCE, ExportOptions
@@ -24,6 +25,7 @@ log = logging.getLogger("farfield")
 
 
 @out_of_memory_as_ours("Export on a machine with more memory, or a network for smaller clips.")
+@checked_arguments
 def export(
     model: str | Path | ActionNet,
     out: str | Path,

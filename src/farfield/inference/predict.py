@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from farfield.argument_types import checked_arguments
 from farfield.data.clips import views_of
 from farfield.data.video_record import VideoRecord
 from farfield.errors import FarfieldError
@@ -104,6 +105,7 @@ class PredictOptions:
         return content
 
 
+@checked_arguments
 def predict(
     video: str | Path,
     model: InferenceModel | str | Path,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from farfield.argument_types import checked_arguments
 from farfield.errors import FarfieldError
 from farfield.memory_errors import out_of_memory_as_ours
 from farfield.progress import progress_bars
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     "Give smaller num_clips and num_crops.",
     on_gpu="Give smaller num_clips and num_crops, or run on the CPU: device cpu.",
 )
+@checked_arguments
 def explain(
     video: str | Path,
     model: str | Path | InferenceModel,

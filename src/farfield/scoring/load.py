@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from farfield.argument_types import checked_arguments
 from farfield.checkpoints.checkpoint import EXPORTED_SUFFIXES, load_network
 from farfield.clip_spec import ClipSpec
 from farfield.device import find_device
@@ -49,6 +50,7 @@ def load_model(path: str | Path, *, for_training: Literal[True], device: str = "
 def load_model(
     path: str | Path, *, device: str = "auto", precision: Precision = "float32", for_training: bool = False
 ) -> InferenceModel: ...
+@checked_arguments
 def load_model(
     path: str | Path, *, device: str = "auto", precision: Precision = "float32", for_training: bool = False
 ) -> InferenceModel:

@@ -13,6 +13,7 @@ from typing import Any
 
 from lightning.pytorch.loggers import WandbLogger
 
+from farfield.argument_types import checked_arguments
 from farfield.checkpoints.checkpoint import read_checkpoint
 from farfield.errors import FarfieldError
 from farfield.lightning_errors import lightning_errors_as_ours
@@ -73,6 +74,7 @@ class TrainResult:
     probe: ProbeResult | None = None
 
 
+@checked_arguments
 def train(
     config: str | Path | None = None,
     overrides: Mapping[str, Any] | None = None,
