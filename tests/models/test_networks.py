@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import math
+
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -347,6 +350,12 @@ def test_tiny_has_the_documented_temporal_receptive_field(name: str, frames: int
         ),
         ({"clip": {"num_frame": 3}}, "clip has no setting 'num_frame'.*Did you mean 'num_frames'"),
         ({"clip": {"num_frames": 0}}, "clip.num_frames is 0; it must be at least 1"),
+        ({"clip": {"num_frames": "8"}}, "clip.num_frames is '8'; it must be a whole number"),
+        ({"clip": {"frame_stride": 1.5}}, "clip.frame_stride is 1.5; it must be a whole number"),
+        ({"clip": {"num_clips": True}}, "clip.num_clips is True; it must be a whole number"),
+        ({"clip": {"test_crop_px": math.inf}}, "clip.test_crop_px is inf; it must be a whole number, or null"),
+        ({"clip": {"target_fps": math.nan}}, "clip.target_fps is nan; it must be a positive number, or null"),
+        ({"clip": {"mean": [math.nan, 0.4, 0.4]}}, r"clip.mean is \[nan, 0.4, 0.4\] .* each must be three numbers"),
         ({"dropout": 1.0}, "dropout is 1.0"),
         ({"num_classes": None}, "labels is None and num_classes is None"),
         ({"num_classes": 1}, "num_classes is 1. Set labels, or num_classes to at least 2"),
@@ -357,6 +366,12 @@ def test_tiny_has_the_documented_temporal_receptive_field(name: str, frames: int
 def test_invalid_networks_are_refused(arguments: dict, message: str) -> None:
     with pytest.raises(FarfieldError, match=message):
         build_model(**{"backbone": "tiny", "num_classes": 5} | arguments)
+
+
+def test_whole_numbers_of_a_clip_may_be_floats() -> None:
+    clip = build_model("tiny", num_classes=2, clip={"num_frames": 4.0, "num_clips": np.float32(2)}).clip
+    assert (clip.num_frames, clip.num_clips) == (4, 2)
+    assert (type(clip.num_frames), type(clip.num_clips)) == (int, int)
 
 
 def test_clips_of_a_backbone_are_known_without_building_it() -> None:
