@@ -10,7 +10,7 @@ import re
 import types
 import typing
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import reduce
 from operator import or_
@@ -213,6 +213,7 @@ def option_type(parser: jsonargparse.ArgumentParser, option: str) -> Any:
         fields: dict[str, Any] = {}
         for part in typing.get_args(hint) or (hint,):
             if isinstance(part, type) and part is not types.NoneType:
-                fields |= typing.get_type_hints(part)
+                with suppress(NameError, TypeError):  # of classes that import types only for a type checker
+                    fields |= typing.get_type_hints(part)
         hint = fields.get(key)
     return hint
